@@ -1,0 +1,45 @@
+"""Static metadata of the distribution; nothing of the toolkit is imported here, so building needs no torch."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="googlenet-detector",
+    version="0.1.0",
+    description="Object detection with proposals and region classifiers: the GoogLeNet ILSVRC-2014 system, rebuilt",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["detector", "detector.*", "proposals", "proposals.*"]),
+    package_data={
+        "detector": ["py.typed", "models/**/*", "report/assets/*"],
+        "proposals": ["py.typed"],
+    },
+    install_requires=[
+        "torch>=2.14",
+        "torchvision>=0.29",
+        "numpy>=1.26",
+        "numba>=0.61",
+        "opencv-python>=4.10",
+        "scikit-image>=0.24",
+        "scikit-learn>=1.5",
+        "scipy>=1.13",
+        "Pillow>=12.3",
+        "pycocotools>=2.0.8",
+        "pydantic>=2.8",
+        "PyYAML>=6.0",
+        "typer>=0.12",
+        "rich>=13.7",
+        "safetensors>=0.4.3",
+        "defusedxml>=0.7.1",
+        "matplotlib>=3.9",
+    ],
+    extras_require={
+        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5"],
+        "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],
+    },
+    entry_points={"console_scripts": ["detector = detector.cli:main"]},
+)
