@@ -1,0 +1,153 @@
+"""Detections as files: JSON lines (written as they come), COCO results and CSV.
+
+``detections.jsonl`` holds one object per image, in the order of detection::
+
+    {"image_id": str, "path": str, "width": W, "height": H,
+     "detections": [{"box": [x1, y1, x2, y2], "score": s, "label": int, "class_name": str}, ...]}
+
+Boxes are in pixels of the image, as everywhere in the toolkit; ``path`` is what the user named.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from detector.types import Detections
+from proposals.errors import UserError
+
+JSONL_FILE = "detections.jsonl"
+COCO_FILE = "detections.coco.json"
+COCO_IMAGES_FILE = "images.coco.json"
+CSV_FILE = "detections.csv"
+FORMATS = ("jsonl", "coco", "csv")
+CSV_COLUMNS = ("image_id", "path", "label", "class_name", "score", "x1", "y1", "x2", "y2")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedDetections:
+    """One line of ``detections.jsonl``.
+
+    Attributes:
+        image_id: unique in the file. path: the picture's file as the user named it.
+        detections: what was found. class_names: ``(N,)`` words, the class of each detection.
+    """
+
+    image_id: str
+    path: str
+    detections: Detections
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != len(self.detections):
+            raise ValueError(f"{len(self.class_names)} class names for {len(self.detections)} detections")
+
+    @classmethod
+    def of(cls, image_id: str, path: str, detections: Detections, names: Sequence[str]) -> SavedDetections:
+        """The detections of one image, with ``names`` ``(K,)`` the words of the labels."""
+        return cls(image_id, path, detections, tuple(names[label] for label in detections.labels.tolist()))
+
+    def to_json(self) -> str:
+        """One line without its end; reading it back gives the same float32 numbers."""
+        found = self.detections
+        height, width = found.image_size
+        entries = [
+            {"box": [_short(x) for x in box], "score": _short(score), "label": int(label), "class_name": name}
+            for box, score, label, name in zip(found.boxes, found.scores, found.labels, self.class_names, strict=True)
+        ]
+        record = {"image_id": self.image_id, "path": self.path, "width": width, "height": height, "detections": entries}
+        return json.dumps(record, ensure_ascii=False)
+
+
+def _short(number: np.float32) -> float:
+    """The shortest decimal that is this float32: 0.1 and not 0.10000000149."""
+    return float(str(number))
+
+
+def write_line(file: TextIO, saved: SavedDetections) -> None:
+    """Append one image to an open ``detections.jsonl`` and flush, so that a run that is cut off keeps it."""
+    file.write(saved.to_json() + "\n")
+    file.flush()
+
+
+def read_detections(path: Path | str) -> Iterator[SavedDetections]:
+    """The images of a ``detections.jsonl``, in its order.
+
+    Raises:
+        UserError: the file cannot be read, or a line of it is not as :func:`write_line` leaves it.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _parse(line, f"{path}, line {number}")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a {JSONL_FILE}: not UTF-8 text") from error
+
+
+def _parse(line: str, where: str) -> SavedDetections:
+    try:
+        record = json.loads(line)
+        entries = record["detections"]
+        detections = Detections(
+            np.array([entry["box"] for entry in entries], np.float32).reshape(-1, 4),
+            np.array([entry["score"] for entry in entries], np.float32),
+            np.array([entry["label"] for entry in entries], np.int64),
+            (record["height"], record["width"]),
+        )
+        names = tuple(str(entry["class_name"]) for entry in entries)
+        return SavedDetections(str(record["image_id"]), str(record["path"]), detections, names)
+    except KeyError as error:
+        raise UserError(f"{where}: the key {error} is missing") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{where}: not a line of {JSONL_FILE}: {error}") from error
+
+
+def coco_ids(image_ids: Sequence[str]) -> list[int]:
+    """COCO wants integers: the ids themselves where all are different numbers (as in COCO itself), or 1, 2, ..."""
+    if all(name.isascii() and name.isdigit() for name in image_ids):
+        numbers = [int(name) for name in image_ids]
+        if len(set(numbers)) == len(numbers):
+            return numbers
+    return list(range(1, len(image_ids) + 1))
+
+
+def write_coco(folder: Path, images: Iterable[SavedDetections], class_names: Sequence[str]) -> None:
+    """COCO results (``detections.coco.json``) and the images and categories that they speak of (``images.coco.json``).
+
+    ``COCO("images.coco.json").loadRes("detections.coco.json")`` reads them. ``category_id`` is label + 1.
+    """
+    images = list(images)
+    ids = coco_ids([image.image_id for image in images])
+    results: list[dict[str, Any]] = []
+    described: list[dict[str, Any]] = []
+    for number, image in zip(ids, images, strict=True):
+        results.extend(image.detections.to_coco(number))
+        height, width = image.detections.image_size
+        described.append({"id": number, "file_name": image.path, "width": width, "height": height})
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(class_names)]
+    (folder / COCO_FILE).write_text(json.dumps(results), encoding="utf-8")
+    truth = {"info": {}, "images": described, "annotations": [], "categories": categories}
+    (folder / COCO_IMAGES_FILE).write_text(json.dumps(truth, ensure_ascii=False), encoding="utf-8")
+
+
+def write_csv(path: Path, images: Iterable[SavedDetections]) -> None:
+    """One row per detection under a header row; an image without detections has no row."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CSV_COLUMNS)
+        for image in images:
+            found = image.detections
+            for box, score, label, name in zip(
+                found.boxes, found.scores, found.labels.tolist(), image.class_names, strict=True
+            ):
+                writer.writerow([image.image_id, image.path, label, name, _short(score), *map(_short, box)])

@@ -1,0 +1,198 @@
+"""Run folders: where a command leaves its results, with the configuration, versions and seed that made them.
+
+Nothing of the user's is overwritten: results are written under a temporary name and take their place only when
+the run has ended well, so a folder without ``.unfinished`` in its path is a whole one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from proposals.errors import UserError
+
+UNFINISHED = ".unfinished"
+CONFIG_FILE = "config.yaml"
+RECORDED = ("googlenet-detector", "torch", "torchvision", "numpy", "numba", "scikit-image", "scipy", "Pillow")
+OPENCV_WHEELS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+# Faults of the disk, not of the program: the user frees space or names another folder.
+DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the distributions that decide a result, read without importing them."""
+    versions = {"python": platform.python_version()}
+    for name in (*RECORDED, *OPENCV_WHEELS):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def plain(value: Any) -> Any:
+    """``value`` in the types that YAML and JSON know: paths and enums as text, arrays and tuples as lists.
+
+    Raises:
+        TypeError: nothing plain stands for the value.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} cannot be written to a configuration")
+
+
+def new_run_path(verb: str, root: Path = Path("runs")) -> Path:
+    """A free ``runs/<verb>-<date>-<time>``; a number follows where two runs begin in one second."""
+    stem = f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return free_path(root / stem)
+
+
+def free_path(path: Path) -> Path:
+    """``path``, or ``path-2``, ``path-3``...: the first that does not exist, whole or unfinished."""
+    candidate, number = path, 1
+    while candidate.exists() or candidate.with_name(candidate.name + UNFINISHED).exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate
+
+
+@contextmanager
+def new_run_folder(
+    out: Path | str | None,
+    verb: str,
+    config: Mapping[str, Any],
+    seed: int | None = None,
+    keep_unfinished: bool = False,
+) -> Iterator[Path]:
+    """A temporary folder to write into, which becomes ``out`` when the block ends without an exception.
+
+    ``config.yaml`` in it holds the verb, the command line, ``config``, ``seed`` and the versions.
+
+    Args:
+        out: the folder to make; it must not exist yet, or be empty. None: a new folder under ``runs``.
+        verb: the command, such as "detect". config: the resolved settings; see :func:`plain`.
+        seed: the seed of the run's random numbers, if it draws any.
+        keep_unfinished: after an exception, leave what there is under the temporary name (long work that can be
+            taken up again) in place of removing it.
+
+    Yields:
+        The temporary folder. The final one is ``final_path(folder)``.
+
+    Raises:
+        UserError: ``out`` holds something, cannot be made, or the disk is full.
+    """
+    final = Path(out).expanduser() if out is not None else new_run_path(verb)
+    # An empty folder may be a mount point or the current directory, which cannot be replaced: work inside it.
+    inside = _is_empty_folder(final)
+    temporary = final / UNFINISHED if inside else final.absolute().with_name(final.absolute().name + UNFINISHED)
+    if temporary.exists():
+        raise UserError(f"{temporary}: left by an unfinished run; remove it or choose another folder")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{final}: cannot make this folder: {error.strerror}; choose another one") from error
+    ended_well = False
+    try:
+        _write_config(temporary / CONFIG_FILE, verb, config, seed)
+        yield temporary
+        ended_well = True
+        _move_into_place(temporary, final, inside)
+    except BaseException as error:
+        kept = (keep_unfinished or ended_well) and _holds_results(temporary)
+        rest = f"; what was finished is in {temporary}" if kept else ""
+        if not kept:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and _is_fault_of(error, temporary):
+            raise UserError(f"{final}: cannot write here: {error.strerror}{rest}") from error
+        raise
+
+
+def final_path(temporary: Path) -> Path:
+    """The folder that the temporary one of :func:`new_run_folder` becomes."""
+    if temporary.name == UNFINISHED:
+        return temporary.parent
+    return temporary.with_name(temporary.name.removesuffix(UNFINISHED))
+
+
+def _is_empty_folder(path: Path) -> bool:
+    """Whether ``path`` is an empty folder (a symbolic link to one counts); UserError where it is something else."""
+    try:
+        with os.scandir(path) as entries:
+            if next(entries, None) is not None:
+                raise UserError(f"{path}: already exists and is not empty; name a new folder")
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise UserError(f"{path}: already exists and is not a folder; name a new one") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot use this folder: {error.strerror}; choose another one") from error
+    return True
+
+
+def _is_fault_of(error: OSError, folder: Path) -> bool:
+    """Whether the disk or the folder is at fault; a full disk often names no file."""
+    return error.errno in DISK_FAULTS or str(error.filename or "").startswith(str(folder))
+
+
+def _write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | None) -> None:
+    record = {
+        "verb": verb,
+        "command": list(sys.argv),
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seed": seed,
+        "config": plain(config),
+        "versions": installed_versions(),
+        "machine": {"system": platform.platform(), "processors": os.cpu_count()},
+    }
+    path.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _holds_results(temporary: Path) -> bool:
+    try:
+        return any(entry.name != CONFIG_FILE for entry in temporary.iterdir())
+    except OSError:
+        return False
+
+
+def _move_into_place(temporary: Path, final: Path, inside: bool) -> None:
+    # config.yaml goes last: a folder that holds it is whole.
+    entries = sorted(temporary.iterdir(), key=lambda entry: entry.name == CONFIG_FILE) if inside else []
+    for target in [final / entry.name for entry in entries] or [final]:
+        if target.exists() or target.is_symlink():
+            raise UserError(f"{target}: appeared during the run and is not overwritten; the results are in {temporary}")
+    if not inside:
+        temporary.rename(final)
+        return
+    for entry in entries:
+        entry.rename(final / entry.name)
+    temporary.rmdir()
