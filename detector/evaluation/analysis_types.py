@@ -1,0 +1,230 @@
+"""What the analyses behind a report return; all of it goes to JSON and back.
+
+Fractions everywhere: a cost of 0.031 is 3.1 mAP points. NaN means "not defined" and is null in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.plain import from_plain, to_plain
+from detector.evaluation.result import EvaluationResult
+
+# The kinds of error of a detection, in the order in which they are tested, then that of a truth.
+DETECTION_ERRORS = ("localisation", "classification", "duplicate", "background", "both")
+ERROR_KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+# "missed" split in two, known where proposals were given; and the two totals of TIDE.
+MISSED_KINDS = ("missed_by_proposals", "missed_by_classifier")
+TOTALS = ("false_positive", "false_negative")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorExample:
+    """One error to look at.
+
+    Attributes:
+        kind: one of ``ERROR_KINDS``. For "missed", ``missed_by`` says why where proposals were given.
+        missed_by: "proposals", "classifier", or None.
+        image_id: its image.
+        class_name: the class of the detection, or of the missed truth.
+        score: the detection's score; NaN for a missed truth.
+        box: the detection's ``(x1, y1, x2, y2)`` in pixels; None for a missed truth.
+        truth_box, truth_class: the truth that the error is about (the nearest one, the one already found by another
+            detection, the missed one); None where there is none.
+        iou: IoU of the two boxes; for a missed truth that of the best proposal, NaN where proposals are not known.
+    """
+
+    kind: str
+    missed_by: str | None
+    image_id: str
+    class_name: str
+    score: float
+    box: tuple[float, ...] | None
+    truth_box: tuple[float, ...] | None
+    truth_class: str | None
+    iou: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassErrors:
+    """The errors of one class.
+
+    Attributes:
+        label, name: the class. ap: its AP at the analysis' IoU threshold, NaN without counted truth.
+        counts: errors by kind (``ERROR_KINDS``, and ``MISSED_KINDS`` where proposals are known).
+        cost: AP that this class would gain if every error of the kind, of whatever class, were mended; same keys and
+            ``TOTALS``. NaN without counted truth. May be negative: a detection moved to its right class can still
+            stand above a true one.
+    """
+
+    label: int
+    name: str
+    ap: float
+    counts: dict[str, int]
+    cost: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnalysis:
+    """Where the missing points went.
+
+    Attributes:
+        iou_threshold: IoU from which a detection covers an object; background_threshold: IoU up to which it covers
+            nothing.
+        mean_ap: the mean AP that the costs refer to (COCO: at ``iou_threshold``, not the headline number).
+        proposals_known: whether "missed" could be split.
+        counts: errors of all classes by kind; keys as in :class:`ClassErrors`.
+        cost: mAP gained if every error of the kind were mended, at least 0; keys as in :class:`ClassErrors`. The costs
+            do not add up to 1 - mAP: mending two kinds together gains more or less than the two apart.
+        classes: one row per class, by label.
+        examples: the errors that hurt most, by descending score, at most so many per class and kind as were asked for;
+            missed truths by descending area.
+    """
+
+    iou_threshold: float
+    background_threshold: float
+    mean_ap: float
+    proposals_known: bool
+    counts: dict[str, int]
+    cost: dict[str, float]
+    classes: tuple[ClassErrors, ...]
+    examples: tuple[ErrorExample, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> ErrorAnalysis:
+        """The inverse of :meth:`to_dict`."""
+        return from_plain(cls, plain)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """Whether a score of 0.8 means right eight times in ten.
+
+    Attributes:
+        edges: ``(B + 1,)`` float64, the bins of the score, from 0 to 1.
+        count: ``(B,)`` int64 counted detections in each bin.
+        mean_score, precision: ``(B,)`` float64, NaN where the bin is empty.
+        expected_error: mean of ``|mean_score - precision|`` over detections (ECE). max_error: its maximum over bins.
+        by_class: the expected error of each class by name, NaN for a class without counted detections.
+        outside: counted detections whose score is not in [0, 1]; in no bin. If there are any, scores are no
+            probabilities and the errors describe the others only.
+    """
+
+    edges: NDArray[np.float64]
+    count: NDArray[np.int64]
+    mean_score: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    expected_error: float
+    max_error: float
+    by_class: dict[str, float]
+    outside: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ConfusionMatrix:
+    """Which class is taken for which.
+
+    Detections at or above ``score_threshold`` and truths are paired one to one within an image by descending IoU,
+    whatever their classes, down to ``iou_threshold``.
+
+    Attributes:
+        class_names: by label; the matrix has one more row and column for the background.
+        matrix: ``(K + 1, K + 1)`` int64; ``matrix[t, d]`` truths of class t detected as d; the last column counts
+            truths that no detection covers, the last row detections that cover no truth; the corner is 0.
+        score_threshold, iou_threshold: as above.
+    """
+
+    class_names: tuple[str, ...]
+    matrix: NDArray[np.int64]
+    score_threshold: float
+    iou_threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecallBin:
+    """Recall of the truths of one size or shape.
+
+    Attributes:
+        name: e.g. "small" or "wide". low, high: the bin's ends, half-open (high is NaN where there is none).
+        truths: counted truths in it. found: those matched by a true positive. recall: their share, NaN without truths.
+    """
+
+    name: str
+    low: float
+    high: float
+    truths: int
+    found: int
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInfo:
+    """Where a picture of the gallery is.
+
+    Attributes:
+        path: its file. height, width: its size in pixels.
+        proposals: ``[x1, y1, x2, y2]`` of its best proposals where known, else empty.
+    """
+
+    path: str
+    height: int
+    width: int
+    proposals: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that a report shows; saved as ``evaluation.json`` in a run folder.
+
+    Attributes:
+        result: the protocol's numbers. errors: where the missing points went. calibration: of the scores.
+        confusion: classes taken for one another.
+        recall_by_size: by the square root of the area in pixels. recall_by_aspect: by width / height.
+        images: the pictures of ``errors.examples``, by image id; those whose file is known.
+        info: what was evaluated, for the reader: ``model`` or ``detections``, ``data``, ``command``, ``created``.
+    """
+
+    result: EvaluationResult
+    errors: ErrorAnalysis
+    calibration: Calibration
+    confusion: ConfusionMatrix
+    recall_by_size: tuple[RecallBin, ...]
+    recall_by_aspect: tuple[RecallBin, ...]
+    images: dict[str, PictureInfo]
+    info: dict[str, str]
+
+    def to_dict(self, curve_points: int | None = 200) -> dict[str, Any]:
+        """Plain values for JSON; curves thinned to ``curve_points`` points."""
+        plain = {name: to_plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "result"}
+        return {"result": self.result.to_dict(curve_points), **plain}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Evaluation:
+        """The inverse of :meth:`to_dict`."""
+        return from_plain(cls, plain)
+
+    def save(self, folder: Path) -> None:
+        """Write ``evaluation.json`` and ``per_class.csv`` into ``folder``."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        (folder / "evaluation.json").write_text(text, encoding="utf-8")
+        (folder / "per_class.csv").write_text(self.result.to_csv(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> Evaluation:
+        """Read an ``evaluation.json``.
+
+        Raises:
+            ValueError: not such a file. OSError: not readable.
+        """
+        return cls.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))

@@ -1,0 +1,75 @@
+"""Results to plain JSON values and back, driven by the dataclasses' own type hints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any, skip: tuple[str, ...] = ()) -> Any:
+    """Dataclasses as dicts, arrays and tuples as lists, NaN and infinities as None; ``skip`` names fields left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in skip}
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def from_plain(kind: type[T], plain: Any) -> T:
+    """An object of the dataclass ``kind`` from what :func:`to_plain` made of one; fields left out take their default.
+
+    Raises:
+        ValueError: a field without default is absent, or there is one that ``kind`` does not have.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(plain, dict) or set(plain) - set(fields):
+        raise ValueError(f"not a {kind.__name__}: {str(plain)[:80]!r}")
+    try:
+        return kind(**{name: _restore(hints[name], item) for name, item in plain.items()})
+    except TypeError as error:
+        raise ValueError(f"not a {kind.__name__}: {error}") from None
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        return _restore(next(arg for arg in args if arg is not type(None)), value)
+    if origin is np.ndarray:
+        dtype = typing.get_args(args[1])[0]
+        if np.issubdtype(dtype, np.floating):
+            value = _nan_for_none(value)
+        return np.array(value, dtype)
+    if hint is float:
+        return math.nan if value is None else float(value)
+    if origin is tuple:
+        inner = args[0]
+        return tuple(_restore(inner, item) for item in value)
+    if origin is dict:
+        return {key: _restore(args[1], item) for key, item in value.items()}
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return from_plain(hint, value)
+    return value
+
+
+def _nan_for_none(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nan_for_none(item) for item in value]
+    return math.nan if value is None else value

@@ -1,0 +1,190 @@
+"""What an evaluation returns: headline numbers, one row per class, and what was counted.
+
+Glossary. A *counted* detection is a true or a false positive; an *ignored* one is neither, for a stated reason. A
+*counted* truth is an object that should be found. All scores are fractions in [0, 1], not per cent. NaN means "not
+defined" (a class without a counted truth has no AP) and is written to JSON as null.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.matches import Matches
+from detector.evaluation.plain import from_plain, to_plain
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A bootstrap percentile interval over images.
+
+    Attributes:
+        low, high: its ends, fractions. level: the share of resamples inside it, e.g. 0.95.
+        samples: how many resamples of the images were drawn.
+    """
+
+    low: float
+    high: float
+    level: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What took part. ``detections == detections_counted + sum(detections_ignored.values())``; truths likewise.
+
+    Attributes:
+        images: images of the data set.
+        images_without_truth: of these, those with no annotated object at all; their false positives count.
+        images_without_detections: of these, those for which nothing was detected.
+        truths, truths_counted: annotated objects, and those that should be found.
+        truths_ignored: the others, by reason, e.g. ``{"difficult": 12, "crowd": 3}``.
+        detections, detections_counted: detections given, and those that became a true or a false positive.
+        detections_ignored: the others, by reason, e.g. ``{"image not in the data set": 7}``.
+        notes: things that were counted all the same but deserve a look, e.g. ``{"detections outside the image": 2}``.
+    """
+
+    images: int
+    images_without_truth: int
+    images_without_detections: int
+    truths: int
+    truths_counted: int
+    truths_ignored: dict[str, int]
+    detections: int
+    detections_counted: int
+    detections_ignored: dict[str, int]
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def sentences(self) -> list[str]:
+        """The counts as lines for a person."""
+        lines = [
+            f"{self.images} images ({self.images_without_truth} without an object, "
+            f"{self.images_without_detections} without a detection)",
+            f"{self.truths} objects, {self.truths_counted} counted" + _reasons(self.truths_ignored),
+            f"{self.detections} detections, {self.detections_counted} counted" + _reasons(self.detections_ignored),
+        ]
+        return lines + [f"note: {n} {what}" for what, n in self.notes.items()]
+
+
+def _reasons(ignored: dict[str, int]) -> str:
+    return "".join(f"; {n} ignored ({reason})" for reason, n in ignored.items())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassResult:
+    """The result of one class.
+
+    Attributes:
+        label: its index. name: its name.
+        ap: average precision by the protocol, NaN where no truth of the class counts.
+        interval: of ``ap``; None where no bootstrap was asked for or the AP is not defined.
+        truths: counted truths. detections: counted detections.
+        true_positives, false_positives: their split (COCO: at IoU 0.5).
+        max_recall: recall when every detection is kept, NaN without truth.
+        recall, precision, scores: ``(P,)`` float64, the curve: one point per counted detection, by descending score
+            (COCO: at IoU 0.5). ``scores[i]`` is the threshold at which recall and precision are reached.
+        numbers: further numbers of the protocol (COCO: ``ap50``, ``ap75``, ``ap_small``, ``ar_100``, ...).
+    """
+
+    label: int
+    name: str
+    ap: float
+    interval: Interval | None
+    truths: int
+    detections: int
+    true_positives: int
+    false_positives: int
+    max_recall: float
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    numbers: dict[str, float]
+
+    def thinned(self, points: int) -> ClassResult:
+        """The same with at most ``points`` points of the curve, evenly spread, the ends kept."""
+        if len(self.scores) <= points:
+            return self
+        keep = np.unique(np.linspace(0, len(self.scores) - 1, points).round().astype(np.int64))
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values.update(recall=self.recall[keep], precision=self.precision[keep], scores=self.scores[keep])
+        return ClassResult(**values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationResult:
+    """The result of one protocol on one data set.
+
+    Attributes:
+        metric: ``voc07``, ``voc10``, ``coco`` or ``ilsvrc_det``.
+        mean_ap: the protocol's headline number: the mean AP of the classes that have a counted truth; NaN if none has.
+        interval: of ``mean_ap``; None where no bootstrap was asked for.
+        numbers: every headline number of the protocol by name, ``mean_ap`` included (COCO: the official twelve, as
+            ``ap``, ``ap50``, ``ap75``, ``ap_small``, ``ap_medium``, ``ap_large``, ``ar_1``, ``ar_10``, ``ar_100``,
+            ``ar_small``, ``ar_medium``, ``ar_large``).
+        classes: one row per class, by label.
+        counts: what took part.
+        settings: the protocol's parameters, e.g. ``{"iou_threshold": 0.5, "year": 2007}``.
+        matches: which detection matched which truth; in memory only, never in the JSON.
+    """
+
+    metric: str
+    mean_ap: float
+    interval: Interval | None
+    numbers: dict[str, float]
+    classes: tuple[ClassResult, ...]
+    counts: Counts
+    settings: dict[str, Any]
+    matches: Matches | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by label."""
+        return tuple(row.name for row in self.classes)
+
+    @property
+    def classes_without_truth(self) -> tuple[str, ...]:
+        """Classes that are left out of the mean because no truth of theirs counts."""
+        return tuple(row.name for row in self.classes if row.truths == 0)
+
+    def to_dict(self, curve_points: int | None = 200) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and None, ready for JSON; curves thinned to ``curve_points`` (None: whole)."""
+        plain: dict[str, Any] = to_plain(self, skip=("matches",))
+        if curve_points is not None:
+            plain["classes"] = [to_plain(row.thinned(curve_points)) for row in self.classes]
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> EvaluationResult:
+        """The inverse of :meth:`to_dict`; ``matches`` is None."""
+        return from_plain(cls, plain)
+
+    def to_csv(self) -> str:
+        """One line per class and a last one for the mean, with a header."""
+        extra = sorted({key for row in self.classes for key in row.numbers})
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        head = ["class", "ap", "ap_low", "ap_high", "truths", "detections", "true_positives", "false_positives"]
+        writer.writerow([*head, "max_recall", *extra])
+        for row in self.classes:
+            writer.writerow(
+                [row.name, _cell(row.ap), *_ends(row.interval), row.truths, row.detections, row.true_positives]
+                + [row.false_positives, _cell(row.max_recall)]
+                + [_cell(row.numbers.get(key, np.nan)) for key in extra]
+            )
+        totals = [sum(getattr(row, name) for row in self.classes) for name in head[4:]]
+        mean = [_cell(self.numbers.get(key, np.nan)) for key in extra]
+        writer.writerow(["mean", _cell(self.mean_ap), *_ends(self.interval), *totals, "", *mean])
+        return out.getvalue()
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else repr(float(value))
+
+
+def _ends(interval: Interval | None) -> list[str]:
+    return ["", ""] if interval is None else [_cell(interval.low), _cell(interval.high)]
