@@ -1,0 +1,398 @@
+"""The image reader: every mode and orientation becomes upright RGB, every bad file one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, features
+
+from detector.images import ALLOWED_FORMATS, MAX_PIXELS, SUFFIXES, read_image, read_image_size
+from proposals.errors import UserError
+
+LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
+
+
+def picture(height: int = 12, width: int = 17) -> NDArray[np.uint8]:
+    """A picture without any symmetry, so that each wrong orientation differs."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([255 * x // width, 255 * y // height, (x * 7 + y * 13) % 256], axis=2).astype(np.uint8)
+
+
+def encoded(image: Image.Image, format_name: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def assert_rgb(result: NDArray[np.uint8], height: int, width: int) -> None:
+    assert result.shape == (height, width, 3)
+    assert result.dtype == np.uint8
+    assert result.flags.c_contiguous
+    assert result.flags.writeable
+
+
+@pytest.mark.parametrize("format_name", ALLOWED_FORMATS)
+def test_each_allowed_format_is_read(format_name: str) -> None:
+    if format_name == "AVIF" and not features.check("avif"):
+        pytest.skip("this build of Pillow has no AVIF")
+    data = encoded(
+        Image.fromarray(picture()).quantize(16) if format_name == "GIF" else Image.fromarray(picture()),
+        format_name,
+        **({"lossless": True} if format_name == "WEBP" else {}),
+    )
+    result = read_image(data)
+    assert_rgb(result, 12, 17)
+    assert read_image_size(data) == (12, 17)
+    tolerance = {"JPEG": 60, "AVIF": 60, "GIF": 80}.get(format_name, 0)
+    assert np.abs(result.astype(int) - picture()).max() <= tolerance
+
+
+def test_formats_off_the_list_are_refused() -> None:
+    for format_name in ("ICO", "TGA", "PCX", "SGI", "JPEG2000"):
+        with pytest.raises(UserError, match="not a picture of a known format"):
+            read_image(encoded(Image.fromarray(picture(16, 16)), format_name), name="a.jpg")
+
+
+def test_postscript_is_refused() -> None:
+    with pytest.raises(UserError, match="known format"):
+        read_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(format_name: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = {"lossless": True} if format_name == "WEBP" else {"quality": 100, "subsampling": 0}
+    stored = Image.fromarray(picture())
+    data = encoded(stored, format_name, exif=exif, **(options if format_name in ("WEBP", "JPEG") else {}))
+    turns = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, 1),
+    }
+    expected = turns[orientation](picture())
+    result = read_image(data)
+    assert read_image_size(data) == result.shape[:2] == expected.shape[:2]
+    assert np.abs(result.astype(int) - expected).max() <= (12 if format_name == "JPEG" else 0)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_png_orientation_behind_the_pixels_is_applied() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = encoded(Image.fromarray(picture()), "PNG")
+    end = data.rindex(b"IEND") - 4
+    late = data[:end] + png_chunk(b"eXIf", exif.tobytes()[6:]) + data[end:]
+    assert read_image_size(data) == (12, 17)
+    assert read_image_size(late) == (17, 12)
+    text = data[:end] + png_chunk(b"tEXt", b"date:create\x002020") + data[end:]
+    assert read_image_size(text) == (12, 17)
+    np.testing.assert_array_equal(read_image(late), np.rot90(picture(), -1))
+
+
+@pytest.mark.parametrize(
+    "junk", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\1" * 20]
+)
+def test_damaged_exif_does_not_cost_the_picture(junk: bytes) -> None:
+    data = encoded(Image.fromarray(picture()), "PNG")
+    start = data.index(b"IDAT") - 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow says that the block is damaged
+        result = read_image(data[:start] + png_chunk(b"eXIf", junk[6:]) + data[start:])
+    np.testing.assert_array_equal(result, picture())
+
+
+def test_twelve_bit_tiff_uses_its_own_range() -> None:
+    samples = np.array([0, 4095, 2048, 1024], np.uint32)
+    packed = bytes((samples[0] >> 4, (samples[0] & 15) << 4 | samples[1] >> 8, samples[1] & 255))
+    packed += bytes((samples[2] >> 4, (samples[2] & 15) << 4 | samples[3] >> 8, samples[3] & 255))
+    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(packed))]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags)
+    data = struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + directory + struct.pack("<I", 0)
+    assert read_image(data)[0, :, 0].tolist() == [0, 255, 128, 64]
+
+
+def test_orientation_out_of_range_is_ignored() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 77
+    data = encoded(Image.fromarray(picture()), "PNG", exif=exif)
+    assert read_image_size(data) == (12, 17)
+    np.testing.assert_array_equal(read_image(data), picture())
+
+
+def test_grey_and_one_bit() -> None:
+    grey = picture()[..., 2]
+    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(grey), "PNG")), grey[..., None].repeat(3, 2))
+    bits = grey > 127
+    result = read_image(encoded(Image.fromarray(bits), "PNG"))
+    np.testing.assert_array_equal(result, np.where(bits, 255, 0)[..., None].repeat(3, 2))
+
+
+def test_palette_gives_its_colours() -> None:
+    paletted = Image.fromarray(picture()).quantize(8)
+    np.testing.assert_array_equal(read_image(encoded(paletted, "PNG")), np.asarray(paletted.convert("RGB")))
+
+
+def test_transparency_is_laid_over_white() -> None:
+    rgba = np.dstack([picture(), np.full((12, 17), 255, np.uint8)])
+    rgba[:6, :, 3] = 0
+    rgba[6:8, :, 3] = 128
+    result = read_image(encoded(Image.fromarray(rgba), "PNG"))
+    assert (result[:6] == 255).all()
+    np.testing.assert_array_equal(result[8:], picture()[8:])
+    expected = picture()[6:8] * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(result[6:8] - expected).max() <= 1
+
+
+def test_grey_with_alpha_and_transparent_palettes() -> None:
+    la = Image.merge("LA", [Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 0)])
+    assert (read_image(encoded(la, "PNG")) == 255).all()
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 200, 30, 40])
+    palette.putpixel((0, 0), 0)
+    for transparency in (0, b"\x00\xff"):  # one colour's number, or one byte of alpha for each colour
+        result = read_image(encoded(palette, "PNG", transparency=transparency))
+        assert result[0, 0].tolist() == [255, 255, 255]
+        assert result[1, 1].tolist() == [200, 30, 40]
+    key = encoded(Image.new("RGB", (3, 3), (9, 8, 7)), "PNG", transparency=(9, 8, 7))
+    assert (read_image(key) == 255).all()
+
+
+def test_cmyk_tiff_and_jpeg() -> None:
+    cmyk = Image.merge("CMYK", [Image.new("L", (16, 16), v) for v in (0, 255, 255, 0)])  # red ink
+    for format_name, tolerance in (("TIFF", 0), ("JPEG", 3)):
+        result = read_image(encoded(cmyk, format_name)).astype(int)
+        assert np.abs(result - [255, 0, 0]).max() <= tolerance
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(format_name: str) -> None:
+    values = np.linspace(0, 65535, 12 * 17).round().astype(np.uint16).reshape(12, 17)
+    result = read_image(encoded(Image.fromarray(values), format_name))
+    np.testing.assert_array_equal(result[..., 0], values >> 8)
+    np.testing.assert_array_equal(result[..., 0], result[..., 2])
+
+
+def test_sixteen_bit_colour_png() -> None:
+    rows = b"".join(b"\0" + np.full((3, 3), 0xABCD, ">u2").tobytes() for _ in range(3))
+    data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 3, 16, 2, 0, 0, 0))
+    data += png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    assert (read_image(data) == 0xAB).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[0.0, 0.5, 1.0]], [[0, 128, 255]]),  # the usual range
+        ([[0.2, 0.4, 0.6]], [[51, 102, 153]]),  # inside it: not stretched
+        ([[-10.0, 0.0, 10.0]], [[0, 128, 255]]),  # any other range: stretched
+        ([[1000.0, 1000.0, 1000.0]], [[0, 0, 0]]),  # flat
+        ([[np.nan, 0.0, 1.0]], [[0, 0, 255]]),
+        ([[np.inf, -np.inf, 1.0]], [[0, 0, 255]]),
+    ],
+)
+def test_float_pictures(values: list[list[float]], expected: list[list[int]]) -> None:
+    data = encoded(Image.fromarray(np.array(values, np.float32)), "TIFF")
+    np.testing.assert_array_equal(read_image(data)[..., 1], expected)
+
+
+def test_int32_tiff_is_stretched() -> None:
+    data = encoded(Image.fromarray(np.array([[-5, 0, 100_000]], np.int32)), "TIFF")
+    assert read_image(data)[0, :, 0].tolist() == [0, 0, 255]
+
+
+def test_animated_gif_gives_the_first_frame() -> None:
+    red, blue = Image.new("RGB", (5, 4), (255, 0, 0)), Image.new("RGB", (5, 4), (0, 0, 255))
+    result = read_image(encoded(red, "GIF", save_all=True, append_images=[blue]))
+    assert_rgb(result, 4, 5)
+    assert (result == [255, 0, 0]).all()
+
+
+def test_multi_picture_jpeg_gives_the_first() -> None:
+    red, blue = Image.new("RGB", (16, 8), (255, 0, 0)), Image.new("RGB", (16, 8), (0, 0, 255))
+    result = read_image(encoded(red, "MPO", save_all=True, append_images=[blue]))
+    assert_rgb(result, 8, 16)
+    assert result[0, 0, 0] > 240 > 20 > result[0, 0, 2]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20000, 2), (2, 20000)])
+def test_extreme_sizes(size: tuple[int, int]) -> None:
+    data = encoded(Image.new("RGB", size, (1, 2, 3)), "PNG")
+    assert_rgb(read_image(data), size[1], size[0])
+
+
+def test_from_path_text_bytes_and_file_objects(tmp_path: Path) -> None:
+    path = tmp_path / "с пробелом é.png"
+    Image.fromarray(picture()).save(path)
+    data = path.read_bytes()
+    with path.open("rb") as file:
+        for source in (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), file):
+            np.testing.assert_array_equal(read_image(source), picture())
+            if hasattr(source, "seek"):
+                source.seek(0)
+            assert read_image_size(source) == (12, 17)
+
+
+def test_the_file_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(picture()).save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        read_image(path)
+        read_image_size(path)
+    path.write_bytes(b"GIF89a")
+    with pytest.raises(UserError):
+        read_image(path)
+    path.unlink()
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def fault(path: Path | bytes, **options: int) -> str:
+    """The message for a bad picture, checked to be one line, the same for both readers where both see the fault."""
+    with pytest.raises(UserError) as caught:
+        read_image(path, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    if isinstance(path, Path):
+        assert str(path) in message
+    return message
+
+
+def test_missing_folder_empty_and_text(tmp_path: Path) -> None:
+    assert "does not exist" in fault(tmp_path / "none.jpg")
+    assert "is a folder" in fault(tmp_path)
+    (tmp_path / "empty.jpg").touch()
+    assert "is empty" in fault(tmp_path / "empty.jpg")
+    text = tmp_path / "text.jpg"
+    text.write_text("I am not a picture, though my name says so.")
+    assert "not a picture of a known format" in fault(text)
+    assert "does not exist" in fault(text / "inside.jpg")
+    with pytest.raises(UserError, match="does not exist"):
+        read_image_size(tmp_path / "none.jpg")
+    with pytest.raises(UserError, match="cannot be opened"):
+        read_image("a\0b.jpg")
+    with pytest.raises(UserError, match=r"cannot be opened|does not exist"):
+        read_image("x" * 5000 + ".jpg")
+
+
+def test_line_breaks_in_a_name_keep_the_message_one_line() -> None:
+    with pytest.raises(UserError) as caught:
+        read_image("no\nsuch.jpg")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_no_permission(tmp_path: Path) -> None:
+    path = tmp_path / "secret.png"
+    Image.fromarray(picture()).save(path)
+    path.chmod(0)
+    if os.geteuid() == 0:  # root may read everything: ask as another user
+        tmp_path.chmod(0o755)
+        code = (
+            "import os, sys; from detector.images import read_image; from proposals.errors import UserError\n"
+            "os.setgid(65534); os.setuid(65534)\n"
+            "try: read_image(sys.argv[1])\n"
+            "except UserError as error: print(error)"
+        )
+        for parent in tmp_path.parents:
+            if parent.stat().st_uid == 0 and parent.is_relative_to(Path("/tmp") / "pytest-of-root"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        message = done.stdout.strip()
+    else:
+        message = fault(path)
+    assert message == f"{path} may not be read; check its permissions and those of its folder"
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated_files_name_the_file(tmp_path: Path, format_name: str, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+    data = encoded(Image.fromarray(noise), format_name)
+    path = tmp_path / f"cut.{format_name.lower()}"
+    path.write_bytes(data[: int(len(data) * share)])
+    assert "cut short or damaged" in fault(path)
+
+
+@pytest.mark.parametrize("format_name", ALLOWED_FORMATS)
+def test_no_damage_escapes_as_another_exception(format_name: str) -> None:
+    if format_name == "AVIF" and not features.check("avif"):
+        pytest.skip("this build of Pillow has no AVIF")
+    rng = np.random.default_rng(1)
+    good = encoded(Image.fromarray(picture()), format_name)
+    for trial in range(150):
+        data = bytearray(good)
+        for position in rng.integers(0, len(data), 1 + trial % 8):
+            data[position] = rng.integers(256)
+        data = data[: rng.integers(1, len(data) + 1)] if trial % 3 == 0 else data
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for reader in (read_image, read_image_size):
+                with contextlib.suppress(UserError):
+                    reader(data, max_pixels=100_000)
+
+
+def png_header(width: int, height: int) -> bytes:
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + png_chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + png_chunk(b"IEND", b"")
+    )
+
+
+def test_decompression_bomb_is_refused_by_its_header() -> None:
+    for reader in (read_image, read_image_size):
+        with pytest.raises(UserError, match=r"60000 x 60000 pixels, more than the limit of 200,000,000"):
+            reader(png_header(60000, 60000))
+
+
+def test_pictures_of_more_than_a_hundred_megapixels_pass() -> None:
+    assert MAX_PIXELS > 150_000_000
+    # Pillow's own limit would warn here, and warnings are errors in these tests.
+    assert read_image_size(png_header(15000, 11000)) == (11000, 15000)
+    with pytest.raises(UserError, match="cut short"):
+        read_image(png_header(15000, 11000))
+
+
+def test_the_limit_is_exact_and_can_be_set() -> None:
+    data = encoded(Image.fromarray(picture()), "PNG")
+    assert read_image(data, max_pixels=12 * 17).shape == (12, 17, 3)
+    with pytest.raises(UserError, match="17 x 12 pixels"):
+        read_image(data, max_pixels=12 * 17 - 1)
+
+
+def test_suffixes_cover_what_pillow_writes_for_the_allowed_formats() -> None:
+    extensions = Image.registered_extensions()
+    assert {s for s, name in extensions.items() if name in ALLOWED_FORMATS} - SUFFIXES <= {".apng", ".dib", ".avifs"}
+
+
+def test_agrees_with_plain_pillow_on_photographs() -> None:
+    from skimage import data as samples
+
+    for picture_array in (samples.astronaut(), samples.camera()):
+        jpeg = encoded(Image.fromarray(picture_array), "JPEG")
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg))).convert("RGB"))
+        np.testing.assert_array_equal(read_image(jpeg), expected)
