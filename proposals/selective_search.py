@@ -1,0 +1,203 @@
+"""Selective search: boxes around every region that grouping of superpixels passes through.
+
+The search is run in several colour spaces, from superpixels of several sizes, with several similarities, and all boxes
+are ranked together. Source: Uijlings, van de Sande, Gevers and Smeulders, Selective Search for Object Recognition,
+IJCV 2013 ("the paper"). ``docs/selective_search.md`` lists where the paper leaves a choice and what is chosen here.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from proposals.errors import UserError
+from proposals.image_input import as_rgb
+from proposals.types import Proposals, Source
+
+ColorSpace = Literal["RGB", "I", "Lab", "rgI", "HSV", "rgb", "C", "H"]
+MEASURES = "CTSF"
+
+PresetName = Literal["single", "fast", "quality", "googlenet"]
+
+
+class SelectiveSearchConfig(BaseModel):
+    """The settings of selective search; the defaults are the paper's Fast.
+
+    Every colour space is segmented with every ``k``, and every segmentation is grouped with every similarity.
+
+    Attributes:
+        color_spaces: see :mod:`proposals.colors`.
+        similarities: sums of measures, as letters: C colour, T texture, S size, F fill.
+        k: superpixel scales; larger gives fewer, larger superpixels. ``min_size`` in pixels is the same number.
+        superpixel_scale: multiplies every ``k`` and ``min_size``; 2 is GoogLeNet's doubled superpixel size.
+        sigma: smoothing before segmentation, in pixels.
+        connectivity: neighbours of a pixel in the segmentation's graph, 8 (as the authors) or 4.
+        min_box_side: boxes with a side below this many pixels are dropped, the authors' 20. In images with a side below
+            ten times as many pixels, where that would drop real objects, a tenth of the shorter side stands in for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    color_spaces: tuple[ColorSpace, ...] = ("HSV", "Lab")
+    similarities: tuple[str, ...] = ("CTSF", "TSF")
+    k: tuple[Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)], ...] = (50, 100)
+    superpixel_scale: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False)
+    sigma: float = Field(default=0.8, ge=0, le=20, allow_inf_nan=False)
+    connectivity: Literal[4, 8] = 8
+    min_box_side: float = Field(default=20.0, ge=0, allow_inf_nan=False)
+
+    @field_validator("color_spaces", "similarities", "k")
+    @classmethod
+    def _some_and_distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("needs at least one entry, each only once")
+        return value
+
+    @field_validator("similarities")
+    @classmethod
+    def _known_letters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for letters in value:
+            if not letters or not set(letters) <= set(MEASURES) or len(set(letters)) != len(letters):
+                raise ValueError(f"{letters!r} is not made of the letters {MEASURES}, each at most once")
+        return value
+
+    def scales(self) -> list[tuple[float, int]]:
+        """The pairs of k and min_size, ``superpixel_scale`` applied."""
+        return [(k * self.superpixel_scale, round(k * self.superpixel_scale)) for k in self.k]
+
+    def smallest_side(self, image_size: tuple[int, int]) -> float:
+        """The least box side kept in an image of ``image_size`` (height, width), in pixels."""
+        return min(self.min_box_side, min(image_size) / 10)
+
+
+PRESETS: dict[str, SelectiveSearchConfig] = {
+    "single": SelectiveSearchConfig(color_spaces=("HSV",), similarities=("CTSF",), k=(100,)),
+    "fast": SelectiveSearchConfig(),
+    "quality": SelectiveSearchConfig(
+        color_spaces=("HSV", "Lab", "rgI", "H", "I"), similarities=("CTSF", "TSF", "F", "S"), k=(50, 100, 150, 300)
+    ),
+    "googlenet": SelectiveSearchConfig(superpixel_scale=2.0),
+}
+
+
+def resolve_config(config: SelectiveSearchConfig | dict[str, Any] | str) -> SelectiveSearchConfig:
+    """A preset's name, a mapping of settings, or a ready config, as a config.
+
+    Raises:
+        UserError: no such preset, or a wrong setting.
+    """
+    if isinstance(config, SelectiveSearchConfig):
+        return config
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise UserError(f"selective search has no preset {config!r}; choose one of {', '.join(PRESETS)}")
+        return PRESETS[config]
+    try:
+        return SelectiveSearchConfig.model_validate(config)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise UserError(f"selective search setting {where}: {fault['msg']}") from None
+
+
+def selective_search(
+    image: NDArray[Any],
+    config: SelectiveSearchConfig | dict[str, Any] | str = "fast",
+    seed: int = 0,
+    threads: int | None = None,
+) -> Proposals:
+    """Boxes that may hold an object, large regions first with some chance.
+
+    Args:
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, at least 1x1: uint8 or uint16 over their whole range, bool, or floats
+            in [0, 1].
+        config: a preset's name (``single``, ``fast``, ``quality``, ``googlenet``), a config, or its settings as a dict.
+        seed: of the chance in the ranking.
+        threads: how many to use, by default all cores. The result does not depend on it.
+
+    Returns:
+        Boxes in pixels, whole numbers, no box twice; ``scores`` are the negated ranks of the paper, best first.
+
+    Raises:
+        UserError: an image or a config that makes no sense.
+
+    Example:
+        >>> from skimage.data import astronaut
+        >>> boxes = selective_search(astronaut(), "googlenet").boxes
+    """
+    # The compiled kernels are loaded on the first call, so that importing this module costs nothing.
+    from proposals.colors import to_planes
+    from proposals.grouping import group
+    from proposals.regions import describe, texture_bins
+    from proposals.superpixels import segment
+
+    settings = resolve_config(config)
+    if threads is not None and threads < 1:
+        raise UserError(f"threads must be at least 1, not {threads}")
+    rgb = as_rgb(image)
+    size = (rgb.shape[0], rgb.shape[1])
+    area = size[0] * size[1]
+
+    def search(space: ColorSpace) -> list[list[NDArray[np.int32]]]:
+        planes = to_planes(rgb, space)
+        bins = texture_bins(planes)
+        found = []
+        for labels in segment(planes, settings.scales(), settings.sigma, settings.connectivity):
+            regions = describe(planes, bins, labels)
+            found.append([regions.boxes, *(group(regions, letters, area) for letters in settings.similarities)])
+        return found
+
+    workers = min(threads or len(os.sched_getaffinity(0)), len(settings.color_spaces))
+    if workers == 1:
+        results = [search(space) for space in settings.color_spaces]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            results = list(pool.map(search, settings.color_spaces))
+    return _rank([hierarchies for found in results for hierarchies in found], settings, seed, size)
+
+
+def _rank(
+    segmentations: list[list[NDArray[np.int32]]], settings: SelectiveSearchConfig, seed: int, size: tuple[int, int]
+) -> Proposals:
+    """All boxes by v = RND * i, where i counts from the whole image (1) down to the initial regions of a hierarchy."""
+    boxes, places = [], []
+    for initial, *hierarchies in segmentations:
+        for merged in hierarchies:
+            boxes.append(merged)
+            places.append(np.arange(len(merged), 0, -1))
+        # The initial regions count once for a segmentation, behind its merges.
+        boxes.append(initial)
+        places.append(np.full(len(initial), len(initial)))
+    box = np.concatenate(boxes)
+    value = np.random.default_rng(seed).random(len(box)) * np.concatenate(places)
+    order = np.argsort(value, kind="stable")
+    box, value = box[order], value[order]
+    _, first = np.unique(box, axis=0, return_index=True)
+    first.sort()
+    box, value = box[first], value[first]
+    keep = (box[:, 2:] - box[:, :2]).min(axis=1) >= settings.smallest_side(size)
+    box, value = box[keep].astype(np.float32), value[keep]
+    return Proposals(box, -value.astype(np.float32), np.full(len(box), Source.SELECTIVE_SEARCH, np.uint8), size)
+
+
+class SelectiveSearch:
+    """Selective search as a :class:`proposals.types.ProposalSource`."""
+
+    def __init__(
+        self,
+        config: SelectiveSearchConfig | dict[str, Any] | str = "fast",
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        self.config = resolve_config(config)
+        self.seed = seed
+        self.threads = threads
+
+    def propose(self, image: NDArray[np.uint8]) -> Proposals:
+        """See :func:`selective_search`."""
+        return selective_search(image, self.config, self.seed, self.threads)
