@@ -110,7 +110,7 @@ def _group(first_sizes, first_boxes, pairs, histograms, use_size, use_fill, area
     row = np.arange(total).astype(np.int32)
     seen = np.full(total, np.int32(-1), np.int32)
 
-    # Links: entry i says that region ends[i, 0] and ends[i, 1] touch; each region's entries are two linked lists' nodes.
+    # Link i says that regions ends[i, 0] and ends[i, 1] touch; a region's links are a list, chained through `after`.
     links = len(pairs)
     room = max(16, 4 * links)
     ends = np.empty((room, 2), np.int32)

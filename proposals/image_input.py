@@ -17,8 +17,8 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
     """``image`` as a contiguous ``(H, W, 3)`` uint8 array; a copy is made only where needed.
 
     Args:
-        image: ``(H, W, 3)`` RGB, or ``(H, W)`` or ``(H, W, 1)`` grey; uint8, uint16 over its whole range, bool, or float
-            in [0, 1].
+        image: ``(H, W, 3)`` RGB, or ``(H, W)`` or ``(H, W, 1)`` grey; uint8, uint16 over its whole range, bool, or
+            float in [0, 1].
 
     Raises:
         UserError: anything else: other shapes and types, no pixel, too many pixels, floats out of range or not finite.
@@ -42,9 +42,7 @@ def as_rgb(image: NDArray[Any]) -> NDArray[np.uint8]:
     elif image.dtype.kind == "f":
         low, high = float(image.min()), float(image.max())
         if not (low >= 0.0 and high <= 1.0):
-            raise UserError(
-                f"a float image must lie in [0, 1], this one spans {low:g} to {high:g}; convert it to uint8"
-            )
+            raise UserError(f"a float image must lie in [0, 1], not {low:g} to {high:g}; convert it to uint8")
         values = np.rint(image.astype(np.float32) * 255).astype(np.uint8)
     else:
         raise UserError(f"the image must be uint8, uint16, bool or float in [0, 1], not {image.dtype}")

@@ -1,11 +1,11 @@
 """What grouping must know of each initial region: size, box, neighbours, colour and texture histograms.
 
 Shapes and words: ``labels`` ``(H, W)`` int32 in 0..n-1; ``planes`` ``(C, H, W)`` uint8, the colour space's image;
-``color`` ``(n, 25 C)`` float32, 25 bins per channel; ``texture`` ``(n, 80 C)`` float32, 10 bins for each of 8 directions of
-each channel. Each row of a histogram sums to 1 over its whole length, as the paper normalises it (L1).
+``color`` ``(n, 25 C)`` float32, 25 bins per channel; ``texture`` ``(n, 80 C)`` float32, 10 bins for each of 8 directions
+of each channel. Each row of a histogram sums to 1 over its whole length, as the paper normalises it (L1).
 
-Texture (the paper: Gaussian derivatives with sigma 1 in eight orientations) is the positive part of the derivative in the
-directions 0, 45 ... 315 degrees. Opposite directions are one derivative with both signs, and the derivative in any
+Texture (the paper: Gaussian derivatives with sigma 1 in eight orientations) is the positive part of the derivative in
+the directions 0, 45 ... 315 degrees. Opposite directions are one derivative with both signs, and the derivative in any
 direction is a weighted sum of those in x and y, so four values per pixel and channel carry all eight.
 """
 
@@ -44,7 +44,7 @@ class Regions:
 
 
 def derivative_kernels(sigma: float = TEXTURE_SIGMA) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A Gaussian and its derivative, ``(2 r + 1,)`` float32 with r = 3 sigma; a unit ramp's derivative comes out as 1."""
+    """A Gaussian and its derivative, ``(2 r + 1,)`` float32 with r = 3 sigma; a unit ramp has derivative 1."""
     radius = max(1, round(3 * sigma))
     x = np.arange(-radius, radius + 1, dtype=np.float64)
     gaussian = np.exp(-0.5 * (x / sigma) ** 2)
@@ -55,7 +55,7 @@ def derivative_kernels(sigma: float = TEXTURE_SIGMA) -> tuple[NDArray[np.float32
 
 
 def describe(planes: NDArray[np.uint8], bins: NDArray[np.uint8], labels: NDArray[np.int32]) -> Regions:
-    """Sizes, boxes, neighbours and histograms of the regions in ``labels``; ``bins`` is :func:`texture_bins`'s result."""
+    """Sizes, boxes, neighbours and histograms of the regions; ``bins`` is what :func:`texture_bins` returns."""
     count = int(labels.max()) + 1
     sizes, boxes = _sizes_and_boxes(labels, count)
     color, texture = _histograms(planes, bins, labels, sizes)

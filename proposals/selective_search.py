@@ -114,8 +114,8 @@ def selective_search(
     """Boxes that may hold an object, large regions first with some chance.
 
     Args:
-        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, at least 1x1: uint8 or uint16 over their whole range, bool, or floats
-            in [0, 1].
+        image: ``(H, W, 3)`` RGB or ``(H, W)`` grey, at least 1x1: uint8 or uint16 over their whole range, bool, or
+            floats in [0, 1].
         config: a preset's name (``single``, ``fast``, ``quality``, ``googlenet``), a config, or its settings as a dict.
         seed: of the chance in the ranking.
         threads: how many to use, by default all cores. The result does not depend on it.

@@ -4,10 +4,10 @@ Pixels are joined along the edges of the pixel grid, lightest edge first: an edg
 when ``w <= threshold`` of both; a pixel starts at ``threshold = k``, and a join sets ``threshold = w + k / size``. Then
 every edge, in the same order, joins its components while either is smaller than ``min_size``.
 
-Shapes and words: ``planes`` ``(C, H, W)`` uint8, one colour space of the image; an edge's weight is the Euclidean distance
-of the two pixels' smoothed colours, in grey levels, rounded down to 1/64 so that edges sort by counting; edges of equal
-weight keep the order right, down, down-right, down-left, then raster order. ``labels`` ``(H, W)`` int32 number the
-superpixels 0..n-1 by first appearance in raster order.
+Shapes and words: ``planes`` ``(C, H, W)`` uint8, one colour space of the image; an edge's weight is the Euclidean
+distance of the two pixels' smoothed colours, in grey levels, rounded down to 1/64 so that edges sort by counting; edges
+of equal weight keep the order right, down, down-right, down-left, then raster order. ``labels`` ``(H, W)`` int32 number
+the superpixels 0..n-1 by first appearance in raster order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def gaussian_kernel(sigma: float) -> NDArray[np.float32]:
     radius = round(4 * sigma)
     x = np.arange(-radius, radius + 1, dtype=np.float64)
     kernel = np.exp(-0.5 * (x / sigma) ** 2) if radius else np.ones(1)
-    return (kernel / kernel.sum()).astype(np.float32)
+    normalised: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
+    return normalised
 
 
 def segment(
