@@ -1,19 +1,41 @@
 """Where could objects be? Selective search, learned proposals, and how to measure them; no classifier needed.
 
->>> from proposals import selective_search
+>>> from proposals.selective_search import selective_search
 >>> boxes = selective_search(image).boxes
+
+Names are loaded on first use: ``proposals.types`` and ``proposals.errors`` must not cost the compiler of the hot loops.
 """
 
-from proposals.errors import UserError
-from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, selective_search
-from proposals.types import Proposals, ProposalSource, Source
+from __future__ import annotations
 
-__all__ = [
-    "ProposalSource",
-    "Proposals",
-    "SelectiveSearch",
-    "SelectiveSearchConfig",
-    "Source",
-    "UserError",
-    "selective_search",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proposals.errors import UserError as UserError
+    from proposals.selective_search import SelectiveSearch as SelectiveSearch
+    from proposals.selective_search import SelectiveSearchConfig as SelectiveSearchConfig
+    from proposals.types import Proposals as Proposals
+    from proposals.types import ProposalSource as ProposalSource
+    from proposals.types import Source as Source
+
+# The function selective_search is not among them: its module bears the same name.
+_HOME = {
+    "ProposalSource": "proposals.types",
+    "Proposals": "proposals.types",
+    "SelectiveSearch": "proposals.selective_search",
+    "SelectiveSearchConfig": "proposals.selective_search",
+    "Source": "proposals.types",
+    "UserError": "proposals.errors",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
