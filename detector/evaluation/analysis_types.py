@@ -169,18 +169,38 @@ class RecallBin:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureBox:
+    """A truth or a detection of a picture of the gallery.
+
+    Attributes:
+        box: ``(x1, y1, x2, y2)`` in pixels. class_name: its class. score: NaN for a truth.
+        note: of a truth "difficult", "crowd" or ""; of a detection the kind of its error, "" for a correct one,
+            "ignored" for one that did not count.
+    """
+
+    box: tuple[float, ...]
+    class_name: str
+    score: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PictureInfo:
-    """Where a picture of the gallery is.
+    """Where a picture of the gallery is, and what is drawn in it.
 
     Attributes:
         path: its file. height, width: its size in pixels.
-        proposals: ``[x1, y1, x2, y2]`` of its best proposals where known, else empty.
+        proposals: ``[x1, y1, x2, y2, score, source]`` (source: code of :class:`proposals.types.Source`) of its best
+            proposals where known, else empty.
+        truths: its annotated objects. detections: its best detections, by descending score.
     """
 
     path: str
     height: int
     width: int
     proposals: tuple[tuple[float, ...], ...] = ()
+    truths: tuple[PictureBox, ...] = ()
+    detections: tuple[PictureBox, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
