@@ -1,0 +1,128 @@
+"""The ``detector`` command: its verbs, its exit codes, and the one place where faults become a line on standard error.
+
+Exit codes: 0 all done; 1 failed; 2 the command line itself is wrong; 3 done, but some inputs were skipped; 130
+interrupted. A verb's module is imported only when that verb is called, so ``--help`` is quick and one broken module
+breaks one verb.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from detector.commands.console import FAILED, INTERRUPTED, say
+from proposals.errors import UserError
+
+# verb -> (its module, the first line of its docstring). The function bears the module's last name.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "detect": ("detector.commands.detect", "Find objects in pictures and videos."),
+    "doctor": ("detector.commands.doctor", "Check this installation and say what to mend."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Verbs that are listed without being imported."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As in the base class, with the verb's own module behind it."""
+        if args[0] in COMMANDS:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load_command(verb: str) -> Any:
+    """The verb with all its options; this imports its module."""
+    module = COMMANDS[verb][0]
+    function = getattr(import_module(module), module.rpartition(".")[2])
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    single.command(verb, no_args_is_help=_needs_arguments(verb))(reporting_faults(function))
+    return typer.main.get_command(single)
+
+
+def _needs_arguments(verb: str) -> bool:
+    return verb != "doctor"
+
+
+def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` with faults that a user can mend told in one line, and the exit code that goes with them."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except UserError as fault:
+            _fail(str(fault))
+        except ImportError as error:
+            if not _is_opencv_without_libraries(error):
+                raise
+            _fail(
+                f"OpenCV cannot be loaded ({error}): swap in the build without a display: "
+                "pip uninstall -y opencv-python && pip install opencv-python-headless"
+            )
+        except KeyboardInterrupt:
+            say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return guarded
+
+
+def _fail(message: str) -> NoReturn:
+    say(f"error: {message}")
+    raise typer.Exit(FAILED)
+
+
+def _is_opencv_without_libraries(error: ImportError) -> bool:
+    """Whether ``import cv2`` failed for a library of the system, as libGL in slim containers."""
+    inside = any("cv2" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return "shared object file" in str(error) and (inside or "libGL" in str(error))
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        import detector
+
+        typer.echo(f"detector {detector.__version__}")
+        raise typer.Exit()
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Detect objects in photographs, and train, measure and compare the detectors that do it.
+
+    Exit codes: 0 all done, 1 failed, 2 wrong command line, 3 some inputs skipped, 130 interrupted.
+    """
+
+
+def build_app() -> typer.Typer:
+    """The command line with a stand-in for each verb, which :class:`LazyGroup` replaces when the verb is called."""
+    app = typer.Typer(
+        cls=LazyGroup, name="detector", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
+    )
+    app.callback()(_root)
+    for verb, (_, summary) in COMMANDS.items():
+        app.command(verb, help=summary)(lambda: None)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    try:
+        build_app()(args=None if arguments is None else list(arguments), prog_name="detector")
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone (as `| head` does). Python would complain again when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)

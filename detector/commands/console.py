@@ -1,0 +1,74 @@
+"""What the verbs show while they work: progress on standard error, and only where that is a terminal."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from proposals.errors import UserError
+
+FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
+"""Exit codes, beside 0 for all done and 2 for a wrong command line."""
+
+
+def say(line: str) -> None:
+    """One line on standard error."""
+    print(" ".join(line.splitlines()), file=sys.stderr, flush=True)
+
+
+class RateAndEnd(ProgressColumn):
+    """``2.4 pictures/s, ends 14:32``; slow work counts the seconds of each."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        return Text(rate_and_end(task.completed, task.total, task.elapsed, self.unit, datetime.datetime.now()))
+
+
+def rate_and_end(done: float, total: float | None, seconds: float | None, unit: str, now: datetime.datetime) -> str:
+    """The rate so far, and when the rest will be done at that rate; nothing before the first is done."""
+    if not done or not seconds:
+        return ""
+    rate = done / seconds
+    text = f"{rate:.1f} {unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}"
+    if total is None or done >= total:
+        return text
+    end = now + datetime.timedelta(seconds=(total - done) / rate)
+    day = "" if end.date() == now.date() else f"{end:%Y-%m-%d} "
+    return f"{text}, ends {day}{end:%H:%M}"
+
+
+@contextmanager
+def progress(verb: str, total: float | None, unit: str) -> Iterator[Callable[[], None]]:
+    """A progress bar; the block calls what it is given after each unit. Silent where there is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateAndEnd(unit),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(verb, total=total)
+        yield lambda: bar.advance(task)
+
+
+class Faults:
+    """What becomes of a fault in one input: the end of the run, or a line on standard error and a count."""
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.count = 0
+
+    def __call__(self, fault: UserError) -> None:
+        """Raise ``fault``, or tell of it and count it."""
+        if not self.skip:
+            raise fault
+        self.count += 1
+        say(f"skipped: {fault}")

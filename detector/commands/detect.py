@@ -1,0 +1,253 @@
+"""``detector detect``: pictures and videos in, a run folder with what was found out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.commands.console import SKIPPED, Faults, progress, say
+from proposals.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.detection_files import SavedDetections
+    from detector.inputs import Input
+
+# Above so many pictures, the table at the end counts classes in place of naming every picture.
+LONG_TABLE = 40
+JPEG_QUALITY = 92
+JPEG_LONGEST_SIDE = 65_500
+
+
+class Format(str, Enum):
+    """Files that the detections are written to."""
+
+    jsonl = "jsonl"
+    coco = "coco"
+    csv = "csv"
+
+
+class Device(str, Enum):
+    """Where the network runs; auto is the GPU if there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class OnError(str, Enum):
+    """What a picture that cannot be read does to the run."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+def detect(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Pictures, folders, patterns, videos, lists of them (.txt, one per line), or - for standard input: "
+            "a picture's bytes or a list.",
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Model directory.", show_default="the bundled model")
+    ] = None,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Leave out what is less certain.", show_default="the model's own"),
+    ] = None,
+    nms_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Of two boxes of a class with a greater IoU, the better stays.")
+    ] = 0.3,
+    max_detections: Annotated[int, typer.Option(min=1, help="At most so many per picture.")] = 100,
+    proposals: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Where to look: a preset of selective search (single, fast, quality, googlenet).",
+            show_default="the model's own",
+        ),
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Where the network runs; auto: the GPU if there is one.")
+    ] = Device.auto,
+    on_error: Annotated[
+        OnError, typer.Option(help="At a picture that cannot be read: stop, or skip it and exit with code 3.")
+    ] = OnError.fail,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New or empty folder for the results.", show_default="runs/detect-<date>-<time>"
+        ),
+    ] = None,
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format", help="Also write COCO results or CSV; may be given twice.", show_default="detections.jsonl only"
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Write a copy of each picture with the boxes drawn in.")
+    ] = True,
+    frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Of a video, every N-th frame.")] = 1,
+) -> None:
+    """Find objects in pictures and videos.
+
+    The results are a new folder: [bold]detections.jsonl[/bold] with one line per
+    picture, [bold]pictures/[/bold] with the boxes drawn in, and [bold]config.yaml[/bold] with
+    every setting. Nothing that exists is overwritten.
+
+    [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
+    """
+    from detector.detection_files import CSV_FILE, JSONL_FILE, read_detections, write_coco, write_csv
+    from detector.inputs import find_inputs
+    from detector.run_folder import final_path, holds_results, new_run_folder
+
+    faults = Faults(skip=on_error is OnError.skip)
+    found = find_inputs(inputs, faults, video_step=frame_step)
+    if not found:
+        raise UserError("nothing to detect in: every input was skipped")
+
+    from detector.model import load_model
+
+    given: dict[str, Any] = {
+        "score_threshold": score_threshold,
+        "nms_threshold": nms_threshold,
+        "max_detections": max_detections,
+        "proposals": proposals,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    detector = load_model(model, device=device.value, **settings)
+    wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
+    config = {
+        "inputs": inputs,
+        "model": model or "bundled",
+        "device": device,
+        **settings,
+        "formats": wanted,
+        "pictures": pictures,
+        "on_error": on_error,
+        "frame_step": frame_step,
+    }
+    folder = None
+    try:
+        with new_run_folder(out, "detect", config, keep_unfinished=True) as folder:
+            tally = _detect_all(found, detector, folder, faults, pictures)
+            if not tally.pictures:
+                raise UserError("nothing was detected in: every input was skipped")
+            if "coco" in wanted:
+                write_coco(folder, read_detections(folder / JSONL_FILE), detector.class_names)
+            if "csv" in wanted:
+                write_csv(folder / CSV_FILE, read_detections(folder / JSONL_FILE))
+    except KeyboardInterrupt:
+        if folder is not None and folder.exists() and holds_results(folder):
+            say(f"what was finished is in {folder}")
+        raise
+    tally.show(out or final_path(folder), faults.count)
+    raise typer.Exit(SKIPPED if faults.count else 0)
+
+
+@dataclass
+class Tally:
+    """What was found so far; the first pictures' detections are kept for the table."""
+
+    pictures: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    begun: float = field(default_factory=time.perf_counter)
+
+    def add(self, shown: str, saved: SavedDetections) -> None:
+        """Count one picture; where standard output is no terminal, tell of it at once."""
+        self.pictures += 1
+        self.classes.update(saved.class_names)
+        line = in_words(saved)
+        if self.pictures <= LONG_TABLE:
+            self.rows.append((shown, line))
+        if not sys.stdout.isatty():
+            print(f"{shown}: {line}", flush=True)
+
+    def show(self, folder: Path, skipped: int) -> None:
+        """The table, where standard output is a terminal, and the last line."""
+        if sys.stdout.isatty():
+            self._show_table()
+        seconds = time.perf_counter() - self.begun
+        parts = [
+            count_of(self.pictures, "picture"),
+            count_of(sum(self.classes.values()), "object"),
+            f"{seconds / self.pictures:.2f} s a picture",
+        ]
+        if skipped:
+            parts.append(f"{count_of(skipped, 'input')} skipped")
+        print(f"{', '.join(parts)}; results in {folder}", flush=True)
+
+    def _show_table(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        if self.pictures <= LONG_TABLE:
+            table = Table("picture", "objects")
+            for name, line in self.rows:
+                table.add_row(Text(name), Text(line))
+        else:
+            table = Table("class", "objects")
+            for name, count in self.classes.most_common():
+                table.add_row(Text(name), Text(str(count), justify="right"))
+        Console().print(table)
+
+
+def in_words(saved: SavedDetections) -> str:
+    """``Egyptian cat 0.93, espresso 0.41``, best first; ``nothing`` where nothing was found."""
+    pairs = zip(saved.class_names, saved.detections.scores.tolist(), strict=True)
+    return ", ".join(f"{name} {score:.2f}" for name, score in pairs) or "nothing"
+
+
+def count_of(number: int, unit: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def _detect_all(found: Sequence[Input], detector: Any, folder: Path, faults: Faults, pictures: bool) -> Tally:
+    """Detect in every frame of ``found`` and leave what was found in ``folder``, as it is found."""
+    from detector.detection_files import JSONL_FILE, SavedDetections, write_line
+
+    total = sum(source.count() for source in found)
+    tally = Tally()
+    with ExitStack() as stack:
+        lines = stack.enter_context((folder / JSONL_FILE).open("w", encoding="utf-8"))
+        advance = stack.enter_context(progress("detecting", total, "picture"))
+        for source in found:
+            try:
+                for frame in source.frames():
+                    detections = detector(frame.image)
+                    if pictures:
+                        _write_picture(folder / "pictures" / frame.image_id, frame.image, detections, detector)
+                    saved = SavedDetections.of(frame.image_id, frame.path, detections, detector.class_names)
+                    write_line(lines, saved)
+                    tally.add(frame.shown, saved)
+                    advance()
+            except UserError as fault:
+                faults(fault)
+    return tally
+
+
+def _write_picture(stem: Path, image: Any, detections: Any, detector: Any) -> None:
+    """The picture with its boxes as ``<stem>.jpg``, or ``.png`` where JPEG cannot hold its size."""
+    from PIL import Image
+
+    from detector.report.drawing import draw_detections
+
+    drawn = Image.fromarray(draw_detections(image, detections, detector.class_names))
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    suffix = ".jpg" if max(drawn.size) <= JPEG_LONGEST_SIDE else ".png"
+    drawn.save(stem.with_name(stem.name + suffix), quality=JPEG_QUALITY)

@@ -1,0 +1,214 @@
+"""``detector doctor``: is this installation whole? Every check is one line; a fault says how to mend it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import typer
+
+from detector.commands.console import FAILED
+
+DISTRIBUTION = "googlenet-detector"
+OK, NOTE, FAULT = "ok", "note", "FAULT"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        status: "ok"; "note": works, but worth knowing; "FAULT": does not work. subject: what was looked at.
+        text: what was found, and for a note or a fault the remedy.
+    """
+
+    status: str
+    subject: str
+    text: str
+
+
+def doctor() -> None:
+    """Check this installation and say what to mend.
+
+    Versions, the OpenCV build, the compiled kernels, the GPU and the bundled
+    model's checksums. The exit code is 1 if anything is at fault.
+
+    [bold]Example:[/bold] detector doctor
+    """
+    findings: list[Finding] = []
+    for check in CHECKS:
+        for finding in _findings_of(check):
+            findings.append(finding)
+            print(f"{finding.status:5}  {finding.subject}: {finding.text}", flush=True)
+    faults = sum(finding.status == FAULT for finding in findings)
+    print("everything works" if not faults else f"{faults} to mend", flush=True)
+    raise typer.Exit(FAILED if faults else 0)
+
+
+def _findings_of(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What ``check`` finds; a check that breaks is a fault of the installation, not the end of the examination."""
+    try:
+        yield from check()
+    except Exception as error:
+        text = " ".join(str(error).split())
+        yield Finding(FAULT, check.__name__.removeprefix("check_").replace("_", " "), f"{type(error).__name__}: {text}")
+
+
+def check_python() -> Iterator[Finding]:
+    """The interpreter and the toolkit itself."""
+    import platform
+
+    import detector
+
+    yield Finding(OK, "Python", f"{platform.python_version()} at {sys.executable}, {platform.platform()}")
+    yield Finding(OK, "detector", f"{detector.__version__} at {Path(detector.__file__).parent}")
+
+
+def check_versions() -> Iterator[Finding]:
+    """Each distribution that the toolkit requires, against the range that it was made for."""
+    from packaging.requirements import Requirement
+
+    try:
+        required = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        yield Finding(NOTE, "versions", "the toolkit is not installed, so nothing to compare with: pip install -e .")
+        return
+    for requirement in (Requirement(line) for line in required):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            if requirement.name != "opencv-python":  # another wheel may stand in for it; see check_opencv
+                yield Finding(FAULT, requirement.name, f'not installed: pip install "{requirement}"')
+            continue
+        if requirement.specifier.contains(version, prereleases=True):
+            yield Finding(OK, requirement.name, version)
+        else:
+            yield Finding(FAULT, requirement.name, f'{version} is too old: pip install -U "{requirement}"')
+
+
+def check_opencv() -> Iterator[Finding]:
+    """One OpenCV wheel, not several (they overwrite each other's files), and one that loads."""
+    from detector.run_folder import OPENCV_WHEELS
+
+    installed = [name for name in OPENCV_WHEELS if _is_installed(name)]
+    if not installed:
+        yield Finding(FAULT, "OpenCV", "not installed: pip install opencv-python")
+        return
+    if len(installed) > 1:
+        yield Finding(
+            FAULT,
+            "OpenCV",
+            f"{', '.join(installed)} are all installed and overwrite each other: "
+            f"pip uninstall -y {' '.join(installed)} && pip install {installed[0]}",
+        )
+        return
+    try:
+        import cv2
+    except ImportError as error:
+        yield Finding(
+            FAULT,
+            "OpenCV",
+            f"cannot be loaded ({error}): pip uninstall -y {installed[0]} && pip install opencv-python-headless",
+        )
+        return
+    yield Finding(OK, "OpenCV", f"{cv2.__version__} from {installed[0]}")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def check_torchvision() -> Iterator[Finding]:
+    """torchvision's operators load only with the torch that it was built for."""
+    import torch
+    from torchvision.ops import nms
+
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]])
+    kept = nms(boxes, torch.tensor([0.5, 0.6]), 0.3).tolist()
+    if kept == [1]:
+        yield Finding(OK, "torchvision operators", f"work with torch {torch.__version__}")
+    else:
+        yield Finding(FAULT, "torchvision operators", f"suppression kept {kept}, not [1]: reinstall torch, torchvision")
+
+
+def check_gpu() -> Iterator[Finding]:
+    """The GPUs that PyTorch can use; none is no fault."""
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings(record=True) as heard:  # an old driver is told of in a warning
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if available:
+        for number in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(number)
+            yield Finding(OK, "GPU", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+        return
+    reason = " ".join(str(heard[0].message).split()) if heard else "none found"
+    yield Finding(NOTE, "GPU", f"{reason}; the processor is used, with {torch.get_num_threads()} threads")
+
+
+def check_compiled_kernels() -> Iterator[Finding]:
+    """Numba's cache: where it cannot be written, every run compiles again."""
+    import numba
+
+    import proposals
+
+    package = Path(proposals.__file__).parent
+    folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else package / "__pycache__"
+    count = len(list(folder.rglob("*.nbi"))) if folder.is_dir() else 0
+    if count:
+        yield Finding(OK, "compiled kernels", f"{count} in {folder}")
+    else:
+        yield Finding(
+            NOTE, "compiled kernels", "none yet; the first run compiles them, or now: python -m proposals.warmup"
+        )
+
+
+def check_bundled_model() -> Iterator[Finding]:
+    """The bundled model's files against the checksums in its ``model.yaml``."""
+    import hashlib
+
+    import yaml
+
+    import detector
+
+    models = Path(detector.__file__).parent / "models"
+    found = sorted(models.glob("*/model.yaml"))
+    if not found:
+        yield Finding(FAULT, "bundled model", f"no model.yaml under {models}: install the toolkit again")
+    for description in found:
+        subject = f"bundled model {description.parent.name}"
+        members = yaml.safe_load(description.read_text(encoding="utf-8"))["members"]
+        wrong = []
+        for member in members:
+            path = description.parent / member["file"]
+            if not path.is_file():
+                wrong.append(f"{path.name} is missing")
+            elif hashlib.sha256(path.read_bytes()).hexdigest() != member["sha256"]:
+                wrong.append(f"{path.name} differs from its checksum")
+        if wrong:
+            yield Finding(FAULT, subject, f"{'; '.join(wrong)}: install the toolkit again")
+        else:
+            yield Finding(OK, subject, f"checksums of {len(members)} files agree")
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    check_python,
+    check_versions,
+    check_opencv,
+    check_torchvision,
+    check_gpu,
+    check_compiled_kernels,
+    check_bundled_model,
+)
