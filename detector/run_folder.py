@@ -73,8 +73,7 @@ def plain(value: Any) -> Any:
 
 def new_run_path(verb: str, root: Path = Path("runs")) -> Path:
     """A free ``runs/<verb>-<date>-<time>``; a number follows where two runs begin in one second."""
-    stem = f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return free_path(root / stem)
+    return free_path(root / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def free_path(path: Path) -> Path:
@@ -114,9 +113,7 @@ def new_run_folder(
     final = Path(out).expanduser() if out is not None else new_run_path(verb)
     # An empty folder may be a mount point or the current directory, which cannot be replaced: work inside it.
     inside = _is_empty_folder(final)
-    temporary = final / UNFINISHED if inside else final.absolute().with_name(final.absolute().name + UNFINISHED)
-    if temporary.exists():
-        raise UserError(f"{temporary}: left by an unfinished run; remove it or choose another folder")
+    temporary = final / UNFINISHED if inside else _unfinished(final.absolute())
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
@@ -128,12 +125,14 @@ def new_run_folder(
         ended_well = True
         _move_into_place(temporary, final, inside)
     except BaseException as error:
-        kept = (keep_unfinished or ended_well) and _holds_results(temporary)
+        kept = (keep_unfinished or ended_well) and holds_results(temporary)
         rest = f"; what was finished is in {temporary}" if kept else ""
         if not kept:
             shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError) and _is_fault_of(error, temporary):
             raise UserError(f"{final}: cannot write here: {error.strerror}{rest}") from error
+        if isinstance(error, UserError) and kept:
+            raise UserError(f"{error}{rest}") from error
         raise
 
 
@@ -141,7 +140,22 @@ def final_path(temporary: Path) -> Path:
     """The folder that the temporary one of :func:`new_run_folder` becomes."""
     if temporary.name == UNFINISHED:
         return temporary.parent
-    return temporary.with_name(temporary.name.removesuffix(UNFINISHED))
+    return temporary.with_name(temporary.name.rpartition(UNFINISHED)[0])
+
+
+def _unfinished(final: Path) -> Path:
+    """A temporary name beside ``final``; an earlier run may have left its own there."""
+    candidate, number = final.with_name(final.name + UNFINISHED), 1
+    while candidate.exists():
+        number += 1
+        candidate = final.with_name(f"{final.name}{UNFINISHED}-{number}")
+    return candidate
+
+
+def holds_results(temporary: Path) -> bool:
+    """Whether anything was written beside ``config.yaml``; empty files do not count."""
+    files = (entry for entry in temporary.rglob("*") if entry.name != CONFIG_FILE and entry.is_file())
+    return any(entry.stat().st_size > 0 for entry in files)
 
 
 def _is_empty_folder(path: Path) -> bool:
@@ -175,13 +189,6 @@ def _write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | 
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},
     }
     path.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _holds_results(temporary: Path) -> bool:
-    try:
-        return any(entry.name != CONFIG_FILE for entry in temporary.iterdir())
-    except OSError:
-        return False
 
 
 def _move_into_place(temporary: Path, final: Path, inside: bool) -> None:

@@ -159,20 +159,23 @@ def check_gpu() -> Iterator[Finding]:
 
 
 def check_compiled_kernels() -> Iterator[Finding]:
-    """Numba's cache: where it cannot be written, every run compiles again."""
-    import numba
+    """The hot loops of selective search: where Numba cannot keep them, every run compiles them again."""
+    import numpy as np
+    from numba.core.dispatcher import Dispatcher
 
-    import proposals
+    from proposals.selective_search import selective_search
 
-    package = Path(proposals.__file__).parent
-    folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else package / "__pycache__"
-    count = len(list(folder.rglob("*.nbi"))) if folder.is_dir() else 0
-    if count:
-        yield Finding(OK, "compiled kernels", f"{count} in {folder}")
+    selective_search(np.zeros((32, 32, 3), np.uint8))  # compiles the kernels, or reads them from the cache
+    modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("proposals.")]
+    kernels = {id(value): value for module in modules for value in vars(module).values()}.values()
+    stats = [kernel.stats for kernel in kernels if isinstance(kernel, Dispatcher)]
+    from_cache = sum(bool(each.cache_hits) for each in stats)
+    folders = " and ".join(sorted({each.cache_path for each in stats if each.cache_path}))
+    if not folders:
+        text = "there is no folder to keep them in, so every run compiles them: set NUMBA_CACHE_DIR to a writable one"
+        yield Finding(NOTE, "compiled kernels", text)
     else:
-        yield Finding(
-            NOTE, "compiled kernels", "none yet; the first run compiles them, or now: python -m proposals.warmup"
-        )
+        yield Finding(OK, "compiled kernels", f"{len(stats)}, of which {from_cache} came from the cache in {folders}")
 
 
 def check_bundled_model() -> Iterator[Finding]:

@@ -1,0 +1,42 @@
+# make demo       find objects in photographs that come with scikit-image; pictures go to demo/
+# make test       run every test (arguments: make test ARGS="tests/proposals -k boxes")
+# make lint       ruff and mypy
+# make benchmark  run the measurements in benchmarks/ (one: make benchmark ONLY=selective_search)
+# make clean      remove the environment and the caches
+#
+# Each makes the virtual environment .venv first, once; PYTHON=/path/to/python chooses its Python.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+ONLY ?= *
+
+export PYTHON
+
+.PHONY: demo test lint benchmark clean environment
+.DEFAULT_GOAL := demo
+
+environment: $(READY)
+
+$(READY): setup.py pyproject.toml tools/environment.sh
+	@sh tools/environment.sh $(VENV)
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python tools/demo.py
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+benchmark: $(READY)
+	@set -e; for script in benchmarks/$(ONLY).py; do \
+		echo "== $$script"; $(BIN)/python "$$script"; \
+	done
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find proposals detector tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

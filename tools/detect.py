@@ -1,0 +1,11 @@
+"""``detector detect`` from a checkout, installed or not: ``python tools/detect.py photo.jpg --out found``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from detector.cli import main
+
+if __name__ == "__main__":
+    main(["detect", *sys.argv[1:]])
