@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,17 @@ class DetectionTable:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def arranged(self, image_ids: tuple[str, ...], image: NDArray[np.int64], rows: NDArray[np.int64]) -> DetectionTable:
+        """The rows ``rows`` ``(R,)`` in that order; ``image`` ``(N,)`` is each old row's index into ``image_ids``."""
+        return DetectionTable(
+            image_ids=image_ids,
+            image=_take(image, rows),
+            labels=_take(self.labels, rows),
+            scores=_take(self.scores, rows),
+            boxes=_take(self.boxes, rows),
+            sides=_take(self.sides, rows),
+        )
+
     @classmethod
     def of(cls, detections: Mapping[str, Detections] | DetectionTable) -> DetectionTable:
         """The table of ``{image_id: Detections}``; a table is returned as it is."""
@@ -107,6 +119,7 @@ class TruthTable:
         image: ``(M,)`` int64, index into ``image_ids``. labels: ``(M,)`` int64 in [0, K).
         boxes: ``(M, 4)`` float64, ``x1 y1 x2 y2`` in pixels, half-open. sides: ``(M, 2)`` float64, width and height.
         ignore, crowd: ``(M,)`` bool, as in :class:`detector.types.GroundTruth`. area: ``(M,)`` float64.
+        rejected: objects of a file that did not become a row here, by reason; counted in the result.
     """
 
     image_ids: tuple[str, ...]
@@ -118,6 +131,7 @@ class TruthTable:
     ignore: NDArray[np.bool_]
     crowd: NDArray[np.bool_]
     area: NDArray[np.float64]
+    rejected: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -143,6 +157,21 @@ class TruthTable:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def arranged(self, order: Sequence[int], image: NDArray[np.int64], rows: NDArray[np.int64]) -> TruthTable:
+        """Images in ``order`` ``(I,)`` and rows in ``rows`` ``(R,)``; ``image`` ``(M,)`` each old row's new image."""
+        return TruthTable(
+            image_ids=tuple(self.image_ids[i] for i in order),
+            image_sizes=_take(self.image_sizes, np.array(order, np.int64)),
+            image=_take(image, rows),
+            labels=_take(self.labels, rows),
+            boxes=_take(self.boxes, rows),
+            sides=_take(self.sides, rows),
+            ignore=_take(self.ignore, rows),
+            crowd=_take(self.crowd, rows),
+            area=_take(self.area, rows),
+            rejected=self.rejected,
+        )
 
     @classmethod
     def of(cls, truth: Mapping[str, GroundTruth] | TruthTable) -> TruthTable:
@@ -172,6 +201,12 @@ class TruthTable:
             np.concatenate([none, *(t.crowd for t in values)]),
             np.concatenate([np.zeros(0), *(t.area for t in values)]),
         )
+
+
+def _take(column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    taken = column[rows]
+    taken.flags.writeable = False  # ours alone, so the table need not copy it
+    return taken
 
 
 def _stack(arrays: list[NDArray[np.float32]], columns: int) -> NDArray[np.float64]:

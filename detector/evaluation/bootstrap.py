@@ -1,0 +1,105 @@
+"""How sure is an mAP? Intervals by resampling images, and whether one model beats another.
+
+Images are drawn with replacement, because the boxes of one image are not independent. Matching never crosses images,
+so a resample needs no new matching: an image drawn three times counts its detections and objects three times.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.average_precision import RECALL_LEVELS
+from detector.evaluation.kernels import resampled_ap
+from detector.evaluation.matches import Matches, Outcome
+from detector.evaluation.result import Interval
+
+DEFAULT_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bootstrap:
+    """APs of resamples.
+
+    Attributes:
+        by_class: ``(B, K)`` float64; NaN where a resample has no counted truth of the class.
+    """
+
+    by_class: NDArray[np.float64]
+
+    def mean(self) -> NDArray[np.float64]:
+        """mAP ``(B,)`` of each resample, over the classes that it has."""
+        return _mean_of_defined(self.by_class)
+
+    def interval(self, level: float = DEFAULT_LEVEL) -> Interval | None:
+        """Of the mAP; None where no resample has one."""
+        return percentile_interval(self.mean(), level)
+
+    def class_interval(self, label: int, level: float = DEFAULT_LEVEL) -> Interval | None:
+        """Of one class' AP; None where no resample has one."""
+        return percentile_interval(self.by_class[:, label], level)
+
+
+def percentile_interval(values: NDArray[np.float64], level: float) -> Interval | None:
+    """The middle ``level`` of ``values`` ``(B,)``, NaN left out; None if nothing is left."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, len(values))
+
+
+def draw_weights(n_images: int, samples: int, seed: int) -> NDArray[np.int64]:
+    """How often each image occurs in each resample, ``(B, I)`` int64; every line sums to ``n_images``."""
+    if n_images == 0:
+        return np.zeros((samples, 0), np.int64)
+    rng = np.random.default_rng(seed)
+    # As many uniform draws as images; the same distribution as a multinomial, and faster for many images.
+    return np.stack([np.bincount(rng.integers(0, n_images, n_images), minlength=n_images) for _ in range(samples)])
+
+
+def bootstrap(
+    matches: Matches, *, samples: int = 1000, seed: int = 0, weights: NDArray[np.int64] | None = None
+) -> Bootstrap:
+    """AP of every class in ``samples`` resamples of the images.
+
+    Args:
+        matches: of an evaluation. samples: how many. seed: of the draws.
+        weights: ``(B, I)``, in place of random draws; for two models to be resampled alike.
+    """
+    if weights is None:
+        weights = draw_weights(len(matches.truth.image_ids), samples, seed)
+    levels = RECALL_LEVELS[matches.ap_style]
+    n_classes = len(matches.class_names)
+    by_class = np.full((len(weights), n_classes), np.nan)
+    truth_labels, truth_image = matches.truth.labels[matches.counted], matches.truth.image[matches.counted]
+    for label in range(n_classes):
+        wanted = truth_image[truth_labels == label]
+        if not len(wanted):
+            continue
+        part = matches.class_slice(label)
+        image = matches.detections.image[part]
+        lines = [_resample(outcome[part], image, wanted, weights, levels) for outcome in matches.outcome]
+        by_class[:, label] = np.mean(lines, axis=0)
+    return Bootstrap(by_class)
+
+
+def _resample(
+    outcome: NDArray[np.int8],
+    image: NDArray[np.int64],
+    truth_image: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    levels: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    kept = outcome != Outcome.IGNORED
+    values: NDArray[np.float64] = resampled_ap(outcome[kept], image[kept], truth_image, weights, levels)
+    return values
+
+
+def _mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any class gives NaN, as it should
+        return np.asarray(np.nanmean(values, axis=1)) if values.shape[1] else np.full(len(values), np.nan)

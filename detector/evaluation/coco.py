@@ -1,0 +1,208 @@
+"""COCO detection: AP over ten IoU thresholds, four area ranges and three limits on detections.
+
+pycocotools is the reference. Our own engine gives its numbers for every input that it takes; others sit behind the same
+function (:mod:`detector.evaluation.coco_engines`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.average_precision import COCO_LEVELS
+from detector.evaluation.bootstrap import DEFAULT_LEVEL, Bootstrap, bootstrap
+from detector.evaluation.coco_engines import ENGINES, CocoArrays, run_engine
+from detector.evaluation.kernels import IGNORED, accumulate_coco, match_coco
+from detector.evaluation.matches import Matches
+from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, class_curve, count, prepare
+from detector.evaluation.result import ClassResult, Counts, EvaluationResult
+
+IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
+AREA_NAMES = ("all", "small", "medium", "large")
+AREA_RANGES: NDArray[np.float64] = np.array([[0, 1e10], [0, 32.0**2], [32.0**2, 96.0**2], [96.0**2, 1e10]])
+MAX_DETECTIONS = (1, 10, 100)
+
+
+def evaluate_coco(
+    detections: DetectionInput,
+    truth: TruthInput,
+    class_names: Sequence[str],
+    *,
+    max_detections: tuple[int, int, int] = MAX_DETECTIONS,
+    engine: str = "builtin",
+    bootstrap_samples: int = 0,
+    seed: int = 0,
+) -> EvaluationResult:
+    """The official twelve numbers, and the same per class.
+
+    Args:
+        detections, truth, class_names, bootstrap_samples, seed: as for :func:`detector.evaluation.voc.evaluate_voc`.
+            A truth that is ``crowd`` may take up many detections; one that is ``ignore`` takes up one. Neither counts.
+            (pycocotools overwrites an annotation's own "ignore" with its "iscrowd"; annotations of COCO have none.)
+        max_detections: how many detections of an image and class take part, ascending; AP uses the last.
+        engine: "builtin", or "pycocotools", "hotcoco", "faster-coco-eval" where installed. The numbers are the same;
+            matches, counts and curves always come from the built-in one.
+
+    Returns:
+        The result; ``metric`` is "coco", ``mean_ap`` is COCO's AP. Numbers that COCO prints as -1 (no such truth) are
+        NaN. Curves, true and false positives of the classes are those at IoU 0.5, all areas.
+
+    Raises:
+        ValueError: a truth whose label has no name; limits that do not ascend. UserError: an engine that is unknown or
+        not installed.
+    """
+    if list(max_detections) != sorted(set(max_detections)) or len(max_detections) != 3 or max_detections[0] < 1:
+        raise ValueError(f"max_detections must be three ascending numbers from 1, not {max_detections}")
+    ready = prepare(detections, truth, class_names)
+    limits = np.array(max_detections, np.int64)
+    outcome, rank, matched = _match(ready, int(limits[-1]))
+    uncounted = ready.truth.ignore | ready.truth.crowd
+    positives = _positives(ready, uncounted)
+    if engine == "builtin":
+        bounds = np.searchsorted(ready.detections.labels, np.arange(len(class_names) + 1))
+        arrays = CocoArrays(*accumulate_coco(outcome, rank, bounds, positives, limits, COCO_LEVELS))
+    else:
+        arrays = run_engine(engine, ready, IOU_THRESHOLDS, AREA_RANGES, limits)
+    inside = _inside(ready, 0)
+    matches = Matches(
+        ready.class_names,
+        ready.detections,
+        ready.truth,
+        ready.rows,
+        ready.truth_rows,
+        outcome[0],
+        matched,
+        ~uncounted & inside,
+        IOU_THRESHOLDS,
+        "101 point",
+    )
+    counts = _counts(ready, matches, rank, int(limits[-1]))
+    spread = bootstrap(matches, samples=bootstrap_samples, seed=seed) if bootstrap_samples else None
+    settings: dict[str, object] = {"max_detections": list(max_detections), "engine": engine}
+    if bootstrap_samples:
+        settings |= {"bootstrap_samples": bootstrap_samples, "bootstrap_seed": seed, "level": DEFAULT_LEVEL}
+    numbers = _numbers(arrays.precision, arrays.recall, limits)
+    return EvaluationResult(
+        metric="coco",
+        mean_ap=numbers["ap"],
+        interval=spread.interval() if spread else None,
+        numbers=numbers,
+        classes=tuple(_class_row(matches, arrays, label, limits, spread) for label in range(len(class_names))),
+        counts=counts,
+        settings=settings,
+        matches=matches,
+    )
+
+
+def _match(ready: Prepared, limit: int) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64]]:
+    """Outcomes ``(A, T, N)``, ranks and matches ``(N,)`` in the order of ``ready``."""
+    found, truth = ready.detections, ready.truth
+    n = len(found)
+    key = found.labels * max(len(truth.image_ids), 1) + found.image
+    together = np.argsort(key, kind="stable")  # one image and class at a time, still by descending score
+    sorted_key = key[together]
+    starts = np.flatnonzero(np.diff(sorted_key, prepend=-1))
+    outcome, rank, matched = match_coco(
+        np.concatenate([found.boxes[:, :2], found.sides], axis=1)[together],
+        np.append(starts, n),
+        ready.first[together][starts],
+        ready.last[together][starts],
+        np.concatenate([truth.boxes[:, :2], truth.sides], axis=1),
+        truth.area,
+        truth.ignore,
+        truth.crowd,
+        IOU_THRESHOLDS,
+        AREA_RANGES,
+        limit,
+    )
+    back = np.empty(n, np.int64)
+    back[together] = np.arange(n)
+    return np.ascontiguousarray(outcome[:, :, back]), rank[back], matched[back]
+
+
+def _inside(ready: Prepared, area: int) -> NDArray[np.bool_]:
+    low, high = AREA_RANGES[area]
+    inside: NDArray[np.bool_] = (ready.truth.area >= low) & (ready.truth.area <= high)
+    return inside
+
+
+def _positives(ready: Prepared, uncounted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Counted truths ``(K, A)`` of each class and area range."""
+    columns = [
+        np.bincount(ready.truth.labels[~uncounted & _inside(ready, area)], minlength=len(ready.class_names))
+        for area in range(len(AREA_RANGES))
+    ]
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _counts(ready: Prepared, matches: Matches, rank: NDArray[np.int64], limit: int) -> Counts:
+    beyond = rank >= limit
+    ignored = (matches.outcome[0] == IGNORED) & ~beyond
+    hit = matches.matched >= 0
+    truth = ready.truth
+    return count(
+        ready,
+        matches.outcome[0],
+        matches.counted,
+        ignored={
+            f"beyond the best {limit} of its image and class": int(beyond.sum()),
+            "matched a crowd or ignored object": int((ignored & hit).sum()),
+            "area out of range": int((ignored & ~hit).sum()),
+        },
+        truths_ignored={
+            "crowd": int(truth.crowd.sum()),
+            "ignored": int((truth.ignore & ~truth.crowd).sum()),
+            "area out of range": int((~truth.crowd & ~truth.ignore & ~matches.counted).sum()),
+        },
+    )
+
+
+def _numbers(
+    precision: NDArray[np.float64], recall: NDArray[np.float64], limits: NDArray[np.int64]
+) -> dict[str, float]:
+    """COCO's numbers from precision ``(T, R, K, A, D)`` and recall ``(T, K, A, D)``."""
+    numbers = {"ap": _mean(precision[:, :, :, 0, -1])}
+    for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
+        line = int(np.argmin(np.abs(IOU_THRESHOLDS - threshold)))
+        numbers[name] = _mean(precision[line, :, :, 0, -1])
+    for area, name in enumerate(AREA_NAMES[1:], start=1):
+        numbers[f"ap_{name}"] = _mean(precision[:, :, :, area, -1])
+    for i, limit in enumerate(limits):
+        numbers[f"ar_{limit}"] = _mean(recall[:, :, 0, i])
+    for area, name in enumerate(AREA_NAMES[1:], start=1):
+        numbers[f"ar_{name}"] = _mean(recall[:, :, area, -1])
+    return numbers
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _class_row(
+    matches: Matches, arrays: CocoArrays, label: int, limits: NDArray[np.int64], spread: Bootstrap | None
+) -> ClassResult:
+    only = slice(label, label + 1)
+    numbers = _numbers(arrays.precision[:, :, only], arrays.recall[:, only], limits)
+    curve = class_curve(matches, label)
+    positives = int(matches.positives()[label])
+    return ClassResult(
+        label=label,
+        name=matches.class_names[label],
+        ap=numbers.pop("ap"),
+        interval=spread.class_interval(label) if spread else None,
+        truths=positives,
+        detections=len(curve.scores),
+        true_positives=curve.true,
+        false_positives=len(curve.scores) - curve.true,
+        max_recall=curve.true / positives if positives else float("nan"),
+        recall=curve.recall,
+        precision=curve.precision,
+        scores=curve.scores,
+        numbers=numbers,
+    )
+
+
+__all__ = ["ENGINES", "evaluate_coco"]
