@@ -1,1 +1,7 @@
+"""Data sets: one reader for five formats, flat arrays, faults by name."""
 
+from detector.data.dataset import Dataset, read_record
+from detector.data.faults import Fault
+from detector.data.load import dataset_splits, load_dataset
+
+__all__ = ["Dataset", "Fault", "dataset_splits", "load_dataset", "read_record"]

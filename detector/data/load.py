@@ -1,0 +1,104 @@
+"""Which format is this folder in? One function for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from detector.data import coco, ilsvrc_det, tiny_imagenet, voc, yolo
+from detector.data.dataset import Dataset
+from proposals.errors import UserError
+
+# In this order: the first are sure of themselves, the last take what is left.
+_FORMATS: tuple[ModuleType, ...] = (tiny_imagenet, ilsvrc_det, voc, coco, yolo)
+_TRAINING_SPLITS = ("train", "trainval", "training")
+
+
+def load_dataset(
+    path: str | Path,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    images: str | Path | None = None,
+) -> Dataset:
+    """Read a data set; its format is recognised by what the folder holds.
+
+    Args:
+        path: a folder, a COCO JSON file or a YOLO ``data.yaml``.
+        split: as :func:`dataset_splits` names them; several with ``+`` between (``train+val``), in VOC also
+            ``2007/trainval+2012/trainval``. None: the training split, or everything where there are no splits.
+        classes: names (or ids as in the source) in label order; objects of others are left out and counted. None: all
+            classes of the whole set, so that labels mean the same in each split.
+        images: the picture folder of VOC or COCO, if it is not where it is looked for: relative to the data folder,
+            to the working directory, or absolute.
+
+    Raises:
+        UserError: nothing there, an unknown format (the message says what was looked for) or split, or broken lists.
+            What is wrong with single pictures and boxes is no error: they are left out and listed in ``faults``.
+    """
+    root = Path(path)
+    reader = _recognise(root)
+    available: tuple[str, ...] = reader.splits(root)
+    if split is None:
+        names: tuple[str, ...] = (training_split(available),) if available else ()
+    else:
+        names = tuple(dict.fromkeys(part.strip() for part in split.split("+")))
+        if not all(names):
+            raise UserError(f"split {split!r} has an empty part; write e.g. train+val")
+        if not available and reader is not coco:
+            raise UserError(f"{root} has no split {split!r}: the set has no splits; leave --split out")
+    folder = _image_folder(root, Path(images)) if images is not None else None
+    dataset: Dataset = reader.read(root, names, list(classes) if classes is not None else None, folder)
+    return dataset
+
+
+def dataset_splits(path: str | Path) -> tuple[str, ...]:
+    """Names of the splits of the set at ``path``; empty if it has none."""
+    root = Path(path)
+    found: tuple[str, ...] = _recognise(root).splits(root)
+    return found
+
+
+def training_split(available: Sequence[str]) -> str:
+    """The split that is trained on when none is named: ``train`` before ``trainval``, also with a year (``train2017``).
+
+    Raises:
+        UserError: none of them is a training split.
+    """
+    for wanted in _TRAINING_SPLITS:
+        matches = [name for name in available if name == wanted] or [
+            n for n in available if n.rstrip("0123456789") == wanted
+        ]
+        if matches:
+            return matches[0]
+    if len(available) == 1:
+        return available[0]
+    raise UserError(f"which split? There are {', '.join(available)}; name one with --split")
+
+
+def _recognise(root: Path) -> ModuleType:
+    try:
+        if not root.exists():
+            raise UserError(f"{root} does not exist; check the path of the data set")
+        if root.is_file():
+            formats: tuple[ModuleType, ...] = (coco, yolo)
+        elif not any(root.iterdir()):
+            raise UserError(f"{root} is an empty folder; check the path of the data set")
+        else:
+            formats = _FORMATS
+        for reader in formats:
+            if reader.recognise(root):
+                return reader
+    except PermissionError as error:
+        raise UserError(f"{error.filename or root} may not be read; check its permissions") from None
+    looked_for = "; ".join(reader.LOOKED_FOR for reader in formats)
+    raise UserError(f"{root} is no data set of a known format; looked for: {looked_for}")
+
+
+def _image_folder(root: Path, images: Path) -> Path:
+    base = root.parent if root.is_file() else root
+    for folder in (images,) if images.is_absolute() else (base / images, images):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"picture folder {images} does not exist, neither in {base} nor here; check --images")

@@ -1,0 +1,301 @@
+"""PASCAL VOC: XML annotations, from the kit's folders or from a labelling tool.
+
+Layouts that are read:
+
+- a year of the kit: ``Annotations/*.xml``, ``JPEGImages/``, ``ImageSets/Main/<split>.txt``;
+- many years: a folder of such folders (``VOCdevkit/VOC2007``, ``VOCdevkit/VOC2012``...). A split is then taken from
+  every year that has it; ``2007/trainval`` names one year's;
+- photographs with their XML files beside them, or in ``Annotations/`` (``annotations``, ``labels``, ``xml``), as
+  labelling tools leave them; no lists are needed;
+- folders ``train/``, ``test/``... each like the last.
+
+Coordinates in the XML count from 1 and include the last pixel: 1 is subtracted from xmin and ymin only. A missing
+``<difficult>``, ``<pose>``, ``<truncated>`` or ``<size>`` is no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from detector.data.builder import Builder, Classes, Object
+from detector.data.dataset import Dataset
+from detector.data.paths import PictureFinder, list_names, read_lines, relative_name
+from detector.images import read_image_size
+from proposals.errors import UserError
+
+LOOKED_FOR = "PASCAL VOC (Annotations/*.xml with ImageSets/Main/*.txt, or photographs with XML files beside them)"
+
+_ANNOTATION_FOLDERS = ("Annotations", "annotations", "labels", "xml", "xmls")
+_PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "img", "")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One folder of annotations; ``name`` is the year's folder or the split's."""
+
+    name: str
+    annotations: Path
+    pictures: Path
+    lists: Path | None  # ImageSets/Main, or None: every XML file counts
+
+
+class Annotation(NamedTuple):
+    """What one XML file says."""
+
+    size: tuple[int, int] | None
+    filename: str
+    objects: tuple[Object, ...]
+    clicks: tuple[str, ...]
+    """Messages about boxes of a single pixel: a click by mistake; they are not among the objects."""
+
+
+def recognise(root: Path) -> bool:
+    """Whether the folder is in one of the layouts."""
+    return bool(_parts(root))
+
+
+def splits(root: Path) -> tuple[str, ...]:
+    """Names of the lists, or of the folders that stand for them; empty if the set has no splits."""
+    parts = _parts(root)
+    if parts[0].lists is None:
+        return tuple(part.name for part in parts if part.name)
+    found: dict[str, None] = {}
+    for part in parts:
+        names = [Path(name).stem for name in list_names(part.lists or part.annotations) if name.endswith(".txt")]
+        # aeroplane_train.txt is the class aeroplane in the split train.
+        found |= dict.fromkeys(n for n in names if n.rpartition("_")[2] not in names or "_" not in n)
+    return tuple(found)
+
+
+def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, images: Path | None = None) -> Dataset:
+    """Read splits (none: everything).
+
+    Args:
+        root: the data folder. split_names: from :func:`splits`, or ``year/split``. wanted: class names in label order.
+        images: the picture folder, if it is not where the kit has it.
+
+    Raises:
+        UserError: an unknown split, or nothing in it can be used.
+    """
+    parts = _parts(root)
+    builder = Builder(root.name, "voc", root if images is None else images, "+".join(split_names))
+    parsed: dict[Path, Annotation | None] = {}
+    finders: dict[Path, PictureFinder] = {}
+    for split in split_names or ("",):
+        chosen = _entries(parts, split)
+        if chosen is None:
+            raise UserError(f"{root} has no split {split!r}; it has {', '.join(splits(root)) or 'none'}")
+        for part, stems in chosen:
+            folder = images or part.pictures
+            finder = finders.setdefault(folder, PictureFinder(folder))
+            _read_part(builder, part, stems, finder, parsed)
+    if wanted is not None:
+        classes = Classes.of_names(sorted(str(key) for key in builder.class_keys())).chosen(wanted, str(root))
+    else:
+        classes = _classes(root, parts, builder, parsed)
+    return builder.build(classes)
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------
+
+
+def _parts(root: Path) -> tuple[_Part, ...]:
+    if (root / "VOCdevkit").is_dir() and not (root / "Annotations").is_dir():
+        root = root / "VOCdevkit"
+    kit = _kit(root, "")
+    if kit:
+        return (kit,)
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    years = tuple(part for folder in folders if (part := _kit(folder, folder.name)))
+    if years:
+        return years
+    bare = _bare(root, "")
+    if bare:
+        return (bare,)
+    return tuple(part for folder in folders if (part := _bare(folder, folder.name)))
+
+
+def _kit(folder: Path, name: str) -> _Part | None:
+    lists = folder / "ImageSets" / "Main"
+    if not (folder / "Annotations").is_dir() or not any(n.endswith(".txt") for n in list_names(lists)):
+        return None
+    return _Part(name, folder / "Annotations", folder / "JPEGImages", lists)
+
+
+def _bare(folder: Path, name: str) -> _Part | None:
+    for xml_folder in (folder, *(folder / n for n in _ANNOTATION_FOLDERS)):
+        if not any(n.endswith(".xml") for n in list_names(xml_folder)):
+            continue
+        for pictures in (xml_folder, *(folder / n for n in _PICTURE_FOLDERS)):
+            if PictureFinder(pictures).all():
+                return _Part(name, xml_folder, pictures, None)
+    return None
+
+
+def _entries(parts: Sequence[_Part], split: str) -> list[tuple[_Part, list[str]]] | None:
+    """Parts and stems of ``split``; None if there is no such split."""
+    if parts[0].lists is None:
+        chosen = [part for part in parts if not split or part.name == split]
+        return [(part, _xml_stems(part)) for part in chosen] or None
+    if not split:
+        return [(part, _xml_stems(part)) for part in parts]
+    year, slash, list_name = split.rpartition("/")
+    found = []
+    for part in parts:
+        path = (part.lists or part.annotations) / f"{list_name}.txt"
+        if (not slash or part.name in (year, f"VOC{year}")) and path.is_file():
+            # A class's list marks pictures without the class by -1.
+            words = [line.split() for line in read_lines(path)]
+            found.append((part, [line[0] for line in words if line[1:2] != ["-1"]]))
+    return found or None
+
+
+def _xml_stems(part: _Part) -> list[str]:
+    return [name[:-4] for name in list_names(part.annotations) if name.endswith(".xml")]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _read_part(
+    builder: Builder, part: _Part, stems: Sequence[str], finder: PictureFinder, parsed: dict[Path, Annotation | None]
+) -> None:
+    prefix = relative_prefix(builder.root, finder.folder)
+    used: set[str] = set()
+    missing = 0
+    for stem in stems:
+        name = relative_name(stem, finder.folder)
+        if name is None:
+            builder.fault("escaping-path", part.lists or part.annotations, f"{stem!r} leads out of the data folder")
+            continue
+        xml = part.annotations / f"{name}.xml"
+        annotation = parsed[xml] = parse_file(xml, builder)
+        if annotation is None:
+            missing += 1
+            continue
+        picture = finder.by_stem(name) or _by_filename(finder, annotation.filename)
+        if picture is None:
+            builder.fault("missing-image", xml, f"there is no picture {name} in {finder.folder}")
+            continue
+        used.add(picture)
+        add_annotation(builder, name, prefix + picture, xml, annotation)
+    if stems and missing == len(stems):
+        raise UserError(
+            f"{part.annotations}: none of {missing} annotations can be read ({builder.faults[-1].message}); "
+            "use `detector detect` for pictures without annotations"
+        )
+    if part.lists is None:
+        for picture in finder.all():
+            if picture not in used and not (part.annotations / f"{Path(picture).stem}.xml").is_file():
+                builder.fault("missing-annotation", finder.folder / picture, "the picture has no XML file")
+
+
+def _by_filename(finder: PictureFinder, filename: str) -> str | None:
+    name = relative_name(filename, finder.folder) if filename else None
+    return finder.by_name(name) if name else None
+
+
+def add_annotation(builder: Builder, image_id: str, picture: str, xml: Path, annotation: Annotation) -> None:
+    """Add what an XML file says to ``builder``; where it gives no size, the picture's header does."""
+    size = annotation.size
+    if size is None:
+        try:
+            size = read_image_size(builder.root / picture)
+        except UserError as error:
+            builder.fault("unreadable-image", builder.root / picture, str(error))
+            return
+    for message in annotation.clicks:
+        builder.fault("one-pixel-box", xml, message)
+    builder.add(image_id, picture, size, str(xml), annotation.objects)
+
+
+def relative_prefix(root: Path, folder: Path) -> str:
+    """What to put before names in ``folder`` to make them relative to ``root``: ``""`` or ``JPEGImages/``."""
+    relative = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.absolute().as_posix()
+    return "" if relative == "." else f"{relative}/"
+
+
+def parse_file(xml: Path, builder: Builder, first_pixel: int = 1) -> Annotation | None:
+    """What an XML file says; a fault in ``builder`` and None if it is missing or no annotation."""
+    try:
+        return parse_xml(xml.read_bytes(), first_pixel)
+    except FileNotFoundError:
+        builder.fault("missing-annotation", xml, "the annotation file does not exist")
+    except OSError as error:
+        builder.fault("bad-annotation", xml, f"the annotation file cannot be read: {error.strerror or error}")
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        # LookupError: an encoding that Python does not know.
+        builder.fault("bad-annotation", xml, f"not an annotation in VOC's XML: {' '.join(str(error).split())}")
+    return None
+
+
+def parse_xml(data: bytes, first_pixel: int = 1) -> Annotation:
+    """What the XML says, boxes in 0-based half-open pixels; a coordinate that is missing or no number is NaN.
+
+    Args:
+        data: the file's bytes. first_pixel: what the source calls the first pixel, 1 in VOC, 0 in ILSVRC.
+
+    Raises:
+        ParseError, DefusedXmlException, ValueError: not an annotation, or XML with entities (never expanded).
+    """
+    root = fromstring(data)
+    if root.tag != "annotation":
+        raise ValueError(f"the outermost element is <{root.tag}>, not <annotation>")
+    height, width = _number(root, "size/height"), _number(root, "size/width")
+    size = (int(height), int(width)) if height >= 1 and width >= 1 and height + width < 2**31 else None
+    objects: list[Object] = []
+    clicks: list[str] = []
+    for item in root.iterfind("object"):
+        name = (item.findtext("name") or "").strip()
+        corners = [_number(item, f"bndbox/{corner}") for corner in _CORNERS]
+        if corners[0] == corners[2] and corners[1] == corners[3]:
+            clicks.append(f"box of the single pixel {corners[0]:g} {corners[1]:g} ({name}): a click, not a box")
+            continue
+        x1, y1, x2, y2 = corners
+        difficult = _number(item, "difficult") >= 1
+        offset = first_pixel
+        objects.append(Object(name, x1 - offset, y1 - offset, x2 + 1 - offset, y2 + 1 - offset, difficult))
+    return Annotation(size, (root.findtext("filename") or "").strip(), tuple(objects), tuple(clicks))
+
+
+def _number(element: Element, path: str) -> float:
+    try:
+        return float(element.findtext(path) or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def _classes(root: Path, parts: Sequence[_Part], builder: Builder, parsed: dict[Path, Annotation | None]) -> Classes:
+    """The classes of the whole set, not of the split, so that labels mean the same in each."""
+    if (root / "classes.txt").is_file():
+        return Classes.of_names(list(dict.fromkeys(read_lines(root / "classes.txt"))))
+    listed = sorted(set(_listed_classes(parts)))
+    keys = {str(key) for key in builder.class_keys()}
+    if listed and keys <= set(listed):
+        return Classes.of_names(listed)
+    silent = Builder("", "voc", root, "")  # faults of other splits are reported when those are read
+    for part in parts:
+        for stem in _xml_stems(part):
+            xml = part.annotations / f"{stem}.xml"
+            annotation = parsed[xml] if xml in parsed else parse_file(xml, silent)
+            if annotation is not None:
+                keys |= {str(item.key) for item in annotation.objects}
+    return Classes.of_names(sorted(keys))
+
+
+def _listed_classes(parts: Sequence[_Part]) -> Iterator[str]:
+    for part in parts:
+        if part.lists is not None:
+            names = {name[:-4] for name in list_names(part.lists) if name.endswith(".txt")}
+            for name in names:
+                class_name, underscore, split = name.rpartition("_")
+                if underscore and split in names:
+                    yield class_name
