@@ -56,6 +56,8 @@ def plain(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):  # pydantic settings
+        return plain(value.model_dump(mode="json"))
     if isinstance(value, Enum):
         return plain(value.value)
     if value is None or type(value) in (bool, int, float, str):
@@ -120,7 +122,7 @@ def new_run_folder(
         raise UserError(f"{final}: cannot make this folder: {error.strerror}; choose another one") from error
     ended_well = False
     try:
-        _write_config(temporary / CONFIG_FILE, verb, config, seed)
+        write_config(temporary / CONFIG_FILE, verb, config, seed)
         yield temporary
         ended_well = True
         _move_into_place(temporary, final, inside)
@@ -134,6 +136,12 @@ def new_run_folder(
         if isinstance(error, UserError) and kept:
             raise UserError(f"{error}{rest}") from error
         raise
+
+
+def refuse_occupied(out: Path | str | None) -> None:
+    """Say at once, before long work, that ``out`` cannot become a run folder: UserError if it holds something."""
+    if out is not None:
+        _is_empty_folder(Path(out).expanduser())
 
 
 def final_path(temporary: Path) -> Path:
@@ -178,7 +186,8 @@ def _is_fault_of(error: OSError, folder: Path) -> bool:
     return error.errno in DISK_FAULTS or str(error.filename or "").startswith(str(folder))
 
 
-def _write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | None) -> None:
+def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | None) -> None:
+    """Write the verb, the command line, ``config``, ``seed``, the versions and the machine to ``path``."""
     record = {
         "verb": verb,
         "command": list(sys.argv),

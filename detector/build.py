@@ -1,0 +1,135 @@
+"""The composition root of training: a recipe and a data set become a trainer, a finished run a model directory."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detector.config import TrainRecipe
+from detector.data import Dataset, load_dataset
+from detector.model import BUNDLED_MODEL, ModelConfig, choose_device, read_member, read_model_config, save_model
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.weights import read_torchvision_weights
+from detector.training.pool import ImagePool
+from detector.training.regions import Progress, RegionTrainer
+from proposals.errors import UserError
+
+HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
+
+
+def initial_weights(init: str) -> dict[str, Tensor] | None:
+    """The state dict that ``init`` of a recipe names, without the last layers; ``None`` for "random".
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    if init == "random":
+        return None
+    if init == "torchvision" or init.endswith(".pth"):
+        state = read_torchvision_weights(None if init == "torchvision" else Path(init))
+    else:
+        folder = BUNDLED_MODEL if init == "bundled" else Path(init)
+        state = read_member(folder, read_model_config(folder).members[0]).net.state_dict()
+    return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
+
+
+def initialise(net: GoogLeNet, init: str) -> None:
+    """Load the weights that ``init`` names into ``net``; its last layers, and missing auxiliary heads, stay new.
+
+    Raises:
+        UserError: they cannot be had or belong to another architecture.
+    """
+    state = initial_weights(init)
+    if state is None:
+        return
+    own = net.state_dict()
+    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux"))]
+    wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
+    if new or wrong:
+        raise UserError(
+            f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
+        )
+    net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
+
+
+def with_classes(recipe: TrainRecipe, num_classes: int) -> TrainRecipe:
+    """The recipe with a net of ``num_classes`` + 1 outputs."""
+    net = recipe.training.net.model_copy(update={"num_outputs": num_classes + 1})
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"net": net})})
+
+
+def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, Dataset | None]:
+    """The training and the validation part of a data set; a set without splits is all training.
+
+    Raises:
+        UserError: the data set cannot be read, or the two parts differ in their classes.
+    """
+    train = load_dataset(data, split=train_split) if train_split else load_dataset(data)
+    if not val_split:
+        return train, None
+    val = load_dataset(data, split=val_split, classes=train.class_names)
+    if val.class_names != train.class_names:
+        raise UserError(f"{data}: the splits {train_split} and {val_split} differ in their classes")
+    return train, val
+
+
+def build_trainer(
+    recipe: TrainRecipe,
+    train: ImagePool,
+    val: ImagePool | None,
+    num_classes: int,
+    folder: Path,
+    *,
+    device: str,
+    report: Callable[[Progress], None],
+    checkpoint_minutes: float,
+) -> RegionTrainer:
+    """A trainer whose net has its first weights."""
+    trainer = RegionTrainer(
+        recipe.training,
+        train,
+        val,
+        num_classes,
+        folder,
+        device=choose_device(device),
+        report=report,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    if not trainer.checkpoint_path.exists():
+        initialise(trainer.net, recipe.init)
+        trainer.restart_average()
+    return trainer
+
+
+def save_trained(
+    folder: Path, recipe: TrainRecipe, dataset: Dataset, net: GoogLeNet, top1: float | None, seconds: float
+) -> ModelConfig:
+    """Make ``folder``, a finished run's, a model directory as well."""
+    training = recipe.training
+    net_config: GoogLeNetConfig = training.net
+    return save_model(
+        folder,
+        [(net_config, net.state_dict(), training.crop, training.normalization)],
+        half=recipe.half,
+        name=recipe.model.name or folder.resolve().name,
+        description=recipe.model.description,
+        class_names=dataset.class_names,
+        class_keys=tuple(str(key) for key in dataset.class_keys),
+        proposals=recipe.model.proposals,
+        postprocess=recipe.model.postprocess,
+        licence=recipe.model.licence,
+        provenance={
+            "data": f"{dataset.name} ({dataset.format}), split {dataset.split or 'all'}, {len(dataset)} images",
+            "trained": datetime.date.today().isoformat(),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "seconds": f"{seconds:.0f} on {platform.machine()}, {torch.get_num_threads()} threads",
+            "init": recipe.init,
+        },
+        scores={} if top1 is None else {"val_top1_on_annotated_boxes": round(top1, 4)},
+    )

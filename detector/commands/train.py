@@ -1,0 +1,53 @@
+"""The ``train`` verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.commands.console import INTERRUPTED, say
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="A data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO layout.")],
+    config: Annotated[
+        Path | None, typer.Option(help="A recipe (see configs/); by default the bundled net is tuned.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run and model folder to make; default runs/train-...")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    init: Annotated[
+        str | None, typer.Option(help="First weights: random, bundled, torchvision, a model folder or a .pth file.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train, in place of the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, in place of the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+) -> None:
+    """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
+
+    Ctrl-C and SIGTERM save a checkpoint first; the same command with --resume goes on from it.
+
+    Example: detector train photos/ --out my-model && detector detect new.jpg --model my-model
+    """
+    from detector.commands.train_run import TrainRequest, run_training
+    from detector.training.regions import Interrupted
+
+    request = TrainRequest(
+        data=data,
+        config=config,
+        out=out,
+        resume=resume,
+        init=init,
+        steps=steps,
+        seed=seed,
+        device=device,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    try:
+        folder = run_training(request)
+    except Interrupted as stopped:
+        say(f"{stopped}; go on with --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    say(f"the model is in {folder}")

@@ -1,0 +1,71 @@
+"""The settings of a training run: what a file in ``configs/`` holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from detector.crop import CropConfig
+from detector.model import ProposalConfig
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.postprocess import PostprocessConfig
+from detector.strict_yaml import read_settings
+from detector.training.regions import RegionTrainingConfig, ScheduleConfig
+
+
+class ModelFacts(BaseModel):
+    """What the trained model says of itself in ``model.yaml``; see :class:`detector.model.ModelConfig`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    description: str = ""
+    licence: str = "not stated"
+    proposals: ProposalConfig = ProposalConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+
+
+class TrainRecipe(BaseModel):
+    """A training run from the data to the model directory.
+
+    Attributes:
+        task: "regions": a classifier of K classes and background on regions of annotated pictures.
+        init: where the weights start: "random", "bundled", "torchvision" (its ImageNet weights, when online), a model
+            directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is always new.
+        train_split, val_split: parts of the data set; an empty val_split trains without validation.
+        training: the run. Its ``net.num_outputs`` follows from the data set's classes.
+        half: store the result in float16.
+        model: what ``model.yaml`` will say.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["regions"] = "regions"
+    init: str = "random"
+    train_split: str = "train"
+    val_split: str = "val"
+    training: RegionTrainingConfig
+    half: bool = True
+    model: ModelFacts = Field(default_factory=ModelFacts)
+
+
+def read_recipe(path: Path) -> TrainRecipe:
+    """The training recipe in a YAML file; UserError in one line for anything wrong with it."""
+    return read_settings(TrainRecipe, path)
+
+
+def default_recipe(net: GoogLeNetConfig, crop: CropConfig, steps: int) -> TrainRecipe:
+    """Fine-tuning of the bundled model's network, which has ``net`` and ``crop``, on pictures of the user's own."""
+    return TrainRecipe(
+        init="bundled",
+        training=RegionTrainingConfig(
+            net=net,
+            crop=crop,
+            schedule=ScheduleConfig(rate=0.02, warmup=0.05),
+            steps=steps,
+            batch_size=64,
+            average=0.99,
+        ),
+    )

@@ -1,0 +1,221 @@
+"""A model directory: ``model.yaml`` and one safetensors file per member.
+
+The directory is all that a :class:`detector.pipeline.Detector` needs, so that any process can build its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import Tensor
+
+from detector.classify import Ensemble, Member
+from detector.crop import CropConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
+from detector.pipeline import Detector
+from detector.postprocess import PostprocessConfig
+from detector.strict_yaml import dump_yaml, parse, read_settings
+from proposals.errors import UserError
+from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, resolve_config
+
+MODEL_FILE = "model.yaml"
+BUNDLED_MODEL = Path(__file__).parent / "models" / "default"
+
+
+class MemberConfig(BaseModel):
+    """One network: its file, the file's SHA-256, the architecture, and how its input is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    net: GoogLeNetConfig
+    crop: CropConfig
+    normalization: Normalization
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w][\w.-]*\.safetensors", value):
+            raise ValueError("must be the name of a .safetensors file in the model's folder")
+        return value
+
+
+class ProposalConfig(BaseModel):
+    """Where a model's regions come from.
+
+    Attributes:
+        selective_search: its settings. max_proposals: the best so many are classified; None for all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    selective_search: SelectiveSearchConfig = SelectiveSearchConfig(superpixel_scale=2.0)
+    max_proposals: int | None = Field(default=None, ge=1)
+
+
+class ModelConfig(BaseModel):
+    """What ``model.yaml`` says.
+
+    Attributes:
+        format: of this file. name: of the model. class_names: K words for people, all different.
+        class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
+        members: the networks. proposals, postprocess: the defaults of detection with this model.
+        licence: of the weights. provenance: data, command, date: how the weights came to be.
+        scores: measured figures by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    description: str = ""
+    class_names: tuple[str, ...] = Field(min_length=1)
+    class_keys: tuple[str, ...] = Field(min_length=1)
+    members: tuple[MemberConfig, ...] = Field(min_length=1)
+    proposals: ProposalConfig = ProposalConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+    licence: str
+    provenance: dict[str, str] = {}
+    scores: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        k = len(self.class_names)
+        if len(set(self.class_names)) != k or len(set(self.class_keys)) != len(self.class_keys):
+            raise ValueError("class_names and class_keys must not repeat")
+        if len(self.class_keys) != k:
+            raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
+        for member in self.members:
+            if member.net.num_outputs != k + 1:
+                raise ValueError(f"{member.file} has {member.net.num_outputs} outputs; {k} classes need {k + 1}")
+        if len({member.file for member in self.members}) != len(self.members):
+            raise ValueError("two members share a file")
+        return self
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The checked ``model.yaml`` of a model directory.
+
+    Raises:
+        UserError: no such directory, no ``model.yaml`` in it, or a fault in that file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such model directory")
+    if not (folder / MODEL_FILE).is_file():
+        raise UserError(f"{folder}: not a model directory: it has no {MODEL_FILE}")
+    return read_settings(ModelConfig, folder / MODEL_FILE)
+
+
+def read_member(folder: Path, config: MemberConfig) -> Member:
+    """One network of a model directory, weights checked by name, shape and SHA-256.
+
+    Raises:
+        UserError: the file is missing, damaged, changed, or does not fit the architecture.
+    """
+    path = folder / config.file
+    if not path.is_file():
+        raise UserError(f"{folder}: the member {config.file} named in {MODEL_FILE} is missing")
+    if path.stat().st_size and sha256(path) != config.sha256:
+        state = read_weights(path)  # names the fault of a damaged file; a sound but other one is refused below
+        raise UserError(f"{path}: {len(state)} tensors, but not the file that {MODEL_FILE} names (its SHA-256 differs)")
+    net = GoogLeNet(config.net)
+    load_into(net, read_weights(path), path)
+    return Member(net, config.crop, config.normalization)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for "auto", "cpu" or "cuda" (or "cuda:1" and the like); "auto" takes a GPU where there is one.
+
+    Raises:
+        UserError: unknown, or a GPU where there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device {name!r}: choose auto, cpu or cuda")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs that torch can use")
+    return device
+
+
+def load_model(
+    path: str | Path | None = None,
+    *,
+    device: str = "auto",
+    members: int | None = None,
+    score_threshold: float | None = None,
+    nms_threshold: float | None = None,
+    max_detections: int | None = None,
+    proposals: SelectiveSearchConfig | dict[str, Any] | str | None = None,
+    max_proposals: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Detector:
+    """A ready detector from a model directory, by default the bundled model.
+
+    Args:
+        path: the model directory. device: "auto", "cpu" or "cuda". members: use only the first so many networks.
+        score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``).
+        proposals: selective search's preset or settings, in place of the model's. max_proposals: classify only the best
+            so many. seed: of selective search's ranking. threads: of selective search, by default all cores.
+
+    Raises:
+        UserError: anything wrong with the directory or a setting, in one line.
+    """
+    folder = BUNDLED_MODEL if path is None else Path(path)
+    config = read_model_config(folder)
+    if members is not None and not 1 <= members <= len(config.members):
+        raise UserError(f"members {members}: {folder} has {len(config.members)}")
+    target = choose_device(device)
+    ensemble = Ensemble([read_member(folder, member) for member in config.members[:members]], target)
+    given = {
+        "score_threshold": score_threshold,
+        "nms_threshold": nms_threshold,
+        "max_detections": max_detections,
+    }
+    thresholds = {name: value for name, value in given.items() if value is not None}
+    post = parse(PostprocessConfig, {**config.postprocess.model_dump(), **thresholds}, "settings")
+    search = resolve_config(proposals) if proposals is not None else config.proposals.selective_search
+    if max_proposals is not None and max_proposals < 1:
+        raise UserError(f"max_proposals must be at least 1, not {max_proposals}")
+    source = SelectiveSearch(search, seed=seed, threads=threads)
+    return Detector(source, ensemble, config.class_names, post, max_proposals or config.proposals.max_proposals)
+
+
+def save_model(
+    folder: Path,
+    nets: Sequence[tuple[GoogLeNetConfig, dict[str, Tensor], CropConfig, Normalization]],
+    *,
+    half: bool = True,
+    **facts: Any,
+) -> ModelConfig:
+    """Make ``folder`` a model directory; it must not be one yet.
+
+    Args:
+        nets: architecture, state dict and input of each member. half: store weights in float16.
+        facts: the other fields of :class:`ModelConfig`.
+    """
+    if (folder / MODEL_FILE).exists():
+        raise UserError(f"{folder}: is a model directory already; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    members = []
+    for index, (net, state, crop, normalization) in enumerate(nets):
+        file = f"member-{index}.safetensors"
+        plain = net.model_copy(update={"aux": False})  # the auxiliary heads serve training only
+        save_weights(folder / file, {n: t for n, t in state.items() if not n.startswith("aux")}, half=half)
+        members.append(
+            MemberConfig(file=file, sha256=sha256(folder / file), net=plain, crop=crop, normalization=normalization)
+        )
+    config = ModelConfig(members=tuple(members), **facts)
+    temporary = folder / (MODEL_FILE + ".tmp")
+    temporary.write_text(dump_yaml(config), encoding="utf-8")
+    temporary.replace(folder / MODEL_FILE)
+    return config

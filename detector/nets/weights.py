@@ -1,0 +1,145 @@
+"""Weights on disk and the facts about input that belong to them.
+
+Weights are safetensors files; nothing here unpickles. torchvision's ``.pth`` of its own GoogLeNet is the one other
+format, read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor, nn
+
+from proposals.errors import UserError
+
+
+class Normalization(BaseModel):
+    """Input statistics of a network: x = (pixel - mean) / std on RGB 0..255.
+
+    The defaults are ImageNet's channel means and deviations, as torchvision publishes them, times 255.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = Field(default=(58.395, 57.12, 57.375))
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The mean colour in whole grey levels, for what lies outside an image."""
+        red, green, blue = (int(m + 0.5) for m in self.mean)
+        return red, green, blue
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """``(N, 3, S, S)`` uint8 or float 0..255 -> float32, normalised, in the input's memory format."""
+        mean = torch.tensor(self.mean, device=crops.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=crops.device).view(1, 3, 1, 1)
+        return (crops.float() - mean).div_(std)
+
+
+def to_tensor(crops: NDArray[np.uint8]) -> Tensor:
+    """Crops ``(N, S, S, 3)`` uint8 as a ``(N, 3, S, S)`` uint8 tensor, channels last, without a copy."""
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_310(path)
+
+
+def _sha256_310(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], *, half: bool = False) -> None:
+    """Write a state dict as safetensors, to a temporary name first, so that no reader sees half a file.
+
+    Args:
+        half: store floating-point tensors in float16 (half the size; read back as float32).
+    """
+    tensors = {
+        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous().clone()
+        for name, t in state.items()
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(save_safetensors(tensors))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; floating-point ones as float32.
+
+    Raises:
+        UserError: the file is missing, unreadable or not safetensors.
+    """
+    try:
+        tensors = load_safetensors(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file ({error}); pickled weights are refused") from None
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def load_into(net: nn.Module, state: Mapping[str, Tensor], origin: Path | str) -> None:
+    """Load ``state`` into ``net``, every name and shape equal.
+
+    Raises:
+        UserError: a tensor is missing, unknown or of another shape; names the first and counts the rest.
+    """
+    own = net.state_dict()
+    faults = [f"lacks {name!r}" for name in own if name not in state]
+    faults += [f"has an unknown tensor {name!r}" for name in state if name not in own]
+    faults += [
+        f"has {name!r} of shape {tuple(state[name].shape)} where the net has {tuple(own[name].shape)}"
+        for name in own
+        if name in state and own[name].shape != state[name].shape
+    ]
+    faults += [f"has values in {n!r} that are not finite" for n in own if n in state and not state[n].isfinite().all()]
+    if faults:
+        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        raise UserError(f"{origin}: does not fit the network: it {faults[0]}{more}")
+    net.load_state_dict(dict(state))
+
+
+def read_torchvision_weights(path: Path | None) -> dict[str, Tensor]:
+    """The state dict of torchvision's GoogLeNet: from a local ``.pth`` file, or from torchvision's servers.
+
+    Raises:
+        UserError: the file is missing or damaged, or nothing could be downloaded.
+    """
+    try:
+        if path is not None:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            from torchvision.models import GoogLeNet_Weights
+
+            state = GoogLeNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # torch.load and the hub raise many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        remedy = "give a local file" if path is None else "expected torchvision's googlenet-*.pth"
+        where = path if path is not None else "torchvision's GoogLeNet weights"
+        raise UserError(f"{where}: cannot be loaded ({reason}); {remedy}") from None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path}: holds no state dict")
+    return state

@@ -1,0 +1,57 @@
+"""The detector: propose regions, classify each of them, suppress duplicates (R-CNN; GoogLeNet paper, section 8)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.classify import RegionClassifier
+from detector.postprocess import PostprocessConfig, postprocess
+from detector.types import Detections
+from proposals.types import Proposals, ProposalSource
+
+
+class Detector:
+    """Finds objects of ``class_names`` in images.
+
+    Args:
+        proposals: where objects could be. classifier: what is in a region; K + 1 probabilities, background last.
+        class_names: the K names that ``Detections.labels`` index.
+        config: thresholds.
+        max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
+    """
+
+    def __init__(
+        self,
+        proposals: ProposalSource,
+        classifier: RegionClassifier,
+        class_names: tuple[str, ...],
+        config: PostprocessConfig,
+        max_proposals: int | None = None,
+    ) -> None:
+        self.proposals = proposals
+        self.classifier = classifier
+        self.class_names = class_names
+        self.config = config
+        self.max_proposals = max_proposals
+
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
+        """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""
+        return self.detect(image)[0]
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Detections, Proposals]:
+        """Objects in ``image`` ``(H, W, 3)`` uint8 RGB, and the proposals that were classified."""
+        _check(image)
+        proposals = self.proposals.propose(image).select(slice(self.max_proposals))
+        return self.classify(image, proposals), proposals
+
+    def classify(self, image: NDArray[np.uint8], proposals: Proposals) -> Detections:
+        """Objects among given ``proposals`` of ``image`` ``(H, W, 3)`` uint8 RGB."""
+        probs = self.classifier.predict(image, proposals.boxes)
+        return postprocess(proposals.boxes, probs, proposals.image_size, self.config)
+
+
+def _check(image: NDArray[np.uint8]) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image must be a (H, W, 3) uint8 RGB array, not {found}; detector.read_image makes one")

@@ -1,0 +1,121 @@
+"""Which regions a classifier is trained on: foreground and background around annotated objects.
+
+A region's label is that of the object it overlaps most if their IoU is at least ``iou_foreground``, and background
+below ``iou_background`` (R-CNN tech report, section 2.3). Regions are drawn afresh for every batch, in two ways: as
+GoogLeNet's training crops (area uniform between 8 % and 100 % of the image, aspect 3/4 to 4/3; section 6 of that
+paper), and as perturbed copies of the annotated boxes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from proposals.boxes import clip, iou
+
+Boxes = NDArray[np.float32]
+
+
+class SamplingConfig(BaseModel):
+    """How a batch is composed.
+
+    Attributes:
+        foreground: share of a batch that shows objects (R-CNN: 0.25, for 20 classes).
+        perturbed: share of the foreground drawn as perturbed annotated boxes; the rest are GoogLeNet's crops.
+        iou_foreground: least IoU of a foreground region with its object.
+        iou_background: background regions stay below it with every object of the image.
+        area: range of a GoogLeNet crop's area, relative to the image. aspect: range of its width / height.
+        minimum_side: background regions are at least so many pixels wide and high.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    foreground: float = Field(default=0.75, gt=0, le=1)
+    perturbed: float = Field(default=0.5, ge=0, le=1)
+    iou_foreground: float = Field(default=0.5, gt=0, le=1)
+    iou_background: float = Field(default=0.5, gt=0, le=1)
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    minimum_side: float = Field(default=8, ge=1)
+
+
+def googlenet_crops(
+    rng: np.random.Generator, sizes: NDArray[np.float32], area: tuple[float, float], aspect: tuple[float, float]
+) -> Boxes:
+    """One random crop per image: ``(N, 4)`` for ``sizes`` ``(N, 2)`` (height, width).
+
+    Area and log aspect are uniform; sides are cut to the image's, and the place is uniform.
+    """
+    n = len(sizes)
+    pixels = rng.uniform(*area, n) * sizes[:, 0] * sizes[:, 1]
+    ratio = np.exp(rng.uniform(np.log(aspect[0]), np.log(aspect[1]), n))
+    side = np.stack([np.sqrt(pixels * ratio), np.sqrt(pixels / ratio)], axis=1)  # width, height
+    side = np.minimum(side, sizes[:, ::-1])
+    corner = rng.uniform(0, 1, (n, 2)) * (sizes[:, ::-1] - side)
+    return np.concatenate([corner, corner + side], axis=1).astype(np.float32)
+
+
+def perturbed_boxes(rng: np.random.Generator, boxes: Boxes, strength: float) -> Boxes:
+    """Each box ``(N, 4)`` with its centre moved and its sides stretched at random, by up to ``strength``."""
+    n, side = len(boxes), boxes[:, 2:] - boxes[:, :2]
+    centre = boxes[:, :2] + side / 2 + rng.uniform(-0.5, 0.5, (n, 2)) * strength * side
+    half = side / 2 * np.exp(rng.uniform(-0.7, 0.7, (n, 2)) * strength)
+    return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+
+
+def paired_iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """IoU ``(N,)`` of each box with the box at the same place of the other array."""
+    top_left, bottom_right = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=1)
+    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - shared
+    return np.asarray(shared / np.maximum(union, 1e-9), np.float32)
+
+
+def foreground_regions(
+    rng: np.random.Generator, truth: Boxes, sizes: NDArray[np.float32], config: SamplingConfig, tries: int = 12
+) -> Boxes:
+    """A region ``(N, 4)`` for each object of ``truth`` ``(N, 4)`` in images of ``sizes`` ``(N, 2)`` (height, width).
+
+    Each has an IoU of at least ``iou_foreground`` with its object; the annotated box itself where no try succeeded.
+    """
+    regions = truth.copy()
+    open_ = np.ones(len(truth), np.bool_)
+    perturb = rng.random(len(truth)) < config.perturbed
+    for attempt in range(tries):
+        where = np.flatnonzero(open_)
+        if not len(where):
+            break
+        strength = rng.uniform(0.2, 1.0, (len(where), 1)).astype(np.float32)
+        candidates = googlenet_crops(rng, sizes[where], config.area, config.aspect)
+        # An object far from square or small has no GoogLeNet crop on it: after half of the tries perturb it instead.
+        use = perturb[where] | (attempt >= tries // 2)
+        moved = perturbed_boxes(rng, truth[where], strength)  # type: ignore[arg-type]
+        limit = np.concatenate([np.zeros_like(sizes[where]), sizes[where][:, ::-1]], axis=1)
+        moved = np.concatenate([np.maximum(moved[:, :2], limit[:, :2]), np.minimum(moved[:, 2:], limit[:, 2:])], axis=1)
+        candidates[use] = moved[use]
+        good = paired_iou(candidates, truth[where]) >= config.iou_foreground
+        regions[where[good]] = candidates[good]
+        open_[where[good]] = False
+    return regions
+
+
+def background_region(
+    rng: np.random.Generator, truth: Boxes, image_size: tuple[int, int], config: SamplingConfig, tries: int = 20
+) -> Boxes | None:
+    """One region ``(1, 4)`` of an image that overlaps none of its objects ``(N, 4)`` by ``iou_background`` or more.
+
+    Half are GoogLeNet crops, half lie near an object. ``None`` when every try failed, as where one fills the image.
+    """
+    size = np.array([image_size], np.float32)
+    for _ in range(tries):
+        if len(truth) and rng.random() < 0.5:
+            region = perturbed_boxes(rng, truth[rng.integers(len(truth))][None], float(rng.uniform(1.0, 2.5)))
+            region = clip(region, image_size).astype(np.float32)
+        else:
+            region = googlenet_crops(rng, size, config.area, config.aspect)
+        sides = region[0, 2:] - region[0, :2]
+        small = min(config.minimum_side, *image_size)
+        if sides.min() >= small and (not len(truth) or iou(region, truth).max() < config.iou_background):
+            return region
+    return None

@@ -1,0 +1,80 @@
+"""YAML into typed settings: unknown keys refused, faults in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from proposals.errors import UserError
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which in addition refuses a key given twice."""
+
+
+def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        if isinstance(key, str) and key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: missing, unreadable, not YAML, or not a mapping; with the line where there is one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    try:
+        value = yaml.load(text, _Loader)  # _Loader is a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"{path}:{line} not valid YAML ({getattr(error, 'problem', None) or error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: should hold settings as 'key: value' lines")
+    return value
+
+
+def parse(cls: type[T], value: Any, origin: Path | str) -> T:
+    """``value`` as settings of type ``cls``.
+
+    Raises:
+        UserError: names ``origin``, the first wrong key and what is wrong, and counts the others.
+    """
+    try:
+        return cls.model_validate(value)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        more = f" (and {len(others)} more faults)" if others else ""
+        raise UserError(f"{origin}: {where}: {reason}{more}") from None
+
+
+def read_settings(cls: type[T], path: Path) -> T:
+    """The settings in the YAML file ``path``, checked; see :func:`read_yaml` and :func:`parse` for the faults."""
+    return parse(cls, read_yaml(path), path)
+
+
+def dump_yaml(settings: BaseModel) -> str:
+    """Settings as YAML that :func:`read_settings` reads back equal."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,85 @@
+"""The pictures and objects that regions are drawn from, held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.images import read_image
+from detector.types import ImageRecord
+from proposals.boxes import clip, is_valid
+from proposals.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImagePool:
+    """Decoded images with their objects in flat arrays.
+
+    Attributes:
+        images: each ``(H, W, 3)`` uint8 RGB. sizes: ``(M, 2)`` float32 (height, width).
+        boxes: ``(N, 4)`` float32, all objects. labels: ``(N,)`` int64. owner: ``(N,)`` int64, the object's image.
+        first: ``(M + 1,)`` int64; the objects of image i are ``first[i]:first[i + 1]``.
+        skipped: one line for each image or object that could not be used.
+    """
+
+    images: list[NDArray[np.uint8]]
+    sizes: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    owner: NDArray[np.int64]
+    first: NDArray[np.int64]
+    skipped: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(
+        cls, records: Sequence[ImageRecord], *, workers: int = 2, progress: Callable[[int], None] | None = None
+    ) -> ImagePool:
+        """Decode the pictures of ``records``; unreadable ones and unusable boxes are skipped and counted.
+
+        Ignored ("difficult") and crowd objects are left out of the objects.
+        """
+
+        def read(path: Path) -> NDArray[np.uint8] | str:
+            try:
+                return read_image(path)
+            except UserError as error:
+                return str(error)
+
+        images: list[NDArray[np.uint8]] = []
+        boxes, labels, counts, skipped = [], [], [], []
+        with ThreadPoolExecutor(workers) as pool:
+            paths = [record.path for record in records]
+            for record, image in zip(records, pool.map(read, paths, chunksize=64), strict=True):
+                if progress is not None:
+                    progress(len(images))
+                if isinstance(image, str):
+                    skipped.append(image)
+                    continue
+                truth = record.ground_truth
+                inside = clip(truth.boxes, (image.shape[0], image.shape[1]))
+                good = is_valid(inside) & ~truth.ignore & ~truth.crowd
+                if not is_valid(inside).all():
+                    skipped.append(f"{record.path}: {int((~is_valid(inside)).sum())} boxes without area in the image")
+                images.append(image)
+                boxes.append(inside[good].astype(np.float32))
+                labels.append(truth.labels[good])
+                counts.append(int(good.sum()))
+        first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+        return cls(
+            images=images,
+            sizes=np.array([i.shape[:2] for i in images], np.float32).reshape(-1, 2),
+            boxes=np.concatenate([np.zeros((0, 4), np.float32), *boxes]),
+            labels=np.concatenate([np.zeros(0, np.int64), *labels]),
+            owner=np.repeat(np.arange(len(images), dtype=np.int64), counts),
+            first=first,
+            skipped=skipped,
+        )
+
+    def truth(self, image: int) -> NDArray[np.float32]:
+        """Boxes ``(n, 4)`` of the objects of one image."""
+        return self.boxes[self.first[image] : self.first[image + 1]]
