@@ -67,9 +67,17 @@ def detect(
         typer.Option(min=0, max=1, help="Leave out what is less certain.", show_default="the model's own"),
     ] = None,
     nms_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Of two boxes of a class with a greater IoU, the better stays.")
-    ] = 0.3,
-    max_detections: Annotated[int, typer.Option(min=1, help="At most so many per picture.")] = 100,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of two boxes of one class with a greater IoU, the better stays.",
+            show_default="the model's own, commonly 0.3",
+        ),
+    ] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(min=1, help="At most so many per picture.", show_default="the model's own")
+    ] = None,
     proposals: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +86,11 @@ def detect(
             show_default="the model's own",
         ),
     ] = None,
+    max_proposals: Annotated[
+        int | None,
+        typer.Option(min=1, help="Look at the best so many proposals only.", show_default="the model's own"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the chance in the proposals' ranking.")] = 0,
     device: Annotated[
         Device, typer.Option(help="Where the network runs; auto: the GPU if there is one.")
     ] = Device.auto,
@@ -111,8 +124,9 @@ def detect(
     """
     from detector.detection_files import CSV_FILE, JSONL_FILE, read_detections, write_coco, write_csv
     from detector.inputs import find_inputs
-    from detector.run_folder import final_path, holds_results, new_run_folder
+    from detector.run_folder import final_path, holds_results, new_run_folder, refuse_occupied
 
+    refuse_occupied(out)
     faults = Faults(skip=on_error is OnError.skip)
     found = find_inputs(inputs, faults, video_step=frame_step)
     if not found:
@@ -125,15 +139,18 @@ def detect(
         "nms_threshold": nms_threshold,
         "max_detections": max_detections,
         "proposals": proposals,
+        "max_proposals": max_proposals,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    detector = load_model(model, device=device.value, **settings)
+    detector = load_model(model, device=device.value, seed=seed, **settings)
     wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
     config = {
         "inputs": inputs,
         "model": model or "bundled",
         "device": device,
-        **settings,
+        "postprocess": detector.config,
+        "proposals": getattr(detector.proposals, "config", None),
+        "max_proposals": detector.max_proposals,
         "formats": wanted,
         "pictures": pictures,
         "on_error": on_error,
@@ -141,7 +158,7 @@ def detect(
     }
     folder = None
     try:
-        with new_run_folder(out, "detect", config, keep_unfinished=True) as folder:
+        with new_run_folder(out, "detect", config, seed=seed, keep_unfinished=True) as folder:
             tally = _detect_all(found, detector, folder, faults, pictures)
             if not tally.pictures:
                 raise UserError("nothing was detected in: every input was skipped")

@@ -179,31 +179,22 @@ def check_compiled_kernels() -> Iterator[Finding]:
 
 
 def check_bundled_model() -> Iterator[Finding]:
-    """The bundled model's files against the checksums in its ``model.yaml``."""
-    import hashlib
+    """The bundled models: each member's file against the checksum and the architecture in ``model.yaml``."""
+    from detector.model import BUNDLED_MODEL, read_member, read_model_config
+    from proposals.errors import UserError
 
-    import yaml
-
-    import detector
-
-    models = Path(detector.__file__).parent / "models"
-    found = sorted(models.glob("*/model.yaml"))
-    if not found:
-        yield Finding(FAULT, "bundled model", f"no model.yaml under {models}: install the toolkit again")
-    for description in found:
-        subject = f"bundled model {description.parent.name}"
-        members = yaml.safe_load(description.read_text(encoding="utf-8"))["members"]
-        wrong = []
-        for member in members:
-            path = description.parent / member["file"]
-            if not path.is_file():
-                wrong.append(f"{path.name} is missing")
-            elif hashlib.sha256(path.read_bytes()).hexdigest() != member["sha256"]:
-                wrong.append(f"{path.name} differs from its checksum")
-        if wrong:
-            yield Finding(FAULT, subject, f"{'; '.join(wrong)}: install the toolkit again")
+    folders = sorted({BUNDLED_MODEL, *(path.parent for path in BUNDLED_MODEL.parent.glob("*/model.yaml"))})
+    for folder in folders:
+        subject = f"bundled model {folder.name}"
+        try:
+            config = read_model_config(folder)
+            for member in config.members:
+                read_member(folder, member)
+        except UserError as fault:
+            yield Finding(FAULT, subject, f"{fault}: install the toolkit again")
         else:
-            yield Finding(OK, subject, f"checksums of {len(members)} files agree")
+            count = len(config.members)
+            yield Finding(OK, subject, f"{count} network{'s' * (count > 1)}, checksums agree, {folder}")
 
 
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
