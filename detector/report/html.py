@@ -6,6 +6,7 @@ in the escaping would run nothing.
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from detector.report.markup import Markup, element, json_block
 from detector.report.page_data import page_data, picture_data
 from detector.report.palette import HUES, hex_colour
 from detector.report.pictures import Sources
+from detector.report.tables import csv_text, numbers
 
 SCRIPTS = ("base.js", "table.js", "chart.js", "curves.js", "shares.js", "confusion.js", "viewer.js", "gallery.js")
 """Concatenated in this order into one script."""
@@ -65,12 +67,18 @@ def render(report: Report, sources: Sequence[Sources]) -> str:
             element("main", sections.header(report), parts),
             element("noscript", element("p", "Charts, sorting and the gallery need JavaScript.", class_="hint")),
             json_block("data", page_data(report)),
+            json_block("files", _files(report)),
             json_block("pictures", picture_data(report.pictures, sources)),
             element("script", Markup(script)),
         ),
         lang="en",
     )
     return f"<!doctype html>\n{page}\n"
+
+
+def _files(report: Report) -> dict[str, str]:
+    """What the page's buttons save: the report's numbers without the points of the curves."""
+    return {"json": json.dumps(numbers(report, curves=False), indent=1), "csv": csv_text(report)}
 
 
 def _style() -> str:

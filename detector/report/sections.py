@@ -258,13 +258,16 @@ def counted(rows: Sequence[Counted]) -> Markup | None:
     )
 
 
-def run(report: Report) -> Markup | None:
-    """The command and the configuration that made the numbers."""
-    if not (report.command or report.config):
-        return None
+def run(report: Report) -> Markup:
+    """The command and the configuration that made the numbers, and the numbers as files."""
+    buttons = [
+        element("button", f"Save the numbers as {kind.upper()}", type="button", data_download=kind)
+        for kind in ("json", "csv")
+    ]
     return _section(
         "run",
         "Run",
+        element("div", buttons, class_="downloads"),
         _code("Command", "command", report.command),
         _code("Configuration", "config", report.config),
     )

@@ -113,7 +113,7 @@ if ($("matrix")) {
   $("matrix").append(canvas);
   responsive($("matrix"), render);
   themeListeners.push(() => draw_());
-  readout.textContent = "Rows are what is there, columns what was reported; darker cells hold a larger share of their row.";
+  readout.textContent = "Rows are what is there, columns what was reported; stronger colour is a larger share of their row.";
 
   const pairs = cells.filter(([row, column]) => row !== column && row !== background && column !== background).sort((a, b) => b[2] - a[2]).slice(0, 12);
   $("pairs").replaceChildren(...(pairs.length

@@ -1,0 +1,170 @@
+"""Curves as picture files: precision against recall, recall of proposals, and the course of a training.
+
+The format is that of the file's suffix (.png, .svg, .pdf). Figures are made without pyplot, so that nothing opens a
+window, keeps a figure alive, or depends on the machine's matplotlib settings.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detector.report.palette import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, hex_colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from detector.report.content import ClassRow, Curve
+
+Points = tuple[Sequence[float], Sequence[float]]
+"""x and y of one line, of one length."""
+
+# Yellow is too light for a line on white; dashes tell apart what is left to those who see no hues.
+_LINES = tuple(hex_colour(c) for c in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY))
+_DASHES = ("-", "--", ":", "-.")
+MOST_NAMED = 12
+"""With more classes than this, only the mean and the extremes are named."""
+
+
+def plot_precision_recall(classes: Sequence[ClassRow], mean: Curve, path: Path, title: str = "") -> None:
+    """The classes' curves and their mean; with many classes the best and the worst are drawn over the pale rest."""
+    figure, axes = _figure(title, "Recall", "Precision")
+    known = sorted((c for c in classes if c.ap.value is not None), key=lambda c: -(c.ap.value or 0.0))
+    named = known if len(known) <= MOST_NAMED else known[:3] + known[-3:]
+    for row in known:
+        if row not in named:
+            _staircase(axes, row.curve, color="0.85", linewidth=0.8)
+    for row, (colour, dash) in zip(named, _styles(len(named)), strict=True):
+        label = f"{_plain(row.name)}  {100 * (row.ap.value or 0.0):.1f}"
+        _staircase(axes, row.curve, color=colour, linestyle=dash, linewidth=1.6, label=label)
+    if mean.recall:
+        _staircase(axes, mean, color=hex_colour(INK), linewidth=2.6, label="mean of the classes")
+    axes.set(xlim=(0, 1.005), ylim=(0, 1.02))
+    _finish(figure, axes, path)
+
+
+def plot_recall(
+    curves: Mapping[str, Points],
+    path: Path,
+    *,
+    x_label: str,
+    y_label: str = "Recall",
+    log_x: bool = False,
+    title: str = "",
+) -> None:
+    """One line for each name: recall against the number of proposals (``log_x``) or against the IoU asked for."""
+    figure, axes = _figure(title, x_label, y_label)
+    for (name, (x, y)), (colour, dash) in zip(curves.items(), _styles(len(curves)), strict=True):
+        axes.plot(list(x), list(y), color=colour, linestyle=dash, linewidth=1.8, label=_plain(name))
+    if log_x:
+        axes.set_xscale("log")
+    axes.set_ylim(0, 1.02)
+    _finish(figure, axes, path)
+
+
+def plot_training(log: Path | Sequence[Mapping[str, float]], path: Path, *, x: str = "step", title: str = "") -> None:
+    """The course of a training: one panel for losses, one for each other family of numbers.
+
+    Args:
+        log: one mapping per record, in order, or a CSV file of them with a header; keys may come and go, values that
+            are not finite leave a gap. A file's cells that are empty or no numbers are left out.
+        x: the key of the horizontal axis. Keys that end in "loss" share a panel, and so do keys with one first word
+            (``val_map``, ``val_recall``).
+    """
+    rows = read_log(log) if isinstance(log, Path) else log
+    names = list(dict.fromkeys(k for row in rows for k in row if k != x))
+    families: dict[str, list[str]] = {}
+    for name in names:
+        family = "loss" if name.endswith("loss") else name.split("_")[0].split("/")[0]
+        families.setdefault(family, []).append(name)
+    figure, panels = _panels(len(families) or 1, title)
+    for axes, (family, members) in zip(panels, families.items(), strict=False):
+        for name, (colour, dash) in zip(members, _styles(len(members)), strict=True):
+            points = [(row[x], row[name]) for row in rows if name in row and x in row]
+            axes.plot(
+                [p[0] for p in points],
+                [p[1] if math.isfinite(p[1]) else math.nan for p in points],
+                color=colour,
+                linestyle=dash,
+                marker="o" if len(points) < 30 else "",
+                markersize=3,
+                label=_plain(name),
+            )
+        axes.set_ylabel(_plain(family))
+        if len(members) > 1 or members[0] != family:
+            axes.legend(frameon=False, fontsize=9)
+    panels[-1].set_xlabel(_plain(x))
+    _save(figure, path)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a CSV file with a header: what is a number in them."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {key: number for key, cell in row.items() if key and (number := _number(cell)) is not None}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _number(cell: object) -> float | None:
+    try:
+        return float(str(cell))
+    except ValueError:
+        return None
+
+
+def _styles(count: int) -> list[tuple[str, str]]:
+    """``count`` pairs of colour and dash, all different up to 24."""
+    return list(islice(cycle((colour, dash) for dash in _DASHES for colour in _LINES), count))
+
+
+def _plain(text: str) -> str:
+    """``text`` with what matplotlib would take for mathematics or hide (a label that begins with ``_``) defused."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def _staircase(axes: Axes, curve: Curve, **style: object) -> None:
+    axes.step([0.0, *curve.recall], [*curve.precision[:1], *curve.precision], where="pre", **style)  # type: ignore[arg-type]
+
+
+def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure, (axes,) = _panels(1, title)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return figure, axes
+
+
+def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.6 if count == 1 else 2.4 * count), layout="constrained")
+    panels = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+    if title:
+        panels[0].set_title(_plain(title), loc="left", fontsize=12, fontweight="bold")
+    for axes in panels:
+        axes.grid(color="0.92", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color("0.6")
+        axes.tick_params(colors="0.35")
+    return figure, panels
+
+
+def _finish(figure: Figure, axes: Axes, path: Path) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(handles, labels, frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # No date inside: the same curves give the same bytes.
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+    figure.savefig(path, dpi=160, metadata=metadata)

@@ -1,0 +1,81 @@
+"""Writing a report: the page, its numbers as JSON and CSV, and its pictures in a folder where asked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from detector.evaluation.analysis_types import Evaluation
+from detector.report.collect import collect
+from detector.report.html import render
+from detector.report.pictures import embedded, in_folder
+from detector.report.tables import csv_text, numbers
+from proposals.errors import UserError
+
+PAGE = "report.html"
+# A page of 200 embedded thumbnails weighs about 8 MB; a folder of pictures costs the page nothing.
+EMBEDDED_CASES, EMBEDDED_PICTURES = 400, 200
+FOLDER_CASES = FOLDER_PICTURES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files of one report; ``pictures`` is None where they are inside the page."""
+
+    page: Path
+    json: Path
+    csv: Path
+    pictures: Path | None
+
+
+def write_report(
+    evaluation: Evaluation,
+    page: Path,
+    *,
+    config: str = "",
+    command: str = "",
+    pictures_in_folder: bool = False,
+) -> Written:
+    """Write ``page`` and, beside it under the same name, ``.json`` and ``.csv``; nothing that exists is overwritten.
+
+    Args:
+        evaluation: with the paths of its pictures; one whose file is gone is shown as boxes alone.
+        page: the HTML file. config: the run's, YAML text. command: as it was typed.
+        pictures_in_folder: put the pictures into ``<page's name>-pictures`` beside the page and show up to
+            ``FOLDER_PICTURES`` of them, larger; otherwise the ``EMBEDDED_PICTURES`` worst are inside the page.
+
+    Raises:
+        UserError: one of the files exists already, or cannot be written.
+    """
+    folder = page.with_name(f"{page.stem}-pictures") if pictures_in_folder else None
+    written = Written(page, page.with_suffix(".json"), page.with_suffix(".csv"), folder)
+    for target in (written.page, written.json, written.csv, folder):
+        if target is not None and target.exists():
+            raise UserError(f"{target}: exists already; name another page with --out, or remove it")
+    limits = (FOLDER_CASES, FOLDER_PICTURES) if folder else (EMBEDDED_CASES, EMBEDDED_PICTURES)
+    report = collect(evaluation, config=config, command=command, max_cases=limits[0], max_pictures=limits[1])
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        sources = in_folder(report.pictures, folder) if folder else embedded(report.pictures)
+        _write(written.json, json.dumps(numbers(report), ensure_ascii=True, allow_nan=False, indent=1))
+        _write(written.csv, csv_text(report))
+        _write(page, render(report, sources))
+    except OSError as error:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"{page}: cannot write the report: {error.strerror}; name another place with --out") from error
+    return written
+
+
+def _write(path: Path, text: str) -> None:
+    """Under a temporary name first, so that a file with the right name is a whole one."""
+    temporary = path.with_name(f"{path.name}.unfinished")
+    try:
+        # Names of files that are not UTF-8 hold lone surrogates, which no encoding can write.
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
