@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from detector.data.dataset import Dataset
 from detector.data.faults import Fault
+from detector.data.flat import offsets_of
 from detector.data.strings import StringArray
 from proposals.errors import UserError
 
@@ -142,7 +143,7 @@ class Builder:
             image_ids=StringArray(self._ids),
             paths=StringArray(self._paths),
             sizes=sizes,
-            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            offsets=offsets_of(counts),
             boxes=kept_boxes,
             labels=labels[keep],
             ignore=np.array([item.ignore for item in self._objects], np.bool_)[keep],

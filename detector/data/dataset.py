@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.data.faults import Fault, summarise_faults
+from detector.data.flat import take_rows
 from detector.data.strings import StringArray
 from detector.images import read_image, read_image_size
 from detector.types import GroundTruth, ImageRecord
@@ -125,15 +126,16 @@ class Dataset:
         """Position of each image id. Built anew by each call: keep it, and not in a loader worker."""
         return {image_id: i for i, image_id in enumerate(self.image_ids)}
 
+    def blacklisted(self) -> list[tuple[str, int]]:
+        """``blacklist`` as pairs (image id, label), as the evaluation of ILSVRC DET takes it."""
+        return [(self.image_ids[image], label) for image, label in self.blacklist.tolist()]
+
     def subset(self, indices: ArrayLike) -> Dataset:
         """The images at ``indices``, integers ``(n,)`` in any order without repetition, or a mask ``(N,)``."""
         index = np.asarray(indices)
         index = np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.int64).reshape(-1)
         index = np.arange(len(self))[index]  # negative ones counted from the end; IndexError beyond
-        counts = np.diff(self.offsets)[index]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        # Position of each kept box: the start of its image plus its place within it.
-        kept = np.arange(int(counts.sum())) + np.repeat(self.offsets[index] - offsets[:-1], counts)
+        offsets, kept = take_rows(self.offsets, index)
         position = np.full(len(self), -1, np.int64)
         position[index] = np.arange(len(index))
         pairs = np.stack([position[self.blacklist[:, 0]], self.blacklist[:, 1]], axis=1)

@@ -9,6 +9,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from detector.data.flat import offsets_of, take_rows
+
 
 class StringArray(Sequence[str]):
     """An immutable sequence of strings held as UTF-8 bytes and offsets.
@@ -22,8 +24,7 @@ class StringArray(Sequence[str]):
 
     def __init__(self, strings: Iterable[str] = ()) -> None:
         encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
-        self._offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum([len(piece) for piece in encoded], out=self._offsets[1:])
+        self._offsets = offsets_of(np.array([len(piece) for piece in encoded], np.int64))
         self._bytes = np.frombuffer(b"".join(encoded), np.uint8)
 
     def __len__(self) -> int:
@@ -56,5 +57,8 @@ class StringArray(Sequence[str]):
         return f"StringArray({len(self)} strings)"
 
     def select(self, index: ArrayLike) -> StringArray:
-        """The strings at ``index``, integers ``(M,)``."""
-        return StringArray(self[int(i)] for i in np.asarray(index, np.int64))
+        """The strings at ``index``, integers ``(M,)`` from 0."""
+        result = StringArray()
+        result._offsets, positions = take_rows(self._offsets, np.asarray(index, np.int64))
+        result._bytes = self._bytes[positions]
+        return result
