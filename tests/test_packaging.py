@@ -89,7 +89,8 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str) -> None:
 def test_the_libraries_load_without_a_warning() -> None:
     done = run_python(
         "import torch, torchvision, torchvision.transforms.v2, numba, cv2, skimage.segmentation, scipy, "
-        "sklearn.cluster, matplotlib.pyplot, pycocotools.cocoeval, pydantic, safetensors, defusedxml.ElementTree, PIL.Image, yaml",
+        "sklearn.cluster, matplotlib.pyplot, pycocotools.cocoeval, pydantic, safetensors, defusedxml.ElementTree, "
+        "PIL.Image, yaml",
         "-W",
         "error",
     )
