@@ -133,7 +133,7 @@ def _entries(layout: _Layout, split: str) -> list[str] | None:
 
 
 def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str]) -> None:
-    kind = next((kind for kind in layout.pictures if split.startswith(kind)), "val")
+    kind = next((kind for kind in ("train", "test") if split.startswith(kind)), "val")
     if kind not in layout.annotations:
         raise UserError(f"split {split!r} has no annotations: there is no folder for {kind} among them")
     pictures, xml_folder = layout.pictures[kind], layout.annotations[kind]
