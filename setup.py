@@ -44,7 +44,8 @@ setup(
         "packaging>=23.2",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77"],
+        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "hotcoco>=1.3"],
+        "hotcoco": ["hotcoco>=1.3"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],
     },
     entry_points={"console_scripts": ["detector = detector.cli:main"]},

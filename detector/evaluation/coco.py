@@ -42,8 +42,8 @@ def evaluate_coco(
             A truth that is ``crowd`` may take up many detections; one that is ``ignore`` takes up one. Neither counts.
             (pycocotools overwrites an annotation's own "ignore" with its "iscrowd"; annotations of COCO have none.)
         max_detections: how many detections of an image and class take part, ascending; AP uses the last.
-        engine: "builtin", or "pycocotools", "hotcoco", "faster-coco-eval" where installed. The numbers are the same;
-            matches, counts and curves always come from the built-in one.
+        engine: "builtin", or "pycocotools" or "hotcoco" where installed. The numbers are the same; matches, counts
+            and curves always come from the built-in one, which is the fastest of the three.
 
     Returns:
         The result; ``metric`` is "coco", ``mean_ap`` is COCO's AP. Numbers that COCO prints as -1 (no such truth) are
@@ -75,6 +75,7 @@ def evaluate_coco(
         outcome[0],
         matched,
         ~uncounted & inside,
+        np.full(len(uncounted), IOU_THRESHOLDS[0]),
         IOU_THRESHOLDS,
         "101 point",
     )

@@ -23,8 +23,7 @@ from proposals.errors import UserError
 # name -> (module that must be there, how to get it)
 OTHER_ENGINES = {
     "pycocotools": ("pycocotools", "pip install pycocotools"),
-    "hotcoco": ("hotcoco", "pip install 'googlenet-detector[fast-coco]'"),
-    "faster-coco-eval": ("faster_coco_eval", "pip install faster-coco-eval"),
+    "hotcoco": ("hotcoco", "pip install 'googlenet-detector[hotcoco]'"),
 }
 ENGINES = ("builtin", *OTHER_ENGINES)
 
@@ -108,15 +107,9 @@ def _hotcoco() -> tuple[Any, Any]:
     return module.COCO, module.COCOeval
 
 
-def _faster_coco_eval() -> tuple[Any, Any]:
-    module = importlib.import_module("faster_coco_eval")
-    return module.COCO, module.COCOeval_faster
-
-
 _CLASSES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "pycocotools": _pycocotools,
     "hotcoco": _hotcoco,
-    "faster-coco-eval": _faster_coco_eval,
 }
 
 

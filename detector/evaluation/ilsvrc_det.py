@@ -58,6 +58,7 @@ def evaluate_ilsvrc_det(
     ready = prepare(detections, truth, class_names)
     listed, truth_listed = _blacklisted(ready, blacklist)
     counted = ~(ready.truth.ignore | ready.truth.crowd | truth_listed)
+    thresholds = object_thresholds(ready.truth.sides)
     outcome, matched = match_ilsvrc(
         ready.detections.boxes,
         ready.first,
@@ -65,7 +66,7 @@ def evaluate_ilsvrc_det(
         np.where(listed, ready.first, ready.last),
         ready.truth.boxes,
         counted,
-        object_thresholds(ready.truth.sides),
+        thresholds,
     )
     matched_ignored = int(((outcome == IGNORED) & ~listed).sum())
     outcome[listed] = IGNORED
@@ -90,6 +91,7 @@ def evaluate_ilsvrc_det(
         counted,
         style="area",
         iou_threshold=IOU_THRESHOLD,
+        truth_iou=thresholds,
         counts=counts,
         settings={
             "iou_threshold": IOU_THRESHOLD,

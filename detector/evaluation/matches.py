@@ -37,6 +37,7 @@ class Matches:
         outcome: ``(T, N)`` int8 codes of :class:`Outcome`, one line per IoU threshold (VOC and ILSVRC: one line).
         matched: ``(N,)`` int64, the truth that made it a true positive or ignored at the first threshold, else -1.
         counted: ``(M,)`` bool, the truths that should be found.
+        truth_iou: ``(M,)`` float64, the IoU that each truth asks of a detection at the first threshold.
         iou_thresholds: ``(T,)`` float64.
         ap_style: how precision and recall become AP.
     """
@@ -49,6 +50,7 @@ class Matches:
     outcome: NDArray[np.int8]
     matched: NDArray[np.int64]
     counted: NDArray[np.bool_]
+    truth_iou: NDArray[np.float64]
     iou_thresholds: NDArray[np.float64]
     ap_style: ApStyle
 

@@ -133,6 +133,7 @@ def single_threshold_result(
     *,
     style: ApStyle,
     iou_threshold: float,
+    truth_iou: NDArray[np.float64],
     counts: Counts,
     settings: dict[str, object],
     samples: int,
@@ -148,6 +149,7 @@ def single_threshold_result(
         outcome[None],
         matched,
         counted,
+        truth_iou,
         np.array([iou_threshold]),
         style,
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from detector.evaluation.kernels import match_voc
 from detector.evaluation.matches import Outcome
 from detector.evaluation.prepare import DetectionInput, TruthInput, count, prepare, single_threshold_result
@@ -72,6 +74,7 @@ def evaluate_voc(
         counted,
         style="11 point" if year == 2007 else "area",
         iou_threshold=iou_threshold,
+        truth_iou=np.full(len(counted), float(iou_threshold)),
         counts=counts,
         settings={"year": year, "iou_threshold": iou_threshold},
         samples=bootstrap_samples,

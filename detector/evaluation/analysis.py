@@ -1,0 +1,142 @@
+"""Calibration, confusion, and recall by size and shape, from the matches of an evaluation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.analysis_kernels import pair_by_iou
+from detector.evaluation.analysis_types import Calibration, ConfusionMatrix, RecallBin
+from detector.evaluation.matches import Matches, Outcome
+
+# COCO's borders between small, medium and large are 32 and 96.
+SIZE_EDGES = (0.0, 16.0, 32.0, 64.0, 96.0, 128.0, 256.0, float("inf"))
+ASPECT_EDGES = (0.0, 1 / 3, 2 / 3, 3 / 2, 3.0, float("inf"))
+ASPECT_NAMES = ("very tall", "tall", "about square", "wide", "very wide")
+
+
+def calibration(matches: Matches, bins: int = 10) -> Calibration:
+    """How far scores are from the share of true positives, in ``bins`` equal bins of [0, 1].
+
+    Counted detections at the first IoU threshold.
+    """
+    kept = matches.outcome[0] != Outcome.IGNORED
+    scores, labels = matches.detections.scores[kept], matches.detections.labels[kept]
+    true = matches.outcome[0][kept] == Outcome.TRUE_POSITIVE
+    inside = (scores >= 0) & (scores <= 1)
+    count, mean_score, precision = _binned(scores[inside], true[inside], bins)
+    by_class = {}
+    for label, name in enumerate(matches.class_names):
+        own = inside & (labels == label)
+        by_class[name] = _expected(*_binned(scores[own], true[own], bins))
+    gap = np.abs(mean_score - precision)[count > 0]
+    return Calibration(
+        edges=np.linspace(0, 1, bins + 1),
+        count=count,
+        mean_score=mean_score,
+        precision=precision,
+        expected_error=_expected(count, mean_score, precision),
+        max_error=float(gap.max()) if len(gap) else float("nan"),
+        by_class=by_class,
+        outside=int((~inside).sum()),
+    )
+
+
+def _binned(
+    scores: NDArray[np.float64], true: NDArray[np.bool_], bins: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    index = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean_score = np.bincount(index, scores, bins) / count
+        precision = np.bincount(index, true, bins) / count
+    return count, mean_score, precision
+
+
+def _expected(count: NDArray[np.int64], mean_score: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    total = int(count.sum())
+    return float(np.nansum(count * np.abs(mean_score - precision)) / total) if total else float("nan")
+
+
+def best_f1_threshold(matches: Matches) -> float:
+    """The score from which detections of all classes together have the best F1; 0 where nothing is true."""
+    kept = matches.outcome[0] != Outcome.IGNORED
+    scores = matches.detections.scores[kept]
+    order = np.argsort(-scores, kind="stable")
+    true = np.cumsum((matches.outcome[0][kept] == Outcome.TRUE_POSITIVE)[order])
+    if not len(true) or true[-1] == 0:
+        return 0.0
+    f1 = 2 * true / (np.arange(1, len(true) + 1) + int(matches.counted.sum()))
+    # Detections of one score stand or fall together, so only the last of equals is a place to cut.
+    f1[:-1][np.diff(scores[order]) == 0] = -1
+    return float(scores[order][np.argmax(f1)])
+
+
+def confusion_matrix(
+    matches: Matches, *, score_threshold: float | None = None, iou_threshold: float = 0.5
+) -> ConfusionMatrix:
+    """Which class is taken for which; ignored detections and truths take no part.
+
+    Args:
+        score_threshold: least score; by default :func:`best_f1_threshold`. iou_threshold: least IoU of a pair.
+    """
+    if score_threshold is None:
+        score_threshold = best_f1_threshold(matches)
+    n_classes, n_images = len(matches.class_names), len(matches.truth.image_ids)
+    rows = np.flatnonzero((matches.outcome[0] != Outcome.IGNORED) & (matches.detections.scores >= score_threshold))
+    rows = rows[np.lexsort((-matches.detections.scores[rows], matches.detections.image[rows]))]
+    truths = np.flatnonzero(matches.counted)
+    truths = truths[np.argsort(matches.truth.image[truths], kind="stable")]
+    images = np.arange(n_images + 1)
+    labels, truth_labels = matches.detections.labels[rows], matches.truth.labels[truths]
+    partner = pair_by_iou(
+        matches.detections.boxes[rows],
+        labels,
+        np.searchsorted(matches.detections.image[rows], images),
+        matches.truth.boxes[truths],
+        truth_labels,
+        np.searchsorted(matches.truth.image[truths], images),
+        iou_threshold,
+    )
+    matrix = np.zeros((n_classes + 1, n_classes + 1), np.int64)
+    paired = partner >= 0
+    np.add.at(matrix, (truth_labels[partner[paired]], labels[paired]), 1)
+    np.add.at(matrix[n_classes], labels[~paired], 1)
+    alone = np.ones(len(truths), np.bool_)
+    alone[partner[paired]] = False
+    np.add.at(matrix[:, n_classes], truth_labels[alone], 1)
+    return ConfusionMatrix(matches.class_names, matrix, float(score_threshold), iou_threshold)
+
+
+def recall_by_size(matches: Matches) -> tuple[RecallBin, ...]:
+    """Recall by the side in pixels of a square of the truth's area."""
+    side = np.sqrt(np.maximum(matches.truth.area, 0))
+    names = [f"under {SIZE_EDGES[1]:.0f} px"]
+    names += [f"{low:.0f} to {high:.0f} px" for low, high in pairwise(SIZE_EDGES[1:-1])]
+    names.append(f"{SIZE_EDGES[-2]:.0f} px and more")
+    return _recall_bins(matches, side, SIZE_EDGES, names)
+
+
+def recall_by_aspect(matches: Matches) -> tuple[RecallBin, ...]:
+    """Recall by width / height of the truth's box."""
+    sides = matches.truth.sides
+    with np.errstate(divide="ignore", invalid="ignore"):
+        aspect = np.nan_to_num(sides[:, 0] / sides[:, 1], nan=1.0, posinf=1e300, neginf=0.0)
+    return _recall_bins(matches, np.maximum(aspect, 0), ASPECT_EDGES, ASPECT_NAMES)
+
+
+def _recall_bins(
+    matches: Matches, values: NDArray[np.float64], edges: tuple[float, ...], names: tuple[str, ...] | list[str]
+) -> tuple[RecallBin, ...]:
+    found = np.zeros(len(matches.truth), np.bool_)
+    found[matches.matched[matches.outcome[0] == Outcome.TRUE_POSITIVE]] = True
+    index = np.digitize(values, edges) - 1
+    bins = []
+    for i, name in enumerate(names):
+        inside = matches.counted & (index == i)
+        n, hits = int(inside.sum()), int((inside & found).sum())
+        high = edges[i + 1] if np.isfinite(edges[i + 1]) else float("nan")
+        bins.append(RecallBin(name, edges[i], high, n, hits, hits / n if n else float("nan")))
+    return tuple(bins)

@@ -1,0 +1,158 @@
+"""Rows of a detection file gathered into a table, checked as they come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.tables import DetectionTable
+from proposals.errors import UserError
+
+OnFault = Literal["error", "skip"]
+_BATCH = 1 << 15
+
+BAD_SCORE = "score is not a finite number"
+BAD_BOX = "box is not four finite numbers"
+UNKNOWN_CLASS = "class not in the data set"
+
+
+class ClassIndex:
+    """Labels by name or key; ``Traffic_Light`` finds ``traffic light`` where nothing else is called so."""
+
+    def __init__(self, names: Sequence[str], keys: Sequence[str | int] | None = None) -> None:
+        self._exact: dict[str, int] = {}
+        for label, words in enumerate(zip(names, keys if keys is not None else names, strict=True)):
+            for word in words:
+                self._exact.setdefault(str(word), label)
+        alike: dict[str, list[int]] = {}
+        for word, label in self._exact.items():
+            if label not in alike.setdefault(_fold(word), []):
+                alike[_fold(word)].append(label)
+        self._folded = {word: labels[0] for word, labels in alike.items() if len(labels) == 1}
+        self.names = tuple(names)
+
+    def find(self, word: str) -> int:
+        """The label, or -1."""
+        label = self._exact.get(word)
+        return self._folded.get(_fold(word), -1) if label is None else label
+
+
+def _fold(word: str) -> str:
+    return " ".join(word.replace("_", " ").casefold().split())
+
+
+class Columns:
+    """Collects rows; numbers are checked a batch at a time, and one by one only where a batch holds a fault.
+
+    Args:
+        source: the file, for messages. invalid: what a row with a bad score or box does: end with an error, or be
+            left out and counted. unknown_class: likewise for a class that the data set lacks.
+        from_sides: whether boxes come as ``x y w h`` and not as corners.
+    """
+
+    def __init__(self, source: str, invalid: OnFault, unknown_class: OnFault, from_sides: bool) -> None:
+        self.source, self.invalid, self.unknown_class, self.from_sides = source, invalid, unknown_class, from_sides
+        self.rejected: dict[str, int] = {}
+        self._index: dict[str, int] = {}
+        self._done: list[tuple[NDArray[Any], ...]] = []
+        self._image: list[int] = []
+        self._labels: list[int] = []
+        self._scores: list[Any] = []
+        self._boxes: list[Any] = []
+        self._rows = 0
+
+    def image(self, image_id: str) -> int:
+        """The index of an image, new or known."""
+        return self._index.setdefault(image_id, len(self._index))
+
+    def knows(self, image_id: str) -> bool:
+        """Whether the image was met before."""
+        return image_id in self._index
+
+    def add(self, image: int, label: int, score: Any, box: Any, class_word: str = "") -> None:
+        """One row; ``label`` -1 is an unknown class, ``class_word`` what the file calls it."""
+        if label < 0:
+            if self.unknown_class == "error":
+                raise UserError(
+                    f"{self.source}: class {class_word!r} is not in the data set; map it to one of its classes, or "
+                    "leave such detections out with --unknown-classes skip"
+                )
+            self.reject(UNKNOWN_CLASS)
+            return
+        self._image.append(image)
+        self._labels.append(label)
+        self._scores.append(score)
+        self._boxes.append(box)
+        if len(self._image) >= _BATCH:
+            self._flush()
+
+    def reject(self, reason: str, n: int = 1) -> None:
+        """Count rows that are left out."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + n
+
+    def table(self) -> DetectionTable:
+        """Everything gathered."""
+        self._flush()
+        empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4)))
+        image, labels, scores, boxes = (np.concatenate(parts) for parts in zip(empty, *self._done, strict=True))
+        self._done = []
+        if self.from_sides:
+            sides = boxes[:, 2:].copy()
+            boxes[:, 2:] += boxes[:, :2]
+        else:
+            sides = boxes[:, 2:] - boxes[:, :2]
+        for column in (image, labels, scores, boxes, sides):
+            column.flags.writeable = False
+        return DetectionTable(tuple(self._index), image, labels, scores, boxes, sides, dict(self.rejected))
+
+    def _flush(self) -> None:
+        if not self._image:
+            return
+        scores, boxes = _numbers(self._scores, (len(self._scores),)), _numbers(self._boxes, (len(self._boxes), 4))
+        keep = np.ones(len(self._image), np.bool_)
+        if scores is None or boxes is None:
+            keep = np.array([self._check(i) for i in range(len(self._image))])
+            scores = np.array([float(s) for s, k in zip(self._scores, keep, strict=True) if k])
+            boxes = np.array([b for b, k in zip(self._boxes, keep, strict=True) if k], np.float64).reshape(-1, 4)
+        image = np.array(self._image, np.int64)[keep]
+        self._done.append((image, np.array(self._labels, np.int64)[keep], scores, boxes))
+        self._rows += len(self._image)
+        self._image, self._labels, self._scores, self._boxes = [], [], [], []
+
+    def _check(self, i: int) -> bool:
+        score, box = self._scores[i], self._boxes[i]
+        if not _is_number(score):
+            reason, value = BAD_SCORE, score
+        elif not (isinstance(box, list | tuple) and len(box) == 4 and all(_is_number(x) for x in box)):
+            reason, value = BAD_BOX, box
+        else:
+            return True
+        if self.invalid == "error":
+            name = next(name for name, index in self._index.items() if index == self._image[i])
+            raise UserError(
+                f"{self.source}: detection {self._rows + i + 1} (image {name!r}): {reason}: {value!r}; mend the file, "
+                "or leave such detections out with --invalid skip"
+            )
+        self.reject(reason)
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
+    )
+
+
+def _numbers(values: list[Any], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """``values`` as finite float64 of this shape, or None where one of them is anything else."""
+    try:
+        array = np.array(values)
+    except (ValueError, OverflowError):
+        return None
+    if array.dtype.kind not in "iuf" or array.shape != shape or not np.isfinite(array).all():
+        return None
+    return array.astype(np.float64, copy=False)
