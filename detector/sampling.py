@@ -86,7 +86,7 @@ def foreground_regions(
         where = np.flatnonzero(open_)
         if not len(where):
             break
-        strength = rng.uniform(0.2, 1.0, (len(where), 1)).astype(np.float32)
+        strength = rng.uniform(0.0, 0.8, (len(where), 1)).astype(np.float32)
         candidates = googlenet_crops(rng, sizes[where], config.area, config.aspect)
         # An object far from square or small has no GoogLeNet crop on it: after half of the tries perturb it instead.
         use = perturb[where] | (attempt >= tries // 2)

@@ -39,7 +39,7 @@ def intersection(a: FloatArray, b: FloatArray) -> FloatArray:
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = np.maximum(bottom_right - top_left, 0)
-    return sides[..., 0] * sides[..., 1]
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def iou(a: FloatArray, b: FloatArray) -> FloatArray:

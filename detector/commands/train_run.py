@@ -53,7 +53,7 @@ def choose_recipe(request: TrainRequest, folder: Path, objects: int) -> TrainRec
     if request.resume:
         if request.config is not None or any(v is not None for v in (request.init, request.steps, request.seed)):
             raise UserError(
-                "--resume goes on with the run's own recipe: leave out --config, --init, --steps and --seed"
+                "--resume goes on with the run's recipe: leave out --config, --init, --steps and --seed"
             )
         return read_recipe(folder / RECIPE_FILE)
     if request.config is not None:
@@ -186,7 +186,7 @@ def show_progress(steps: int) -> Iterator[Callable[[TrainingProgress], None]]:
         def report(entry: TrainingProgress) -> None:
             accuracy = "" if entry.top1_val is None else f", validation top-1 {entry.top1_val:.3f}"
             line = (
-                f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, {entry.crops_per_second:.0f} crops/s"
+                f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, {entry.crops_per_second:.0f}/s"
             )
             bar.update(task, completed=entry.step, description=line)
             if not console.is_terminal or accuracy:

@@ -1,0 +1,101 @@
+"""The ensemble: means of softmaxes, shared crops, any batch size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import detector.classify
+from detector.classify import Ensemble, Member
+from detector.crop import CropConfig, crop_regions
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.weights import Normalization, to_tensor
+
+CPU = torch.device("cpu")
+CROP = CropConfig(size=32, context_pad=2)
+NORMALIZATION = Normalization()
+
+
+def small_net(seed: int, outputs: int = 4) -> GoogLeNet:
+    torch.manual_seed(seed)
+    net = GoogLeNet(GoogLeNetConfig(num_outputs=outputs, norm="batch", width=0.1, stem="stride4"))
+    torch.nn.init.normal_(net.fc.weight, std=0.5)  # so that the probabilities differ
+    net(torch.randn(8, 3, 32, 32))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def image() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def boxes() -> NDArray[np.float32]:
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 40, (13, 2))
+    return np.concatenate([corner, corner + rng.uniform(4, 30, (13, 2))], axis=1).astype(np.float32)
+
+
+def plain_probs(
+    net: GoogLeNet, image: NDArray[np.uint8], boxes: NDArray[np.float32], crop: CropConfig = CROP
+) -> NDArray[np.float32]:
+    x = NORMALIZATION(to_tensor(crop_regions(image, boxes, crop, NORMALIZATION.fill)))
+    with torch.inference_mode():
+        return torch.softmax(net(x), 1).numpy()
+
+
+def test_mean_of_the_members_softmaxes(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+    expected = np.mean([plain_probs(small_net(seed), image, boxes) for seed in range(3)], axis=0)
+    ensemble = Ensemble([Member(small_net(seed), CROP, NORMALIZATION) for seed in range(3)], CPU)
+    probs = ensemble.predict(image, boxes)
+    assert probs.dtype == np.float32
+    np.testing.assert_allclose(probs, expected, atol=2e-5)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
+
+
+def test_members_with_other_crops(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+    larger = CropConfig(size=48, context_pad=0)
+    expected = (plain_probs(small_net(0), image, boxes) + plain_probs(small_net(1), image, boxes, larger)) / 2
+    members = [Member(small_net(0), CROP, NORMALIZATION), Member(small_net(1), larger, NORMALIZATION)]
+    np.testing.assert_allclose(Ensemble(members, CPU).predict(image, boxes), expected, atol=2e-5)
+
+
+def test_members_that_crop_alike_share_the_crops(
+    image: NDArray[np.uint8], boxes: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counted(*args: object, **kwargs: object) -> NDArray[np.uint8]:
+        calls.append(1)
+        return crop_regions(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(detector.classify, "crop_regions", counted)
+    Ensemble([Member(small_net(seed), CROP, NORMALIZATION) for seed in range(3)], CPU).predict(image, boxes)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 13, 100])
+def test_batch_size_does_not_matter(image: NDArray[np.uint8], boxes: NDArray[np.float32], batch_size: int) -> None:
+    probs = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, batch_size).predict(image, boxes)
+    np.testing.assert_allclose(probs, plain_probs(small_net(0), image, boxes), atol=2e-5)
+
+
+def test_no_boxes(image: NDArray[np.uint8]) -> None:
+    probs = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, np.zeros((0, 4), np.float32))
+    assert probs.shape == (0, 4)
+
+
+def test_members_must_agree_on_the_outputs() -> None:
+    with pytest.raises(ValueError, match=r"\[4, 5\]"):
+        Ensemble([Member(small_net(0), CROP, NORMALIZATION), Member(small_net(1, 5), CROP, NORMALIZATION)], CPU)
+    with pytest.raises(ValueError, match="at least one"):
+        Ensemble([], CPU)
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_cpus_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+    on_cpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)
+    on_gpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], torch.device("cuda")).predict(image, boxes)
+    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
