@@ -1,0 +1,219 @@
+"""The command line as such: verbs, faults, exit codes."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from detector import cli
+from detector.cli import COMMANDS
+from detector.commands import console
+from proposals.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_a_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """``python -m detector`` from this checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **options.pop("environment", {})}
+    return subprocess.run(
+        [sys.executable, "-m", "detector", *arguments],
+        capture_output=True, text=True, env=environment, check=False, **options,
+    )  # fmt: skip
+
+
+def test_help_lists_every_verb() -> None:
+    done = in_a_process("--help")
+    assert done.returncode == 0
+    for verb, (_, summary) in COMMANDS.items():
+        assert any(verb in line and summary in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_the_table_agrees_with_the_verb(verb: str) -> None:
+    module, summary = COMMANDS[verb]
+    assert module.rpartition(".")[2].replace("_", "-") == verb
+    function = getattr(import_module(module), module.rpartition(".")[2])
+    assert (function.__doc__ or "").splitlines()[0] == summary
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_every_verb_explains_itself_with_an_example(run_cli: Any, verb: str) -> None:
+    done = run_cli(verb, "--help")
+    assert done.code == 0
+    assert f"detector {verb}" in done.out.partition("Example")[2]
+
+
+def test_version(run_cli: Any) -> None:
+    done = run_cli("--version")
+    assert (done.code, len(done.out.split())) == (0, done.out.count(" ") + 1)
+    assert done.out.startswith("detector ")
+
+
+def test_an_unknown_verb_is_a_wrong_command_line(run_cli: Any) -> None:
+    done = run_cli("detekt")
+    assert done.code == 2
+    assert "'detekt'" in done.err
+    assert "'detect'" in done.err, "the nearest verb is suggested"
+
+
+def test_a_verb_that_cannot_be_imported_spoils_only_itself(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "broken", ("detector.commands.no_such_module", "Never works."))
+    assert run_cli("--help").code == 0
+    assert run_cli("detect", "--help").code == 0
+
+
+def run_guarded(function: Callable[[], None]) -> int:
+    """The exit code of a verb that does ``function``."""
+    try:
+        cli.reporting_faults(function)()
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def test_a_users_fault_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def verb() -> None:
+        raise UserError("a.jpg: broken\nin two lines")
+
+    assert run_guarded(verb) == 1
+    assert capsys.readouterr() == ("", "error: a.jpg: broken in two lines\n")
+
+
+def test_a_fault_of_the_program_is_not_hidden() -> None:
+    def verb() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_guarded(verb)
+
+
+def test_a_missing_library_of_opencv_is_one_line_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "cv2"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+
+    def verb() -> None:
+        import cv2  # noqa: F401
+
+    assert run_guarded(verb) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "libGL.so.1" in line
+    assert "pip install opencv-python-headless" in line
+
+
+def test_another_missing_module_is_not_taken_for_opencv() -> None:
+    def verb() -> None:
+        import no_such_module_of_anyone  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError):
+        run_guarded(verb)
+
+
+def test_control_c_ends_without_a_traceback(tmp_path: Path) -> None:
+    """The real signal, while a verb is at work."""
+    code = (
+        "import time\n"
+        "from detector import cli\n"
+        "from detector.commands import doctor\n"
+        "def check_time():\n"
+        "    print('at work', flush=True)\n"
+        "    time.sleep(60)\n"
+        "    yield\n"
+        "doctor.CHECKS = (check_time,)\n"
+        "cli.main(['doctor'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    """``detector ... | head -1``."""
+    code = (
+        "import os, sys\n"
+        "from detector import cli\n"
+        "from detector.commands import doctor\n"
+        "doctor.CHECKS = ()\n"
+        "read, write = os.pipe()\n"
+        "os.dup2(write, 1); os.close(write); os.close(read)\n"
+        "cli.main(['doctor'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("tool", sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem in COMMANDS))
+def test_the_tools_are_the_verbs(tool: str, tmp_path: Path) -> None:
+    """From any folder, and with nothing on the path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-B", str(ROOT / "tools" / f"{tool}.py"), "--help"],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"detector {tool}" in done.stdout
+
+
+def test_the_demo_shows_photographs_that_are_there() -> None:
+    source = ast.parse((ROOT / "tools" / "demo.py").read_text(encoding="utf-8"))
+    names = next(
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PHOTOGRAPHS"
+    )
+    import skimage
+
+    data = Path(skimage.__file__).parent / "data"
+    assert [name for name in names if not (data / name).is_file()] == []
+    assert {"chelsea.png", "coffee.png"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "expected"),
+    [
+        (0, 10, 1.0, ""),
+        (10, 100, 5.0, "2.0 pictures/s, ends 12:00"),
+        (1, 4, 1200.0, "1200.0 s/picture, ends 13:00"),
+        (10, 24 * 3600, 10.0, "1.0 pictures/s, ends 2026-01-02 11:59"),
+        (10, 10, 5.0, "2.0 pictures/s"),
+        (10, None, 5.0, "2.0 pictures/s"),
+    ],
+)
+def test_rate_and_end(done: int, total: int | None, seconds: float, expected: str) -> None:
+    import datetime
+
+    noon = datetime.datetime(2026, 1, 1, 12, 0)
+    assert console.rate_and_end(done, total, seconds, "picture", noon) == expected
+
+
+def test_progress_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress("detecting", 2, "picture") as advance:
+        advance()
+        advance()
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,197 @@
+"""Run folders: whole or not there, and nothing overwritten."""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from detector.run_folder import CONFIG_FILE, final_path, free_path, new_run_folder, plain, refuse_occupied
+from proposals.errors import UserError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with new_run_folder(out, "detect", {"k": 50}, seed=3) as folder:
+        (folder / "result.txt").write_text("found")
+        assert not out.exists()
+        assert final_path(folder) == out
+    assert names(out) == [CONFIG_FILE, "result.txt"]
+    assert names(out.parent) == ["out"]
+    record = yaml.safe_load((out / CONFIG_FILE).read_text())
+    assert (record["verb"], record["seed"], record["config"]) == ("detect", 3, {"k": 50})
+    assert record["versions"]["python"].startswith("3.")
+    assert isinstance(record["command"], list)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_after_an_exception_the_final_name_is_free(tmp_path: Path, keep: bool) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        new_run_folder(tmp_path / "out", "train", {}, keep_unfinished=keep) as folder,
+    ):
+        (folder / "half.txt").write_text("half")
+        raise ZeroDivisionError
+    assert names(tmp_path) == (["out.unfinished"] if keep else [])
+
+
+def test_an_unfinished_folder_without_results_is_not_kept(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"^bad input$"),
+        new_run_folder(tmp_path / "out", "detect", {}, keep_unfinished=True) as folder,
+    ):
+        (folder / "detections.jsonl").touch()
+        raise UserError("bad input")
+    assert names(tmp_path) == []
+
+
+def test_a_users_fault_says_where_the_finished_part_is(tmp_path: Path) -> None:
+    expected = re.escape(f"bad input; what was finished is in {tmp_path / 'out.unfinished'}")
+    with (
+        pytest.raises(UserError, match=f"^{expected}$"),
+        new_run_folder(tmp_path / "out", "detect", {}, keep_unfinished=True) as folder,
+    ):
+        (folder / "detections.jsonl").write_text("{}\n")
+        raise UserError("bad input")
+
+
+@pytest.mark.parametrize("as_link", [False, True])
+def test_an_empty_folder_is_filled_in_place(tmp_path: Path, as_link: bool) -> None:
+    real = tmp_path / "mount"
+    real.mkdir()
+    inode = real.stat().st_ino
+    out = real
+    if as_link:
+        out = tmp_path / "link"
+        out.symlink_to(real)
+    with new_run_folder(out, "detect", {}) as folder:
+        (folder / "a.txt").write_text("a")
+        assert final_path(folder) == out
+        assert not (real / CONFIG_FILE).exists(), "the folder must not look whole yet"
+    assert names(real) == ["a.txt", CONFIG_FILE]
+    assert real.stat().st_ino == inode
+
+
+def test_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with new_run_folder(".", "detect", {}) as folder:
+        (folder / "a.txt").write_text("a")
+    assert names(tmp_path) == ["a.txt", CONFIG_FILE]
+
+
+def test_what_is_there_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    for attempt in (lambda: refuse_occupied(tmp_path / "out"), lambda: enter(tmp_path / "out")):
+        with pytest.raises(UserError, match="already exists and is not empty"):
+            attempt()
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["thesis.txt"]
+
+
+def enter(out: Path) -> None:
+    with new_run_folder(out, "detect", {}):
+        pass
+
+
+def test_what_appears_meanwhile_is_not_overwritten_and_the_results_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="appeared during the run"), new_run_folder(out, "detect", {}) as folder:
+        (folder / "a.txt").write_text("results")
+        out.mkdir()
+        (out / "a.txt").write_text("somebody else's")
+    assert (out / "a.txt").read_text() == "somebody else's"
+    assert (tmp_path / "out.unfinished" / "a.txt").read_text() == "results"
+
+
+def test_what_appears_in_an_empty_folder_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(UserError, match="appeared during the run"), new_run_folder(out, "detect", {}) as folder:
+        (folder / "a.txt").write_text("results")
+        (out / "a.txt").write_text("somebody else's")
+    assert (out / "a.txt").read_text() == "somebody else's"
+    assert (out / ".unfinished" / "a.txt").read_text() == "results"
+    assert not (out / CONFIG_FILE).exists()
+
+
+@pytest.mark.parametrize("number", [28, 30, 5], ids=["disk full", "read-only disk", "broken disk"])
+def test_faults_of_the_disk_are_the_users_to_mend(tmp_path: Path, number: int) -> None:
+    with (
+        pytest.raises(UserError, match=os.strerror(number)),
+        new_run_folder(tmp_path / "out", "detect", {}),
+    ):
+        raise OSError(number, os.strerror(number))
+    assert names(tmp_path) == []
+
+
+def test_other_faults_of_the_system_are_not_taken_for_the_disks(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError), new_run_folder(tmp_path / "out", "detect", {}):
+        raise ConnectionResetError(104, "reset")
+
+
+def test_the_default_is_dated_and_never_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        enter(None)  # type: ignore[arg-type]
+    made = names(tmp_path / "runs")
+    assert len(made) == 3
+    assert all(re.fullmatch(r"detect-\d{8}-\d{6}(-\d)?", name) for name in made)
+
+
+def test_free_path_counts_unfinished_folders(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a-2.unfinished").mkdir()
+    assert free_path(tmp_path / "a") == tmp_path / "a-3"
+    assert free_path(tmp_path / "b") == tmp_path / "b"
+
+
+class Colour(str, enum.Enum):
+    red = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    where: Path
+
+
+class Settings(BaseModel):
+    k: tuple[int, ...] = (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Path("a/b"), "a/b"),
+        (Colour.red, "red"),
+        (Point(1, Path("c")), {"x": 1, "where": "c"}),
+        (Settings(), {"k": [1, 2]}),
+        ({1: (2, {3})}, {"1": [2, [3]]}),
+        (np.float32(0.5), 0.5),
+        (np.arange(2), [0, 1]),
+        (None, None),
+        (True, True),
+    ],
+)
+def test_plain(value: Any, expected: Any) -> None:
+    found = plain(value)
+    assert found == expected
+    assert yaml.safe_load(yaml.safe_dump(found)) == expected
+
+
+def test_plain_refuses_what_has_no_plain_form() -> None:
+    with pytest.raises(TypeError, match="object cannot be written"):
+        plain(object())
