@@ -24,6 +24,15 @@ from proposals.errors import UserError
 # verb -> (its module, the first line of its docstring). The function bears the module's last name.
 COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("detector.commands.detect", "Find objects in pictures and videos."),
+    "train": (
+        "detector.commands.train",
+        "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
+    ),
+    "check-data": ("detector.commands.check_data", "Read a data set whole and report everything wrong with it."),
+    "report": (
+        "detector.commands.report",
+        "Write a report: one HTML file that opens offline, with the same numbers as JSON and CSV beside it.",
+    ),
     "doctor": ("detector.commands.doctor", "Check this installation and say what to mend."),
 }
 

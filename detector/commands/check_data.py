@@ -1,0 +1,178 @@
+"""The ``check-data`` verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.commands.console import FAILED, SKIPPED, progress, say
+from proposals.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.data.check import CheckedSplit, CheckReport
+
+_CLASSES_SHOWN = 30
+
+
+def check_data(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO layout.")
+    ],
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Only these, as train+val.", show_default="all splits")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Class names with commas between, or a file with one per line.", show_default="all"
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures are, if not where the format has them.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New or empty folder for the results.", show_default="runs/check-data-<date>-<time>"
+        ),
+    ] = None,
+    json_only: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
+    sheet: Annotated[int, typer.Option(min=0, metavar="N", help="Pictures on each split's sheet; 0: none.")] = 24,
+    show: Annotated[int, typer.Option(min=0, metavar="N", help="Faults to print of each kind.")] = 5,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Threads that read pictures.")] = 4,
+) -> None:
+    """Read a data set once, whole, and report everything that is wrong with it.
+
+    Every annotation and every picture is read. The result is a new folder with
+    [bold]check.json[/bold] (all faults by file, class histogram, box sizes) and
+    [bold]sheet-<split>.jpg[/bold] (pictures with their boxes: look at it!).
+
+    Exit code 0: nothing has to be left out. 3: training works, but some pictures or boxes
+    are left out. 1: a split has nothing to train on, or this is no data set.
+
+    [bold]Example:[/bold] detector check-data photos/
+    """
+    import json
+
+    from detector.data.check import check_dataset
+    from detector.run_folder import final_path, new_run_folder, refuse_occupied
+
+    refuse_occupied(out)
+    wanted = _class_list(classes)
+    settings = {"data": data, "split": split, "classes": wanted, "images": images}
+    with new_run_folder(out, "check-data", settings) as folder:
+        with ExitStack() as stack:
+            bars: list[Callable[[], None]] = []
+
+            def advance(done: int, total: int) -> None:
+                if not bars:  # how many pictures there are is known now, after the annotations
+                    bars.append(stack.enter_context(progress("reading", total, "picture")))
+                bars[0]()
+
+            report = check_dataset(data, split, wanted, images=images, workers=workers, progress=advance)
+        content = report.to_json()
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (folder / "check.json").write_text(f"{text}\n", encoding="utf-8")
+        for part in report.splits:
+            _write_sheet(folder / f"sheet-{part.name.replace('/', '-') or 'all'}.jpg", part, report, sheet)
+        final = final_path(folder)
+    if json_only:
+        print(text)
+    else:
+        _print_report(report, content, show)
+        say(f"the report is in {final}")
+    if report.stops_training:
+        raise typer.Exit(FAILED)
+    if report.left_out:
+        raise typer.Exit(SKIPPED)
+
+
+def _class_list(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    if Path(given).is_file():
+        from detector.data.paths import read_lines
+
+        return read_lines(Path(given))
+    names = [name.strip() for name in given.split(",")]
+    if not all(names):
+        raise UserError(f"--classes {given!r}: an empty name; write e.g. cat,dog or the name of a file")
+    return names
+
+
+def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int) -> None:
+    from PIL import Image
+
+    from detector.data.check import sample
+    from detector.images import read_image
+    from detector.report.drawing import draw_sheet, draw_truth
+
+    dataset = part.dataset
+    chosen = sample(part, count)
+    if dataset is None or not chosen:
+        return
+    faulty = {fault.file: fault.kind for fault in report.faults}
+    pictures, captions = [], []
+    for i in chosen:
+        record = dataset[i]
+        pictures.append(draw_truth(read_image(record.path), record.ground_truth, dataset.class_names, min_side=320))
+        kind = faulty.get(str(record.path))
+        captions.append(f"{record.image_id} ({kind})" if kind else record.image_id)
+    Image.fromarray(draw_sheet(pictures, captions, columns=6)).save(path, quality=90)
+
+
+def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from detector.data.faults import EFFECTS, summarise_faults
+
+    console = Console(soft_wrap=True)
+    console.print(f"{escape(str(report.path))}: {report.format}, {report.pictures} pictures read", highlight=False)
+    table = Table("split", box=None)
+    for heading in ("pictures", "good", "without boxes", "boxes", "median box", "small", "medium", "large"):
+        table.add_column(heading, justify="right")
+    for name, numbers in content["splits"].items():
+        boxes, pictures = numbers["boxes"], numbers["images"]
+        median = f"{boxes['width']['p50']:g} x {boxes['height']['p50']:g}" if boxes["count"] else "-"
+        cells = [pictures["count"], numbers["good_pictures"], pictures["without_boxes"], boxes["count"], median]
+        table.add_row(name or "all", *(str(cell) for cell in (*cells, *boxes["small_medium_large"])))
+    console.print(table)
+    _print_histogram(console, content)
+    for kind, count in content["fault_counts"].items():
+        console.print(f"[bold]{kind}[/bold]: {count}, {EFFECTS[kind]}", highlight=False)
+        for fault in [fault for fault in report.faults if fault.kind == kind][:show]:
+            console.print(f"  {escape(_place_and_message(fault.file, fault.message))}", highlight=False)
+        if count > show:
+            console.print(f"  ... and {count - show} more, in check.json", highlight=False)
+    console.print(summarise_faults(report.faults), highlight=False)
+
+
+def _place_and_message(file: str, message: str) -> str:
+    return message if file in message else f"{file}: {message}"
+
+
+def _print_histogram(console: Any, content: dict[str, Any]) -> None:
+    """Boxes of each class in all splits together (the first of overlapping ones), commonest first, with a bar."""
+    from rich.table import Table
+
+    splits = list(content["splits"].values())
+    if not splits:
+        return
+    table = Table("class", box=None)
+    for name in content["splits"]:
+        table.add_column(f"boxes in {name}" if name else "boxes", justify="right")
+    table.add_column("")
+    rows = [(name, [split["classes"][name]["boxes"] for split in splits]) for name in splits[0]["classes"]]
+    rows.sort(key=lambda row: -max(row[1]))
+    most = max((max(counts) for _, counts in rows), default=0) or 1
+    for name, counts in rows[:_CLASSES_SHOWN]:
+        table.add_row(name, *map(str, counts), "█" * round(20 * max(counts) / most))
+    console.print(table)
+    if len(rows) > _CLASSES_SHOWN:
+        console.print(f"... and {len(rows) - _CLASSES_SHOWN} more classes, in check.json", highlight=False)
