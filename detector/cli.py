@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
     ),
-    "check-data": ("detector.commands.check_data", "Read a data set whole and report everything wrong with it."),
+    "check-data": (
+        "detector.commands.check_data",
+        "Read a data set once, whole, and report everything that is wrong with it.",
+    ),
     "report": (
         "detector.commands.report",
         "Write a report: one HTML file that opens offline, with the same numbers as JSON and CSV beside it.",

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def in_a_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """``python -m detector`` from this checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **options.pop("environment", {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **options.pop("environment", {})}
     return subprocess.run(
         [sys.executable, "-m", "detector", *arguments],
         capture_output=True, text=True, env=environment, check=False, **options,
