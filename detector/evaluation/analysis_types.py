@@ -59,8 +59,8 @@ class ClassErrors:
         label, name: the class. ap: its AP at the analysis' IoU threshold, NaN without counted truth.
         counts: errors by kind (``ERROR_KINDS``, and ``MISSED_KINDS`` where proposals are known).
         cost: AP that this class would gain if every error of the kind, of whatever class, were mended; same keys and
-            ``TOTALS``. NaN without counted truth. May be negative: a detection moved to its right class can still
-            stand above a true one.
+            ``TOTALS``. NaN without counted truth, or where mending would leave the class neither truth nor detection.
+            May be negative: a detection moved to its right class can still stand above a true one.
     """
 
     label: int

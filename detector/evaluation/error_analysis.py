@@ -71,28 +71,39 @@ def analyse_errors(
         counts[kind] = np.bincount(matches.truth.labels[mask], minlength=n_classes)
 
     base = _class_aps(matches, _Fix())
-    costs = {kind: _class_aps(matches, fix) - base for kind, fix in _fixes(matches, found, split).items()}
-    defined = ~np.isnan(base)
-    mean = float(base[defined].mean()) if defined.any() else float("nan")
+    mended = {kind: _class_aps(matches, fix) for kind, fix in _fixes(matches, found, split).items()}
+    mean = _mean(base)
     return ErrorAnalysis(
         iou_threshold=float(matches.iou_thresholds[0]),
         background_threshold=background_iou,
         mean_ap=mean,
         proposals_known=proposals is not None,
         counts={kind: int(values.sum()) for kind, values in counts.items()},
-        cost={kind: max(float(v[defined].mean()), 0.0) if defined.any() else float("nan") for kind, v in costs.items()},
+        cost={kind: _gain(_mean(aps), mean) for kind, aps in mended.items()},
         classes=tuple(
             ClassErrors(
                 label=label,
                 name=name,
                 ap=float(base[label]),
                 counts={kind: int(values[label]) for kind, values in counts.items()},
-                cost={kind: float(values[label]) for kind, values in costs.items()},
+                cost={kind: float(aps[label] - base[label]) for kind, aps in mended.items()},
             )
             for label, name in enumerate(matches.class_names)
         ),
         examples=_examples(matches, found, by_proposals, examples),
     )
+
+
+def _mean(aps: NDArray[np.float64]) -> float:
+    defined = aps[~np.isnan(aps)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _gain(mended: float, base: float) -> float:
+    """At least 0, as TIDE has it; 0 too where mending leaves no class to average over."""
+    if np.isnan(base):
+        return float("nan")
+    return 0.0 if np.isnan(mended) else max(mended - base, 0.0)
 
 
 # --- naming the errors ------------------------------------------------------------------------------------------------
@@ -236,7 +247,8 @@ def _class_aps(matches: Matches, fix: _Fix) -> NDArray[np.float64]:
     for label in np.flatnonzero(positives):
         part = true[rows[bounds[label] : bounds[label + 1]]]
         if remaining[label] == 0:
-            aps[label] = 0.0  # as in TIDE: nothing left to find is worth nothing
+            # As in TIDE: a class with nothing left to find is worth nothing, or no class at all if it is silent too.
+            aps[label] = 0.0 if len(part) else np.nan
         else:
             aps[label] = average_precision(*precision_recall(part, int(remaining[label])), matches.ap_style)
     return aps
