@@ -1,0 +1,268 @@
+"""The check finds each planted fault, and its exit codes say what they mean."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from detector.cli import main
+from detector.data.check import check_dataset, sample
+from detector.data.faults import EFFECTS
+from detector.data.statistics import statistics
+from detector.images import read_image
+from proposals.errors import UserError
+
+BOX = (2, 3, 10, 12)
+
+
+def xml(*boxes: tuple[float, ...], name: str = "cat", size: tuple[int, int] = (40, 30)) -> str:
+    items = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for a, b, c, d in boxes
+    )
+    return f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>{items}</annotation>"
+
+
+def noise(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8)
+
+
+class VOC:
+    """A VOC set with three good pictures in train and one in test, to spoil in one place or another."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.splits: dict[str, list[str]] = {"train": [], "test": []}
+        (root / "ImageSets" / "Main").mkdir(parents=True)
+        (root / "JPEGImages").mkdir()
+        (root / "Annotations").mkdir()
+        for i, split in enumerate(("train", "train", "train", "test")):
+            self.add(f"good{i}", xml(BOX), split, i)
+
+    def add(self, stem: str, text: str | None, split: str = "train", seed: int = 99) -> Path:
+        path = self.root / "JPEGImages" / f"{stem}.png"
+        Image.fromarray(noise(seed)).save(path)
+        if text is not None:
+            (self.root / "Annotations" / f"{stem}.xml").write_text(text)
+        self.list(split, stem)
+        return path
+
+    def list(self, split: str, stem: str) -> None:
+        self.splits.setdefault(split, []).append(stem)
+        for name, stems in self.splits.items():
+            (self.root / "ImageSets" / "Main" / f"{name}.txt").write_text("\n".join(stems))
+
+    def faults(self, split: str | None = None) -> list[tuple[str, str]]:
+        return [(fault.kind, Path(fault.file).name) for fault in check_dataset(self.root, split, workers=2).faults]
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> VOC:
+    return VOC(tmp_path / "set")
+
+
+def test_a_good_set_has_no_faults(voc: VOC) -> None:
+    calls: list[tuple[int, int]] = []
+    report = check_dataset(voc.root, progress=lambda done, total: calls.append((done, total)))
+    assert report.faults == ()
+    assert report.pictures == 4
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [(split.name, split.good) for split in report.splits] == [("test", (0,)), ("train", (0, 1, 2))]
+    assert not report.stops_training
+    assert report.left_out == 0
+
+
+def test_unreadable_pictures(voc: VOC) -> None:
+    path = voc.add("cut", xml(BOX))
+    path.write_bytes(path.read_bytes()[:400])
+    voc.add("text", xml(BOX)).write_text("no picture")
+    voc.add("empty", xml(BOX)).write_bytes(b"")
+    assert voc.faults() == [("unreadable-image", f"{stem}.png") for stem in ("cut", "text", "empty")]
+    report = check_dataset(voc.root, "train")
+    assert report.splits[0].good == (0, 1, 2)
+    assert report.left_out == 3
+
+
+def test_size_mismatch_and_its_likely_reason(voc: VOC) -> None:
+    voc.add("resized", xml(BOX, size=(80, 60)), seed=5)
+    path = voc.add("turned", xml(BOX), seed=6)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(noise(6)).save(path, exif=exif)
+    assert voc.faults() == [("size-mismatch", "resized.png"), ("size-mismatch", "turned.png")]
+    messages = [fault.message for fault in check_dataset(voc.root).faults]
+    assert "it was resized after it was labelled" in messages[0]
+    assert "before it was turned upright" in messages[1]
+
+
+def test_faults_of_the_annotations_are_in_the_report(voc: VOC) -> None:
+    voc.add(
+        "boxes", xml((9, 9, 3, 12), (5, 5, 5, 5), (2, 2, 900, 9), (float("nan"), 1, 2, 3), (50, 50, 60, 60)), seed=5
+    )
+    voc.add("noxml", None, seed=6)
+    voc.list("train", "nothing")
+    voc.add("nopicture", xml(BOX)).unlink()
+    found = [kind for kind, _ in voc.faults()]
+    assert sorted(found) == sorted(
+        [
+            "inverted-box", "one-pixel-box", "clipped-box", "not-a-number", "outside-box", "missing-annotation",
+            "missing-annotation", "missing-image",
+        ]
+    )  # fmt: skip
+
+
+def test_box_that_is_there_twice(voc: VOC) -> None:
+    voc.add("twice", xml(BOX, (5, 5, 9, 9), BOX), seed=5)
+    assert voc.faults() == [("duplicate-box", "twice.png")]
+
+
+def test_the_same_picture_twice_in_a_split(voc: VOC) -> None:
+    voc.add("copy", xml(BOX), seed=0)
+    assert voc.faults() == [("duplicate-picture", "copy.png")]
+
+
+def test_a_picture_in_training_and_test(voc: VOC) -> None:
+    voc.list("train", "good3")
+    assert voc.faults() == [("shared-picture", "good3.png")]
+    voc.add("renamed", xml(BOX), seed=3)
+    assert sorted(voc.faults()) == [("shared-picture", "good3.png"), ("shared-picture", "renamed.png")]
+    assert voc.faults("train") == [("duplicate-picture", "renamed.png")]
+
+
+def test_splits_that_contain_one_another_share_pictures_by_design(voc: VOC) -> None:
+    for stem in ("good0", "good1", "good2"):
+        voc.list("trainval", stem)
+    voc.add("bad", xml((9, 9, 3, 12)), seed=5)
+    voc.list("trainval", "bad")
+    assert voc.faults() == [("inverted-box", "bad.xml")]  # noted once, though it is in two splits
+
+
+def test_class_names_that_differ_in_writing(voc: VOC) -> None:
+    voc.add("other", xml(BOX, name="Cat "), seed=5)
+    voc.add("another", xml(BOX, name="dog"), seed=6)
+    assert [kind for kind, _ in voc.faults()] == ["similar-classes"]
+
+
+def test_a_split_with_nothing_in_it(voc: VOC) -> None:
+    voc.splits["val"] = []
+    voc.add("background", xml(), "only-backgrounds", 5)
+    report = check_dataset(voc.root)
+    assert [fault.message for fault in report.faults] == [
+        "split only-backgrounds has no usable box",
+        "split val has no usable picture",
+    ]
+    assert report.stops_training
+
+
+def test_a_split_that_cannot_be_read_does_not_hide_the_others(voc: VOC) -> None:
+    voc.list("hidden", "no-such-annotation")
+    report = check_dataset(voc.root)
+    assert [fault.kind for fault in report.faults] == ["empty-split"]
+    assert report.pictures == 4
+    with pytest.raises(UserError, match="none of 1 annotations"):
+        check_dataset(voc.root, "hidden")
+
+
+def test_edges_of_pictures_whose_size_no_annotation_tells(tmp_path: Path) -> None:
+    images = tmp_path / "train" / "n01" / "images"
+    images.mkdir(parents=True)
+    (tmp_path / "wnids.txt").write_text("n01\n")
+    (tmp_path / "train" / "n01" / "n01_boxes.txt").write_text("a.JPEG 0 0 63 63\nb.JPEG 0 0 63 63\n")
+    Image.fromarray(noise(0)).resize((64, 64)).save(images / "a.JPEG")
+    Image.fromarray(noise(1)).resize((64, 32)).save(images / "b.JPEG")
+    report = check_dataset(tmp_path)
+    assert [(fault.kind, Path(fault.file).name) for fault in report.faults] == [("clipped-box", "b.JPEG")]
+
+
+def test_statistics(voc: VOC) -> None:
+    voc.add("more", xml((1, 1, 40, 30), (1, 1, 4, 9), name="dog"), seed=5)
+    voc.add("background", xml(), seed=6)
+    (split,) = check_dataset(voc.root, "train").splits
+    assert split.dataset is not None
+    found = statistics(split.dataset)
+    assert found["images"]["count"] == 5
+    assert found["images"]["without_boxes"] == 1
+    assert found["images"]["boxes_each"]["p100"] == 2
+    assert found["images"]["width"] == {f"p{p}": 40.0 for p in (0, 10, 25, 50, 75, 90, 100)}
+    assert found["boxes"]["count"] == 5
+    assert found["boxes"]["width"]["p50"] == 9
+    assert found["boxes"]["height"]["p100"] == 30
+    assert found["boxes"]["small_medium_large"] == [4, 1, 0]
+    assert found["classes"] == {"cat": {"boxes": 3, "images": 3}, "dog": {"boxes": 2, "images": 1}}
+    assert statistics(split.dataset.subset([]))["boxes"]["width"] == {}
+
+
+def test_sample_shows_every_class_and_only_good_pictures(voc: VOC) -> None:
+    for i in range(20):
+        voc.add(f"more{i:02}", xml(BOX), seed=100 + i)
+    voc.add("rare", xml(BOX, name="dog"), seed=5)
+    voc.add("broken", xml(BOX, name="cow")).write_text("no picture")
+    (split,) = check_dataset(voc.root, "train").splits
+    assert split.dataset is not None
+    chosen = sample(split, 6)
+    names = [split.dataset.image_ids[i] for i in chosen]
+    assert len(set(names)) == 6
+    assert "rare" in names
+    assert "broken" not in names
+    assert sample(split, 0) == []
+    assert len(sample(split, 1000)) == len(split.good)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(["check-data", *map(str, arguments)])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_exit_codes(voc: VOC, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(voc.root, "--out", tmp_path / "0") == 0
+    assert "no faults" in capsys.readouterr().out
+    voc.add("twice", xml(BOX, BOX), seed=5)
+    assert run(voc.root, "--out", tmp_path / "1") == 0  # nothing has to be left out
+    voc.add("bad", xml((9, 9, 3, 12), BOX), seed=6)
+    assert run(voc.root, "--out", tmp_path / "2") == 3
+    output = capsys.readouterr().out
+    assert "inverted-box: 1, box left out" in output
+    assert "bad.xml" in output
+    voc.add("background", xml(), "empty", 7)
+    assert run(voc.root, "--out", tmp_path / "3") == 1
+    assert "split empty has no usable box" in capsys.readouterr().out
+    assert run(tmp_path / "none", "--out", tmp_path / "4") == 1
+    assert (
+        capsys.readouterr().err.strip() == f"error: {tmp_path / 'none'} does not exist; check the path of the data set"
+    )
+    assert not (tmp_path / "4").exists()
+
+
+def test_report_and_sheets(voc: VOC, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voc.add("bad", xml((9, 9, 3, 12), BOX), seed=6)
+    assert run(voc.root, "--json", "--sheet", "2", "--out", tmp_path / "out") == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "out" / "check.json").read_text())
+    assert printed["fault_counts"] == {"inverted-box": 1}
+    assert printed["faults"][0]["effect"] == EFFECTS["inverted-box"]
+    assert printed["splits"]["train"]["good_pictures"] == 4
+    for split in ("train", "test"):
+        assert read_image(tmp_path / "out" / f"sheet-{split}.jpg").shape[1] > 300
+    assert run(voc.root, "--sheet", "0", "--out", tmp_path / "none") == 3
+    assert not list((tmp_path / "none").glob("sheet*"))
+
+
+def test_classes_from_a_list_or_a_file(voc: VOC, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voc.add("dog", xml(BOX, name="dog"), seed=6)
+    names = tmp_path / "names.txt"
+    names.write_text("cat\n")
+    for i, given in enumerate(("cat", str(names))):
+        assert run(voc.root, "--classes", given, "--sheet", "0", "--out", tmp_path / str(i)) == 3
+        assert "class 'dog' is not in the class list" in capsys.readouterr().out
+    assert run(voc.root, "--classes", "cat,,dog", "--out", tmp_path / "x") == 1
+    assert "an empty name" in capsys.readouterr().err
