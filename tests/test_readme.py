@@ -1,0 +1,63 @@
+"""What the README tells a newcomer to type is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from detector.cli import COMMANDS, load_command
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+COMMAND_LINES = [
+    part.strip()
+    for line in SHELL.splitlines()
+    for part in line.split("#")[0].split("|")
+    if part.strip().startswith("detector ")
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_commands_and_their_options_exist(line: str) -> None:
+    _, verb, *arguments = shlex.split(line)
+    if verb.startswith("--"):
+        assert verb in ("--help", "--version")
+        return
+    assert verb in COMMANDS
+    known = {name for param in load_command(verb).params for name in (*param.opts, *param.secondary_opts)}
+    assert {argument for argument in arguments if argument.startswith("--")} <= known
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMAND_LINES) >= 5
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)\b(?=`|\s+#)", README))))
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
+def test_links_within_the_repository_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("folder", re.findall(r"^ {0,2}([a-z]+)/ ", README, re.MULTILINE))
+def test_the_layout_is_as_told(folder: str) -> None:
+    assert (ROOT / folder).is_dir() or (ROOT / "detector" / folder).is_dir()
+
+
+def test_the_python_example_is_valid_and_names_what_exists() -> None:
+    import ast
+
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = __import__(node.module or "", fromlist=["x"])
+                assert all(hasattr(module, alias.name) for alias in node.names)
