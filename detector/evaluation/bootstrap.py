@@ -7,6 +7,7 @@ so a resample needs no new matching: an image drawn three times counts its detec
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from detector.evaluation.matches import Matches, Outcome
 from detector.evaluation.result import Interval
 
 DEFAULT_LEVEL = 0.95
+_BLOCK = 1 << 25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,26 +54,41 @@ def percentile_interval(values: NDArray[np.float64], level: float) -> Interval |
     return Interval(float(low), float(high), level, len(values))
 
 
-def draw_weights(n_images: int, samples: int, seed: int) -> NDArray[np.int64]:
-    """How often each image occurs in each resample, ``(B, I)`` int64; every line sums to ``n_images``."""
-    if n_images == 0:
-        return np.zeros((samples, 0), np.int64)
-    rng = np.random.default_rng(seed)
-    # As many uniform draws as images; the same distribution as a multinomial, and faster for many images.
-    return np.stack([np.bincount(rng.integers(0, n_images, n_images), minlength=n_images) for _ in range(samples)])
+def draw_weights(n_images: int, samples: int, seed: int) -> Iterator[NDArray[np.int32]]:
+    """How often each image occurs in each resample: ``(b, I)`` int32 blocks of at most 128 MB, ``samples`` lines in all.
 
-
-def bootstrap(
-    matches: Matches, *, samples: int = 1000, seed: int = 0, weights: NDArray[np.int64] | None = None
-) -> Bootstrap:
-    """AP of every class in ``samples`` resamples of the images.
-
-    Args:
-        matches: of an evaluation. samples: how many. seed: of the draws.
-        weights: ``(B, I)``, in place of random draws; for two models to be resampled alike.
+    Every line sums to ``n_images``.
     """
-    if weights is None:
-        weights = draw_weights(len(matches.truth.image_ids), samples, seed)
+    rng = np.random.default_rng(seed)
+    size = max(1, _BLOCK // max(n_images, 1))
+    for start in range(0, samples, size):
+        block = np.zeros((min(size, samples - start), n_images), np.int32)
+        for line in block:
+            # As many uniform draws as images: a multinomial, and faster than numpy's for many images.
+            line += np.bincount(rng.integers(0, max(n_images, 1), n_images), minlength=n_images)
+        yield block
+
+
+def bootstrap(matches: Matches, *, samples: int = 1000, seed: int = 0) -> Bootstrap:
+    """AP of every class in ``samples`` resamples of the images, drawn from ``seed``."""
+    return bootstrap_together([matches], samples=samples, seed=seed)[0]
+
+
+def bootstrap_together(several: Sequence[Matches], *, samples: int, seed: int) -> list[Bootstrap]:
+    """The same for evaluations of one data set, every resample being the same images for all of them."""
+    n_images = len(several[0].truth.image_ids)
+    parts: list[list[NDArray[np.float64]]] = [[] for _ in several]
+    for weights in draw_weights(n_images, samples, seed):
+        for matches, part in zip(several, parts, strict=True):
+            part.append(weighted_aps(matches, weights))
+    return [Bootstrap(np.concatenate(part)) for part in parts]
+
+
+def weighted_aps(matches: Matches, weights: NDArray[np.int32]) -> NDArray[np.float64]:
+    """AP ``(B, K)`` where image ``i`` counts ``weights[b, i]`` times, ``weights`` being ``(B, I)`` int32.
+
+    NaN where a class has no counted truth. COCO: the mean over the IoU thresholds.
+    """
     levels = RECALL_LEVELS[matches.ap_style]
     n_classes = len(matches.class_names)
     by_class = np.full((len(weights), n_classes), np.nan)
@@ -84,14 +101,14 @@ def bootstrap(
         image = matches.detections.image[part]
         lines = [_resample(outcome[part], image, wanted, weights, levels) for outcome in matches.outcome]
         by_class[:, label] = np.mean(lines, axis=0)
-    return Bootstrap(by_class)
+    return by_class
 
 
 def _resample(
     outcome: NDArray[np.int8],
     image: NDArray[np.int64],
     truth_image: NDArray[np.int64],
-    weights: NDArray[np.int64],
+    weights: NDArray[np.int32],
     levels: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     kept = outcome != Outcome.IGNORED

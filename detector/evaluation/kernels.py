@@ -269,7 +269,7 @@ def resampled_ap(
     outcome: NDArray[np.int8],
     image: NDArray[np.int64],
     truth_image: NDArray[np.int64],
-    weights: NDArray[np.int64],
+    weights: NDArray[np.int32],
     recall_levels: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """AP ``(B,)`` of one class in resamples where image ``i`` occurs ``weights[b, i]`` times.
@@ -340,4 +340,4 @@ def warmup() -> None:
     ranges = np.array([[0.0, 1e10]])
     flags, rank, _ = match_coco(boxes, bounds, zero, one, boxes, level, ~yes, ~yes, level, ranges, 1)
     accumulate_coco(flags, rank, bounds, np.ones((1, 1), np.int64), one, level)
-    resampled_ap(outcome, zero, zero, np.ones((1, 1), np.int64), level)
+    resampled_ap(outcome, zero, zero, np.ones((1, 1), np.int32), level)

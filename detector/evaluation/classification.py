@@ -1,0 +1,204 @@
+"""Top-1 and top-5 accuracy with 1, 10 or 144 crops (GoogLeNet paper, section 7).
+
+A *window* is a box in the picture's own pixels together with whether it is mirrored, so that any classifier that takes
+boxes can look through it: for whole pictures the windows are of the picture, for regions of the region.
+
+- 1: the centre square, 224/256 of the shorter side.
+- 10: four corners and centre of the centre square, that size, and their mirror images.
+- 144: shorter side 256, 288, 320, 352; three squares along the longer side; in each the four corners, the centre and
+  the whole square; and their mirror images: 4 x 3 x 6 x 2.
+
+Softmax probabilities are averaged over the windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from detector.evaluation.bootstrap import DEFAULT_LEVEL, percentile_interval
+from detector.evaluation.result import Interval
+
+CROP_COUNTS = (1, 10, 144)
+CROP = 224
+SCALES = (256, 288, 320, 352)
+
+Logits = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.floating]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationResult:
+    """How often the right class was among the best.
+
+    Attributes:
+        top1, top5: shares of the pictures or regions; NaN where there are none. The papers' error is 1 minus this.
+        top1_interval, top5_interval: bootstrap intervals over them; None where there are none.
+        count: pictures or regions. crops: windows of each.
+        by_class: top-1 accuracy by class name, NaN for a class without any.
+    """
+
+    top1: float
+    top5: float
+    top1_interval: Interval | None
+    top5_interval: Interval | None
+    count: int
+    crops: int
+    by_class: dict[str, float]
+
+
+def in_top_k(scores: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.bool_]:
+    """Whether each label is among the ``k`` highest scores; of equal scores the lower class goes first.
+
+    Args:
+        scores: ``(N, K)``, higher is better. labels: ``(N,)`` in [0, K). k: at least 1; all are if k >= K.
+
+    Returns:
+        ``(N,)`` bool.
+
+    Raises:
+        ValueError: other shapes, NaN scores, labels out of range.
+    """
+    table, wanted = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
+    if table.ndim != 2 or wanted.shape != table.shape[:1] or k < 1:
+        raise ValueError(f"scores must be (N, K), labels (N,), k positive; not {table.shape}, {wanted.shape}, {k}")
+    if np.isnan(table).any():
+        raise ValueError("scores must not be NaN")
+    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < table.shape[1]:
+        raise ValueError(f"labels must be in [0, {table.shape[1]})")
+    own = table[np.arange(len(table)), wanted][:, None]
+    before = np.arange(table.shape[1])[None] < wanted[:, None]
+    ahead = (table > own) | ((table == own) & before)
+    result: NDArray[np.bool_] = ahead.sum(axis=1) < k
+    return result
+
+
+def topk_accuracy(scores: ArrayLike, labels: ArrayLike, k: int) -> float:
+    """The share of labels among the ``k`` highest scores, NaN for none; see :func:`in_top_k`."""
+    hits = in_top_k(scores, labels, k)
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
+def crop_windows(box: Sequence[float], crops: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Windows into ``box``, a picture or region ``x1 y1 x2 y2``.
+
+    Returns:
+        ``(crops, 4)`` float32 squares in the pixels of ``box``, and ``(crops,)`` bool, which of them are mirrored.
+        Every mirrored window follows right after the same one upright.
+
+    Raises:
+        ValueError: ``crops`` is none of ``CROP_COUNTS``.
+    """
+    if crops not in CROP_COUNTS:
+        raise ValueError(f"crops must be one of {CROP_COUNTS}, not {crops}")
+    x1, y1, x2, y2 = (float(value) for value in box)
+    side = min(x2 - x1, y2 - y1)
+    middle = (x1 + (x2 - x1 - side) / 2, y1 + (y2 - y1 - side) / 2)
+    if crops == 1:
+        return np.array([_five(*middle, side, CROP / SCALES[0])[4]], np.float32), np.zeros(1, np.bool_)
+    if crops == 10:
+        windows = _five(*middle, side, CROP / SCALES[0])
+    else:
+        squares = ((x1, y1), middle, (x2 - side, y2 - side))
+        windows = []
+        for scale in SCALES:
+            for left, top in squares:
+                windows += [*_five(left, top, side, CROP / scale), (left, top, left + side, top + side)]
+    return np.repeat(np.array(windows, np.float32), 2, axis=0), np.tile([False, True], len(windows))
+
+
+def _five(left: float, top: float, side: float, share: float) -> list[tuple[float, float, float, float]]:
+    """Four corners and the centre of a square, each ``share`` of its side."""
+    part = side * share
+    rest = side - part
+    corners = [(left, top), (left + rest, top), (left, top + rest), (left + rest, top + rest)]
+    return [(x, y, x + part, y + part) for x, y in [*corners, (left + rest / 2, top + rest / 2)]]
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities ``(N, K)`` of logits ``(N, K)``."""
+    shifted = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def region_probabilities(
+    logits: Logits, image: NDArray[np.uint8], boxes: NDArray[np.floating], crops: int, whole: bool = True
+) -> NDArray[np.float64]:
+    """Probabilities ``(R, K)`` of regions, averaged over their windows.
+
+    Args:
+        logits: called with a picture and ``(N, 4)`` float32 boxes in it, returns ``(N, K)`` logits; where it returns
+            log-probabilities the result is their mean probability just as well.
+        image: ``(H, W, 3)`` uint8 RGB. boxes: ``(R, 4)`` in its pixels. crops: one of ``CROP_COUNTS``.
+        whole: with one crop, look at the region itself and not at its centre square, as detection does.
+    """
+    if not len(boxes):
+        return np.zeros((0, 0))
+    if crops == 1 and whole:
+        return softmax(logits(image, np.asarray(boxes, np.float32)))
+    pairs = [crop_windows(box, crops) for box in boxes.tolist()]
+    windows = np.concatenate([pair[0] for pair in pairs])
+    mirrored = np.concatenate([pair[1] for pair in pairs])
+    probabilities = softmax(logits(image, windows[~mirrored]))
+    table = np.empty((len(windows), probabilities.shape[1]))
+    table[~mirrored] = probabilities
+    if mirrored.any():
+        flipped = windows[mirrored]
+        width = image.shape[1]
+        flipped = np.stack([width - flipped[:, 2], flipped[:, 1], width - flipped[:, 0], flipped[:, 3]], axis=1)
+        table[mirrored] = softmax(logits(np.ascontiguousarray(image[:, ::-1]), flipped))
+    mean: NDArray[np.float64] = table.reshape(len(boxes), crops, -1).mean(axis=1)
+    return mean
+
+
+def evaluate_classification(
+    logits: Logits,
+    samples: Iterable[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int64]]],
+    class_names: Sequence[str],
+    *,
+    crops: int = 1,
+    whole: bool = True,
+    bootstrap_samples: int = 1000,
+    seed: int = 0,
+) -> ClassificationResult:
+    """Accuracy over pictures (one box around each) or over their regions.
+
+    Args:
+        logits: see :func:`region_probabilities`; outputs beyond the class names (the background) are wrong answers.
+        samples: picture ``(H, W, 3)`` uint8 RGB, boxes ``(R, 4)``, labels ``(R,)``.
+        class_names: one per label. crops, whole: see :func:`region_probabilities`. bootstrap_samples: resamples of the
+            regions for the intervals. seed: of the resampling.
+    """
+    first, fifth, labels = [np.zeros(0, np.bool_)], [np.zeros(0, np.bool_)], [np.zeros(0, np.int64)]
+    for image, boxes, wanted in samples:
+        if len(boxes):
+            probabilities = region_probabilities(logits, image, boxes, crops, whole)
+            first.append(in_top_k(probabilities, wanted, 1))
+            fifth.append(in_top_k(probabilities, wanted, 5))
+            labels.append(wanted)
+    top1, top5, label = np.concatenate(first), np.concatenate(fifth), np.concatenate(labels)
+    by_class = {name: _share(top1[label == i]) for i, name in enumerate(class_names)}
+    return ClassificationResult(
+        top1=_share(top1),
+        top5=_share(top5),
+        top1_interval=_interval(top1, bootstrap_samples, seed),
+        top5_interval=_interval(top5, bootstrap_samples, seed),
+        count=len(label),
+        crops=crops,
+        by_class=by_class,
+    )
+
+
+def _share(hits: NDArray[np.bool_]) -> float:
+    return float(hits.mean()) if len(hits) else float("nan")
+
+
+def _interval(hits: NDArray[np.bool_], samples: int, seed: int) -> Interval | None:
+    if not len(hits) or not samples:
+        return None
+    rng = np.random.default_rng(seed)
+    # How many of n draws with replacement hit is binomial.
+    return percentile_interval(rng.binomial(len(hits), hits.mean(), samples) / len(hits), DEFAULT_LEVEL)
