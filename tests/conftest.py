@@ -1,17 +1,17 @@
-"""Rules that hold for every test: no network, and GPU tests are left out aloud where there is no GPU."""
+"""Rules that hold for every test: no network, and tests that need a GPU or a browser are left out aloud without it."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NO_GPU_KEY = pytest.StashKey[int]()
+LEFT_OUT_KEY = pytest.StashKey[dict[str, int]]()
 
 # Several worker processes share the cores; with all of PyTorch's threads in each they would only fight for them.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -21,13 +21,15 @@ if WORKERS > 1:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests marked ``gpu`` where PyTorch finds none."""
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked or _gpu_is_there():
-        return
-    items[:] = [item for item in items if not item.get_closest_marker("gpu")]
-    config.stash[NO_GPU_KEY] = len(marked)
-    config.hook.pytest_deselected(items=marked)
+    """Deselect the tests whose marker names something that this machine lacks."""
+    config.stash[LEFT_OUT_KEY] = {}
+    for marker, (is_there, _) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if not marked or is_there():
+            continue
+        items[:] = [item for item in items if not item.get_closest_marker(marker)]
+        config.stash[LEFT_OUT_KEY][marker] = len(marked)
+        config.hook.pytest_deselected(items=marked)
 
 
 def _gpu_is_there() -> bool:
@@ -36,25 +38,40 @@ def _gpu_is_there() -> bool:
     return torch.cuda.is_available()
 
 
+def _browser_is_there() -> bool:
+    from headless_browser import find_browser
+
+    return find_browser() is not None
+
+
+# marker -> (is what it needs there?, what is said when it is not)
+NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "gpu": (_gpu_is_there, "GPU: {} tests NOT run, this machine has none that PyTorch can use"),
+    "browser": (
+        _browser_is_there,
+        "BROWSER: {} tests NOT run, no Chromium was found (Debian: apt-get install chromium; or set CHROMIUM=/path)",
+    ),
+}
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker process tells the main one how many tests it left out."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["without_gpu"] = session.config.stash.get(NO_GPU_KEY, 0)
+        output["left_out"] = session.config.stash.get(LEFT_OUT_KEY, {})
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """The main process hears it; every worker collects all tests, so the numbers are equal."""
-    count = getattr(node, "workeroutput", {}).get("without_gpu", 0)
-    node.config.stash[NO_GPU_KEY] = max(count, node.config.stash.get(NO_GPU_KEY, 0))
+    told = getattr(node, "workeroutput", {}).get("left_out", {})
+    node.config.stash[LEFT_OUT_KEY] = {**node.config.stash.get(LEFT_OUT_KEY, {}), **told}
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say in the summary what was not tested."""
-    count = config.stash.get(NO_GPU_KEY, 0)
-    if count:
-        terminalreporter.write_line(f"GPU: {count} tests NOT run, this machine has none that PyTorch can use", red=True)
+    for marker, count in config.stash.get(LEFT_OUT_KEY, {}).items():
+        terminalreporter.write_line(NEEDS[marker][1].format(count), red=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -87,7 +87,7 @@ def collect(
         classes=tuple(_class_row(row, lost.get(row.name), [k.key for k in kinds]) for row in result.classes),
         mean_curve=mean_curve(result.classes),
         kinds=kinds,
-        sizes=_shares(evaluation.recall_by_size),
+        sizes=_sizes(evaluation.recall_by_size),
         aspects=_shares(evaluation.recall_by_aspect),
         calibration=_calibration(evaluation.calibration),
         calibration_error=_known(evaluation.calibration.expected_error),
@@ -182,6 +182,16 @@ def _kinds(errors: ErrorAnalysis) -> tuple[ErrorKind, ...]:
 
 def _points(cost: float) -> float | None:
     return 100 * cost if math.isfinite(cost) else None
+
+
+def _sizes(bins: Iterable[RecallBin]) -> tuple[Share, ...]:
+    """Named by their ends, which say more under a column than words do."""
+    shares = []
+    for b in bins:
+        low, high = f"{b.low:g}", "" if math.isnan(b.high) else f"{b.high:g}"
+        short = f"≥{low}" if not high else f"<{high}" if b.low <= 0 else f"{low}–{high}"
+        shares.append(Share(b.name, b.found, b.truths, short))
+    return tuple(shares)
 
 
 def _shares(bins: Iterable[RecallBin]) -> tuple[Share, ...]:

@@ -69,11 +69,12 @@ class ErrorKind:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Objects of one group (of a size, of a shape) and how many of them were found."""
+    """Objects of one group (of a size, of a shape) and how many of them were found; ``short`` fits under a column."""
 
     name: str
     found: int
     total: int
+    short: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,8 +191,8 @@ def _gallery(report: Report) -> Markup | None:
                 id="order",
             ),
         ),
-        element("label", element("span", "Score from"), _score_field("score-from", 0.0)),
-        element("label", element("span", "to"), _score_field("score-to", 1.0)),
+        element("label", element("span", "Score from"), _score_field("score-from", "0")),
+        element("label", element("span", "to"), _score_field("score-to", "1")),
         element(
             "label", element("span", "Picture"), element("input", type="search", id="by-name", placeholder="File name")
         ),
@@ -221,8 +221,8 @@ def _gallery(report: Report) -> Markup | None:
     )
 
 
-def _score_field(id_: str, value: float) -> Markup:
-    return element("input", type="number", id=id_, min=0, max=1, step=0.05, value=value, inputmode="decimal")
+def _score_field(id_: str, placeholder: str) -> Markup:
+    return element("input", type="number", id=id_, step=0.05, placeholder=placeholder, inputmode="decimal")
 
 
 def _dialog() -> Markup:

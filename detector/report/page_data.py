@@ -24,8 +24,8 @@ def page_data(report: Report) -> dict[str, Any]:
             int(code): {"name": SOURCE_NAMES[code], "colour": hex_colour(colour)}
             for code, colour in SOURCE_COLOURS.items()
         },
-        "sizes": [[share.name, share.found, share.total] for share in report.sizes],
-        "aspects": [[share.name, share.found, share.total] for share in report.aspects],
+        "sizes": [[share.name, share.found, share.total, share.short or share.name] for share in report.sizes],
+        "aspects": [[share.name, share.found, share.total, share.short or share.name] for share in report.aspects],
         "calibration": [
             [_short(b.low), _short(b.high), b.count, _short(b.mean_score), _short(b.precision)]
             for b in report.calibration

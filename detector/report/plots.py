@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Points = tuple[Sequence[float], Sequence[float]]
 """x and y of one line, of one length."""
 
+BOOKKEEPING = ("epoch", "seconds", "crops_per_second")
+"""Columns of a training log that say nothing of how well it goes."""
 # Yellow is too light for a line on white; dashes tell apart what is left to those who see no hues.
 _LINES = tuple(hex_colour(c) for c in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY))
 _DASHES = ("-", "--", ":", "-.")
@@ -67,17 +69,25 @@ def plot_recall(
     _finish(figure, axes, path)
 
 
-def plot_training(log: Path | Sequence[Mapping[str, float]], path: Path, *, x: str = "step", title: str = "") -> None:
+def plot_training(
+    log: Path | Sequence[Mapping[str, float]],
+    path: Path,
+    *,
+    x: str = "step",
+    leave_out: Collection[str] = BOOKKEEPING,
+    title: str = "",
+) -> None:
     """The course of a training: one panel for losses, one for each other family of numbers.
 
     Args:
         log: one mapping per record, in order, or a CSV file of them with a header; keys may come and go, values that
             are not finite leave a gap. A file's cells that are empty or no numbers are left out.
-        x: the key of the horizontal axis. Keys that end in "loss" share a panel, and so do keys with one first word
-            (``val_map``, ``val_recall``).
+        x: the key of the horizontal axis. leave_out: keys that get no line.
+
+    Keys that end in "loss" share a panel, and so do keys with one first word (``top1_train``, ``top1_val``).
     """
     rows = read_log(log) if isinstance(log, Path) else log
-    names = list(dict.fromkeys(k for row in rows for k in row if k != x))
+    names = list(dict.fromkeys(k for row in rows for k in row if k != x and k not in leave_out))
     families: dict[str, list[str]] = {}
     for name in names:
         family = "loss" if name.endswith("loss") else name.split("_")[0].split("/")[0]
@@ -164,7 +174,10 @@ def _finish(figure: Figure, axes: Axes, path: Path) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
+    import matplotlib
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    # No date inside: the same curves give the same bytes.
+    # No date and no random names inside: the same curves give the same bytes.
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    figure.savefig(path, dpi=160, metadata=metadata)
+    with matplotlib.rc_context({"svg.hashsalt": "curves"}):
+        figure.savefig(path, dpi=160, metadata=metadata)

@@ -36,7 +36,8 @@ if ($("gallery-filter")) {
   function apply() {
     const kinds = new Set(kindBoxes.filter((box) => box.checked).map((box) => box.value));
     const label = $("by-class").value;
-    const [from, to] = [Number($("score-from").value), $("score-to").value === "" ? 1 : Number($("score-to").value)];
+    // An empty field is no limit: scores need not be probabilities.
+    const [from, to] = [["score-from", -Infinity], ["score-to", Infinity]].map(([id, none]) => ($(id).value === "" ? none : Number($(id).value)));
     const name = $("by-name").value.trim().toLocaleLowerCase();
     found = data.cases.filter((c) => kinds.has(c.kind) && (label === "" || c.label === Number(label)) && c.score >= from && c.score <= to
       && (!name || pictures()[c.picture].id.toLocaleLowerCase().includes(name)));
@@ -62,7 +63,14 @@ if ($("gallery-filter")) {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     near.disconnect();
     apply();
-    new IntersectionObserver((seen) => { if (seen.some((entry) => entry.isIntersecting) && !$("more").hidden) more(); }, { rootMargin: "600px" }).observe($("more"));
+    const end = new IntersectionObserver((seen) => {
+      if (!seen.some((entry) => entry.isIntersecting) || $("more").hidden) return;
+      more();
+      // Watched anew, the end reports again if it is still in view: a change alone would not happen.
+      end.unobserve($("more"));
+      end.observe($("more"));
+    }, { rootMargin: "600px" });
+    end.observe($("more"));
   }, { rootMargin: "1200px" });
   near.observe($("gallery"));
 }

@@ -5,11 +5,13 @@ function shares(id, rows) {
   const readout = $(`${id}-readout`);
   const say = ([name, found, total]) => { readout.textContent = `${name}: ${count(found)} of ${plural(total, "object")} found (${total ? points(found / total) : "–"}).`; };
   responsive(node, (width) => {
-    const height = 230, top = 18, bottom = 24, gap = Math.max(4, Math.min(14, width / rows.length / 4));
+    // A name of several words takes a line for each.
+    const lines = Math.max(...rows.map((row) => row[3].split(" ").length));
+    const height = 230, top = 18, bottom = 8 + 15 * lines, gap = Math.max(4, Math.min(14, width / rows.length / 4));
     const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": rows.map(([n, f, t]) => `${n}: ${f} of ${t}`).join("; ") });
     const step = (width + gap) / rows.length;
     rows.forEach((row, i) => {
-      const [name, found, total] = row;
+      const [, found, total, short] = row;
       const share = total ? found / total : 0;
       const full = height - top - bottom;
       const x = i * step, w = step - gap;
@@ -17,7 +19,7 @@ function shares(id, rows) {
         draw("rect", { class: "back", x, y: top, width: w, height: full, rx: 4 }),
         draw("rect", { class: "bar", x, y: top + full * (1 - share), width: w, height: full * share, rx: 4 }),
         draw("text", { class: "name", x: x + w / 2, y: top - 5, "text-anchor": "middle" }, total ? points(share, 0) : "–"),
-        draw("text", { x: x + w / 2, y: height - 6, "text-anchor": "middle" }, name));
+        draw("text", { "text-anchor": "middle" }, ...short.split(" ").map((word, line) => draw("tspan", { x: x + w / 2, y: height - bottom + 17 + 15 * line }, word))));
       column.addEventListener("pointerenter", () => say(row));
       svg.append(column);
     });

@@ -44,6 +44,8 @@ const viewer = (() => {
   const slider = $("view-score");
   let cases = [], index = 0;
 
+  // At its left end the slider hides nothing, not even scores below 0.
+  const threshold = () => (Number(slider.value) > 0 ? Number(slider.value) : -Infinity);
   const layers = () => Object.fromEntries([...dialog.querySelectorAll("[data-layer]")].map((box) => [box.dataset.layer, box.checked]));
 
   function boxes(picture, shown, on, least, marked) {
@@ -75,8 +77,8 @@ const viewer = (() => {
   function show() {
     const shown = cases[index];
     const picture = pictures()[shown.picture];
-    const least = Number(slider.value);
-    $("view-score-out").textContent = least.toFixed(2);
+    const least = threshold();
+    $("view-score-out").textContent = Number(slider.value).toFixed(2);
     $("view-title").textContent = title(shown);
     $("view-note").textContent = [`${index + 1} of ${cases.length}`, picture.id, shown.note, `${picture.truths.length} objects, ${picture.detections.length} detections, ${picture.proposals.length} proposals`].filter(Boolean).join(" · ");
     $("view-back").disabled = index === 0;
@@ -91,7 +93,7 @@ const viewer = (() => {
     const node = stage.querySelector(".frame") || stage.appendChild(make("div", { class: "frame" }));
     const aspect = node.clientWidth / node.clientHeight || 1.5;
     const region = around(picture, shown.box, aspect, $("view-zoom").checked ? 0.05 : 1);
-    const [image, svg] = placed(picture, region, boxes(picture, shown, layers(), Number(slider.value), marked), { large: true, lazy: false });
+    const [image, svg] = placed(picture, region, boxes(picture, shown, layers(), threshold(), marked), { large: true, lazy: false });
     const name = text || `${nameOf(shown.label)}${isMiss(shown.kind) ? "" : ` ${shown.score.toFixed(2)}`}`;
     // The picture itself stays when only boxes change, so that nothing flickers.
     const old = node.querySelector("img");

@@ -18,7 +18,7 @@ SWITCHES = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
     *("--disable-dev-shm-usage", "--force-color-profile=srgb", "--remote-debugging-pipe"),
 )
-PATIENCE = 60.0
+PATIENCE = 30.0
 
 
 def find_browser() -> str | None:

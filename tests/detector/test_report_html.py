@@ -1,0 +1,307 @@
+"""The report's page, parsed: what it says, that it says it safely, and that the files beside it agree."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_evaluation import CLASSES, COST, HOSTILE, HOSTILE_FILE, made_up_evaluation
+from PIL import Image
+
+from detector.evaluation.analysis_types import ErrorExample, Evaluation
+from detector.evaluation.voc import evaluate_voc
+from detector.report.cases import gallery
+from detector.report.collect import collect, interpolated, mean_curve
+from detector.report.markup import element, json_block, markup
+from detector.report.tables import csv_text
+from detector.report.write import write_report
+from detector.types import Detections, GroundTruth
+from proposals.errors import UserError
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text of table rows and headings, and the content of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.text: list[str] = []
+        self.open: list[str] = []
+        self._script: str | None = None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self._script = dict(attrs).get("id") or "code"
+            self.scripts[self._script] = ""
+        if tag not in ("meta", "input", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, "tags are nested"
+        if tag == "script":
+            self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.scripts[self._script] += data
+        elif self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    def data(self, name: str = "data") -> Any:
+        return json.loads(self.scripts[name])
+
+    def find(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        return [a for t, a in self.tags if t == tag and attributes.items() <= a.items()]
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return made_up_evaluation(tmp_path_factory.mktemp("pictures"), n_images=14)
+
+
+@pytest.fixture(scope="module")
+def page_file(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "report.html"
+    return write_report(evaluation, out, config=f"name: {HOSTILE}\n").page
+
+
+@pytest.fixture(scope="module")
+def page(page_file: Path) -> Page:
+    return Page(page_file.read_text(encoding="utf-8"))
+
+
+def test_page_is_one_well_formed_file_without_links_to_elsewhere(page: Page) -> None:
+    assert page.open == []
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+    assert {t for t, _ in page.tags} & {"link", "iframe", "object", "embed", "base"} == set()
+
+
+def test_every_section_and_every_label_has_a_target(page: Page) -> None:
+    ids = {a["id"] for _, a in page.tags if "id" in a}
+    wanted = {"overview", "classes", "errors", "found", "confusion", "gallery", "counted", "run"}
+    assert {a["id"] for a in page.find("section")} == wanted
+    assert {(a["href"] or "")[1:] for a in page.find("a") if a.get("class") != "skip"} <= ids
+    for attributes in page.find("input") + page.find("select"):
+        inside_label = "aria-label" in attributes or attributes.get("id") in ids or "value" in attributes
+        assert inside_label or "data-layer" in attributes
+
+
+def test_policy_allows_this_script_and_no_network(page: Page) -> None:
+    (policy,) = [a["content"] or "" for a in page.find("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    digest = base64.b64encode(hashlib.sha256(page.scripts["code"].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert "unsafe-eval" not in policy
+
+
+def test_hostile_names_stay_text(page: Page, page_file: Path) -> None:
+    source = page_file.read_text(encoding="utf-8")
+    assert "<script>alert" not in source
+    assert "<img src=x" not in source
+    assert source.count("</script>") == source.count("<script") == 4, "three blocks of data and one of code"
+    assert source.count("<!--") == 0
+    assert HOSTILE in page.text
+    assert page.data()["classes"][1]["name"] == HOSTILE
+    assert any(HOSTILE_FILE in picture["id"] for picture in page.data("pictures"))
+
+
+@pytest.mark.parametrize("name", ["</script>", "<!--<script>", "\u2028", "a\x00b", "]]>", "\udce9.jpg", "'\"&"])
+def test_json_block_survives_any_name(name: str) -> None:
+    block = json_block("x", {"name": name})
+    assert block.encode().count(b"</script>") == 1
+    assert Page(block).data("x") == {"name": name}
+
+
+def test_json_block_refuses_nan() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        json_block("x", [math.nan])
+
+
+def test_markup_escapes_all_but_markup() -> None:
+    assert element("p", "<b>", element("i", "&"), class_='a"b') == '<p class="a&quot;b">&lt;b&gt;<i>&amp;</i></p>'
+    assert element("input", data_x=3, checked=True, hidden=False, title=None) == '<input data-x="3" checked>'
+    assert markup([None, 1, ["<"]]) == "1&lt;"
+
+
+def test_headline_is_the_result(page: Page, evaluation: Evaluation) -> None:
+    result = evaluation.result
+    assert result.interval is not None
+    assert f"{100 * result.mean_ap:.1f}" in page.text
+    assert f"{100 * result.interval.low:.1f} to {100 * result.interval.high:.1f}" in page.text
+
+
+def test_class_table_holds_every_class(page: Page, evaluation: Evaluation) -> None:
+    rows = page.find("tr")
+    assert [a["data-class"] for a in rows if "data-class" in a] == [str(i) for i in range(len(CLASSES))]
+    assert [c["ap"] for c in page.data()["classes"]] == [
+        None if math.isnan(row.ap) else round(row.ap, 4) for row in evaluation.result.classes
+    ]
+    assert {a["data-type"] for a in page.find("th") if "data-type" in a} == {"text", "number"}
+
+
+def test_errors_are_points_of_100(page: Page) -> None:
+    for key in ("classification", "missed_by_proposals", "missed_by_classifier"):
+        assert f"{100 * COST[key]:.1f}" in page.text
+    kinds = [kind["key"] for kind in page.data()["kinds"]]
+    assert kinds == [*list(COST)[:5], "missed_by_proposals", "missed_by_classifier"]
+
+
+def test_missed_objects_are_one_kind_where_proposals_are_not_known(tmp_path: Path) -> None:
+    report = collect(made_up_evaluation(tmp_path, n_images=7, proposals_known=False))
+    assert [kind.key for kind in report.kinds][-1] == "missed"
+    assert {case.kind for case in report.cases} <= {kind.key for kind in report.kinds}
+
+
+def test_cases_point_to_their_pictures(page: Page, evaluation: Evaluation) -> None:
+    pictures, cases = page.data("pictures"), page.data()["cases"]
+    assert len(cases) == len(evaluation.errors.examples) == 14
+    by_id = {example.image_id: example for example in evaluation.errors.examples}
+    for case in cases:
+        example = by_id[pictures[case["picture"]]["id"]]
+        assert CLASSES[case["label"]] == example.class_name
+        assert case["box"] == pytest.approx(example.box or example.truth_box, abs=0.05)
+    assert page.data()["casesInAll"] == 21, "three of each of seven kinds"
+
+
+def test_pictures_are_small_jpegs_and_a_missing_file_is_an_empty_source(page: Page) -> None:
+    sources = [p["src"] for p in page.data("pictures")]
+    assert sources.count("") == 1
+    for source in filter(None, sources):
+        with Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/jpeg;base64,")))) as picture:
+            assert picture.size == (64, 48)
+    assert all(len(p["proposals"]) == 2 and p["proposals"][0][4:] == [1, 0.7] for p in page.data("pictures"))
+
+
+def test_counts_tell_what_was_ignored(tmp_path: Path) -> None:
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
+    truth = GroundTruth(boxes, np.zeros(2, np.int64), np.array([False, True]), np.zeros(2, bool), np.full(2, 100.0))
+    found = Detections.sorted(boxes, np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64), (50, 50))
+    result = evaluate_voc({"a": found, "not there": found}, {"a": truth}, ["cat"], year=2007)
+    report = collect(replace(made_up_evaluation(tmp_path, 1), result=result))
+    pictures, objects, detections = report.counted[:3]
+    assert (pictures.counted, objects.counted, objects.ignored) == (1, 1, 1)
+    assert detections.counted + detections.ignored == 4
+    assert "difficult" in objects.why
+    assert "not in the data set" in detections.why
+
+
+def test_json_and_csv_hold_the_page_s_numbers(page_file: Path, evaluation: Evaluation) -> None:
+    numbers = json.loads(page_file.with_suffix(".json").read_text(encoding="utf-8"))
+    assert numbers["headlines"][0]["number"]["value"] == evaluation.result.mean_ap
+    assert [row["name"] for row in numbers["classes"]] == list(CLASSES)
+    assert sum(cell["count"] for cell in numbers["confusion"]) == evaluation.confusion.matrix.sum()
+    with page_file.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ap = {row["name"]: row["value"] for row in rows if row["section"] == "class" and row["number"] == "ap"}
+    assert float(ap["cat"]) == evaluation.result.classes[0].ap
+    assert ap["no truth"] == ""
+    assert "'=1+1" in ap, "no name is a formula in a spreadsheet"
+    assert "=1+1" not in ap
+
+
+def test_numbers_inside_the_page_are_those_beside_it(page: Page, evaluation: Evaluation) -> None:
+    files = page.data("files")
+    report = collect(evaluation, config=f"name: {HOSTILE}\n")
+    assert files["csv"] == csv_text(report)
+    assert json.loads(files["json"])["headlines"][0]["number"]["value"] == evaluation.result.mean_ap
+
+
+def test_curve_is_the_one_that_ap_is_the_area_of() -> None:
+    truth = {str(i): GroundTruth.of(np.array([[0, 0, 10, 10]], np.float32), np.zeros(1, np.int64)) for i in range(4)}
+    # By descending score: right, wrong, wrong, right, right; one object is never found.
+    boxes = {"0": [[0, 0, 10, 10]], "1": [[50, 50, 60, 60], [0, 0, 10, 10]], "2": [[50, 50, 60, 60], [0, 0, 10, 10]]}
+    scores = {"0": [0.9], "1": [0.8, 0.5], "2": [0.7, 0.4]}
+    found = {
+        key: Detections.sorted(np.array(boxes[key], np.float32), np.array(scores[key], np.float32),
+                               np.zeros(len(boxes[key]), np.int64), (100, 100))
+        for key in boxes
+    }  # fmt: skip
+    result = evaluate_voc(found, truth, ["cat"], year=2010)
+    curve = interpolated(result.classes[0])
+    assert curve.recall == (0.25, 0.5, 0.75)
+    assert curve.precision == pytest.approx((1, 0.6, 0.6))
+    assert curve.score == pytest.approx((0.9, 0.5, 0.4))
+    area = np.sum(np.diff(curve.recall, prepend=0) * curve.precision)
+    assert area == pytest.approx(result.mean_ap)
+    mean = mean_curve(result.classes)
+    assert mean.precision[25] == 1
+    assert mean.precision[26] == mean.precision[75] == pytest.approx(0.6)
+    assert mean.precision[76] == mean.precision[100] == 0
+
+
+def test_gallery_takes_the_kinds_in_turns_and_keeps_its_limits(evaluation: Evaluation) -> None:
+    pictures, cases = gallery(evaluation, max_cases=7, max_pictures=100)
+    assert len({case.kind for case in cases}) == 7
+    assert len(pictures) == 7
+    pictures, cases = gallery(evaluation, max_cases=100, max_pictures=3)
+    assert len(pictures) == 3
+    assert {case.picture for case in cases} == {0, 1, 2}
+
+
+def test_example_of_an_unknown_picture_or_class_does_no_harm(evaluation: Evaluation) -> None:
+    stray = ErrorExample("background", None, "gone", "cat", 0.5, (1.0, 2.0, 30.0, 20.0), None, None, math.nan)
+    unknown = replace(stray, class_name="unheard of")
+    changed = replace(evaluation, errors=replace(evaluation.errors, examples=(stray, unknown)))
+    pictures, cases = gallery(changed, max_cases=10, max_pictures=10)
+    assert [p.image_size for p in pictures] == [(20, 30)]
+    assert len(cases) == 1
+
+
+def test_empty_evaluation_still_makes_a_page(tmp_path: Path) -> None:
+    base = made_up_evaluation(tmp_path / "pictures", 1)
+    result = evaluate_voc({}, {}, [], year=2007)
+    errors = replace(base.errors, examples=(), classes=(), mean_ap=math.nan, cost={}, counts={})
+    confusion = replace(base.confusion, class_names=(), matrix=np.zeros((1, 1), np.int64))
+    empty = replace(base, result=result, errors=errors, confusion=confusion, images={}, recall_by_size=())
+    written = write_report(empty, tmp_path / "empty.html")
+    page = Page(written.page.read_text(encoding="utf-8"))
+    assert page.data()["cases"] == []
+    assert "classes" not in {a["id"] for a in page.find("section")}
+    assert json.loads(written.json.read_text())["headlines"][0]["number"]["value"] is None
+
+
+def test_pictures_in_a_folder_are_named_by_number(evaluation: Evaluation, tmp_path: Path) -> None:
+    written = write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+    assert written.pictures == tmp_path / "r-pictures"
+    names = sorted(p.name for p in (tmp_path / "r-pictures").iterdir())
+    assert names[:2] == ["00000-small.jpg", "00000.jpg"]
+    assert len(names) == 2 * 13, "one picture's file is missing"
+    page = Page(written.page.read_text(encoding="utf-8"))
+    for picture in page.data("pictures"):
+        for key in ("src", "large"):
+            assert not picture[key] or (tmp_path / picture[key]).is_file()
+
+
+@pytest.mark.parametrize("there", ["r.html", "r.json", "r.csv", "r-pictures"])
+def test_nothing_is_overwritten(evaluation: Evaluation, tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+    assert [p.name for p in tmp_path.iterdir()] == [there]
+    assert (tmp_path / there).read_text() == "mine"
+
+
+def test_page_is_the_same_after_the_evaluation_was_saved_and_read(evaluation: Evaluation, tmp_path: Path) -> None:
+    evaluation.save(tmp_path)
+    again = Evaluation.load(tmp_path / "evaluation.json")
+    assert collect(again) == collect(evaluation)

@@ -1,0 +1,82 @@
+"""Plots are files that show what they were given; the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.report.content import ClassRow, Curve, Number
+from detector.report.palette import BLUE, VERMILLION, Colour
+from detector.report.plots import plot_precision_recall, plot_recall, plot_training, read_log
+
+MEAN = Curve((0.0, 0.5, 1.0), (1.0, 0.8, 0.1), (None, None, None))
+
+
+def row(name: str, ap: float | None) -> ClassRow:
+    curve = Curve() if ap is None else Curve((0.5, 1.0), (1.0, ap), (0.9, 0.1))
+    return ClassRow(name, Number(ap), 10, 20, 1.0, {}, curve)
+
+
+def pixels_near(path: Path, colour: Colour) -> int:
+    with Image.open(path) as picture:
+        return int((np.abs(np.array(picture.convert("RGB")).astype(int) - colour).max(axis=-1) < 12).sum())
+
+
+def test_precision_recall_draws_classes_and_mean(tmp_path: Path) -> None:
+    plot_precision_recall(
+        [row("cat", 0.7), row("no truth", None)], MEAN, tmp_path / "pr.png", title="On $\\frac{$ data"
+    )
+    assert pixels_near(tmp_path / "pr.png", BLUE) > 200
+    plot_precision_recall([], Curve(), tmp_path / "none.png")
+    assert pixels_near(tmp_path / "none.png", BLUE) == 0
+
+
+def test_many_classes_name_only_the_extremes(tmp_path: Path) -> None:
+    plot_precision_recall([row(f"class{i:03d}", i / 200) for i in range(200)], MEAN, tmp_path / "many.svg")
+    source = (tmp_path / "many.svg").read_text()
+    named = {f"class{i:03d}" for i in range(200) if f"class{i:03d}" in source}
+    assert named == {"class000", "class001", "class002", "class197", "class198", "class199"}
+
+
+def test_recall_draws_one_line_per_name(tmp_path: Path) -> None:
+    curves = {"selective search": ([10, 100, 1000], [0.3, 0.6, 0.9]), "_private $x": ([10, 100], [0.2, 0.5])}
+    plot_recall(curves, tmp_path / "recall.png", x_label="Proposals per picture", log_x=True)
+    assert pixels_near(tmp_path / "recall.png", BLUE) > 100
+    assert pixels_near(tmp_path / "recall.png", VERMILLION) > 50
+    plot_recall({}, tmp_path / "empty.png", x_label="IoU")
+    assert (tmp_path / "empty.png").stat().st_size > 0
+
+
+def test_training_shows_each_family_and_survives_gaps(tmp_path: Path) -> None:
+    rows = [
+        {"step": 0.0, "loss": 2.0, "top1_train": 0.1, "seconds": 5.0},
+        {"step": 1.0, "loss": math.nan, "top1_train": 0.2, "top1_val": 0.15, "seconds": 9.0},
+        {"step": 2.0, "loss": 1.0, "val_loss": 1.2},
+    ]
+    plot_training(rows, tmp_path / "deep" / "curves.svg")
+    source = (tmp_path / "deep" / "curves.svg").read_text()
+    for name in ("loss", "val_loss", "top1_train", "top1_val"):
+        assert f"<!-- {name} -->" in source
+    assert "<!-- seconds -->" not in source
+    plot_training([], tmp_path / "nothing.png")
+    assert (tmp_path / "nothing.png").stat().st_size > 0
+
+
+def test_training_log_is_read_from_its_file(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss,note,top1_val\n0,2.5,begun,\n1,1.5,,0.25\n2,nan,odd\n")
+    assert read_log(log)[:2] == [{"step": 0, "loss": 2.5}, {"step": 1, "loss": 1.5, "top1_val": 0.25}]
+    plot_training(log, tmp_path / "a.png")
+    plot_training(log, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf", "png"])
+def test_same_curves_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    for name in ("a", "b"):
+        plot_recall({"x": ([0, 1], [0, 1])}, tmp_path / f"{name}.{suffix}", x_label="IoU")
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
