@@ -1,6 +1,6 @@
 """Where could objects be? Selective search, learned proposals, and how to measure them; no classifier needed.
 
->>> from proposals.selective_search import selective_search
+>>> from proposals import selective_search
 >>> boxes = selective_search(image).boxes
 
 Names are loaded on first use: ``proposals.types`` and ``proposals.errors`` must not cost the compiler of the hot loops.
@@ -8,18 +8,20 @@ Names are loaded on first use: ``proposals.types`` and ``proposals.errors`` must
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proposals.errors import UserError as UserError
     from proposals.selective_search import SelectiveSearch as SelectiveSearch
     from proposals.selective_search import SelectiveSearchConfig as SelectiveSearchConfig
+    from proposals.selective_search import selective_search as selective_search
     from proposals.types import Proposals as Proposals
     from proposals.types import ProposalSource as ProposalSource
     from proposals.types import Source as Source
 
-# The function selective_search is not among them: its module bears the same name.
 _HOME = {
     "ProposalSource": "proposals.types",
     "Proposals": "proposals.types",
@@ -27,6 +29,7 @@ _HOME = {
     "SelectiveSearchConfig": "proposals.selective_search",
     "Source": "proposals.types",
     "UserError": "proposals.errors",
+    "selective_search": "proposals.selective_search",
 }
 __all__ = list(_HOME)
 
@@ -39,3 +42,19 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])
+
+
+class _Package(ModuleType):
+    """This package, in which ``selective_search`` is always the function and never the module of the same name."""
+
+    @property
+    def selective_search(self) -> Any:
+        return import_module("proposals.selective_search").selective_search
+
+    @selective_search.setter
+    def selective_search(self, module: Any) -> None:
+        """The import system puts the module here."""
+
+
+if not TYPE_CHECKING:
+    sys.modules[__name__].__class__ = _Package

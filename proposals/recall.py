@@ -1,8 +1,8 @@
 """How well proposals cover the annotated objects: recall, average recall, ABO and MABO by number of proposals.
 
-Words: a truth is one annotated box; its *best overlap* at a budget ``b`` is the greatest IoU that any of the first ``b``
-proposals of its image has with it, 0 where there are none. Everything else follows from the table of best overlaps,
-``(T, B)`` float64 for T truths of all images pooled and B budgets.
+Words: a truth is one annotated box; its *best overlap* at a budget ``b`` is the greatest IoU that any of the first
+``b`` proposals of its image has with it, 0 where there are none. Everything else follows from the table of best
+overlaps, ``(T, B)`` float64 for T truths of all images pooled and B budgets.
 
 Protocols differ in the truths that count, so every figure must say which ones did: Uijlings et al. (IJCV 2013) leave
 out VOC's "difficult" objects and average over classes; Hosang et al. (PAMI 2015) pool all truths. Leave truths out
@@ -78,7 +78,8 @@ def mean_over_classes(per_truth: FloatTable, labels: NDArray[np.int64]) -> Float
     classes = np.unique(labels)
     if not len(classes):
         return np.full(per_truth.shape[1], np.nan)
-    return np.stack([per_truth[labels == label].mean(axis=0) for label in classes]).mean(axis=0)
+    means: FloatTable = np.stack([per_truth[labels == label].mean(axis=0) for label in classes]).mean(axis=0)
+    return means
 
 
 def mean_average_best_overlap(overlaps: FloatTable, labels: NDArray[np.int64]) -> FloatTable:

@@ -1,8 +1,8 @@
 """What grouping must know of each initial region: size, box, neighbours, colour and texture histograms.
 
 Shapes and words: ``labels`` ``(H, W)`` int32 in 0..n-1; ``planes`` ``(C, H, W)`` uint8, the colour space's image;
-``color`` ``(n, 25 C)`` float32, 25 bins per channel; ``texture`` ``(n, 80 C)`` float32, 10 bins for each of 8 directions
-of each channel. Each row of a histogram sums to 1 over its whole length, as the paper normalises it (L1).
+``color`` ``(n, 25 C)`` float32, 25 bins per channel; ``texture`` ``(n, 80 C)`` float32, 10 bins for each of 8
+directions of each channel. Each row of a histogram sums to 1 over its whole length, as the paper normalises it (L1).
 
 Texture (the paper: Gaussian derivatives with sigma 1 in eight orientations) is the positive part of the derivative in
 the directions 0, 45 ... 315 degrees. Opposite directions are one derivative with both signs, and the derivative in any
@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from proposals.superpixels import _reflect
+from proposals.superpixels import reflect
 
 COLOR_BINS = 25
 TEXTURE_BINS = 10
@@ -32,7 +32,8 @@ class Regions:
 
     Attributes:
         sizes: ``(n,)`` int32, pixels. boxes: ``(n, 4)`` int32, ``x1 y1 x2 y2``, half-open.
-        pairs: ``(E, 2)`` int32, each pair of touching regions (4-connected) once, the smaller number first, sorted.
+        pairs: ``(E, 2)`` int32, each pair of touching regions (4-connected) once, the lower number first;
+            by the lower number, then by first appearance in raster order.
         color: ``(n, 25 C)`` float32. texture: ``(n, 80 C)`` float32.
     """
 
@@ -57,10 +58,8 @@ def derivative_kernels(sigma: float = TEXTURE_SIGMA) -> tuple[NDArray[np.float32
 def describe(planes: NDArray[np.uint8], bins: NDArray[np.uint8], labels: NDArray[np.int32]) -> Regions:
     """Sizes, boxes, neighbours and histograms of the regions; ``bins`` is what :func:`texture_bins` returns."""
     count = int(labels.max()) + 1
-    sizes, boxes = _sizes_and_boxes(labels, count)
+    sizes, boxes, pairs = _geometry(labels, count)
     color, texture = _histograms(planes, bins, labels, sizes)
-    keys = np.unique(_touching(labels, count))
-    pairs = np.stack([keys // count, keys % count], axis=1).astype(np.int32)
     return Regions(sizes, boxes, pairs, color, texture)
 
 
@@ -81,6 +80,8 @@ def _texture_bins(planes, gaussian, slope):  # type: ignore[no-untyped-def]
     out = np.empty((channels, 4, height, width), np.uint8)
     smoothed = np.empty(width + 2 * radius, np.float32)
     sloped = np.empty(width + 2 * radius, np.float32)
+    smoothed_middle = smoothed[radius : radius + width]
+    sloped_middle = sloped[radius : radius + width]
     dx = np.empty(width, np.float32)
     dy = np.empty(width, np.float32)
     steps = np.float32(TEXTURE_BINS / TEXTURE_RANGE)
@@ -91,92 +92,106 @@ def _texture_bins(planes, gaussian, slope):  # type: ignore[no-untyped-def]
             smoothed[:] = np.float32(0)
             sloped[:] = np.float32(0)
             for i in range(taps):
-                source = planes[c, _reflect(y + i - radius, height)]
+                source = planes[c, reflect(y + i - radius, height)]
                 g = gaussian[i]
                 s = slope[i] * steps
                 for x in range(width):
                     value = np.float32(source[x])
-                    smoothed[radius + x] += g * value
-                    sloped[radius + x] += s * value
+                    smoothed_middle[x] += g * value
+                    sloped_middle[x] += s * value
             for x in range(radius):
-                smoothed[x] = smoothed[radius + _reflect(x - radius, width)]
-                smoothed[radius + width + x] = smoothed[radius + _reflect(width + x, width)]
-                sloped[x] = sloped[radius + _reflect(x - radius, width)]
-                sloped[radius + width + x] = sloped[radius + _reflect(width + x, width)]
+                left, right = reflect(x - radius, width), reflect(width + x, width)
+                smoothed[x], smoothed[radius + width + x] = smoothed_middle[left], smoothed_middle[right]
+                sloped[x], sloped[radius + width + x] = sloped_middle[left], sloped_middle[right]
             dx[:] = np.float32(0)
             dy[:] = np.float32(0)
             for i in range(taps):
                 g = gaussian[i]
                 s = slope[i] * steps
+                shifted_smoothed = smoothed[i : i + width]
+                shifted_sloped = sloped[i : i + width]
                 for x in range(width):
-                    dx[x] += s * smoothed[x + i]
-                    dy[x] += g * sloped[x + i]
+                    dx[x] += s * shifted_smoothed[x]
+                    dy[x] += g * shifted_sloped[x]
+            along0, along45, along90, along135 = out[c, 0, y], out[c, 1, y], out[c, 2, y], out[c, 3, y]
             for x in range(width):
                 # int32() cuts towards zero, so both signs share the middle bin.
                 a, b = dx[x], dy[x]
-                d45 = (a + b) * half
-                d135 = (b - a) * half
-                out[c, 0, y, x] = np.uint8(np.int32(min(max(a, -top), top)) + 9)
-                out[c, 1, y, x] = np.uint8(np.int32(min(max(d45, -top), top)) + 9)
-                out[c, 2, y, x] = np.uint8(np.int32(min(max(b, -top), top)) + 9)
-                out[c, 3, y, x] = np.uint8(np.int32(min(max(d135, -top), top)) + 9)
+                along0[x] = np.uint8(np.int32(min(max(a, -top), top)) + 9)
+                along45[x] = np.uint8(np.int32(min(max((a + b) * half, -top), top)) + 9)
+                along90[x] = np.uint8(np.int32(min(max(b, -top), top)) + 9)
+                along135[x] = np.uint8(np.int32(min(max((b - a) * half, -top), top)) + 9)
     return out
 
 
-@njit("Tuple((int32[::1], int32[:,::1]))(int32[:,::1], int64)", cache=True, nogil=True)
-def _sizes_and_boxes(labels, count):  # type: ignore[no-untyped-def]
+@njit("int32[:,::1](int32[:,::1], int64)", cache=True, nogil=True)
+def _distinct(places, count):  # type: ignore[no-untyped-def]
+    """The distinct rows of ``places``, by first column, then by first appearance."""
+    starts = np.zeros(count + 1, np.int64)
+    for i in range(len(places)):
+        starts[places[i, 0] + 1] += 1
+    for region in range(count):
+        starts[region + 1] += starts[region]
+    highs = np.empty(len(places), np.int32)
+    next_place = starts[:count].copy()
+    for i in range(len(places)):
+        highs[next_place[places[i, 0]]] = places[i, 1]
+        next_place[places[i, 0]] += 1
+    seen = np.full(count, -1, np.int64)
+    pairs = np.empty((len(places), 2), np.int32)
+    used = 0
+    for low in range(count):
+        for i in range(starts[low], starts[low + 1]):
+            if seen[highs[i]] != low:
+                seen[highs[i]] = low
+                pairs[used, 0], pairs[used, 1] = low, highs[i]
+                used += 1
+    return pairs[:used].copy()
+
+
+@njit(
+    "Tuple((int32[::1], int32[:,::1], int32[:,::1]))(int32[:,::1], int64)",
+    cache=True,
+    nogil=True,
+)
+def _geometry(labels, count):  # type: ignore[no-untyped-def]
+    """Sizes ``(n,)``, boxes ``(n, 4)`` and touching pairs ``(E, 2)``, each once, by the lower region's number."""
     height, width = labels.shape
     sizes = np.zeros(count, np.int32)
     boxes = np.empty((count, 4), np.int32)
     boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3] = width, height, 0, 0
-    for y in range(height):
-        x = 0
-        while x < width:
-            region = labels[y, x]
-            first = x
-            while x < width and labels[y, x] == region:
-                x += 1
-            sizes[region] += x - first
-            box = boxes[region]
-            box[0] = min(box[0], first)
-            box[1] = min(box[1], y)
-            box[2] = max(box[2], x)
-            box[3] = y + 1
-    return sizes, boxes
-
-
-@njit("int64[::1](int32[:,::1], int64)", cache=True, nogil=True)
-def _touching(labels, count):  # type: ignore[no-untyped-def]
-    """Keys ``low * count + high`` of touching regions, with repeats."""
-    height, width = labels.shape
-    keys = np.empty(64, np.int64)
+    # Every place where two regions touch, with many repeats: the lower and the higher number.
+    places = np.empty((1024, 2), np.int32)
     used = 0
     for y in range(height):
-        last = np.int64(-1)
+        if used + 2 * width > len(places):
+            grown = np.empty((2 * (used + 2 * width), 2), np.int32)
+            grown[:used] = places[:used]
+            places = grown
+        row = labels[y]
+        below = labels[min(y + 1, height - 1)]
+        first = 0
+        last_below = np.int32(-1)
         for x in range(width):
-            here = labels[y, x]
-            for step in range(2):
-                if step == 0:
-                    if x + 1 == width:
-                        continue
-                    other = labels[y, x + 1]
-                else:
-                    if y + 1 == height:
-                        continue
-                    other = labels[y + 1, x]
-                if other == here:
-                    continue
-                key = np.int64(min(here, other)) * count + max(here, other)
-                if key == last:
-                    continue
-                last = key
-                if used == len(keys):
-                    grown = np.empty(2 * used, np.int64)
-                    grown[:used] = keys
-                    keys = grown
-                keys[used] = key
+            region = row[x]
+            other = below[x]
+            if other != region and other != last_below:
+                last_below = other
+                places[used, 0], places[used, 1] = min(region, other), max(region, other)
                 used += 1
-    return keys[:used].copy()
+            if x + 1 < width and row[x + 1] == region:
+                continue
+            sizes[region] += x + 1 - first
+            boxes[region, 0] = min(boxes[region, 0], first)
+            boxes[region, 1] = min(boxes[region, 1], y)
+            boxes[region, 2] = max(boxes[region, 2], x + 1)
+            boxes[region, 3] = y + 1
+            first = x + 1
+            last_below = np.int32(-1)
+            if first < width:
+                places[used, 0], places[used, 1] = min(region, row[first]), max(region, row[first])
+                used += 1
+    return sizes, boxes, _distinct(places[:used], count)
 
 
 @njit(
@@ -187,36 +202,42 @@ def _touching(labels, count):  # type: ignore[no-untyped-def]
 def _histograms(planes, bins, labels, sizes):  # type: ignore[no-untyped-def]
     channels, height, width = planes.shape
     count = len(sizes)
-    color_bin = np.empty(256, np.int64)
-    for value in range(256):
-        color_bin[value] = value * COLOR_BINS // 256
     signed = 2 * TEXTURE_BINS - 1
-    colors = np.zeros((count, channels * COLOR_BINS), np.int32)
-    textures = np.zeros((count, channels * 4 * signed), np.int32)
+    # A region's row of counts: for each channel its colours, then the four signed derivatives.
+    stride = COLOR_BINS + 4 * signed
+    counts = np.zeros(count * channels * stride, np.uint32)
     for c in range(channels):
         for y in range(height):
+            row, plane = labels[y], planes[c, y]
+            along0, along45, along90, along135 = bins[c, 0, y], bins[c, 1, y], bins[c, 2, y], bins[c, 3, y]
             for x in range(width):
-                region = labels[y, x]
-                colors[region, c * COLOR_BINS + color_bin[planes[c, y, x]]] += 1
-                for axis in range(4):
-                    textures[region, (c * 4 + axis) * signed + bins[c, axis, y, x]] += 1
+                at = np.uint64(row[x]) * np.uint64(channels * stride) + np.uint64(c * stride)
+                counts[at + np.uint64((np.uint32(plane[x]) * np.uint32(COLOR_BINS)) >> np.uint32(8))] += np.uint32(1)
+                at += np.uint64(COLOR_BINS)
+                counts[at + np.uint64(along0[x])] += np.uint32(1)
+                counts[at + np.uint64(signed) + np.uint64(along45[x])] += np.uint32(1)
+                counts[at + np.uint64(2 * signed) + np.uint64(along90[x])] += np.uint32(1)
+                counts[at + np.uint64(3 * signed) + np.uint64(along135[x])] += np.uint32(1)
     color = np.empty((count, channels * COLOR_BINS), np.float32)
     texture = np.empty((count, channels * 8 * TEXTURE_BINS), np.float32)
     for region in range(count):
         size = sizes[region]
-        scale = np.float32(1.0 / (size * channels))
-        for i in range(channels * COLOR_BINS):
-            color[region, i] = np.float32(colors[region, i]) * scale
-        scale = np.float32(1.0 / (size * channels * 8))
+        color_share = np.float32(1.0 / (size * channels))
+        texture_share = np.float32(1.0 / (size * channels * 8))
         for c in range(channels):
+            at = (region * channels + c) * stride
+            for b in range(COLOR_BINS):
+                color[region, c * COLOR_BINS + b] = np.float32(counts[at + b]) * color_share
             for axis in range(4):
-                middle = (c * 4 + axis) * signed + TEXTURE_BINS - 1
+                middle = at + COLOR_BINS + axis * signed + TEXTURE_BINS - 1
                 for side in range(2):
+                    step = 1 - 2 * side
                     target = (c * 8 + axis + 4 * side) * TEXTURE_BINS
+                    # The derivative is positive in one direction at most; the others' pixels are in the first bin.
                     first = size
                     for b in range(1, TEXTURE_BINS):
-                        found = textures[region, middle + b] if side == 0 else textures[region, middle - b]
-                        first -= found
-                        texture[region, target + b] = np.float32(found) * scale
-                    texture[region, target] = np.float32(first) * scale
+                        found = counts[middle + step * b]
+                        first -= np.int32(found)
+                        texture[region, target + b] = np.float32(found) * texture_share
+                    texture[region, target] = np.float32(first) * texture_share
     return color, texture

@@ -8,7 +8,6 @@ IJCV 2013 ("the paper"). ``docs/selective_search.md`` lists where the paper leav
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -130,41 +129,38 @@ def selective_search(
         >>> from skimage.data import astronaut
         >>> boxes = selective_search(astronaut(), "googlenet").boxes
     """
-    # The compiled kernels are loaded on the first call, so that importing this module costs nothing.
-    from proposals.colors import to_planes
-    from proposals.grouping import group
-    from proposals.regions import describe, texture_bins
-    from proposals.superpixels import segment
-
     settings = resolve_config(config)
     if threads is not None and threads < 1:
         raise UserError(f"threads must be at least 1, not {threads}")
     rgb = as_rgb(image)
-    size = (rgb.shape[0], rgb.shape[1])
-    area = size[0] * size[1]
 
-    def search(space: ColorSpace) -> list[list[NDArray[np.int32]]]:
-        planes = to_planes(rgb, space)
-        bins = texture_bins(planes)
-        found = []
-        for labels in segment(planes, settings.scales(), settings.sigma, settings.connectivity):
-            regions = describe(planes, bins, labels)
-            found.append([regions.boxes, *(group(regions, letters, area) for letters in settings.similarities)])
-        return found
+    # The compiled kernels are loaded on the first call, so that importing this module costs nothing.
+    from proposals.search_steps import search
 
-    workers = min(threads or len(os.sched_getaffinity(0)), len(settings.color_spaces))
-    if workers == 1:
-        results = [search(space) for space in settings.color_spaces]
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(search, settings.color_spaces))
-    return _rank([hierarchies for found in results for hierarchies in found], settings, seed, size)
+    found = search(
+        rgb,
+        settings.color_spaces,
+        settings.similarities,
+        settings.scales(),
+        settings.sigma,
+        settings.connectivity,
+        threads or available_cores(),
+    )
+    return _rank(found, settings, seed, (rgb.shape[0], rgb.shape[1]))
+
+
+def available_cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _rank(
     segmentations: list[list[NDArray[np.int32]]], settings: SelectiveSearchConfig, seed: int, size: tuple[int, int]
 ) -> Proposals:
-    """All boxes by v = RND * i, where i counts from the whole image (1) down to the initial regions of a hierarchy."""
+    """All boxes by v = RND * i, where i counts from the whole image (1) down to the initial regions of a hierarchy.
+
+    ``segmentations`` holds for each segmentation its initial boxes, then each hierarchy's merged boxes, last one last.
+    """
     boxes, places = [], []
     for initial, *hierarchies in segmentations:
         for merged in hierarchies:
@@ -175,14 +171,19 @@ def _rank(
         places.append(np.full(len(initial), len(initial)))
     box = np.concatenate(boxes)
     value = np.random.default_rng(seed).random(len(box)) * np.concatenate(places)
+    # Of equal boxes the best-ranked stays. One number stands for a box; it fits, as an image has less than 2^29 pixels.
+    x1, y1, x2, y2 = box.astype(np.int64).T
+    key = ((x1 * (size[1] + 1) + x2) * (size[0] + 1) + y1) * (size[0] + 1) + y2
     order = np.argsort(value, kind="stable")
-    box, value = box[order], value[order]
-    _, first = np.unique(box, axis=0, return_index=True)
-    first.sort()
-    box, value = box[first], value[first]
-    keep = (box[:, 2:] - box[:, :2]).min(axis=1) >= settings.smallest_side(size)
-    box, value = box[keep].astype(np.float32), value[keep]
-    return Proposals(box, -value.astype(np.float32), np.full(len(box), Source.SELECTIVE_SEARCH, np.uint8), size)
+    order = order[np.sort(np.unique(key[order], return_index=True)[1])]
+    sides = np.minimum(x2 - x1, y2 - y1)
+    order = order[sides[order] >= settings.smallest_side(size)]
+    return Proposals(
+        box[order].astype(np.float32),
+        -value[order].astype(np.float32),
+        np.full(len(order), Source.SELECTIVE_SEARCH, np.uint8),
+        size,
+    )
 
 
 class SelectiveSearch:

@@ -8,12 +8,15 @@ Shapes and words: ``planes`` ``(C, H, W)`` uint8, one colour space of the image;
 distance of the two pixels' smoothed colours, in grey levels, rounded down to 1/64 so that edges sort by counting; edges
 of equal weight keep the order right, down, down-right, down-left, then raster order. ``labels`` ``(H, W)`` int32 number
 the superpixels 0..n-1 by first appearance in raster order.
+
+The kernels index with unsigned integers because numba then leaves out its test for negative indices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -23,6 +26,22 @@ from numpy.typing import NDArray
 WEIGHT_STEPS = 64
 # Marks an edge that leaves the image; no weight reaches it: 255 * sqrt(3) * 64 = 28,266.
 NO_EDGE = 65535
+# Edges looked up ahead of joining them; small enough that the buffers stay in the first-level cache.
+BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SortedEdges:
+    """The edges of one image's pixel grid, lightest first.
+
+    Attributes:
+        order: ``(E,)`` uint32, ``4 * pixel + direction``. starts: ``(heaviest + 2,)`` int64, where in ``order`` each
+            weight starts. size: (height, width).
+    """
+
+    order: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    size: tuple[int, int]
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float32]:
@@ -35,26 +54,33 @@ def gaussian_kernel(sigma: float) -> NDArray[np.float32]:
 
 
 def segment(
-    planes: NDArray[np.uint8],
-    scales: Sequence[tuple[float, int]],
-    sigma: float = 0.8,
-    connectivity: int = 8,
+    planes: NDArray[np.uint8], scales: Sequence[tuple[float, int]], sigma: float = 0.8, connectivity: int = 8
 ) -> list[NDArray[np.int32]]:
-    """Segment one image at several scales, with one smoothing and one sorting of the edges.
+    """Labels ``(H, W)`` int32 of one image for each scale, a pair of ``k`` and ``min_size`` in pixels.
+
+    Args and errors: see :func:`sort_edges`, whose result serves all scales.
+    """
+    edges = sort_edges(planes, sigma, connectivity)
+    return [join(edges, k, min_size) for k, min_size in scales]
+
+
+def sort_edges(planes: NDArray[np.uint8], sigma: float = 0.8, connectivity: int = 8) -> SortedEdges:
+    """Smooth an image and sort the edges of its pixel grid.
 
     Args:
         planes: ``(C, H, W)`` uint8. One-channel images count as three equal channels, as in the authors' code.
-        scales: pairs of ``k`` (grey levels times pixels) and ``min_size`` (pixels).
         sigma: Gaussian smoothing in pixels.
-        connectivity: 8 or 4 neighbours of a pixel.
-
-    Returns:
-        Labels ``(H, W)`` int32 for each scale.
+        connectivity: 8 or 4 neighbours of a pixel; anything else raises ValueError.
     """
     weights = edge_weights(smooth(planes, gaussian_kernel(sigma)), connectivity)
-    order, starts = _sort_edges(weights)
-    height, width = planes.shape[1:]
-    return [_segment(order, starts, height, width, np.float32(k), min_size) for k, min_size in scales]
+    order, starts = _sort(weights)
+    return SortedEdges(order, starts, (planes.shape[1], planes.shape[2]))
+
+
+def join(edges: SortedEdges, k: float, min_size: int) -> NDArray[np.int32]:
+    """Labels ``(H, W)`` int32 of the superpixels of scale ``k`` and at least ``min_size`` pixels."""
+    height, width = edges.size
+    return _join(edges.order, edges.starts, height, width, np.float32(k), min_size)  # type: ignore[no-any-return]
 
 
 def edge_weights(smoothed: NDArray[np.float32], connectivity: int = 8) -> NDArray[np.uint16]:
@@ -69,7 +95,7 @@ def edge_weights(smoothed: NDArray[np.float32], connectivity: int = 8) -> NDArra
 
 
 @njit("int64(int64, int64)", cache=True, nogil=True, inline="always")
-def _reflect(i, n):  # type: ignore[no-untyped-def]
+def reflect(i, n):  # type: ignore[no-untyped-def]
     """Index ``i`` mirrored into 0..n-1 without repeating the border pixel."""
     if n == 1:
         return 0
@@ -85,22 +111,24 @@ def smooth(planes, kernel):  # type: ignore[no-untyped-def]
     radius = len(kernel) // 2
     out = np.zeros((channels, height, width), np.float32)
     row = np.empty(width + 2 * radius, np.float32)
+    middle = row[radius : radius + width]
     for c in range(channels):
         for y in range(height):
             row[:] = np.float32(0)
             for i in range(len(kernel)):
-                source = planes[c, _reflect(y + i - radius, height)]
+                source = planes[c, reflect(y + i - radius, height)]
                 tap = kernel[i]
                 for x in range(width):
-                    row[radius + x] += tap * np.float32(source[x])
+                    middle[x] += tap * np.float32(source[x])
             for x in range(radius):
-                row[x] = row[radius + _reflect(x - radius, width)]
-                row[radius + width + x] = row[radius + _reflect(width + x, width)]
+                row[x] = middle[reflect(x - radius, width)]
+                row[radius + width + x] = middle[reflect(width + x, width)]
             target = out[c, y]
             for i in range(len(kernel)):
                 tap = kernel[i]
+                shifted = row[i : i + width]
                 for x in range(width):
-                    target[x] += tap * row[x + i]
+                    target[x] += tap * shifted[x]
     return out
 
 
@@ -117,99 +145,130 @@ def _edge_weights(smoothed, factor, diagonals):  # type: ignore[no-untyped-def]
         for y in range(height - dy):
             squares[:] = np.float32(0)
             for c in range(channels):
-                a = smoothed[c, y]
-                b = smoothed[c, y + dy]
-                for x in range(first, last):
-                    difference = a[x] - b[x + dx]
+                a = smoothed[c, y, first:last]
+                b = smoothed[c, y + dy, first + dx : last + dx]
+                for x in range(len(a)):
+                    difference = a[x] - b[x]
                     squares[x] += difference * difference
-            target = out[direction, y]
-            for x in range(first, last):
+            target = out[direction, y, first:last]
+            for x in range(len(target)):
                 target[x] = np.uint16(np.int32(np.sqrt(squares[x]) * factor))
     return out
 
 
-@njit("Tuple((int32[::1], int64[::1]))(uint16[:,:,::1])", cache=True, nogil=True)
-def _sort_edges(weights):  # type: ignore[no-untyped-def]
+@njit("Tuple((uint32[::1], int64[::1]))(uint16[:,:,::1])", cache=True, nogil=True)
+def _sort(weights):  # type: ignore[no-untyped-def]
     """Edges ``4 * pixel + direction`` by weight, stable, and where each weight starts."""
     flat = weights.reshape(4, -1)
-    counts = np.zeros(NO_EDGE + 2, np.int64)
+    counts = np.zeros(NO_EDGE + 1, np.uint32)
     for direction in range(4):
         plane = flat[direction]
         for p in range(len(plane)):
-            counts[np.int64(plane[p]) + 1] += 1
-    counts[NO_EDGE + 1] = 0
+            counts[plane[p]] += np.uint32(1)
     heaviest = 0
+    total = np.uint32(0)
     for w in range(NO_EDGE):
-        if counts[w + 1]:
+        found = counts[w]
+        if found:
             heaviest = w
-        counts[w + 1] += counts[w]
-    starts = counts[: heaviest + 2].copy()
-    order = np.empty(counts[NO_EDGE], np.int32)
+        counts[w] = total
+        total += found
+    starts = np.empty(heaviest + 2, np.int64)
+    for w in range(heaviest + 1):
+        starts[w] = counts[w]
+    starts[heaviest + 1] = total
+    # Edges that leave the image end up behind all others and are cut off.
+    counts[NO_EDGE] = total
+    order = np.empty(4 * flat.shape[1], np.uint32)
     for direction in range(4):
         plane = flat[direction]
         for p in range(len(plane)):
             w = plane[p]
-            if w != NO_EDGE:
-                order[counts[w]] = 4 * p + direction
-                counts[w] += 1
-    return order, starts
+            place = counts[w]
+            counts[w] = place + np.uint32(1)
+            order[place] = np.uint32(4 * p + direction)
+    return order[:total], starts
 
 
-@njit("int32(int32[::1], int32)", cache=True, nogil=True, inline="always")
+@njit("uint32(uint32[::1], uint32)", cache=True, nogil=True, inline="always")
 def _find(parent, p):  # type: ignore[no-untyped-def]
-    """The root of ``p``; a root holds minus its component's size."""
-    while parent[p] >= 0:
+    """The root of ``p``, its own parent; the path to it is halved."""
+    up = parent[p]
+    while up != p:
+        above = parent[up]
+        parent[p] = above
+        p = above
         up = parent[p]
-        if parent[up] >= 0:
-            parent[p] = parent[up]
-        p = up
     return p
 
 
-@njit("int32[:,::1](int32[::1], int64[::1], int64, int64, float32, int64)", cache=True, nogil=True)
-def _segment(order, starts, height, width, k, min_size):  # type: ignore[no-untyped-def]
+@njit("int32[:,::1](uint32[::1], int64[::1], int64, int64, float32, int64)", cache=True, nogil=True)
+def _join(order, starts, height, width, k, min_size):  # type: ignore[no-untyped-def]
     count = height * width
-    parent = np.full(count, np.int32(-1), np.int32)
+    parent = np.arange(count).astype(np.uint32)
+    size = np.ones(count, np.int32)
     threshold = np.full(count, k, np.float32)
-    offsets = np.array([1, width, width + 1, width - 1], np.int32)
-    left_over = np.empty(len(order), np.int32)
-    left = 0
-    for w in range(len(starts) - 1):
-        weight = np.float32(w) * np.float32(1.0 / WEIGHT_STEPS)
-        for i in range(starts[w], starts[w + 1]):
+    offsets = np.array([1, width, width + 1, width - 1]).astype(np.uint32)
+    left_over = np.empty(len(order) + 1, np.uint32)
+    left = np.uint64(0)
+    root_a = np.empty(BLOCK + 1, np.uint32)
+    root_b = np.empty(BLOCK + 1, np.uint32)
+    index = np.empty(BLOCK + 1, np.uint64)
+    w = 0
+    for block in range(0, len(order), BLOCK):
+        # Most edges lie inside a component. They are sifted out here without a branch, so that the processor waits
+        # for many random reads at once; a component found for a pixel here is only a step towards its present root.
+        waiting = np.uint64(0)
+        for i in range(np.uint64(block), np.uint64(min(block + BLOCK, len(order)))):
             edge = order[i]
-            p = edge >> 2
-            a = _find(parent, p)
-            b = _find(parent, np.int32(p + offsets[edge & 3]))
+            p = np.uint32(edge >> np.uint32(2))
+            q = np.uint32(p + offsets[edge & np.uint32(3)])
+            a = parent[parent[p]]
+            b = parent[parent[q]]
+            parent[p] = a
+            parent[q] = b
+            root_a[waiting] = a
+            root_b[waiting] = b
+            index[waiting] = i
+            waiting += np.uint64(a != b)
+        for j in range(waiting):
+            a = _find(parent, root_a[j])
+            b = _find(parent, root_b[j])
             if a == b:
                 continue
-            if weight <= threshold[a] and weight <= threshold[b]:
-                if parent[a] > parent[b]:
-                    a, b = b, a
-                parent[a] += parent[b]
-                parent[b] = a
-                threshold[a] = weight + k / np.float32(-parent[a])
+            i = index[j]
+            while starts[w + 1] <= np.int64(i):
+                w += 1
+            weight = np.float32(w) * np.float32(1.0 / WEIGHT_STEPS)
+            both = size[a] + size[b]
+            if weight <= min(threshold[a], threshold[b]):
+                large = a if size[a] >= size[b] else b
+                small = np.uint32(a ^ b ^ large)
+                parent[small] = large
+                size[large] = both
+                threshold[large] = weight + k / np.float32(both)
             else:
-                left_over[left] = edge
-                left += 1
+                # Components only grow: where both are large enough, the second pass has nothing to do.
+                left_over[left] = order[i]
+                left += np.uint64((size[a] < min_size) | (size[b] < min_size))
     for i in range(left):
         edge = left_over[i]
-        p = edge >> 2
+        p = np.uint32(edge >> np.uint32(2))
         a = _find(parent, p)
-        b = _find(parent, np.int32(p + offsets[edge & 3]))
-        if a != b and (-parent[a] < min_size or -parent[b] < min_size):
-            if parent[a] > parent[b]:
-                a, b = b, a
-            parent[a] += parent[b]
-            parent[b] = a
+        b = _find(parent, np.uint32(p + offsets[edge & np.uint32(3)]))
+        if a != b and (size[a] < min_size or size[b] < min_size):
+            large = a if size[a] >= size[b] else b
+            small = np.uint32(a ^ b ^ large)
+            size[large] += size[small]
+            parent[small] = large
     labels = np.empty((height, width), np.int32)
     flat = labels.reshape(-1)
     number = np.full(count, np.int32(-1), np.int32)
     found = np.int32(0)
-    for p in range(count):
-        root = _find(parent, np.int32(p))
+    for pixel in range(count):
+        root = _find(parent, np.uint32(pixel))
         if number[root] < 0:
             number[root] = found
             found += 1
-        flat[p] = number[root]
+        flat[np.uint64(pixel)] = number[root]
     return labels
