@@ -22,7 +22,9 @@ from detector.pipeline import Detector
 from detector.postprocess import PostprocessConfig
 from detector.strict_yaml import dump_yaml, parse, read_settings
 from proposals.errors import UserError
+from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, resolve_config
+from proposals.types import ProposalSource
 
 MODEL_FILE = "model.yaml"
 BUNDLED_MODEL = Path(__file__).parent / "models" / "default"
@@ -51,12 +53,16 @@ class ProposalConfig(BaseModel):
     """Where a model's regions come from.
 
     Attributes:
-        selective_search: its settings. max_proposals: the best so many are classified; None for all.
+        selective_search: its settings.
+        search_side: the search runs on a copy whose longer side has so many pixels (R-CNN: width 500); None for the
+            image as it is. Crops are always cut from the image itself.
+        max_proposals: the best so many are classified; None for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     selective_search: SelectiveSearchConfig = SelectiveSearchConfig(superpixel_scale=2.0)
+    search_side: int | None = Field(default=500, ge=16)
     max_proposals: int | None = Field(default=None, ge=1)
 
 
@@ -155,6 +161,7 @@ def load_model(
     nms_threshold: float | None = None,
     max_detections: int | None = None,
     proposals: SelectiveSearchConfig | dict[str, Any] | str | None = None,
+    search_side: int | None = None,
     max_proposals: int | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -164,8 +171,9 @@ def load_model(
     Args:
         path: the model directory. device: "auto", "cpu" or "cuda". members: use only the first so many networks.
         score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``).
-        proposals: selective search's preset or settings, in place of the model's. max_proposals: classify only the best
-            so many. seed: of selective search's ranking. threads: of selective search, by default all cores.
+        proposals: selective search's preset or settings, in place of the model's. search_side, max_proposals: in place
+            of the model's own (see ``ProposalConfig``). seed: of selective search's ranking. threads: of selective
+            search, by default all cores.
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -183,11 +191,17 @@ def load_model(
     }
     thresholds = {name: value for name, value in given.items() if value is not None}
     post = parse(PostprocessConfig, {**config.postprocess.model_dump(), **thresholds}, "settings")
-    search = resolve_config(proposals) if proposals is not None else config.proposals.selective_search
-    if max_proposals is not None and max_proposals < 1:
-        raise UserError(f"max_proposals must be at least 1, not {max_proposals}")
-    source = SelectiveSearch(search, seed=seed, threads=threads)
-    return Detector(source, ensemble, config.class_names, post, max_proposals or config.proposals.max_proposals)
+    changes = {
+        "selective_search": None if proposals is None else resolve_config(proposals).model_dump(),
+        "search_side": search_side,
+        "max_proposals": max_proposals,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    where = parse(ProposalConfig, {**config.proposals.model_dump(), **changes}, "settings")
+    source: ProposalSource = SelectiveSearch(where.selective_search, seed=seed, threads=threads)
+    if where.search_side is not None:
+        source = ResizedSource(source, where.search_side)
+    return Detector(source, ensemble, config.class_names, post, where.max_proposals)
 
 
 def save_model(

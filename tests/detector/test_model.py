@@ -197,7 +197,7 @@ def test_member_with_nan(model: Path, tmp_path: Path) -> None:
         ({"device": "gpu"}, "choose auto, cpu or cuda"),
         ({"score_threshold": 7.0}, "score_threshold: Input should be less than or equal to 1"),
         ({"proposals": "fats"}, "no preset 'fats'"),
-        ({"max_proposals": 0}, "max_proposals must be at least 1"),
+        ({"max_proposals": 0}, "max_proposals: Input should be greater than or equal to 1"),
     ],
 )
 def test_wrong_settings(model: Path, setting: dict[str, Any], message: str) -> None:
