@@ -32,6 +32,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.check_data",
         "Read a data set once, whole, and report everything that is wrong with it.",
     ),
+    "evaluate": (
+        "detector.commands.evaluate",
+        "Measure a model, or detections from a file, on an annotated data set.",
+    ),
+    "compare": (
+        "detector.commands.compare",
+        "Say whether B is better than A, per class and overall, by a paired bootstrap over images.",
+    ),
     "report": (
         "detector.commands.report",
         "Write a report: one HTML file that opens offline, with the same numbers as JSON and CSV beside it.",

@@ -55,7 +55,7 @@ def percentile_interval(values: NDArray[np.float64], level: float) -> Interval |
 
 
 def draw_weights(n_images: int, samples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-    """How often each image occurs in each resample: ``(b, I)`` int32 blocks of at most 128 MB, ``samples`` lines in all.
+    """How often each image occurs in each resample: blocks ``(b, I)`` int32 of 128 MB, ``samples`` lines in all.
 
     Every line sums to ``n_images``.
     """

@@ -94,6 +94,15 @@ def analyse_errors(
     )
 
 
+def detection_kinds(matches: Matches, background_iou: float = BACKGROUND_IOU) -> NDArray[np.str_]:
+    """The kind of error ``(N,)`` of each detection; "" for a true positive, "ignored" for one that does not count."""
+    names = np.array(["", "ignored", *DETECTION_ERRORS])
+    kinds = np.where(matches.outcome[0] == Outcome.IGNORED, "ignored", "").astype(names.dtype)
+    found = _classify(matches, background_iou)
+    kinds[found.rows] = found.kind
+    return kinds
+
+
 def _mean(aps: NDArray[np.float64]) -> float:
     defined = aps[~np.isnan(aps)]
     return float(defined.mean()) if len(defined) else float("nan")

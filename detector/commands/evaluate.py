@@ -1,0 +1,283 @@
+"""``detector evaluate``: how good are detections, or a model, on an annotated data set."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.commands.console import SKIPPED, Faults, progress, say
+from proposals.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from detector.commands.evaluate_data import Measured
+    from detector.evaluation.result import EvaluationResult
+    from detector.evaluation.tables import DetectionTable
+    from detector.pipeline import Detector
+
+_CLASSES_SHOWN = 40
+
+
+class Metric(str, Enum):
+    """Protocols."""
+
+    voc07 = "voc07"
+    voc10 = "voc10"
+    coco = "coco"
+    ilsvrc_det = "ilsvrc_det"
+
+
+class Engine(str, Enum):
+    """COCO evaluators; the numbers are the same."""
+
+    builtin = "builtin"
+    pycocotools = "pycocotools"
+    hotcoco = "hotcoco"
+
+
+class Format(str, Enum):
+    """Detection files."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+    coco = "coco"
+    voc = "voc"
+    ilsvrc_det = "ilsvrc_det"
+
+
+class OnFault(str, Enum):
+    """What a faulty detection does to the run."""
+
+    error = "error"
+    skip = "skip"
+
+
+class OnError(str, Enum):
+    """What a picture that cannot be read does to the run."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+def evaluate(
+    data: Annotated[
+        Path, typer.Option(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Model directory to run.", show_default="the bundled model")
+    ] = None,
+    detections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure these instead of running a model: detections.jsonl or a run folder, CSV, COCO results, "
+            "a folder of the VOC devkit's files, or an ILSVRC submission.",
+        ),
+    ] = None,
+    metric: Annotated[Metric | None, typer.Option(help="Protocol.", show_default="the data set's own")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Part of the data set.", show_default="val, or else test")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the pictures are, if not where the format has them.")
+    ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New or empty folder.", show_default="runs/evaluate-<date>-<time>"),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Resamples of the images for the intervals; 0: none.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling and of the proposals' ranking.")] = 0,
+    engine: Annotated[Engine, typer.Option(help="Who computes COCO's numbers.")] = Engine.builtin,
+    format: Annotated[Format | None, typer.Option(help="Of the detections.", show_default="by the file's name")] = None,
+    image_list: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For an ILSVRC submission: the kit's list, lines 'name number'."),
+    ] = None,
+    invalid: Annotated[
+        OnFault, typer.Option(help="At a detection with a bad score or box: stop, or leave it out and count it.")
+    ] = OnFault.error,
+    unknown_classes: Annotated[
+        OnFault, typer.Option(help="At a class that the data set lacks: stop, or leave its detections out.")
+    ] = OnFault.error,
+    score_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Of a model: keep detections from this score; AP needs the low ones.")
+    ] = 0.01,
+    max_detections: Annotated[
+        int | None, typer.Option(min=1, help="Of a model: so many per picture.", show_default="the model's own")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of a model: auto, cpu or cuda.")] = "auto",
+    on_error: Annotated[
+        OnError, typer.Option(help="At a picture that cannot be read: stop, or skip it and exit with code 3.")
+    ] = OnError.fail,
+) -> None:
+    """Measure a model, or detections from a file, on an annotated data set.
+
+    The result is a new folder with [bold]evaluation.json[/bold] (numbers with intervals, errors,
+    calibration, confusion), [bold]per_class.csv[/bold] and, after a model has run,
+    [bold]detections.jsonl[/bold]. What was counted and what was ignored is said at the end.
+
+    [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
+    """
+    from detector.commands.evaluate_data import load_measured, read_for
+    from detector.evaluation.assemble import assemble, score
+    from detector.run_folder import final_path, new_run_folder, refuse_occupied
+
+    if model is not None and detections is not None:
+        raise UserError("--model and --detections exclude each other; name one of them")
+    refuse_occupied(out)
+    measured = load_measured(data, split, images, metric.value if metric else None, pictures_needed=detections is None)
+    config: dict[str, Any] = {
+        "data": data.resolve(),
+        "split": measured.split,
+        "images": images.resolve() if images else None,
+        "metric": measured.metric,
+        "model": None if detections else (model or "bundled"),
+        "detections": detections.resolve() if detections else "detections.jsonl",
+        "format": format,
+        "image_list": image_list.resolve() if image_list else None,
+        "bootstrap": bootstrap,
+        "engine": engine,
+        "invalid": invalid,
+        "unknown_classes": unknown_classes,
+        "score_threshold": score_threshold,
+        "max_detections": max_detections,
+    }
+    faults = Faults(skip=on_error is OnError.skip)
+    proposals: dict[str, NDArray[np.float32]] | None = None
+    detector = None
+    if detections is not None:
+        table = read_for(
+            measured,
+            detections,
+            format=format.value if format else None,
+            image_list=image_list,
+            invalid=invalid.value,
+            unknown_class=unknown_classes.value,
+        )
+    else:
+        detector = _load(model, measured, device, seed, score_threshold, max_detections, unknown_classes)
+    with new_run_folder(out, "evaluate", config, seed=seed, keep_unfinished=True) as folder:
+        if detector is not None:
+            table, proposals = _run(detector, measured, folder, faults, unknown_classes)
+        result = score(
+            measured.metric,
+            table,
+            measured.truth,
+            measured.class_names,
+            blacklist=measured.blacklist,
+            engine=engine.value,
+            bootstrap_samples=bootstrap,
+            seed=seed,
+            faults=measured.faults,
+        )
+        info = {
+            "data": f"{data.name} {measured.split}".strip(),
+            "command": " ".join(["detector", *sys.argv[1:]]),
+            ("detections" if detections else "model"): str(detections or model or "the bundled model"),
+        }
+        evaluation = assemble(result, proposals=proposals, pictures=measured.pictures(proposals), info=info)
+        evaluation.save(folder)
+        if report:
+            from detector.report.write import PAGE, write_report
+
+            text = (folder / "config.yaml").read_text(encoding="utf-8")
+            write_report(evaluation, folder / PAGE, config=text)
+    for line in summary(result):
+        typer.echo(line)
+    typer.echo(f"results in {out or final_path(folder)}")
+    raise typer.Exit(SKIPPED if faults.count else 0)
+
+
+def _load(
+    model: Path | None,
+    measured: Measured,
+    device: str,
+    seed: int,
+    score_threshold: float,
+    max_detections: int | None,
+    unknown: OnFault,
+) -> Detector:
+    """The model, once its classes are known to fit the data set."""
+    from detector.evaluation.columns import ClassIndex
+    from detector.model import load_model
+
+    detector = load_model(
+        model, device=device, seed=seed, score_threshold=score_threshold, max_detections=max_detections
+    )
+    classes = ClassIndex(measured.class_names, measured.class_keys)
+    strange = [name for name in detector.class_names if classes.find(name) < 0]
+    if len(strange) == len(detector.class_names):
+        raise UserError(
+            f"the model and the data set have no class in common: {', '.join(detector.class_names[:5])}... "
+            f"and {', '.join(measured.class_names[:5])}...; choose data of the model's classes"
+        )
+    if strange and unknown is OnFault.error:
+        raise UserError(
+            f"the data set lacks classes of the model: {', '.join(strange[:10])}; leave their detections out with "
+            "--unknown-classes skip"
+        )
+    return detector
+
+
+def _run(
+    detector: Detector, measured: Measured, folder: Path, faults: Faults, unknown: OnFault
+) -> tuple[DetectionTable, dict[str, NDArray[np.float32]]]:
+    """Detections of every picture, also written to the folder as they come, and the proposals' boxes."""
+    from detector.data import read_record
+    from detector.detection_files import JSONL_FILE, SavedDetections, write_line
+    from detector.evaluation.read_files import read_detections
+
+    dataset = measured.dataset
+    assert dataset is not None
+    proposals: dict[str, NDArray[np.float32]] = {}
+    path = folder / JSONL_FILE
+    with path.open("w", encoding="utf-8") as file, progress("evaluate", len(dataset), "picture") as advance:
+        for record in dataset:
+            try:
+                found, looked_at = detector.detect(read_record(record))
+            except UserError as fault:
+                faults(fault)
+            else:
+                proposals[record.image_id] = looked_at.boxes
+                saved = SavedDetections.of(record.image_id, str(record.path), found, detector.class_names)
+                write_line(file, saved)
+            advance()
+    if faults.count:
+        say(f"{faults.count} pictures were not looked at; their objects count as not found")
+    table = read_detections(path, measured.class_names, class_keys=measured.class_keys, unknown_class=unknown.value)
+    return table, proposals
+
+
+def summary(result: EvaluationResult) -> list[str]:
+    """The numbers for a terminal, then what was counted."""
+    lines = [f"{result.metric}: mean AP {_percent(result.mean_ap)}{_interval(result.interval)}"]
+    others = {name: value for name, value in result.numbers.items() if name not in ("mean_ap", "ap")}
+    if others:
+        lines.append("  ".join(f"{name} {_percent(value)}" for name, value in others.items()))
+    width = max((len(row.name) for row in result.classes), default=0)
+    shown = result.classes[:_CLASSES_SHOWN]
+    for row in shown:
+        lines.append(
+            f"  {row.name:<{width}}  {_percent(row.ap):>5}{_interval(row.interval)}  "
+            f"{row.true_positives} of {row.truths} found, {row.false_positives} false"
+        )
+    if len(result.classes) > len(shown):
+        lines.append(f"  ... {len(result.classes) - len(shown)} more classes in per_class.csv")
+    return lines + result.counts.sentences()
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{100 * value:.1f}"
+
+
+def _interval(interval: Any) -> str:
+    return "" if interval is None else f" ({_percent(interval.low)} to {_percent(interval.high)})"

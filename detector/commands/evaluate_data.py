@@ -1,0 +1,158 @@
+"""What ``evaluate`` and ``compare`` share: the data set to measure on, and detections read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from detector.data import Dataset, Fault, dataset_splits, load_dataset
+from detector.evaluation.analysis_types import PictureInfo
+from detector.evaluation.assemble import DEFAULT_METRIC
+from detector.evaluation.columns import OnFault
+from detector.evaluation.read_files import read_detections, read_image_numbers
+from detector.evaluation.read_truth import blacklist_of_dataset, read_coco_truth, truth_of_dataset
+from detector.evaluation.tables import DetectionTable, TruthTable
+from proposals.errors import UserError
+
+# Splits that one measures on, best first, when none is named.
+EVALUATION_SPLITS = ("val", "test", "valid", "validation")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A data set ready to be measured on.
+
+    Attributes:
+        truth, class_names, class_keys, blacklist: for the protocols. metric: the one asked for, or the format's own.
+        dataset: with its pictures; None where only the annotation file is there. split: the part that was read.
+        faults: what was left out while reading.
+    """
+
+    truth: TruthTable
+    class_names: tuple[str, ...]
+    class_keys: tuple[str | int, ...]
+    blacklist: list[tuple[str, int]]
+    metric: str
+    dataset: Dataset | None
+    split: str
+    faults: tuple[Fault, ...]
+
+    def pictures(self, proposals: Mapping[str, object] | None = None) -> dict[str, PictureInfo]:
+        """The picture files by image id, absolute; with the best of ``proposals`` where they are given."""
+        if self.dataset is None:
+            return {}
+        found = {}
+        for i, image_id in enumerate(self.dataset.image_ids):
+            height, width = (int(side) for side in self.dataset.sizes[i])
+            boxes = _some(proposals.get(image_id)) if proposals is not None else ()
+            found[image_id] = PictureInfo(str(self.dataset.path(i).resolve()), height, width, boxes)
+        return found
+
+
+_PROPOSALS_SHOWN = 30
+
+
+def _some(boxes: object) -> tuple[tuple[float, ...], ...]:
+    import numpy as np
+
+    rows = np.asarray(() if boxes is None else boxes, np.float64).reshape(-1, 4)[:_PROPOSALS_SHOWN]
+    return tuple(tuple(float(value) for value in row) for row in rows)
+
+
+def load_measured(
+    data: Path, split: str | None, images: Path | None, metric: str | None, *, pictures_needed: bool
+) -> Measured:
+    """Read the data set.
+
+    COCO's own metric on a COCO annotation file is measured on the file as it stands, every digit kept, pictures or not,
+    unless a model must look at the pictures; everything else on the data set as the toolkit reads it for training.
+
+    Raises:
+        UserError: no such data, split or picture folder.
+    """
+    file = _coco_file(data, split) if not pictures_needed and metric in (None, "coco") else None
+    if file is not None:
+        truth = read_coco_truth(file)
+        try:
+            dataset = load_dataset(file, images=images)
+        except UserError:
+            dataset = None  # no pictures for the gallery; the numbers need none
+        return Measured(truth.table, truth.class_names, truth.class_keys, [], "coco", dataset, split or "", ())
+    chosen = evaluation_split(data, split)
+    dataset = load_dataset(data, chosen, images=images)
+    return Measured(
+        truth_of_dataset(dataset),
+        dataset.class_names,
+        dataset.class_keys,
+        blacklist_of_dataset(dataset),
+        metric or DEFAULT_METRIC[dataset.format],
+        dataset,
+        dataset.split,
+        dataset.faults,
+    )
+
+
+def evaluation_split(data: Path, split: str | None) -> str | None:
+    """``split``, or the validation or test split where there are several; None where there are none.
+
+    Raises:
+        UserError: there are splits and none of them is one to measure on.
+    """
+    available = dataset_splits(data)
+    if split is not None or not available:
+        return split
+    for wanted in EVALUATION_SPLITS:
+        matches = [name for name in available if name.rpartition("/")[2].rstrip("0123456789") == wanted]
+        if len(matches) == 1:
+            return matches[0]
+    if len(available) == 1:
+        return available[0]
+    raise UserError(f"{data} has the splits {', '.join(available)}; name the one to measure on with --split")
+
+
+def _coco_file(data: Path, split: str | None) -> Path | None:
+    """The annotation file, if ``data`` is one or a folder with one for the split."""
+    if data.is_file():
+        return data if data.suffix.lower() == ".json" else None
+    folder = data / "annotations"
+    files = sorted(folder.glob("instances_*.json")) if folder.is_dir() else []
+    if not files:
+        return None
+    chosen = evaluation_split(data, split)
+    return next((file for file in files if file.stem == f"instances_{chosen}"), None)
+
+
+def read_for(
+    measured: Measured,
+    path: Path,
+    *,
+    format: str | None,
+    image_list: Path | None,
+    invalid: OnFault,
+    unknown_class: OnFault,
+) -> DetectionTable:
+    """Detections from a file, in the classes of ``measured``.
+
+    Raises:
+        UserError: see :func:`read_detections`; also where not one detection is of an image of the data set.
+    """
+    numbers = None
+    if image_list is not None:
+        numbers = read_image_numbers(image_list)
+    table = read_detections(
+        path,
+        measured.class_names,
+        class_keys=measured.class_keys,
+        image_numbers=numbers,
+        format=format,
+        invalid=invalid,
+        unknown_class=unknown_class,
+    )
+    if len(table) and not set(table.image_ids) & set(measured.truth.image_ids):
+        raise UserError(
+            f"{path}: none of its images ({table.image_ids[0]}...) is in the data set "
+            f"({measured.truth.image_ids[0] if measured.truth.image_ids else 'which is empty'}...); "
+            "do they belong together?"
+        )
+    return table

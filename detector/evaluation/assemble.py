@@ -1,0 +1,100 @@
+"""From a scored result to everything that a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from numpy.typing import ArrayLike
+
+from detector.data.faults import BOX_LEFT_OUT, IMAGE_LEFT_OUT, Fault
+from detector.evaluation.analysis import calibration, confusion_matrix, recall_by_aspect, recall_by_size
+from detector.evaluation.analysis_types import Evaluation, PictureInfo
+from detector.evaluation.coco import evaluate_coco
+from detector.evaluation.error_analysis import analyse_errors
+from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
+from detector.evaluation.prepare import DetectionInput, TruthInput
+from detector.evaluation.result import EvaluationResult
+from detector.evaluation.voc import evaluate_voc
+from proposals.errors import UserError
+
+METRICS = ("voc07", "voc10", "coco", "ilsvrc_det")
+# What a data set is measured by where nothing else is asked for.
+DEFAULT_METRIC = {"voc": "voc07", "coco": "coco", "ilsvrc_det": "ilsvrc_det", "tiny_imagenet": "voc10", "yolo": "coco"}
+
+
+def score(
+    metric: str,
+    detections: DetectionInput,
+    truth: TruthInput,
+    class_names: tuple[str, ...],
+    *,
+    blacklist: Iterable[tuple[str, int]] = (),
+    engine: str = "builtin",
+    bootstrap_samples: int = 0,
+    seed: int = 0,
+    faults: Iterable[Fault] = (),
+) -> EvaluationResult:
+    """Score by the metric's name; what the data set left out while it was read goes into the result's notes.
+
+    Raises:
+        UserError: the metric or the engine is unknown.
+    """
+    if metric == "coco":
+        result = evaluate_coco(
+            detections, truth, class_names, engine=engine, bootstrap_samples=bootstrap_samples, seed=seed
+        )
+    elif metric == "ilsvrc_det":
+        result = evaluate_ilsvrc_det(
+            detections,
+            truth,
+            class_names,
+            blacklist=list(blacklist),
+            bootstrap_samples=bootstrap_samples,
+            seed=seed,
+        )
+    elif metric in ("voc07", "voc10"):
+        year = 2007 if metric == "voc07" else 2010
+        result = evaluate_voc(detections, truth, class_names, year=year, bootstrap_samples=bootstrap_samples, seed=seed)
+    else:
+        raise UserError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}")
+    notes = dict(result.counts.notes)
+    for fault in faults:
+        if fault.effect in (IMAGE_LEFT_OUT, BOX_LEFT_OUT):
+            what = f"data set: {fault.effect} ({fault.kind})"
+            notes[what] = notes.get(what, 0) + 1
+    return replace(result, counts=replace(result.counts, notes=notes))
+
+
+def assemble(
+    result: EvaluationResult,
+    *,
+    proposals: Mapping[str, ArrayLike] | None = None,
+    pictures: Mapping[str, PictureInfo] | None = None,
+    info: Mapping[str, str] | None = None,
+    examples: int = 20,
+) -> Evaluation:
+    """Add the analyses.
+
+    Args:
+        result: with its matches. proposals: boxes ``(P, 4)`` by image id, where known.
+        pictures: files by image id; those of the examples are kept. info: see :class:`Evaluation`.
+        examples: errors to keep of each class and kind.
+
+    Raises:
+        ValueError: the result carries no matches.
+    """
+    if result.matches is None:
+        raise ValueError("a result without matches cannot be analysed; evaluate it anew")
+    errors = analyse_errors(result.matches, proposals=proposals, examples=examples)
+    shown = {example.image_id for example in errors.examples}
+    return Evaluation(
+        result=result,
+        errors=errors,
+        calibration=calibration(result.matches),
+        confusion=confusion_matrix(result.matches),
+        recall_by_size=recall_by_size(result.matches),
+        recall_by_aspect=recall_by_aspect(result.matches),
+        images={name: picture for name, picture in (pictures or {}).items() if name in shown},
+        info=dict(info or {}),
+    )
