@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from detector.evaluation.analysis_types import ErrorAnalysis, PictureBox, PictureInfo
 from detector.evaluation.error_analysis import detection_kinds
 from detector.evaluation.matches import Matches
+from detector.types import ImageRecord
 from proposals.types import Proposals
 
 MOST_DETECTIONS = 50
@@ -20,7 +20,7 @@ MOST_PROPOSALS = 100
 def gallery_pictures(
     matches: Matches,
     errors: ErrorAnalysis,
-    paths: Mapping[str, Path | str],
+    records: Iterable[ImageRecord],
     *,
     proposals: Mapping[str, Proposals] | None = None,
     most_detections: int = MOST_DETECTIONS,
@@ -29,27 +29,27 @@ def gallery_pictures(
     """The pictures of ``errors.examples`` by image id, for :attr:`Evaluation.images`.
 
     Args:
-        matches: of the evaluation. errors: their analysis. paths: the file of each image by id; one that is absent, or
-            whose size the truth does not know, is left out.
+        matches: of the evaluation. errors: their analysis. records: the images of the data set; an example of any other
+            image gets no picture.
         proposals: of each image by id, best first.
         most_detections, most_proposals: how many of the best are kept of each picture; the detections and the
             proposals that an example is about lie mostly among them.
     """
     table, truth = matches.detections, matches.truth
     position = {name: i for i, name in enumerate(truth.image_ids)}
-    names = [name for name in dict.fromkeys(e.image_id for e in errors.examples) if name in paths and name in position]
+    wanted = {example.image_id for example in errors.examples}
     kinds = detection_kinds(matches, errors.background_threshold)
     found_by_image = _rows_by_image(table.image, -table.scores)
     truth_by_image = _rows_by_image(truth.image, np.arange(len(truth), dtype=np.float64))
     pictures = {}
-    for name in names:
-        image = position[name]
-        height, width = truth.image_sizes[image].tolist()
-        if height < 1 or width < 1:
+    for record in records:
+        name = record.image_id
+        if name not in wanted or name not in position:
             continue
+        image, (height, width) = position[name], record.image_size
         given = None if proposals is None else proposals.get(name)
         pictures[name] = PictureInfo(
-            path=str(paths[name]),
+            path=str(record.path),
             height=height,
             width=width,
             proposals=() if given is None else _proposal_rows(given, most_proposals),

@@ -117,7 +117,7 @@ class TruthBox:
 
 @dataclass(frozen=True, slots=True)
 class DetectionBox:
-    """A detection; ``kind`` is the key of its error, empty for a correct one."""
+    """A detection; ``kind`` is the key of its error, "" for a correct one, "ignored" if it did not count."""
 
     box: Box
     label: int

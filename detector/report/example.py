@@ -1,5 +1,7 @@
 """Pictures, objects and detections of a detector that does not exist, to look at a report before there is a model.
 
+``python -m detector.report.example FOLDER`` writes such a report.
+
 The pictures are collages of scikit-image's sample photographs; the detections are the objects, moved, confused, doubled
 and lost by chance. Everything comes from one seed.
 """
@@ -12,6 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from detector.evaluation.analysis import calibration, confusion_matrix, recall_by_aspect, recall_by_size
+from detector.evaluation.analysis_types import Evaluation
+from detector.evaluation.error_analysis import analyse_errors
+from detector.evaluation.gallery import gallery_pictures
+from detector.evaluation.voc import evaluate_voc
 from detector.types import Detections, GroundTruth, ImageRecord
 from proposals.boxes import clip, iou
 from proposals.types import Proposals, Source
@@ -44,6 +51,32 @@ def example_data_set(
     cuts = [_cut(*_CUTS[name]) for name in CLASS_NAMES]
     grounds = [_photograph(name) for name in ("hubble_deep_field", "brick", "grass", "gravel", "moon")]
     return [_collage(folder / f"collage-{i:03d}.jpg", cuts, grounds, image_size, rng) for i in range(n_images)]
+
+
+def example_evaluation(folder: Path, n_images: int = 60, seed: int = 0) -> Evaluation:
+    """The evaluation of the example's detections on pictures that are written to ``folder``."""
+    records = example_data_set(folder, n_images, seed)
+    found = {record.image_id: example_detections(record, seed) for record in records}
+    given = {record.image_id: example_proposals(record, seed) for record in records}
+    truth = {record.image_id: record.ground_truth for record in records}
+    result = evaluate_voc(found, truth, CLASS_NAMES, year=2010, bootstrap_samples=1000, seed=seed)
+    matches = result.matches
+    assert matches is not None
+    errors = analyse_errors(matches, proposals={name: p.boxes for name, p in given.items()})
+    return Evaluation(
+        result=result,
+        errors=errors,
+        calibration=calibration(matches),
+        confusion=confusion_matrix(matches),
+        recall_by_size=recall_by_size(matches),
+        recall_by_aspect=recall_by_aspect(matches),
+        images=gallery_pictures(matches, errors, records, proposals=given),
+        info={
+            "data": "Collages of sample photographs",
+            "model": "An example: these detections are made up, there is no model behind them",
+            "command": "python -m detector.report.example FOLDER",
+        },
+    )
 
 
 def _photograph(name: str) -> Image.Image:
@@ -141,3 +174,12 @@ def _jitter(box: NDArray[np.float32], amount: float, rng: np.random.Generator) -
     side = np.tile(box[2:] - box[:2], 2)
     moved = box + rng.normal(0, amount, 4) * side
     return np.concatenate([np.minimum(moved[:2], moved[2:] - 4), moved[2:]]).astype(np.float32)
+
+
+if __name__ == "__main__":
+    import sys
+
+    from detector.report.write import write_report
+
+    place = Path(sys.argv[1])
+    print(write_report(example_evaluation(place / "pictures"), place / "report.html").page)

@@ -56,7 +56,7 @@ const viewer = (() => {
     const add = (box, class_) => list.push(rectangle(box, { class: "seam" }), rectangle(box, { class: class_ }));
     if (on.truths) for (const t of picture.truths) add(t, "truths");
     if (on.detections) {
-      for (const d of [...picture.detections].reverse()) if (d[5] >= least) add(d, d[6] ? "detections" : "detections right");
+      for (const d of [...picture.detections].reverse()) if (d[5] >= least) add(d, `detections ${d[6] === "" ? "right" : d[6] === "ignored" ? "ignored" : ""}`);
     }
     list.push(...focus(shown, marked || shown.box));
     return list;
