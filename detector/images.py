@@ -24,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -128,6 +127,17 @@ def read_image_size(source: ImageSource, *, name: str | None = None, max_pixels:
             raise _damaged(label, error) from None
 
 
+def read_orientation(source: ImageSource, *, name: str | None = None) -> int:
+    """EXIF orientation 1 to 8 of a picture as it is stored; 1, upright, where it says none.
+
+    Annotations made by a tool that does not know orientations are of the stored picture; from 5 on its sides are
+    exchanged. Errors are those of :func:`read_image_size`.
+    """
+    label = _label(source, name)
+    with _opened(source, label, MAX_PIXELS) as image:
+        return _orientation(image)
+
+
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
@@ -169,12 +179,12 @@ def _opened(source: ImageSource, label: str, max_pixels: int) -> Iterator[ImageF
 
 def _open_file(path: str | os.PathLike[str], label: str) -> IO[bytes]:
     try:
-        if stat.S_ISDIR(Path(path).stat().st_mode):
-            raise UserError(f"{label} is a folder, not a picture; name the pictures in it")
         return Path(path).open("rb")
     except FileNotFoundError:
         raise UserError(f"{label} does not exist; check the path") from None
-    except PermissionError:
+    except (IsADirectoryError, PermissionError) as error:  # Windows calls an opened folder a matter of permission
+        if isinstance(error, IsADirectoryError) or Path(path).is_dir():
+            raise UserError(f"{label} is a folder, not a picture; name the pictures in it") from None
         raise UserError(f"{label} may not be read; check its permissions and those of its folder") from None
     except NotADirectoryError:
         raise UserError(f"{label} does not exist: a part of its path is a file; check the path") from None

@@ -74,7 +74,8 @@ class Builder:
     """Collects images and faults; :meth:`build` checks all boxes at once."""
 
     def __init__(self, name: str, format_name: str, root: Path, split: str) -> None:
-        self.name, self.format, self.root, self.split = name, format_name, root, split
+        self.name = name or root.resolve().name
+        self.format, self.root, self.split = format_name, root, split
         self.faults: list[Fault] = []
         self._ids: list[str] = []
         self._seen: set[str] = set()

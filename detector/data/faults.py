@@ -25,9 +25,11 @@ EFFECTS = {
     "outside-box": BOX_LEFT_OUT,
     "clipped-box": KEPT,
     "unknown-class": BOX_LEFT_OUT,
-    # Found by the check, which opens every picture.
+    # Found as early as sizes are compared: for labelling tools' folders while reading, for all by the check.
     "unreadable-image": IMAGE_LEFT_OUT,
     "size-mismatch": IMAGE_LEFT_OUT,
+    "turned-boxes": KEPT,
+    # Found by the check, which opens every picture and compares all splits.
     "empty-split": IMAGE_LEFT_OUT,
     "duplicate-box": KEPT,
     "duplicate-picture": KEPT,

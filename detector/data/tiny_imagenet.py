@@ -41,7 +41,7 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
     if images is not None:
         raise UserError("--images has no meaning for Tiny-ImageNet: its pictures lie beside the annotations")
     keys = read_lines(root / "wnids.txt")
-    classes = Classes(tuple(keys), unique_names(keys, _words(root)))
+    classes = Classes(tuple(keys), unique_names(keys, _words(root, keys)))
     builder = Builder(root.name, "tiny_imagenet", root, "+".join(split_names))
     for split in split_names:
         if split not in splits(root):
@@ -83,12 +83,15 @@ def _read_list(builder: Builder, folder: str, path: Path, key: str | None) -> No
         builder.add(name.rpartition(".")[0] or name, f"{folder}/{name}", None, source, (item,))
 
 
-def _words(root: Path) -> dict[str, list[str]]:
-    """Synonyms of each wnid; empty if ``words.txt`` is missing (the wnids are then the names)."""
+def _words(root: Path, keys: Sequence[str]) -> dict[str, list[str]]:
+    """Synonyms of the wnids ``keys``; empty if ``words.txt`` is missing (the wnids are then the names)."""
     if not (root / "words.txt").is_file():
         return {}
-    pairs = (line.split("\t", 1) for line in read_lines(root / "words.txt"))
-    return {pair[0]: [word.strip() for word in pair[1].split(",") if word.strip()] for pair in pairs if len(pair) == 2}
+    wanted = frozenset(keys)  # the list has all of WordNet
+    pairs = (line.partition("\t") for line in read_text(root / "words.txt").splitlines())
+    return {
+        key: [word.strip() for word in words.split(",") if word.strip()] for key, _, words in pairs if key in wanted
+    }
 
 
 def unique_names(keys: Sequence[str], words: dict[str, list[str]]) -> tuple[str, ...]:

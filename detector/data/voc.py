@@ -7,14 +7,20 @@ Layouts that are read:
   every year that has it; ``2007/trainval`` names one year's;
 - photographs with their XML files beside them, or in ``Annotations/`` (``annotations``, ``labels``, ``xml``), as
   labelling tools leave them; no lists are needed;
-- folders ``train/``, ``test/``... each like the last.
+- folders ``train/``, ``test/``... each like the last; folders with other names (one for each class, say) are parts of
+  one set without splits.
 
 Coordinates in the XML count from 1 and include the last pixel: 1 is subtracted from xmin and ymin only. A missing
 ``<difficult>``, ``<pose>``, ``<truncated>`` or ``<size>`` is no fault.
+
+Where there are no lists, a labelling tool and other people's pictures are at work, so sizes are compared with the
+pictures' headers: some tools show a photograph as it is stored, not as its EXIF orientation turns it; their boxes are
+turned with it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +31,16 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from detector.data.builder import Builder, Classes, Object
-from detector.data.dataset import Dataset
+from detector.data.dataset import Dataset, size_mismatch_text
 from detector.data.paths import PictureFinder, list_names, read_lines, relative_name
-from detector.images import read_image_size
+from detector.images import read_image_size, read_orientation
 from proposals.errors import UserError
 
 LOOKED_FOR = "PASCAL VOC (Annotations/*.xml with ImageSets/Main/*.txt, or photographs with XML files beside them)"
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations", "labels", "xml", "xmls")
 _PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "img", "")
+_SPLIT_FOLDERS = re.compile(r"(train(ing|val)?|val(id|idation)?|test(ing)?|eval)\d*", re.IGNORECASE)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -66,7 +73,7 @@ def splits(root: Path) -> tuple[str, ...]:
     """Names of the lists, or of the folders that stand for them; empty if the set has no splits."""
     parts = _parts(root)
     if parts[0].lists is None:
-        return tuple(part.name for part in parts if part.name)
+        return tuple(part.name for part in parts if part.name) if _are_splits(parts) else ()
     found: dict[str, None] = {}
     for part in parts:
         names = [Path(name).stem for name in list_names(part.lists or part.annotations) if name.endswith(".txt")]
@@ -96,7 +103,8 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
         for part, stems in chosen:
             folder = images or part.pictures
             finder = finders.setdefault(folder, PictureFinder(folder))
-            _read_part(builder, part, stems, finder, parsed)
+            prefix = f"{part.name}/" if part.name and part.lists is None and not split else ""
+            _read_part(builder, part, stems, finder, parsed, prefix)
     if wanted is not None:
         classes = Classes.of_names(sorted(str(key) for key in builder.class_keys())).chosen(wanted, str(root))
     else:
@@ -121,6 +129,11 @@ def _parts(root: Path) -> tuple[_Part, ...]:
     if bare:
         return (bare,)
     return tuple(part for folder in folders if (part := _bare(folder, folder.name)))
+
+
+def _are_splits(parts: Sequence[_Part]) -> bool:
+    """Whether folders without lists are splits by their names."""
+    return all(_SPLIT_FOLDERS.fullmatch(part.name) for part in parts)
 
 
 def _kit(folder: Path, name: str) -> _Part | None:
@@ -166,7 +179,12 @@ def _xml_stems(part: _Part) -> list[str]:
 
 
 def _read_part(
-    builder: Builder, part: _Part, stems: Sequence[str], finder: PictureFinder, parsed: dict[Path, Annotation | None]
+    builder: Builder,
+    part: _Part,
+    stems: Sequence[str],
+    finder: PictureFinder,
+    parsed: dict[Path, Annotation | None],
+    id_prefix: str,
 ) -> None:
     prefix = relative_prefix(builder.root, finder.folder)
     used: set[str] = set()
@@ -186,7 +204,10 @@ def _read_part(
             builder.fault("missing-image", xml, f"there is no picture {name} in {finder.folder}")
             continue
         used.add(picture)
-        add_annotation(builder, name, prefix + picture, xml, annotation)
+        if part.lists is None:
+            annotation = _compared(builder, prefix + picture, annotation)
+        if annotation is not None:
+            add_annotation(builder, id_prefix + name, prefix + picture, xml, annotation)
     if stems and missing == len(stems):
         raise UserError(
             f"{part.annotations}: none of {missing} annotations can be read ({builder.faults[-1].message}); "
@@ -215,6 +236,37 @@ def add_annotation(builder: Builder, image_id: str, picture: str, xml: Path, ann
     for message in annotation.clicks:
         builder.fault("one-pixel-box", xml, message)
     builder.add(image_id, picture, size, str(xml), annotation.objects)
+
+
+def _compared(builder: Builder, picture: str, annotation: Annotation) -> Annotation | None:
+    """The annotation in the frame of the upright picture; None, with a fault, if it is of another size."""
+    path = builder.root / picture
+    try:
+        found = read_image_size(path)
+        orientation = read_orientation(path) if annotation.size == found[::-1] else 1
+    except UserError as error:
+        builder.fault("unreadable-image", path, str(error))
+        return None
+    if annotation.size is None or annotation.size == found:
+        return annotation._replace(size=found)
+    if orientation >= 5:
+        text = "the annotation is of the picture as it is stored; its boxes were turned with it (EXIF orientation)"
+        builder.fault("turned-boxes", path, text)
+        turned = tuple(turn(item, found, orientation) for item in annotation.objects)
+        return annotation._replace(size=found, objects=turned)
+    builder.fault("size-mismatch", path, size_mismatch_text(str(path), found, annotation.size))
+    return None
+
+
+def turn(item: Object, size: tuple[int, int], orientation: int) -> Object:
+    """A box on a stored picture, as a box on the upright one of ``size``; ``orientation`` is EXIF's, 5 to 8."""
+    height, width = size  # of the upright picture: the stored one is height wide and width high
+    x1, y1, x2, y2 = item.y1, item.x1, item.y2, item.x2
+    if orientation in (6, 7):
+        x1, x2 = width - x2, width - x1
+    if orientation in (7, 8):
+        y1, y2 = height - y2, height - y1
+    return item._replace(x1=x1, y1=y1, x2=x2, y2=y2)
 
 
 def relative_prefix(root: Path, folder: Path) -> str:

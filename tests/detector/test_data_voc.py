@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
-from detector.data import dataset_splits, load_dataset
+from detector.data import dataset_splits, load_dataset, read_record
 from detector.data.faults import count_faults
 from detector.data.voc import parse_xml
 from proposals.errors import UserError
@@ -151,6 +151,17 @@ def test_folders_as_splits(tmp_path: Path) -> None:
     assert (dataset.split, list(dataset.image_ids), dataset.class_names) == ("train", ["a"], ("cup", "mug"))
 
 
+def test_other_folders_are_parts_of_one_set(tmp_path: Path) -> None:
+    add(tmp_path / "mugs", "1", annotation(obj("mug", 1, 1, 20, 20)), "", "")
+    add(tmp_path / "cups", "1", annotation(obj("cup", 1, 1, 20, 20)), "", "")
+    assert dataset_splits(tmp_path) == ()
+    dataset = load_dataset(tmp_path)
+    assert list(dataset.image_ids) == ["cups/1", "mugs/1"]
+    assert dataset.class_names == ("cup", "mug")
+    assert all(r.path.is_file() for r in dataset)
+    assert not dataset.faults
+
+
 @pytest.mark.parametrize(
     "size", ["", "<size/>", "<size><width>0</width><height>0</height></size>", "<size><width>?</width></size>"]
 )
@@ -168,6 +179,31 @@ def test_missing_size_of_an_unreadable_picture_is_a_fault(tmp_path: Path) -> Non
     dataset = load_dataset(tmp_path)
     assert list(dataset.image_ids) == ["b"]
     assert count_faults(dataset.faults) == {"unreadable-image": 1}
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_drawn_on_the_stored_picture_are_turned_with_it(tmp_path: Path, orientation: int) -> None:
+    stored = np.zeros((30, 40, 3), np.uint8)
+    stored[4:9, 6:20] = 255
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    (tmp_path / "a.xml").write_text(annotation(obj("mug", 7, 5, 20, 9)))
+    dataset = load_dataset(tmp_path)
+    assert count_faults(dataset.faults) == {"turned-boxes": 1}
+    (record,) = dataset
+    assert record.image_size == (40, 30)
+    y, x = np.nonzero(read_record(record)[..., 0])
+    assert record.ground_truth.boxes.tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1]]
+
+
+def test_sizes_of_a_tools_annotations_are_compared(tmp_path: Path) -> None:
+    for stem, size in (("same", (40, 30)), ("larger", (80, 60)), ("exchanged", (30, 40))):
+        tag = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+        add(tmp_path, stem, annotation(obj("mug", 1, 1, 20, 20), size=tag), "", "")
+    dataset = load_dataset(tmp_path)
+    assert list(dataset.image_ids) == ["same"]
+    assert count_faults(dataset.faults) == {"size-mismatch": 2}
 
 
 def test_faults_of_the_kit_are_counted_never_raised(kit: Path) -> None:
@@ -239,6 +275,11 @@ def test_parse_edges() -> None:
 def test_class_names_in_any_encoding(encoding: str) -> None:
     text = f'<?xml version="1.0" encoding="{encoding}"?>' + annotation(obj("Käse", 1, 1, 2, 3))
     assert parse_xml(text.encode(encoding)).objects[0].key == "Käse"
+
+
+def test_the_current_folder_has_a_name(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(kit)
+    assert load_dataset(".", "train").name == "VOC2007"
 
 
 def test_click_boxes_are_left_out_and_noted(kit: Path) -> None:

@@ -35,7 +35,7 @@ def objects(draw: st.DrawFn) -> Object:
     # Parts of a pixel that all formats hold exactly. Within the picture of 60 x 50, or a little beyond; never within
     # one pixel, which is a click to the VOC reader.
     x1, y1, width, height = (
-        draw(st.integers(low * 1024, high * 1024)) / 1024 for low, high in ((-1, 50), (-1, 40), (2, 9), (1, 9))
+        draw(st.integers(low * 1024, high * 1024)) / 1024 for low, high in ((-1, 50), (-1, 40), (2, 9), (2, 9))
     )
     area = draw(st.one_of(st.just(float("nan")), st.floats(0, 1e6)))
     key = draw(st.sampled_from(KEYS))

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, features
 
-from detector.images import ALLOWED_FORMATS, MAX_PIXELS, SUFFIXES, read_image, read_image_size
+from detector.images import ALLOWED_FORMATS, MAX_PIXELS, SUFFIXES, read_image, read_image_size, read_orientation
 from proposals.errors import UserError
 
 LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
@@ -90,6 +90,7 @@ def test_exif_orientation_is_applied(format_name: str, orientation: int) -> None
     expected = turns[orientation](picture())
     result = read_image(data)
     assert read_image_size(data) == result.shape[:2] == expected.shape[:2]
+    assert read_orientation(data) == orientation
     assert np.abs(result.astype(int) - expected).max() <= (12 if format_name == "JPEG" else 0)
 
 
