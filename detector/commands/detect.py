@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import SKIPPED, Faults, progress, say
+from detector.commands.tally import Tally
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.detection_files import SavedDetections
     from detector.inputs import Input
 
-# Above so many pictures, the table at the end counts classes in place of naming every picture.
-LONG_TABLE = 40
 JPEG_QUALITY = 92
 JPEG_LONGEST_SIDE = 65_500
 
@@ -86,6 +80,15 @@ def detect(
             show_default="the model's own",
         ),
     ] = None,
+    search_side: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            metavar="PIXELS",
+            help="Look for proposals in a copy whose longer side is so long; less is faster.",
+            show_default="the model's own",
+        ),
+    ] = None,
     max_proposals: Annotated[
         int | None,
         typer.Option(min=1, help="Look at the best so many proposals only.", show_default="the model's own"),
@@ -139,6 +142,7 @@ def detect(
         "nms_threshold": nms_threshold,
         "max_detections": max_detections,
         "proposals": proposals,
+        "search_side": search_side,
         "max_proposals": max_proposals,
     }
     settings = {name: value for name, value in given.items() if value is not None}
@@ -149,8 +153,7 @@ def detect(
         "model": model or "bundled",
         "device": device,
         "postprocess": detector.config,
-        "proposals": getattr(detector.proposals, "config", None),
-        "max_proposals": detector.max_proposals,
+        "proposals": {**_settings_of(detector.proposals), "max_proposals": detector.max_proposals},
         "formats": wanted,
         "pictures": pictures,
         "on_error": on_error,
@@ -174,64 +177,16 @@ def detect(
     raise typer.Exit(SKIPPED if faults.count else 0)
 
 
-@dataclass
-class Tally:
-    """What was found so far; the first pictures' detections are kept for the table."""
-
-    pictures: int = 0
-    classes: Counter[str] = field(default_factory=Counter)
-    rows: list[tuple[str, str]] = field(default_factory=list)
-    begun: float = field(default_factory=time.perf_counter)
-
-    def add(self, shown: str, saved: SavedDetections) -> None:
-        """Count one picture; where standard output is no terminal, tell of it at once."""
-        self.pictures += 1
-        self.classes.update(saved.class_names)
-        line = in_words(saved)
-        if self.pictures <= LONG_TABLE:
-            self.rows.append((shown, line))
-        if not sys.stdout.isatty():
-            print(f"{shown}: {line}", flush=True)
-
-    def show(self, folder: Path, skipped: int) -> None:
-        """The table, where standard output is a terminal, and the last line."""
-        if sys.stdout.isatty():
-            self._show_table()
-        seconds = time.perf_counter() - self.begun
-        parts = [
-            count_of(self.pictures, "picture"),
-            count_of(sum(self.classes.values()), "object"),
-            f"{seconds / self.pictures:.2f} s a picture",
-        ]
-        if skipped:
-            parts.append(f"{count_of(skipped, 'input')} skipped")
-        print(f"{', '.join(parts)}; results in {folder}", flush=True)
-
-    def _show_table(self) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        if self.pictures <= LONG_TABLE:
-            table = Table("picture", "objects")
-            for name, line in self.rows:
-                table.add_row(Text(name), Text(line))
-        else:
-            table = Table("class", "objects")
-            for name, count in self.classes.most_common():
-                table.add_row(Text(name), Text(str(count), justify="right"))
-        Console().print(table)
-
-
-def in_words(saved: SavedDetections) -> str:
-    """``Egyptian cat 0.93, espresso 0.41``, best first; ``nothing`` where nothing was found."""
-    pairs = zip(saved.class_names, saved.detections.scores.tolist(), strict=True)
-    return ", ".join(f"{name} {score:.2f}" for name, score in pairs) or "nothing"
-
-
-def count_of(number: int, unit: str) -> str:
-    """``1 picture``, ``2 pictures``."""
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+def _settings_of(source: Any) -> dict[str, Any]:
+    """The settings of a proposal source and of the one that it wraps, if it wraps one."""
+    settings: dict[str, Any] = {}
+    while source is not None:
+        if hasattr(source, "side"):
+            settings["search_side"] = source.side
+        if hasattr(source, "config"):
+            settings["selective_search"] = source.config
+        source = getattr(source, "source", None)
+    return settings
 
 
 def _detect_all(found: Sequence[Input], detector: Any, folder: Path, faults: Faults, pictures: bool) -> Tally:

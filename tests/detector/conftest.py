@@ -48,7 +48,7 @@ def run_cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
 class Halves:
     """Proposes the left and the right half of an image."""
 
-    config = None
+    config = {"preset": "halves"}  # noqa: RUF012
 
     def propose(self, image: NDArray[np.uint8]) -> Any:
         """Two boxes, or one where the image is a pixel wide."""

@@ -14,7 +14,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from detector.commands.tally import in_words
+from detector.detection_files import SavedDetections
 from detector.images import read_image
+from detector.types import Detections
 
 RED, BLUE = (250, 10, 10), (20, 20, 220)
 
@@ -53,6 +56,26 @@ def test_the_picture_written_is_annotated(run_cli: Any, fake_model: Any, picture
     plain = read_image(photo).astype(int)
     assert drawn.shape == plain.shape
     assert np.abs(drawn - plain)[:, :150].max() > 60, "a box and a name should be drawn over the tomato"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([], "nothing"),
+        ([1], "b 0.90"),
+        ([2, 0, 2], "c 0.90 (2), a 0.80"),
+        (
+            [*range(11)],
+            "a 0.90, b 0.80, c 0.70, d 0.60, e 0.50, f 0.40, g 0.30, h 0.20, i 0.10, j 0.00, and 1 more class",
+        ),
+    ],
+    ids=["none", "one", "several of a class", "more classes than are told"],
+)
+def test_in_words(labels: list[int], said: str) -> None:
+    n = len(labels)
+    scores = np.clip(0.9 - 0.1 * np.arange(n), 0, 1).astype(np.float32)
+    found = Detections(np.zeros((n, 4), np.float32), scores, np.array(labels, np.int64), (5, 5))
+    assert in_words(SavedDetections.of("x", "x.jpg", found, "abcdefghijk")) == said
 
 
 def test_no_pictures(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
@@ -132,6 +155,7 @@ def test_the_run_folder_holds_the_resolved_settings(
     assert record["seed"] == 5
     assert record["config"]["inputs"] == [str(photo)]
     assert record["config"]["postprocess"] == {"score_threshold": 0.2, "nms_threshold": 0.3, "max_detections": 100}
+    assert record["config"]["proposals"] == {"selective_search": {"preset": "halves"}, "max_proposals": None}
     assert record["config"]["formats"] == ["csv", "jsonl"]
     assert {"python", "torch", "numpy"} <= record["versions"].keys()
 

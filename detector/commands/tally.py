@@ -1,0 +1,85 @@
+"""What a run of ``detector detect`` tells its user: a line per picture, or a table where there is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detector.detection_files import SavedDetections
+
+# Above so many pictures, the table at the end counts classes in place of naming every picture.
+LONG_TABLE = 40
+# Of one picture's classes, at most so many are told, the surest first.
+CLASSES_TOLD = 10
+
+
+@dataclass
+class Tally:
+    """What was found so far; the first pictures' detections are kept for the table."""
+
+    pictures: int = 0
+    classes: Counter[str] = field(default_factory=Counter)
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    begun: float = field(default_factory=time.perf_counter)
+
+    def add(self, shown: str, saved: SavedDetections) -> None:
+        """Count one picture; where standard output is no terminal, tell of it at once."""
+        self.pictures += 1
+        self.classes.update(saved.class_names)
+        line = in_words(saved)
+        if self.pictures <= LONG_TABLE:
+            self.rows.append((shown, line))
+        if not sys.stdout.isatty():
+            print(f"{shown}: {line}", flush=True)
+
+    def show(self, folder: Path, skipped: int) -> None:
+        """The table, where standard output is a terminal, and the last line."""
+        if sys.stdout.isatty():
+            self._show_table()
+        seconds = time.perf_counter() - self.begun
+        parts = [
+            count_of(self.pictures, "picture"),
+            count_of(sum(self.classes.values()), "object"),
+            f"{seconds / self.pictures:.2f} s a picture",
+        ]
+        if skipped:
+            parts.append(f"{count_of(skipped, 'input')} skipped")
+        print(f"{', '.join(parts)}; results in {folder}", flush=True)
+
+    def _show_table(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        if self.pictures <= LONG_TABLE:
+            table = Table("picture", "objects")
+            for name, line in self.rows:
+                table.add_row(Text(name), Text(line))
+        else:
+            table = Table("class", "objects")
+            for name, count in self.classes.most_common():
+                table.add_row(Text(name), Text(str(count), justify="right"))
+        Console().print(table)
+
+
+def in_words(saved: SavedDetections) -> str:
+    """``Egyptian cat 0.93, espresso 0.41 (2)``: each class with its best score and, if several, how many of it."""
+    best: dict[str, float] = {}  # in the order of the best scores, as the detections are
+    for name, score in zip(saved.class_names, saved.detections.scores.tolist(), strict=True):
+        best.setdefault(name, score)
+    counts = Counter(saved.class_names)
+    parts = [f"{name} {score:.2f}{f' ({counts[name]})' * (counts[name] > 1)}" for name, score in best.items()]
+    more = len(parts) - CLASSES_TOLD
+    if more > 0:
+        parts[CLASSES_TOLD:] = [f"and {more} more classes" if more > 1 else "and 1 more class"]
+    return ", ".join(parts) or "nothing"
+
+
+def count_of(number: int, unit: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
