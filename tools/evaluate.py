@@ -1,4 +1,4 @@
-"""``detector evaluate`` from a checkout, installed or not: ``python tools/evaluate.py --data photos/``."""
+"""``detector evaluate`` from a checkout, installed or not: ``python tools/evaluate.py --data VOCdevkit``."""
 
 import sys
 from pathlib import Path
