@@ -109,6 +109,19 @@ class Dataset:
             self.sizes[index] = height, width
         return height, width
 
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """The picture of image ``index`` as ``(H, W, 3)`` uint8 RGB, of the size that its boxes were drawn on.
+
+        Cheaper than :func:`read_record` of ``self[index]`` where no annotation says the size: the file is opened once.
+
+        Raises:
+            UserError: it cannot be read, or its size is not the annotation's.
+        """
+        image = read_image(self.path(index))
+        if (self.sizes[index] <= 0).any():
+            self.sizes[index] = image.shape[:2]
+        return _of_size(image, str(self.path(index)), self.image_size(index))
+
     def ground_truth(self, index: int) -> GroundTruth:
         """The objects of image ``index``; this opens no picture."""
         part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
@@ -160,9 +173,12 @@ def read_record(record: ImageRecord) -> NDArray[np.uint8]:
     Raises:
         UserError: it cannot be read, or its size is not the annotation's (the boxes would be on the wrong things).
     """
-    image = read_image(record.path)
-    if image.shape[:2] != record.image_size:
-        raise UserError(size_mismatch_text(str(record.path), image.shape[:2], record.image_size))
+    return _of_size(read_image(record.path), str(record.path), record.image_size)
+
+
+def _of_size(image: NDArray[np.uint8], path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    if image.shape[:2] != size:
+        raise UserError(size_mismatch_text(path, image.shape[:2], size))
     return image
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.images import read_image
+from detector.data import Dataset, read_record
 from detector.types import ImageRecord
 from proposals.boxes import clip, is_valid
 from proposals.errors import UserError
@@ -37,29 +36,37 @@ class ImagePool:
 
     @classmethod
     def load(
-        cls, records: Sequence[ImageRecord], *, workers: int = 2, progress: Callable[[int], None] | None = None
+        cls,
+        records: Dataset | Sequence[ImageRecord],
+        *,
+        workers: int = 2,
+        progress: Callable[[int], None] | None = None,
     ) -> ImagePool:
-        """Decode the pictures of ``records``; unreadable ones and unusable boxes are skipped and counted.
+        """Decode the pictures of ``records``.
+
+        Unusable pictures (unreadable, or not of the annotation's size) and unusable boxes are skipped and counted.
 
         Ignored ("difficult") and crowd objects are left out of the objects.
         """
 
-        def read(path: Path) -> NDArray[np.uint8] | str:
+        def read(index: int) -> tuple[ImageRecord, NDArray[np.uint8]] | str:
             try:
-                return read_image(path)
+                # The picture first: a data set then knows its size without opening the file again.
+                image = records.read(index) if isinstance(records, Dataset) else read_record(records[index])
+                return records[index], image
             except UserError as error:
                 return str(error)
 
         images: list[NDArray[np.uint8]] = []
         boxes, labels, counts, skipped = [], [], [], []
         with ThreadPoolExecutor(workers) as pool:
-            paths = [record.path for record in records]
-            for record, image in zip(records, pool.map(read, paths, chunksize=64), strict=True):
+            for found in pool.map(read, range(len(records))):
                 if progress is not None:
                     progress(len(images))
-                if isinstance(image, str):
-                    skipped.append(image)
+                if isinstance(found, str):
+                    skipped.append(found)
                     continue
+                record, image = found
                 truth = record.ground_truth
                 inside = clip(truth.boxes, (image.shape[0], image.shape[1]))
                 good = is_valid(inside) & ~truth.ignore & ~truth.crowd

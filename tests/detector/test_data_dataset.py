@@ -196,6 +196,21 @@ def test_read_record_wants_the_annotated_size(tmp_path: Path) -> None:
         read_record(build([[]], (200, 100), tmp_path)[0])
 
 
+def test_reading_a_picture_by_index_needs_its_file_once(tmp_path: Path) -> None:
+    dataset = build([[], []], None, tmp_path)
+    for name in ("i0.png", "i1.png"):
+        Image.new("RGB", (7, 5), (1, 2, 3)).save(tmp_path / name)
+    assert dataset.read(0).shape == (5, 7, 3)
+    (tmp_path / "i0.png").unlink()
+    assert dataset[0].image_size == (5, 7)
+    with pytest.raises(UserError, match="does not exist"):
+        dataset.read(0)
+    known = build([[]], (5, 8), tmp_path)
+    Image.new("RGB", (7, 5)).save(tmp_path / "i0.png")
+    with pytest.raises(UserError, match="its annotation says 8 x 5"):
+        known.read(0)
+
+
 # --- the judge of boxes -----------------------------------------------------------------------------------------------
 
 NAN, INF = float("nan"), float("inf")
