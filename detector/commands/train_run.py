@@ -17,6 +17,7 @@ from detector.build import build_trainer, load_splits, save_trained, with_classe
 from detector.commands.console import say
 from detector.config import TrainRecipe, default_recipe, read_recipe
 from detector.data import Dataset
+from detector.data.faults import KEPT
 from detector.model import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training
@@ -52,9 +53,7 @@ def choose_recipe(request: TrainRequest, folder: Path, objects: int) -> TrainRec
     """The recipe of the options: of the run to resume, of the given file, or the default for a set of ``objects``."""
     if request.resume:
         if request.config is not None or any(v is not None for v in (request.init, request.steps, request.seed)):
-            raise UserError(
-                "--resume goes on with the run's recipe: leave out --config, --init, --steps and --seed"
-            )
+            raise UserError("--resume goes on with the run's recipe: leave out --config, --init, --steps and --seed")
         return read_recipe(folder / RECIPE_FILE)
     if request.config is not None:
         recipe = read_recipe(request.config)
@@ -152,8 +151,8 @@ def run_training(request: TrainRequest) -> Path:
 
 def load_pool(dataset: Dataset) -> ImagePool:
     """The data set's pictures in memory, with a line for what had to be skipped."""
-    pool = ImagePool.load(list(dataset))
-    faults = [str(fault) for fault in dataset.faults] + pool.skipped
+    pool = ImagePool.load(dataset)
+    faults = [str(fault) for fault in dataset.faults if fault.effect != KEPT] + pool.skipped
     for fault in faults[:5]:
         say(f"skipped: {fault}")
     if len(faults) > 5:
@@ -185,9 +184,7 @@ def show_progress(steps: int) -> Iterator[Callable[[TrainingProgress], None]]:
 
         def report(entry: TrainingProgress) -> None:
             accuracy = "" if entry.top1_val is None else f", validation top-1 {entry.top1_val:.3f}"
-            line = (
-                f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, {entry.crops_per_second:.0f}/s"
-            )
+            line = f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, {entry.crops_per_second:.0f}/s"
             bar.update(task, completed=entry.step, description=line)
             if not console.is_terminal or accuracy:
                 now = time.strftime("%H:%M:%S")
