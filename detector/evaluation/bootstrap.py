@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,13 @@ class Bootstrap:
         """mAP ``(B,)`` of each resample, over the classes that it has."""
         return _mean_of_defined(self.by_class)
 
-    def interval(self, level: float = DEFAULT_LEVEL) -> Interval | None:
-        """Of the mAP; None where no resample has one."""
-        return percentile_interval(self.mean(), level)
+    def interval(self, mean_ap: float, level: float = DEFAULT_LEVEL) -> Interval | None:
+        """Of the mAP, which is ``mean_ap``; None where no resample has one."""
+        return corrected_interval(self.mean(), mean_ap, level)
 
-    def class_interval(self, label: int, level: float = DEFAULT_LEVEL) -> Interval | None:
-        """Of one class' AP; None where no resample has one."""
-        return percentile_interval(self.by_class[:, label], level)
+    def class_interval(self, label: int, ap: float, level: float = DEFAULT_LEVEL) -> Interval | None:
+        """Of one class' AP, which is ``ap``; None where no resample has one."""
+        return corrected_interval(self.by_class[:, label], ap, level)
 
 
 def percentile_interval(values: NDArray[np.float64], level: float) -> Interval | None:
@@ -51,6 +52,23 @@ def percentile_interval(values: NDArray[np.float64], level: float) -> Interval |
     if not len(values):
         return None
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, len(values))
+
+
+def corrected_interval(values: NDArray[np.float64], estimate: float, level: float) -> Interval | None:
+    """The bias-corrected percentile interval (Efron 1981) of ``estimate`` from its resamples ``values`` ``(B,)``.
+
+    A resample lacks over a third of the images, and with them whole rare classes, so its mAP tends to be off to one side of
+    the true one; the quantiles are shifted by as much. NaN resamples are left out; None if nothing is left.
+    """
+    values = values[~np.isnan(values)]
+    if not len(values) or np.isnan(estimate):
+        return None
+    normal = NormalDist()
+    below = (np.sum(values < estimate) + np.sum(values == estimate) / 2 + 0.5) / (len(values) + 1)
+    shift = 2 * normal.inv_cdf(float(below))
+    ends = [normal.cdf(shift + normal.inv_cdf(share)) for share in ((1 - level) / 2, (1 + level) / 2)]
+    low, high = np.quantile(values, ends)
     return Interval(float(low), float(high), level, len(values))
 
 

@@ -88,7 +88,7 @@ def evaluate_coco(
     return EvaluationResult(
         metric="coco",
         mean_ap=numbers["ap"],
-        interval=spread.interval() if spread else None,
+        interval=spread.interval(numbers["ap"]) if spread else None,
         numbers=numbers,
         classes=tuple(_class_row(matches, arrays, label, limits, spread) for label in range(len(class_names))),
         counts=counts,
@@ -187,13 +187,14 @@ def _class_row(
 ) -> ClassResult:
     only = slice(label, label + 1)
     numbers = _numbers(arrays.precision[:, :, only], arrays.recall[:, only], limits)
+    ap = numbers.pop("ap")
     curve = class_curve(matches, label)
     positives = int(matches.positives()[label])
     return ClassResult(
         label=label,
         name=matches.class_names[label],
-        ap=numbers.pop("ap"),
-        interval=spread.class_interval(label) if spread else None,
+        ap=ap,
+        interval=spread.class_interval(label, ap) if spread else None,
         truths=positives,
         detections=len(curve.scores),
         true_positives=curve.true,

@@ -164,7 +164,7 @@ def single_threshold_result(
                 label=label,
                 name=name,
                 ap=ap,
-                interval=spread.class_interval(label) if spread else None,
+                interval=spread.class_interval(label, ap) if spread else None,
                 truths=int(positives[label]),
                 detections=len(curve.scores),
                 true_positives=curve.true,
@@ -183,7 +183,7 @@ def single_threshold_result(
     return EvaluationResult(
         metric=metric,
         mean_ap=mean_ap,
-        interval=spread.interval() if spread else None,
+        interval=spread.interval(mean_ap) if spread else None,
         numbers={"mean_ap": mean_ap},
         classes=tuple(classes),
         counts=counts,
