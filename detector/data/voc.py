@@ -41,6 +41,7 @@ LOOKED_FOR = "PASCAL VOC (Annotations/*.xml with ImageSets/Main/*.txt, or photog
 _ANNOTATION_FOLDERS = ("Annotations", "annotations", "labels", "xml", "xmls")
 _PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "img", "")
 _SPLIT_FOLDERS = re.compile(r"(train(ing|val)?|val(id|idation)?|test(ing)?|eval)\d*", re.IGNORECASE)
+_NAN = float("nan")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -301,28 +302,48 @@ def parse_xml(data: bytes, first_pixel: int = 1) -> Annotation:
     root = fromstring(data)
     if root.tag != "annotation":
         raise ValueError(f"the outermost element is <{root.tag}>, not <annotation>")
-    height, width = _number(root, "size/height"), _number(root, "size/width")
-    size = (int(height), int(width)) if height >= 1 and width >= 1 and height + width < 2**31 else None
+    # Plain loops over children: the path expressions of ElementTree take as long as the parsing.
+    size: tuple[int, int] | None = None
+    filename = ""
     objects: list[Object] = []
     clicks: list[str] = []
-    for item in root.iterfind("object"):
-        name = (item.findtext("name") or "").strip()
-        corners = [_number(item, f"bndbox/{corner}") for corner in _CORNERS]
-        if corners[0] == corners[2] and corners[1] == corners[3]:
-            clicks.append(f"box of the single pixel {corners[0]:g} {corners[1]:g} ({name}): a click, not a box")
-            continue
-        x1, y1, x2, y2 = corners
-        difficult = _number(item, "difficult") >= 1
-        offset = first_pixel
-        objects.append(Object(name, x1 - offset, y1 - offset, x2 + 1 - offset, y2 + 1 - offset, difficult))
-    return Annotation(size, (root.findtext("filename") or "").strip(), tuple(objects), tuple(clicks))
+    for element in root:
+        if element.tag == "object":
+            item = _object(element, first_pixel)
+            if item.x2 - item.x1 == 1 and item.y2 - item.y1 == 1:
+                corner = f"{item.x1 + first_pixel:g} {item.y1 + first_pixel:g}"
+                clicks.append(f"box of the single pixel {corner} ({item.key}): a click, not a box")
+            else:
+                objects.append(item)
+        elif element.tag == "size":
+            sides = {child.tag: _number(child) for child in element}
+            height, width = sides.get("height", _NAN), sides.get("width", _NAN)
+            size = (int(height), int(width)) if height >= 1 and width >= 1 and height + width < 2**31 else None
+        elif element.tag == "filename":
+            filename = (element.text or "").strip()
+    return Annotation(size, filename, tuple(objects), tuple(clicks))
 
 
-def _number(element: Element, path: str) -> float:
+def _object(element: Element, first_pixel: int) -> Object:
+    name, difficult = "", False
+    corners = dict.fromkeys(_CORNERS, _NAN)
+    for child in element:
+        if child.tag == "name":
+            name = (child.text or "").strip()
+        elif child.tag == "difficult":
+            difficult = _number(child) >= 1
+        elif child.tag == "bndbox":
+            corners |= {corner.tag: _number(corner) for corner in child}
+    x1, y1, x2, y2 = (corners[corner] for corner in _CORNERS)
+    end = 1 - first_pixel  # the last pixel belongs to the box
+    return Object(name, x1 - first_pixel, y1 - first_pixel, x2 + end, y2 + end, difficult)
+
+
+def _number(element: Element) -> float:
     try:
-        return float(element.findtext(path) or "nan")
+        return float(element.text or _NAN)
     except ValueError:
-        return float("nan")
+        return _NAN
 
 
 def _classes(root: Path, parts: Sequence[_Part], builder: Builder, parsed: dict[Path, Annotation | None]) -> Classes:
