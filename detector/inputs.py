@@ -83,10 +83,13 @@ class VideoInput:
     step: int = 1
 
     def count(self) -> int:
-        """The number of frames as the file's header tells it, which may be wrong; at least 1."""
+        """The number of frames as the file's header tells it, which may be wrong; at least 1, even if it is damaged."""
         import cv2
 
-        capture = self._open()
+        try:
+            capture = self._open()
+        except UserError:  # told of when its frames are asked for
+            return 1
         try:
             return max(1, -(-int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // self.step))
         finally:

@@ -195,10 +195,13 @@ def test_skipping_bad_pictures(run_cli: Any, fake_model: Any, picture: Any, tmp_
     picture("a.png")
     (tmp_path / "b.jpg").write_text("not a picture")
     picture("c.png")
-    done = run_cli("detect", "a.png", "b.jpg", "nowhere.png", "c.png", "--out", "found", "--on-error", "skip")
+    (tmp_path / "clip.mp4").write_text("not a video")
+    bad = ("b.jpg", "nowhere.png", "clip.mp4")
+    done = run_cli("detect", "a.png", *bad, "c.png", "--out", "found", "--on-error", "skip")
     assert done.code == 3
-    assert [line.split()[:2] for line in done.error_lines] == [["skipped:", "nowhere.png:"], ["skipped:", "b.jpg"]]
-    assert "2 inputs skipped" in done.out
+    assert [line.split()[1].rstrip(":") for line in done.error_lines] == ["nowhere.png", "b.jpg", "clip.mp4"]
+    assert all(line.startswith("skipped: ") for line in done.error_lines)
+    assert "3 inputs skipped" in done.out
     assert [line["image_id"] for line in lines_of(tmp_path / "found")] == ["a", "c"]
 
 

@@ -197,8 +197,10 @@ def test_a_video_cut_short_gives_what_it_has_or_says_so(clip: Path) -> None:
 
 
 def test_a_missing_video(tmp_path: Path) -> None:
+    missing = VideoInput("a", str(tmp_path / "a.mp4"))
+    assert missing.count() == 1
     with pytest.raises(UserError, match="cannot read: No such file"):
-        VideoInput("a", str(tmp_path / "a.mp4")).count()
+        list(missing.frames())
 
 
 def test_a_picture_counts_for_one(tmp_path: Path) -> None:
