@@ -41,7 +41,9 @@ if ! "$folder/bin/python" -c "$fits" >/dev/null 2>&1 || ! "$folder/bin/python" -
 fi
 
 say "installing the toolkit and what it needs (PyTorch is large: some minutes the first time)"
-"$folder/bin/python" -m pip install --quiet --editable ".[test,lint]"
+# pip shows what it downloads where somebody watches, and is silent in a log.
+if [ -t 2 ]; then quiet=; else quiet=--quiet; fi
+"$folder/bin/python" -m pip install $quiet --editable ".[test,lint]" >&2
 
 say "compiling the hot loops of selective search (once)"
 "$folder/bin/python" -m proposals.warmup
