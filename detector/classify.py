@@ -55,18 +55,18 @@ class Ensemble:
         self.num_outputs = outputs.pop()
         self.device = device
         self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
-        self._groups: dict[tuple[CropConfig, Normalization], list[GoogLeNet]] = {}
+        self.groups: dict[tuple[CropConfig, Normalization], list[GoogLeNet]] = {}
         for member in members:
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._groups.setdefault((member.crop, member.normalization), []).append(net)
+            self.groups.setdefault((member.crop, member.normalization), []).append(net)
         self.num_members = len(members)
 
     @torch.inference_mode()
     def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
         """See :class:`RegionClassifier`."""
         total = torch.zeros(len(boxes), self.num_outputs)
-        for (crop, normalization), nets in self._groups.items():
+        for (crop, normalization), nets in self.groups.items():
             pyramid = ImagePyramid(image)
             for start in range(0, len(boxes), self.batch_size):
                 part = slice(start, start + self.batch_size)
