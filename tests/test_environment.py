@@ -20,7 +20,9 @@ case "$1 $2" in
     "-m venv") [ -z "${NO_ENSUREPIP-}" ] || { echo "ensurepip is not available" >&2; exit 1; }
         for folder; do :; done
         mkdir -p "$folder/bin" && touch "$folder/pyvenv.cfg" && cp "$0" "$folder/bin/python" ;;
-    "-m pip") case "$3" in install) [ -z "${NO_NETWORK-}" ] || { echo "pip: no network" >&2; exit 1; } ;; esac ;;
+    "-m pip") case "$3" in install) [ -z "${NO_NETWORK-}" ] || { echo "pip: no network" >&2; exit 1; } ;; esac
+        case "$*" in *install*headless) touch "$DIARY.headless" ;; esac ;;
+    "-c import cv2") [ -z "${NO_LIBGL-}" ] || [ -e "$DIARY.headless" ] || exit 1 ;;
     "-c "*) [ -z "${TOO_OLD-}" ] || exit 1 ;;
 esac
 """
@@ -104,6 +106,22 @@ def test_after_a_failed_installation_the_next_try_goes_on(make: Run, diary: Call
     diary()
     assert make("environment").returncode == 0
     assert any("pip install" in call for call in diary())
+
+
+def test_where_opencv_lacks_a_library_the_headless_wheel_takes_its_place(
+    make: Run, diary: Callable[[], list[str]]
+) -> None:
+    done = make("environment", NO_LIBGL="1")
+    assert done.returncode == 0, done.stderr
+    calls = diary()
+    removed = calls.index("python -m pip uninstall --quiet --yes opencv-python opencv-python-headless")
+    assert calls[removed + 1] == "python -m pip install --quiet opencv-python-headless"
+    assert "swapping in opencv-python-headless" in done.stderr
+
+
+def test_where_opencv_loads_it_stays(make: Run, diary: Callable[[], list[str]]) -> None:
+    make("environment")
+    assert not any("headless" in call for call in diary())
 
 
 def test_without_ensurepip_the_message_says_what_to_install(make: Run) -> None:

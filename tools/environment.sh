@@ -45,5 +45,13 @@ say "installing the toolkit and what it needs (PyTorch is large: some minutes th
 if [ -t 2 ]; then quiet=; else quiet=--quiet; fi
 "$folder/bin/python" -m pip install $quiet --editable ".[test,lint]" >&2
 
+# opencv-python needs libGL, which slim containers lack; the two wheels overwrite each other, so both go first.
+if ! "$folder/bin/python" -c 'import cv2' >/dev/null 2>&1; then
+    say "OpenCV cannot be loaded, as where libGL is missing: swapping in opencv-python-headless"
+    "$folder/bin/python" -m pip uninstall --quiet --yes opencv-python opencv-python-headless >&2
+    "$folder/bin/python" -m pip install $quiet opencv-python-headless >&2
+    "$folder/bin/python" -c 'import cv2'
+fi
+
 say "compiling the hot loops of selective search (once)"
 "$folder/bin/python" -m proposals.warmup
