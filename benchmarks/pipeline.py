@@ -1,0 +1,120 @@
+"""Seconds for one 640x480 photograph, by stage: proposals, crops, network and the rest.
+
+Command:  .venv/bin/python benchmarks/pipeline.py        (or: make benchmark ONLY=pipeline)
+          --model DIR for another model, --repeats N, --threads N, --device cuda
+
+The photographs are scikit-image's, scaled to fill 640x480. Each stage is run on its own for every photograph in turn,
+so that a busy moment of the machine falls on all alike; the figures are medians over photographs and repeats, with the
+10th and 90th percentile. The whole pipeline is timed as well, as one call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import skimage.data
+import torch
+
+from detector.classify import Ensemble
+from detector.crop import ImagePyramid, crop_regions
+from detector.model import load_model
+from detector.nets.weights import to_tensor
+from detector.pipeline import Detector
+from detector.postprocess import postprocess
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+SIZE = (480, 640)
+
+
+def photograph(name: str) -> np.ndarray:
+    """One of scikit-image's pictures, cut and scaled to 640x480."""
+    image = getattr(skimage.data, name)()
+    height, width = image.shape[:2]
+    scale = max(SIZE[0] / height, SIZE[1] / width)
+    image = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image[: SIZE[0], : SIZE[1]])
+
+
+def timed(stage: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call takes, and what it returns; waits for a GPU."""
+    start = time.perf_counter()
+    value = stage()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, value
+
+
+def network(ensemble: Ensemble, crops: dict[Any, np.ndarray]) -> np.ndarray:
+    """The mean softmax of ready crops: what the ensemble does after cropping."""
+    total: Any = 0
+    with torch.inference_mode():
+        for (crop, normalization), nets in ensemble.groups.items():
+            tensor = to_tensor(crops[crop])
+            parts = []
+            for part in torch.split(tensor, ensemble.batch_size):
+                x = normalization(part.to(ensemble.device))
+                parts.append(sum(torch.softmax(net(x).float(), 1) for net in nets).cpu())
+            total = total + torch.cat(parts)
+    return np.asarray(total / ensemble.num_members, np.float32)
+
+
+def one_photograph(detector: Detector, ensemble: Ensemble, image: np.ndarray) -> tuple[dict[str, float], int]:
+    """Seconds of each stage for one image, and the number of regions."""
+    spent = {}
+    spent["proposals"], proposals = timed(
+        lambda: detector.proposals.propose(image).select(slice(detector.max_proposals))
+    )
+    spent["crops"], crops = timed(
+        lambda: {
+            crop: crop_regions(image, proposals.boxes, crop, norm.fill, pyramid=ImagePyramid(image))
+            for crop, norm in ensemble.groups
+        }
+    )
+    spent["network"], probs = timed(lambda: network(ensemble, crops))
+    spent["suppression"], _ = timed(lambda: postprocess(proposals.boxes, probs, proposals.image_size, detector.config))
+    spent["whole call"], _ = timed(lambda: detector(image))
+    return spent, len(proposals)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    detector = load_model(arguments.model, device=arguments.device, threads=arguments.threads)
+    ensemble = detector.classifier
+    assert isinstance(ensemble, Ensemble)
+    images = [photograph(name) for name in PHOTOGRAPHS]
+    for image in images[:2]:
+        detector(image)  # compiled loops and convolution plans are loaded
+
+    seconds: dict[str, list[float]] = {}
+    regions = []
+    for _ in range(arguments.repeats):
+        for image in images:
+            spent, count = one_photograph(detector, ensemble, image)
+            regions.append(count)
+            for stage, value in spent.items():
+                seconds.setdefault(stage, []).append(value)
+
+    print(f"{platform.machine()}, {arguments.threads} threads, {arguments.device}; torch {torch.__version__}")
+    print(f"{ensemble.num_members} network(s), {np.median(regions):.0f} regions a photograph (median)\n")
+    print("| stage | median s | 10 % | 90 % |\n|---|---|---|---|")
+    for stage, values in seconds.items():
+        low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+        print(f"| {stage} | {middle:.3f} | {low:.3f} | {high:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
