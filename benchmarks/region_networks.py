@@ -3,9 +3,9 @@
 Command:  OMP_NUM_THREADS=1 .venv/bin/python benchmarks/region_networks.py --data data/tiny-imagenet-200
 
 Every tenth class of Tiny-ImageNet-200 (20 classes, 10,000 training pictures) is learned for as many steps as the net
-alone does in ``--seconds`` (its speed is measured first), with the default settings otherwise; top-1 is on the annotated
-boxes of the validation pictures at hand, among the classes and background. So short a training ranks the networks only
-roughly: the standard error of top-1 is printed beside it.
+alone does in ``--seconds`` (its speed is measured first), with the default settings otherwise; top-1 is on the
+annotated boxes of the validation pictures at hand, among the classes and background. So short a training ranks the
+networks only roughly: the standard error of top-1 is printed beside it.
 """
 
 from __future__ import annotations

@@ -11,25 +11,38 @@ from detector.commands.console import INTERRUPTED, say
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO layout.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
+    ],
     config: Annotated[
-        Path | None, typer.Option(help="A recipe (see configs/); by default the bundled net is tuned.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A recipe, as those in configs/.", show_default="fine-tune the bundled network"
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run and model folder to make; default runs/train-...")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run and model folder to make.", show_default="runs/train-<date>-<time>"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
     init: Annotated[
-        str | None, typer.Option(help="First weights: random, bundled, torchvision, a model folder or a .pth file.")
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="First weights: random, bundled, torchvision, a model folder, or a .pth of torchvision's GoogLeNet.",
+            show_default="the recipe's",
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train, in place of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed, in place of the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
-    Ctrl-C and SIGTERM save a checkpoint first; the same command with --resume goes on from it.
+    Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it.
 
-    Example: detector train photos/ --out my-model && detector detect new.jpg --model my-model
+    [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
     from detector.commands.train_run import TrainRequest, run_training
     from detector.training.regions import Interrupted
