@@ -13,13 +13,11 @@ from detector.commands.console import SKIPPED, Faults, progress, say
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from detector.commands.evaluate_data import Measured
     from detector.evaluation.result import EvaluationResult
     from detector.evaluation.tables import DetectionTable
     from detector.pipeline import Detector
+    from proposals.types import Proposals
 
 _CLASSES_SHOWN = 40
 
@@ -152,7 +150,7 @@ def evaluate(
         "max_detections": max_detections,
     }
     faults = Faults(skip=on_error is OnError.skip)
-    proposals: dict[str, NDArray[np.float32]] | None = None
+    proposals: dict[str, Proposals] | None = None
     detector = None
     if detections is not None:
         table = read_for(
@@ -184,7 +182,8 @@ def evaluate(
             "command": " ".join(["detector", *sys.argv[1:]]),
             ("detections" if detections else "model"): str(detections or model or "the bundled model"),
         }
-        evaluation = assemble(result, proposals=proposals, pictures=measured.pictures(proposals), info=info)
+        boxes = None if proposals is None else {name: given.boxes for name, given in proposals.items()}
+        evaluation = assemble(result, proposals=boxes, pictures=measured.pictures(proposals), info=info)
         evaluation.save(folder)
         if report:
             from detector.report.write import PAGE, write_report
@@ -230,15 +229,15 @@ def _load(
 
 def _run(
     detector: Detector, measured: Measured, folder: Path, faults: Faults, unknown: OnFault
-) -> tuple[DetectionTable, dict[str, NDArray[np.float32]]]:
-    """Detections of every picture, also written to the folder as they come, and the proposals' boxes."""
+) -> tuple[DetectionTable, dict[str, Proposals]]:
+    """Detections of every picture, also written to the folder as they come, and the proposals."""
     from detector.data import read_record
     from detector.detection_files import JSONL_FILE, SavedDetections, write_line
     from detector.evaluation.read_files import read_detections
 
     dataset = measured.dataset
     assert dataset is not None
-    proposals: dict[str, NDArray[np.float32]] = {}
+    proposals: dict[str, Proposals] = {}
     path = folder / JSONL_FILE
     with path.open("w", encoding="utf-8") as file, progress("evaluate", len(dataset), "picture") as advance:
         for record in dataset:
@@ -247,7 +246,7 @@ def _run(
             except UserError as fault:
                 faults(fault)
             else:
-                proposals[record.image_id] = looked_at.boxes
+                proposals[record.image_id] = looked_at
                 saved = SavedDetections.of(record.image_id, str(record.path), found, detector.class_names)
                 write_line(file, saved)
             advance()

@@ -10,10 +10,12 @@ from detector.data import Dataset, Fault, dataset_splits, load_dataset
 from detector.evaluation.analysis_types import PictureInfo
 from detector.evaluation.assemble import DEFAULT_METRIC
 from detector.evaluation.columns import OnFault
+from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.read_files import read_detections, read_image_numbers
 from detector.evaluation.read_truth import blacklist_of_dataset, read_coco_truth, truth_of_dataset
 from detector.evaluation.tables import DetectionTable, TruthTable
 from proposals.errors import UserError
+from proposals.types import Proposals
 
 # Splits that one measures on, best first, when none is named.
 EVALUATION_SPLITS = ("val", "test", "valid", "validation")
@@ -38,26 +40,17 @@ class Measured:
     split: str
     faults: tuple[Fault, ...]
 
-    def pictures(self, proposals: Mapping[str, object] | None = None) -> dict[str, PictureInfo]:
+    def pictures(self, proposals: Mapping[str, Proposals] | None = None) -> dict[str, PictureInfo]:
         """The picture files by image id, absolute; with the best of ``proposals`` where they are given."""
         if self.dataset is None:
             return {}
         found = {}
         for i, image_id in enumerate(self.dataset.image_ids):
             height, width = (int(side) for side in self.dataset.sizes[i])
-            boxes = _some(proposals.get(image_id)) if proposals is not None else ()
-            found[image_id] = PictureInfo(str(self.dataset.path(i).resolve()), height, width, boxes)
+            given = None if proposals is None else proposals.get(image_id)
+            rows = () if given is None else proposal_rows(given)
+            found[image_id] = PictureInfo(str(self.dataset.path(i).resolve()), height, width, rows)
         return found
-
-
-_PROPOSALS_SHOWN = 30
-
-
-def _some(boxes: object) -> tuple[tuple[float, ...], ...]:
-    import numpy as np
-
-    rows = np.asarray(() if boxes is None else boxes, np.float64).reshape(-1, 4)[:_PROPOSALS_SHOWN]
-    return tuple(tuple(float(value) for value in row) for row in rows)
 
 
 def load_measured(

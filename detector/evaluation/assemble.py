@@ -12,6 +12,7 @@ from detector.evaluation.analysis import calibration, confusion_matrix, recall_b
 from detector.evaluation.analysis_types import Evaluation, PictureInfo
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.error_analysis import analyse_errors
+from detector.evaluation.gallery import gallery_pictures
 from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
 from detector.evaluation.prepare import DetectionInput, TruthInput
 from detector.evaluation.result import EvaluationResult
@@ -78,8 +79,8 @@ def assemble(
 
     Args:
         result: with its matches. proposals: boxes ``(P, 4)`` by image id, where known.
-        pictures: files by image id; those of the examples are kept. info: see :class:`Evaluation`.
-        examples: errors to keep of each class and kind.
+        pictures: files by image id; those of the examples are kept, with their objects and detections.
+        info: see :class:`Evaluation`. examples: errors to keep of each class and kind.
 
     Raises:
         ValueError: the result carries no matches.
@@ -87,7 +88,6 @@ def assemble(
     if result.matches is None:
         raise ValueError("a result without matches cannot be analysed; evaluate it anew")
     errors = analyse_errors(result.matches, proposals=proposals, examples=examples)
-    shown = {example.image_id for example in errors.examples}
     return Evaluation(
         result=result,
         errors=errors,
@@ -95,6 +95,6 @@ def assemble(
         confusion=confusion_matrix(result.matches),
         recall_by_size=recall_by_size(result.matches),
         recall_by_aspect=recall_by_aspect(result.matches),
-        images={name: picture for name, picture in (pictures or {}).items() if name in shown},
+        images=gallery_pictures(result.matches, errors, pictures or {}),
         info=dict(info or {}),
     )

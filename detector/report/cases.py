@@ -85,7 +85,7 @@ def _note(example: ErrorExample) -> str:
         return f"the best proposal overlaps it with IoU {example.iou:.2f}"
     if example.truth_box is None:
         return ""
-    return f"overlaps a {example.truth_class} with IoU {example.iou:.2f}"
+    return f"IoU {example.iou:.2f} with the object “{example.truth_class}”"
 
 
 def _picture(example: ErrorExample, info: PictureInfo | None, labels: dict[str, int]) -> PictureEntry:

@@ -91,6 +91,7 @@ def collect(
         aspects=_shares(evaluation.recall_by_aspect),
         calibration=_calibration(evaluation.calibration),
         calibration_error=_known(evaluation.calibration.expected_error),
+        calibration_outside=evaluation.calibration.outside,
         confusion=_confusion(evaluation.confusion),
         counted=_counted(result.counts),
         pictures=pictures,

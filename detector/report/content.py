@@ -170,7 +170,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report shows. ``facts`` are (name, value) pairs for its head, ``config`` is YAML text."""
+    """All that a report shows.
+
+    ``facts`` are (name, value) pairs for its head, ``config`` is YAML text; ``calibration_outside`` counts detections
+    whose score is not in [0, 1], which are in no bin.
+    """
 
     title: str
     subtitle: str
@@ -182,6 +186,7 @@ class Report:
     aspects: tuple[Share, ...] = ()
     calibration: tuple[CalibrationBin, ...] = ()
     calibration_error: float | None = None
+    calibration_outside: int = 0
     confusion: Confusion = field(default_factory=Confusion)
     counted: tuple[Counted, ...] = ()
     pictures: tuple[PictureEntry, ...] = ()

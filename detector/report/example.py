@@ -14,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from detector.evaluation.analysis import calibration, confusion_matrix, recall_by_aspect, recall_by_size
-from detector.evaluation.analysis_types import Evaluation
-from detector.evaluation.error_analysis import analyse_errors
-from detector.evaluation.gallery import gallery_pictures
-from detector.evaluation.voc import evaluate_voc
+from detector.evaluation.analysis_types import Evaluation, PictureInfo
+from detector.evaluation.assemble import assemble, score
+from detector.evaluation.gallery import proposal_rows
 from detector.types import Detections, GroundTruth, ImageRecord
 from proposals.boxes import clip, iou
 from proposals.types import Proposals, Source
@@ -59,18 +57,12 @@ def example_evaluation(folder: Path, n_images: int = 60, seed: int = 0) -> Evalu
     found = {record.image_id: example_detections(record, seed) for record in records}
     given = {record.image_id: example_proposals(record, seed) for record in records}
     truth = {record.image_id: record.ground_truth for record in records}
-    result = evaluate_voc(found, truth, CLASS_NAMES, year=2010, bootstrap_samples=1000, seed=seed)
-    matches = result.matches
-    assert matches is not None
-    errors = analyse_errors(matches, proposals={name: p.boxes for name, p in given.items()})
-    return Evaluation(
-        result=result,
-        errors=errors,
-        calibration=calibration(matches),
-        confusion=confusion_matrix(matches),
-        recall_by_size=recall_by_size(matches),
-        recall_by_aspect=recall_by_aspect(matches),
-        images=gallery_pictures(matches, errors, records, proposals=given),
+    return assemble(
+        score("voc10", found, truth, CLASS_NAMES, bootstrap_samples=1000, seed=seed),
+        proposals={name: p.boxes for name, p in given.items()},
+        pictures={
+            r.image_id: PictureInfo(str(r.path), *r.image_size, proposal_rows(given[r.image_id])) for r in records
+        },
         info={
             "data": "Collages of sample photographs",
             "model": "An example: these detections are made up, there is no model behind them",

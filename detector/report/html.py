@@ -118,6 +118,10 @@ def _drawn(report: Report) -> Markup | None:
         note = "How often a detection of a score is right; on the diagonal, scores are probabilities."
         if error is not None:
             note += f" Expected calibration error: {sections.points(error)} points."
+        if report.calibration_outside:
+            note += (
+                f" {sections.thousands(report.calibration_outside)} detections have a score outside 0 to 1: left out."
+            )
         panels.append(_panel("calibration-chart", "Calibration", note))
     if not panels:
         return None

@@ -64,7 +64,8 @@ def picture_data(pictures: Sequence[PictureEntry], sources: Sequence[Sources]) -
             "large": source.large or source.small,
             "truths": [[*_box(t.box), t.label, t.note] for t in picture.truths],
             "detections": [[*_box(d.box), d.label, _short(d.score), d.kind] for d in picture.detections],
-            "proposals": [[*_box(p.box), p.source, _short(p.score)] for p in picture.proposals],
+            # Whole pixels do for lines this thin, and there are many of them.
+            "proposals": [[*(round(v) for v in p.box), p.source] for p in picture.proposals],
         }
         for picture, source in zip(pictures, sources, strict=True)
     ]

@@ -15,6 +15,7 @@ from detector.images import read_image
 from detector.report.content import PictureEntry
 from proposals.errors import UserError
 
+QUALITY = 74
 SMALL, LARGE = 480, 1280
 """The longer side in pixels of a thumbnail, and of a picture that is opened from a folder."""
 
@@ -27,7 +28,7 @@ class Sources:
     large: str = ""
 
 
-def jpeg(path: Path, longer_sides: Sequence[int], quality: int = 80) -> list[bytes]:
+def jpeg(path: Path, longer_sides: Sequence[int], quality: int = QUALITY) -> list[bytes]:
     """The picture of ``path``, once for each of ``longer_sides``, at most of its own size.
 
     Raises:

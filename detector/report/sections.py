@@ -51,7 +51,7 @@ def overview(report: Report) -> Markup:
             "div",
             _headline(main, "card main"),
             element("div", [_headline(h, "card") for h in others], class_="cards") if others else None,
-            class_="headlines",
+            class_="headlines few" if len(others) <= 2 else "headlines",
         ),
         element(
             "p",
@@ -183,7 +183,7 @@ def errors(report: Report) -> Markup | None:
     return _section(
         "errors",
         "Where the points go",
-        element("div", [_kind(k, most) for k in report.kinds], class_="panel bars"),
+        element("div", [_kind(k, most) for k in sorted(report.kinds, key=_by_points)], class_="panel bars"),
         element(
             "details",
             element("summary", "Points lost, class by class"),
@@ -201,6 +201,10 @@ def errors(report: Report) -> Markup | None:
         intro="What the score would gain if all mistakes of one kind were mended and nothing else changed; these "
         "gains do not add up, because one object can suffer from several.",
     )
+
+
+def _by_points(kind: ErrorKind) -> float:
+    return -(kind.points or 0.0)
 
 
 def _kind(kind: ErrorKind, most: float) -> Markup:

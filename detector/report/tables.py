@@ -32,6 +32,7 @@ def numbers(report: Report, *, curves: bool = True) -> dict[str, Any]:
         "recall_by_aspect": [asdict(share) for share in report.aspects],
         "calibration": [asdict(b) for b in report.calibration],
         "calibration_error": report.calibration_error,
+        "calibration_outside": report.calibration_outside,
         "confusion": [
             {"truth": names[true], "detected": names[predicted], "count": count}
             for (true, predicted), count in sorted(report.confusion.counts.items())
@@ -78,6 +79,7 @@ def _rows(report: Report) -> Iterator[Row]:
         yield "calibration", name, "mean score", b.mean_score, None, None
         yield "calibration", name, "precision", b.precision, None, None
     yield "calibration", "all", "expected error", report.calibration_error, None, None
+    yield "calibration", "all", "scores outside 0 to 1", report.calibration_outside, None, None
     names = [*(row.name for row in report.classes), "background"]
     for (true, predicted), count in sorted(report.confusion.counts.items()):
         yield "confusion", names[true], names[predicted], count, None, None

@@ -189,7 +189,7 @@ def test_pictures_are_small_jpegs_and_a_missing_file_is_an_empty_source(page: Pa
     for source in filter(None, sources):
         with Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/jpeg;base64,")))) as picture:
             assert picture.size == (64, 48)
-    assert all(len(p["proposals"]) == 2 and p["proposals"][0][4:] == [1, 0.7] for p in page.data("pictures"))
+    assert all(len(p["proposals"]) == 2 and p["proposals"][0] == [4, 4, 20, 30, 1] for p in page.data("pictures"))
 
 
 def test_counts_tell_what_was_ignored(tmp_path: Path) -> None:

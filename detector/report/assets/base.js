@@ -15,7 +15,8 @@ const make = (tag, attributes = {}, ...children) => fill(document.createElement(
 const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
 const points = (fraction, digits = 1) => (fraction === null || fraction === undefined ? "–" : (100 * fraction).toFixed(digits));
-const count = (n) => n.toLocaleString("en");
+const grouped = new Intl.NumberFormat("en");
+const count = (n) => grouped.format(n);
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 const nameOf = (label) => (data.classes[label] ? data.classes[label].name : "background");
 const kindName = (key) => (data.kinds.find((kind) => kind.key === key) || { name: key }).name;

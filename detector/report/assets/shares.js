@@ -19,7 +19,7 @@ function shares(id, rows) {
         draw("rect", { class: "back", x, y: top, width: w, height: full, rx: 4 }),
         draw("rect", { class: "bar", x, y: top + full * (1 - share), width: w, height: full * share, rx: 4 }),
         draw("text", { class: "name", x: x + w / 2, y: top - 5, "text-anchor": "middle" }, total ? points(share, 0) : "–"),
-        draw("text", { "text-anchor": "middle" }, ...short.split(" ").map((word, line) => draw("tspan", { x: x + w / 2, y: height - bottom + 17 + 15 * line }, word))));
+        draw("text", { "text-anchor": "middle", style: w < 40 ? "font-size:10px" : null }, ...short.split(" ").map((word, line) => draw("tspan", { x: x + w / 2, y: height - bottom + 17 + 15 * line }, word))));
       column.addEventListener("pointerenter", () => say(row));
       svg.append(column);
     });
