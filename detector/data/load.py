@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -37,27 +38,40 @@ def load_dataset(
         UserError: nothing there, an unknown format (the message says what was looked for) or split, or broken lists.
             What is wrong with single pictures and boxes is no error: they are left out and listed in ``faults``.
     """
-    root = Path(path)
-    reader = _recognise(root)
-    available: tuple[str, ...] = reader.splits(root)
-    if split is None:
-        names: tuple[str, ...] = (training_split(available),) if available else ()
-    else:
-        names = tuple(dict.fromkeys(part.strip() for part in split.split("+")))
-        if not all(names):
-            raise UserError(f"split {split!r} has an empty part; write e.g. train+val")
-        if not available and reader is not coco:
-            raise UserError(f"{root} has no split {split!r}: the set has no splits; leave --split out")
-    folder = _image_folder(root, Path(images)) if images is not None else None
-    dataset: Dataset = reader.read(root, names, list(classes) if classes is not None else None, folder)
+    with _told_in_a_line():
+        root = Path(path)
+        reader = _recognise(root)
+        available: tuple[str, ...] = reader.splits(root)
+        if split is None:
+            names: tuple[str, ...] = (training_split(available),) if available else ()
+        else:
+            names = tuple(dict.fromkeys(part.strip() for part in split.split("+")))
+            if not all(names):
+                raise UserError(f"split {split!r} has an empty part; write e.g. train+val")
+            if not available and reader is not coco:
+                raise UserError(f"{root} has no split {split!r}: the set has no splits; leave --split out")
+        folder = _image_folder(root, Path(images)) if images is not None else None
+        dataset: Dataset = reader.read(root, names, list(classes) if classes is not None else None, folder)
     return dataset
 
 
 def dataset_splits(path: str | Path) -> tuple[str, ...]:
     """Names of the splits of the set at ``path``; empty if it has none."""
-    root = Path(path)
-    found: tuple[str, ...] = _recognise(root).splits(root)
+    with _told_in_a_line():
+        root = Path(path)
+        found: tuple[str, ...] = _recognise(root).splits(root)
     return found
+
+
+@contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """What the system refuses (permissions, names that are too long, a disk that fails) as a line for the user."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or "the data set")
+        shown = name if len(name) < 300 else f"{name[:300]}..."
+        raise UserError(f"{shown} cannot be read: {error.strerror or error}; check its name and permissions") from None
 
 
 def training_split(available: Sequence[str]) -> str:
@@ -78,20 +92,17 @@ def training_split(available: Sequence[str]) -> str:
 
 
 def _recognise(root: Path) -> ModuleType:
-    try:
-        if not root.exists():
-            raise UserError(f"{root} does not exist; check the path of the data set")
-        if root.is_file():
-            formats: tuple[ModuleType, ...] = (coco, yolo)
-        elif not any(root.iterdir()):
-            raise UserError(f"{root} is an empty folder; check the path of the data set")
-        else:
-            formats = _FORMATS
-        for reader in formats:
-            if reader.recognise(root):
-                return reader
-    except PermissionError as error:
-        raise UserError(f"{error.filename or root} may not be read; check its permissions") from None
+    if not root.exists():
+        raise UserError(f"{root} does not exist; check the path of the data set")
+    if root.is_file():
+        formats: tuple[ModuleType, ...] = (coco, yolo)
+    elif not any(root.iterdir()):
+        raise UserError(f"{root} is an empty folder; check the path of the data set")
+    else:
+        formats = _FORMATS
+    for reader in formats:
+        if reader.recognise(root):
+            return reader
     looked_for = "; ".join(reader.LOOKED_FOR for reader in formats)
     raise UserError(f"{root} is no data set of a known format; looked for: {looked_for}")
 

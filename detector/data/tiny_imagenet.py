@@ -9,6 +9,7 @@ ymax. No picture is opened: sizes come from each picture's header when somebody 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from detector.data.dataset import Dataset
 from detector.data.paths import list_names, read_lines, read_text
 from proposals.errors import UserError
 
+_KEY = re.compile(r"\w{1,40}")
 LOOKED_FOR = "Tiny-ImageNet (wnids.txt with train/ or val/)"
 
 
@@ -41,6 +43,11 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
     if images is not None:
         raise UserError("--images has no meaning for Tiny-ImageNet: its pictures lie beside the annotations")
     keys = read_lines(root / "wnids.txt")
+    for key in keys:
+        if not _KEY.fullmatch(key):
+            raise UserError(f"{root / 'wnids.txt'}: {key[:40]!r} is no wnid; copy the file again")
+    if len(set(keys)) != len(keys):
+        raise UserError(f"{root / 'wnids.txt'}: a wnid stands there twice; copy the file again")
     classes = Classes(tuple(keys), unique_names(keys, _words(root, keys)))
     builder = Builder(root.name, "tiny_imagenet", root, "+".join(split_names))
     for split in split_names:

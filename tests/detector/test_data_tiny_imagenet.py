@@ -97,6 +97,13 @@ def test_classes_by_word_or_wnid(root: Path) -> None:
         assert dataset.labels.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("text", ["n01\n../n02\n", "n01\n/etc\n", "n01\n" + "n" * 400, "n01\nn01\n", "n01\na b\n"])
+def test_wnids_are_no_paths(root: Path, text: str) -> None:
+    (root / "wnids.txt").write_text(text)
+    with pytest.raises(UserError, match="copy the file again"):
+        load_dataset(root)
+
+
 def test_names_without_a_word_list(root: Path) -> None:
     (root / "words.txt").unlink()
     assert load_dataset(root).class_names == ("n02", "n01")
