@@ -24,8 +24,8 @@ from pathlib import Path
 from detector.data.builder import Builder, Classes
 from detector.data.dataset import Dataset
 from detector.data.ilsvrc_det_classes import NAMES, WNIDS
-from detector.data.paths import PictureFinder, list_names, read_lines, relative_name
-from detector.data.voc import add_annotation, parse_file, relative_prefix
+from detector.data.paths import PictureFinder, list_names, read_lines, relative_name, relative_prefix
+from detector.data.voc_xml import add_annotation, parse_file
 from proposals.errors import UserError
 
 LOOKED_FOR = "ILSVRC DET (Annotations/DET with Data/DET, or ILSVRC201x_DET_bbox_val with ILSVRC201x_DET_val)"

@@ -32,6 +32,12 @@ def relative_name(name: str, folder: Path) -> str | None:
     return normal
 
 
+def relative_prefix(root: Path, folder: Path) -> str:
+    """What to put before names in ``folder`` to make them relative to ``root``: ``""`` or ``JPEGImages/``."""
+    relative = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.absolute().as_posix()
+    return "" if relative == "." else f"{relative}/"
+
+
 @dataclass(frozen=True, slots=True)
 class _Listing:
     names: frozenset[str]

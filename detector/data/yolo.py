@@ -21,8 +21,7 @@ import yaml
 
 from detector.data.builder import Builder, Classes, Object
 from detector.data.dataset import Dataset
-from detector.data.paths import PictureFinder, list_names, read_lines, read_text, relative_name
-from detector.data.voc import relative_prefix
+from detector.data.paths import PictureFinder, list_names, read_lines, read_text, relative_name, relative_prefix
 from detector.images import read_image_size
 from proposals.errors import UserError
 

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 
 from detector.data import dataset_splits, load_dataset, read_record
 from detector.data.faults import count_faults
-from detector.data.voc import parse_xml
+from detector.data.voc_xml import parse_xml
 from proposals.errors import UserError
 
 

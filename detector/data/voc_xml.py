@@ -1,0 +1,122 @@
+"""One XML file of PASCAL VOC, which ILSVRC and labelling tools write too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from detector.data.builder import Builder, Object
+from detector.images import read_image_size
+from proposals.errors import UserError
+
+_NAN = float("nan")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class Annotation(NamedTuple):
+    """What one XML file says."""
+
+    size: tuple[int, int] | None
+    filename: str
+    objects: tuple[Object, ...]
+    clicks: tuple[str, ...]
+    """Messages about boxes of a single pixel: a click by mistake; they are not among the objects."""
+
+
+def parse_file(xml: Path, builder: Builder, first_pixel: int = 1) -> Annotation | None:
+    """What an XML file says; a fault in ``builder`` and None if it is missing or no annotation."""
+    try:
+        return parse_xml(xml.read_bytes(), first_pixel)
+    except FileNotFoundError:
+        builder.fault("missing-annotation", xml, "the annotation file does not exist")
+    except OSError as error:
+        builder.fault("bad-annotation", xml, f"the annotation file cannot be read: {error.strerror or error}")
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        # LookupError: an encoding that Python does not know.
+        builder.fault("bad-annotation", xml, f"not an annotation in VOC's XML: {' '.join(str(error).split())}")
+    return None
+
+
+def parse_xml(data: bytes, first_pixel: int = 1) -> Annotation:
+    """What the XML says, boxes in 0-based half-open pixels; a coordinate that is missing or no number is NaN.
+
+    Args:
+        data: the file's bytes. first_pixel: what the source calls the first pixel, 1 in VOC, 0 in ILSVRC.
+
+    Raises:
+        ParseError, DefusedXmlException, ValueError: not an annotation, or XML with entities (never expanded).
+    """
+    root = fromstring(data)
+    if root.tag != "annotation":
+        raise ValueError(f"the outermost element is <{root.tag}>, not <annotation>")
+    # Plain loops over children: the path expressions of ElementTree take as long as the parsing.
+    size: tuple[int, int] | None = None
+    filename = ""
+    objects: list[Object] = []
+    clicks: list[str] = []
+    for element in root:
+        if element.tag == "object":
+            item = _object(element, first_pixel)
+            if item.x2 - item.x1 == 1 and item.y2 - item.y1 == 1:
+                corner = f"{item.x1 + first_pixel:g} {item.y1 + first_pixel:g}"
+                clicks.append(f"box of the single pixel {corner} ({item.key}): a click, not a box")
+            else:
+                objects.append(item)
+        elif element.tag == "size":
+            sides = {child.tag: _number(child) for child in element}
+            height, width = sides.get("height", _NAN), sides.get("width", _NAN)
+            size = (int(height), int(width)) if height >= 1 and width >= 1 and height + width < 2**31 else None
+        elif element.tag == "filename":
+            filename = (element.text or "").strip()
+    return Annotation(size, filename, tuple(objects), tuple(clicks))
+
+
+def _object(element: Element, first_pixel: int) -> Object:
+    name, difficult = "", False
+    corners = dict.fromkeys(_CORNERS, _NAN)
+    for child in element:
+        if child.tag == "name":
+            name = (child.text or "").strip()
+        elif child.tag == "difficult":
+            difficult = _number(child) >= 1
+        elif child.tag == "bndbox":
+            corners |= {corner.tag: _number(corner) for corner in child}
+    x1, y1, x2, y2 = (corners[corner] for corner in _CORNERS)
+    end = 1 - first_pixel  # the last pixel belongs to the box
+    return Object(name, x1 - first_pixel, y1 - first_pixel, x2 + end, y2 + end, difficult)
+
+
+def _number(element: Element) -> float:
+    try:
+        return float(element.text or _NAN)
+    except ValueError:
+        return _NAN
+
+
+def add_annotation(builder: Builder, image_id: str, picture: str, xml: Path, annotation: Annotation) -> None:
+    """Add what an XML file says to ``builder``; where it gives no size, the picture's header does."""
+    size = annotation.size
+    if size is None:
+        try:
+            size = read_image_size(builder.root / picture)
+        except UserError as error:
+            builder.fault("unreadable-image", builder.root / picture, str(error))
+            return
+    for message in annotation.clicks:
+        builder.fault("one-pixel-box", xml, message)
+    builder.add(image_id, picture, size, str(xml), annotation.objects)
+
+
+def turn(item: Object, size: tuple[int, int], orientation: int) -> Object:
+    """A box on a stored picture, as a box on the upright one of ``size``; ``orientation`` is EXIF's, 5 to 8."""
+    height, width = size  # of the upright picture: the stored one is height wide and width high
+    x1, y1, x2, y2 = item.y1, item.x1, item.y2, item.x2
+    if orientation in (6, 7):
+        x1, x2 = width - x2, width - x1
+    if orientation in (7, 8):
+        y1, y2 = height - y2, height - y1
+    return item._replace(x1=x1, y1=y1, x2=x2, y2=y2)
