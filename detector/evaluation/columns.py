@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -149,9 +150,13 @@ def _is_number(value: Any) -> bool:
 
 def _numbers(values: list[Any], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
     """``values`` as finite float64 of this shape, or None where one of them is anything else."""
+    # Text and truth values would become numbers without a word.
+    flat = chain.from_iterable(values) if len(shape) == 2 else values
     try:
+        if not set(map(type, flat)) <= {int, float}:
+            return None
         array = np.array(values)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if array.dtype.kind not in "iuf" or array.shape != shape or not np.isfinite(array).all():
         return None

@@ -14,7 +14,7 @@ _CHUNK = 1 << 20
 # An entry of a results file has a few numbers, at most a mask; one beyond this is a broken file, not a big one.
 _LONGEST_ENTRY = 64 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
-_BETWEEN = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+_DECODE = json.JSONDecoder().raw_decode
 
 
 def stream_objects(path: Path) -> Iterator[dict[str, Any]]:
@@ -33,70 +33,60 @@ def stream_objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _objects(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
-    text = file.read(_CHUNK)
-    position = _skip(_SPACE, text, 0)
+    text, position = _next(file, "", 0)
     if text[position : position + 1] != "[":
         kind = "an object, perhaps an annotation file" if text[position : position + 1] == "{" else "something else"
         raise UserError(f"{path}: a results file is a JSON list of detections, but this is {kind}")
-    position = _skip(_SPACE, text, position + 1)
-    decode = json.JSONDecoder().raw_decode
+    text, position = _next(file, text, position + 1)
     number = 0
-    while True:
-        text, position = _at_least(file, text, position, 1)
+    while text[position : position + 1] != "]" or number:
         if position >= len(text):
             raise _cut_off(path, number)
-        if text[position] == "]" and number == 0:
-            break
         if text[position] != "{":
             raise UserError(f"{path}: entry {number + 1} is not an object but {text[position : position + 20]!r}")
-        while True:
-            try:
-                entry, end = decode(text, position)
-                break
-            except json.JSONDecodeError as error:
-                more = file.read(_CHUNK)
-                if not more:
-                    # A fault well before the end of the text is not the end's fault.
-                    if error.pos < len(text) - 1 and not error.msg.startswith("Unterminated"):
-                        raise UserError(f"{path}: entry {number + 1} is not JSON: {error.msg}") from None
-                    raise _cut_off(path, number) from None
-                text, position = text[position:] + more, 0
-                if len(text) > _LONGEST_ENTRY:
-                    raise UserError(f"{path}: entry {number + 1} is not JSON: {error.msg}") from None
+        entry, text, position = _entry(file, text, position, path, number)
         number += 1
         yield entry
-        text, position = _at_least(file, text, end, 1)
-        position = _skip(_SPACE, text, position)
-        text, position = _at_least(file, text, position, 1)
-        if text[position : position + 1] == "]":
+        text, position = _next(file, text, position)
+        if position >= len(text):
+            raise _cut_off(path, number)
+        if text[position] == "]":
             break
-        after = _BETWEEN.match(text, position)
-        if after is None:
-            if position >= len(text):
-                raise _cut_off(path, number)
+        if text[position] != ",":
             raise UserError(f"{path}: after entry {number} comes {text[position : position + 20]!r}, not a comma")
-        position = after.end()
-        text, position = _at_least(file, text, position, 1)
-        position = _skip(_SPACE, text, position)
-    rest = text[position + 1 :] + file.read(_CHUNK)
-    if rest.strip():
-        raise UserError(f"{path}: after the list comes {rest.strip()[:20]!r}; two files in one?")
+        text, position = _next(file, text, position + 1)
+    text, position = _next(file, text, position + 1)
+    if position < len(text):
+        raise UserError(f"{path}: after the list comes {text[position : position + 20]!r}; two files in one?")
 
 
-def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
-    match = pattern.match(text, position)
-    return match.end() if match else position
+def _entry(file: TextIO, text: str, position: int, path: Path, number: int) -> tuple[dict[str, Any], str, int]:
+    """The object that starts at ``position``, reading on until it is whole; then the text and position after it."""
+    while True:
+        try:
+            entry, end = _DECODE(text, position)
+            return entry, text, end
+        except json.JSONDecodeError as error:
+            more = file.read(_CHUNK)
+            # A fault well before the end of the text is not the end's fault.
+            at_the_end = error.pos >= len(text) - 1 or error.msg.startswith("Unterminated")
+            if not more and at_the_end:
+                raise _cut_off(path, number) from None
+            text, position = text[position:] + more, 0
+            if not more or len(text) > _LONGEST_ENTRY:
+                raise UserError(f"{path}: entry {number + 1} is not JSON: {error.msg}") from None
 
 
-def _at_least(file: TextIO, text: str, position: int, n: int) -> tuple[str, int]:
-    """``text`` from ``position`` on with at least ``n`` characters that are not space, where the file has them."""
-    while len(text) - position < n or text[position:].isspace():
-        more = file.read(_CHUNK)
-        if not more:
-            break
-        text, position = text[position:] + more, 0
-        position = _skip(_SPACE, text, position)
-    return text, position
+def _next(file: TextIO, text: str, position: int) -> tuple[str, int]:
+    """The text and the position in it of the next character that is not space; the text's end if there is none."""
+    while True:
+        match = _SPACE.match(text, position)
+        position = match.end() if match else position
+        if position < len(text):
+            return text, position
+        text, position = file.read(_CHUNK), 0
+        if not text:
+            return text, position
 
 
 def _cut_off(path: Path, number: int) -> UserError:

@@ -183,7 +183,7 @@ def test_class_without_truth_is_not_in_the_mean() -> None:
 
 @pytest.mark.parametrize("settings", [{"year": 2008}, {"year": 2020}, {"iou_threshold": 0}, {"iou_threshold": 1.1}])
 def test_settings_that_never_were(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="year|iou_threshold"):
+    with pytest.raises(ValueError, match=r"year|iou_threshold"):
         one(found_of([], [], []), truth_of([], []), **settings)
 
 
