@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -180,6 +181,7 @@ def evaluate(
         info = {
             "data": f"{data.name} {measured.split}".strip(),
             "command": " ".join(["detector", *sys.argv[1:]]),
+            "created": time.strftime("%Y-%m-%d %H:%M"),
             ("detections" if detections else "model"): str(detections or model or "the bundled model"),
         }
         boxes = None if proposals is None else {name: given.boxes for name, given in proposals.items()}

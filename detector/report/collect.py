@@ -33,6 +33,7 @@ from detector.report.content import (
     Report,
     Share,
 )
+from detector.report.sections import points
 
 METRICS = {
     "voc07": ("mAP", "PASCAL VOC 2007: eleven points, IoU 0.5"),
@@ -78,6 +79,7 @@ def collect(
     """
     result, errors, info = evaluation.result, evaluation.errors, evaluation.info
     kinds = _kinds(errors)
+    at_iou = f" at IoU {errors.iou_threshold:.2f}"
     pictures, cases = gallery(evaluation, max_cases=max_cases, max_pictures=max_pictures)
     lost = {row.name: row for row in errors.classes}
     return Report(
@@ -86,7 +88,9 @@ def collect(
         headlines=_headlines(result),
         classes=tuple(_class_row(row, lost.get(row.name), [k.key for k in kinds]) for row in result.classes),
         mean_curve=mean_curve(result.classes),
+        curve_note=f"The best precision at each recall or beyond,{at_iou}.",
         kinds=kinds,
+        error_note=f"Judged{at_iou}, where the mean AP is {points(_known(errors.mean_ap))}.",
         sizes=_sizes(evaluation.recall_by_size),
         aspects=_shares(evaluation.recall_by_aspect),
         calibration=_calibration(evaluation.calibration),

@@ -181,7 +181,9 @@ class Report:
     headlines: tuple[Headline, ...]
     classes: tuple[ClassRow, ...]
     mean_curve: Curve = field(default_factory=Curve)
+    curve_note: str = ""
     kinds: tuple[ErrorKind, ...] = ()
+    error_note: str = ""
     sizes: tuple[Share, ...] = ()
     aspects: tuple[Share, ...] = ()
     calibration: tuple[CalibrationBin, ...] = ()

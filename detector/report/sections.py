@@ -128,6 +128,7 @@ def classes(report: Report) -> Markup:
             element(
                 "div",
                 element("h3", "Precision and recall"),
+                element("p", report.curve_note, class_="hint") if report.curve_note else None,
                 element("div", id="pr-chart", class_="chart"),
                 element("p", id="pr-readout", class_="hint readout", aria_live="polite"),
                 element("div", id="pr-legend", class_="legend"),
@@ -199,7 +200,7 @@ def errors(report: Report) -> Markup | None:
         if any(row.losses for row in report.classes)
         else None,
         intro="What the score would gain if all mistakes of one kind were mended and nothing else changed; these "
-        "gains do not add up, because one object can suffer from several.",
+        "gains do not add up, because one object can suffer from several. " + report.error_note,
     )
 
 

@@ -80,11 +80,15 @@ const viewer = (() => {
     const least = threshold();
     $("view-score-out").textContent = Number(slider.value).toFixed(2);
     $("view-title").textContent = title(shown);
-    $("view-note").textContent = [`${index + 1} of ${cases.length}`, picture.id, shown.note, `${picture.truths.length} objects, ${picture.detections.length} detections, ${picture.proposals.length} proposals`].filter(Boolean).join(" · ");
+    $("view-note").textContent = [`${index + 1} of ${cases.length}`, picture.id, shown.note, [plural(picture.truths.length, "object"), plural(picture.detections.length, "detection"), picture.proposals.length ? plural(picture.proposals.length, "proposal") : null].filter(Boolean).join(", ")].filter(Boolean).join(" · ");
     $("view-back").disabled = index === 0;
     $("view-next").disabled = index === cases.length - 1;
     paint();
-    $("view-list").replaceChildren(listing(picture, shown, least));
+    const list = $("view-list");
+    list.replaceChildren(listing(picture, shown, least));
+    const row = list.querySelector("tr.focus");
+    list.scrollTop = row ? list.scrollTop + row.getBoundingClientRect().top - list.getBoundingClientRect().top - 40 : 0;
+    dialog.querySelector("[data-layer=proposals]").closest("label").hidden = !picture.proposals.length;
   }
   // Draws the case, or another box of the same picture that is pointed at in the list.
   function paint(marked = null, text = null) {
