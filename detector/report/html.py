@@ -265,7 +265,9 @@ def _dialog() -> Markup:
             element("button", "Next →", type="button", id="view-next"),
             class_="view-foot",
         ),
-        element("div", id="view-list", class_="scroll"),
+        element(
+            "div", id="view-list", class_="scroll", tabindex="0", role="region", aria_label="Objects and detections"
+        ),
         id="view",
         aria_labelledby="view-title",
     )

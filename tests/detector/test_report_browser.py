@@ -188,6 +188,27 @@ def test_picture_shows_objects_detections_and_proposals(page: Page) -> None:
     assert page.run(boxes["truths"]) == 0
 
 
+def test_list_of_a_picture_is_walked_with_the_keyboard(page: Page) -> None:
+    page.run("document.querySelector('.card-open').click()")
+    page.run("document.querySelector('#view-list').focus()")
+    tags = []
+    for _ in range(3):
+        page.press("ArrowDown")
+        tags.append(page.run("document.querySelector('#view .tag').textContent"))
+    assert tags[:2] == ["cat object", f"{HOSTILE} object"]
+    assert tags[2].startswith("cat 0.")
+    page.press("ArrowUp")
+    assert page.run("document.querySelector('#view .tag').textContent") == tags[1]
+
+
+def test_buttons_save_the_numbers(page: Page, report_file: Path, tmp_path: Path) -> None:
+    page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.run("document.querySelector('[data-download=csv]').click()")
+    page.until_file(tmp_path / "report.csv")
+    assert (tmp_path / "report.csv").read_bytes() == report_file.with_suffix(".csv").read_bytes()
+    assert page.said == []
+
+
 def test_picture_whose_file_is_missing_says_so(page: Page) -> None:
     page.run("document.querySelector('#more').scrollIntoView({behavior: 'instant'})")
     page.until("document.querySelector('#more').hidden")

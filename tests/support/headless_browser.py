@@ -105,6 +105,14 @@ class Page:
                 raise TimeoutError(f"never came true: {condition}")
             self.run(frames)
 
+    def until_file(self, file: Path) -> None:
+        """Wait until the browser has saved ``file``; it writes under another name first."""
+        end = time.monotonic() + PATIENCE
+        while not file.exists():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{file} was not saved")
+            self.run("new Promise((f) => setTimeout(() => f(true), 10))")
+
     def press(self, key: str) -> None:
         """One stroke of a named key (``Tab``, ``Enter``, ``ArrowRight``, ``Escape``)."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}

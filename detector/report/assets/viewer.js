@@ -122,6 +122,19 @@ const viewer = (() => {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });
+  // The list is walked with the up and down arrows, as with the pointer.
+  $("view-list").addEventListener("keydown", (event) => {
+    const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const rows = [...event.currentTarget.querySelectorAll("tr")];
+    const now = rows.findIndex((row) => row.classList.contains("marked"));
+    const next = rows[Math.min(rows.length - 1, Math.max(0, now < 0 ? 0 : now + by))];
+    rows[now]?.classList.remove("marked");
+    next.classList.add("marked");
+    next.dispatchEvent(new Event("pointerenter"));
+    next.scrollIntoView({ block: "nearest" });
+  });
   addEventListener("resize", () => { if (dialog.open) show(); });
 
   function open(list, at) {
