@@ -24,12 +24,14 @@ _CLASSES_SHOWN = 40
 
 
 class Metric(str, Enum):
-    """Protocols."""
+    """Protocols of detection, and accuracy of the classifier on annotated objects or whole pictures."""
 
     voc07 = "voc07"
     voc10 = "voc10"
     coco = "coco"
     ilsvrc_det = "ilsvrc_det"
+    regions = "regions"
+    images = "images"
 
 
 class Engine(str, Enum):
@@ -95,6 +97,9 @@ def evaluate(
         int, typer.Option(min=0, metavar="N", help="Resamples of the images for the intervals; 0: none.")
     ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling and of the proposals' ranking.")] = 0,
+    crops: Annotated[
+        str, typer.Option(metavar="1|10|144", help="For regions and images: windows of each that are averaged.")
+    ] = "1",
     engine: Annotated[Engine, typer.Option(help="Who computes COCO's numbers.")] = Engine.builtin,
     format: Annotated[Format | None, typer.Option(help="Of the detections.", show_default="by the file's name")] = None,
     image_list: Annotated[
@@ -123,6 +128,8 @@ def evaluate(
     The result is a new folder with [bold]evaluation.json[/bold] (numbers with intervals, errors,
     calibration, confusion), [bold]per_class.csv[/bold] and, after a model has run,
     [bold]detections.jsonl[/bold]. What was counted and what was ignored is said at the end.
+    With the metric [bold]regions[/bold] the model names every annotated object, with [bold]images[/bold]
+    whole pictures of one class; top-1 and top-5 go to [bold]classification.json[/bold].
 
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """
@@ -132,6 +139,11 @@ def evaluate(
 
     if model is not None and detections is not None:
         raise UserError("--model and --detections exclude each other; name one of them")
+    classes_only = metric in (Metric.regions, Metric.images)
+    if metric is not None and classes_only and (detections is not None or report):
+        raise UserError(f"--metric {metric.value} measures a model; leave --detections and --report out")
+    if crops not in ("1", "10", "144"):
+        raise UserError(f"--crops must be 1, 10 or 144, not {crops}")
     refuse_occupied(out)
     measured = load_measured(data, split, images, metric.value if metric else None, pictures_needed=detections is None)
     config: dict[str, Any] = {
@@ -144,6 +156,7 @@ def evaluate(
         "format": format,
         "image_list": image_list.resolve() if image_list else None,
         "bootstrap": bootstrap,
+        "crops": int(crops),
         "engine": engine,
         "invalid": invalid,
         "unknown_classes": unknown_classes,
@@ -164,6 +177,25 @@ def evaluate(
         )
     else:
         detector = _load(model, measured, device, seed, score_threshold, max_detections, unknown_classes)
+    if classes_only:
+        from detector.commands.evaluate_classes import classify
+
+        assert detector is not None
+        assert measured.dataset is not None
+        with new_run_folder(out, "evaluate", config, seed=seed) as folder:
+            lines = classify(
+                detector,
+                measured.dataset,
+                folder,
+                faults,
+                whole_images=metric is Metric.images,
+                crops=int(crops),
+                bootstrap_samples=bootstrap,
+                seed=seed,
+            )
+        for line in [*lines, f"results in {out or final_path(folder)}"]:
+            typer.echo(line)
+        raise typer.Exit(SKIPPED if faults.count else 0)
     with new_run_folder(out, "evaluate", config, seed=seed, keep_unfinished=True) as folder:
         if detector is not None:
             table, proposals = _run(detector, measured, folder, faults, unknown_classes)
@@ -211,9 +243,8 @@ def _load(
     from detector.evaluation.columns import ClassIndex
     from detector.model import load_model
 
-    detector = load_model(
-        model, device=device, seed=seed, score_threshold=score_threshold, max_detections=max_detections
-    )
+    limits: dict[str, Any] = {"max_detections": max_detections} if max_detections is not None else {}
+    detector = load_model(model, device=device, seed=seed, score_threshold=score_threshold, **limits)
     classes = ClassIndex(measured.class_names, measured.class_keys)
     strange = [name for name in detector.class_names if classes.find(name) < 0]
     if len(strange) == len(detector.class_names):

@@ -1,0 +1,115 @@
+"""``detector evaluate --metric regions`` and ``images``: how often a model names what it is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.commands.console import Faults, progress
+from detector.evaluation.classification import ClassificationResult, evaluate_classification
+from detector.evaluation.columns import ClassIndex
+from detector.evaluation.plain import to_plain
+
+if TYPE_CHECKING:
+    from detector.data import Dataset
+    from detector.pipeline import Detector
+
+CLASSIFICATION_FILE = "classification.json"
+Sample = tuple[NDArray[np.uint8], NDArray[np.floating[Any]], NDArray[np.int64]]
+
+
+def classify(
+    detector: Detector,
+    dataset: Dataset,
+    folder: Path,
+    faults: Faults,
+    *,
+    whole_images: bool,
+    crops: int,
+    bootstrap_samples: int,
+    seed: int,
+) -> list[str]:
+    """Score the model's classifier, write ``classification.json`` into ``folder``, and return lines for a person.
+
+    Args:
+        whole_images: show it whole pictures whose objects are all of one class; otherwise every object of known class
+            that is neither ignored nor a crowd. crops: windows of each, 1, 10 or 144.
+    """
+    skipped: dict[str, int] = {}
+    with progress("evaluate", len(dataset), "picture") as advance:
+        samples = _samples(detector, dataset, faults, whole_images, skipped, advance)
+
+        def log_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+            with np.errstate(divide="ignore"):
+                return np.log(np.asarray(detector.classifier.predict(image, boxes), np.float64))
+
+        result = evaluate_classification(
+            log_probabilities,
+            samples,
+            detector.class_names,
+            crops=crops,
+            # A picture is looked at through its centre square, a region as detection looks at it.
+            whole=not whole_images,
+            bootstrap_samples=bootstrap_samples,
+            seed=seed,
+        )
+    content = {"result": to_plain(result), "what": "images" if whole_images else "regions", "skipped": skipped}
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    (folder / CLASSIFICATION_FILE).write_text(text, encoding="utf-8")
+    return in_words(result, skipped)
+
+
+def _samples(
+    detector: Detector, dataset: Dataset, faults: Faults, whole: bool, skipped: dict[str, int], advance: Any
+) -> Iterator[Sample]:
+    from detector.data import read_record
+    from proposals.errors import UserError
+
+    model_classes = ClassIndex(detector.class_names)
+    to_model = np.array([model_classes.find(name) for name in dataset.class_names], np.int64)
+
+    def skip(reason: str, n: int = 1) -> None:
+        if n:
+            skipped[reason] = skipped.get(reason, 0) + n
+
+    for record in dataset:
+        advance()
+        truth = record.ground_truth
+        labels = to_model[truth.labels] if len(truth) else truth.labels
+        if whole and len(set(labels.tolist())) != 1:
+            skip("pictures without objects or with objects of several classes")
+            continue
+        kept = labels >= 0
+        skip("objects of classes that the model does not know", int((~kept).sum()))
+        if not whole:
+            skip("ignored objects and crowds", int((kept & (truth.ignore | truth.crowd)).sum()))
+            kept &= ~(truth.ignore | truth.crowd)
+        if not kept.any():
+            continue
+        try:
+            image = read_record(record)
+        except UserError as fault:
+            faults(fault)
+            continue
+        if whole:
+            height, width = image.shape[:2]
+            yield image, np.array([[0.0, 0.0, width, height]]), labels[:1]
+        else:
+            yield image, truth.boxes[kept], labels[kept]
+
+
+def in_words(result: ClassificationResult, skipped: dict[str, int]) -> list[str]:
+    """The result for a terminal."""
+    lines = [f"{result.count} shown with {result.crops} crop{'s' if result.crops > 1 else ''} each"]
+    for name, share, interval in (
+        ("top-1", result.top1, result.top1_interval),
+        ("top-5", result.top5, result.top5_interval),
+    ):
+        spread = "" if interval is None else f" ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+        lines.append(f"{name} accuracy {100 * share:.1f} %{spread}")
+    return lines + [f"note: {n} {what} left out" for what, n in skipped.items()]

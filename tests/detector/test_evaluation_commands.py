@@ -1,0 +1,293 @@
+"""``detector evaluate`` and ``detector compare`` on small data sets in several formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from detector.evaluation.analysis_types import Evaluation
+
+RED, BLUE, GREY = (250, 10, 10), (20, 20, 220), (90, 90, 90)
+XML = (
+    "<annotation><filename>{name}.png</filename><size><width>60</width><height>40</height></size>{objects}</annotation>"
+)
+OBJECT = (
+    "<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin><ymin>1</ymin>"
+    "<xmax>{x2}</xmax><ymax>40</ymax></bndbox></object>"
+)
+
+
+@pytest.fixture
+def voc(tmp_path: Path, picture: Callable[..., Path]) -> Path:
+    """Three pictures: tomato and sky, tomato, nothing but grey with a tomato in the annotation; ids a, b, c."""
+    root = tmp_path / "set"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    sides = {"a": (RED, BLUE), "b": (RED, GREY), "c": (GREY, GREY)}
+    tomato = OBJECT.format(name="tomato", difficult=0, x1=1, x2=30)
+    sky = OBJECT.format(name="sky", difficult=0, x1=31, x2=60)
+    objects = {"a": tomato + sky, "b": tomato, "c": tomato}
+    for name, (left, right) in sides.items():
+        picture(f"set/JPEGImages/{name}.png", left, right)
+        (root / "Annotations" / f"{name}.xml").write_text(XML.format(name=name, objects=objects[name]))
+    (root / "ImageSets/Main/val.txt").write_text("a\nb\nc\n")
+    (root / "ImageSets/Main/train.txt").write_text("a\n")
+    return root
+
+
+def line(image: str, *rows: tuple[str, float, list[float]]) -> str:
+    """A line of detections.jsonl."""
+    entries = [{"class_name": name, "score": score, "box": box, "label": 0} for name, score, box in rows]
+    record: dict[str, Any] = {"image_id": image, "path": f"{image}.png", "width": 60, "height": 40}
+    return json.dumps({**record, "detections": entries})
+
+
+LEFT, RIGHT = [0.0, 0.0, 30.0, 40.0], [30.0, 0.0, 60.0, 40.0]
+
+
+@pytest.fixture
+def detections(tmp_path: Path) -> Path:
+    """Tomatoes of a and b found, the sky taken for a tomato."""
+    path = tmp_path / "found.jsonl"
+    path.write_text(
+        "\n".join([line("a", ("tomato", 0.9, LEFT), ("tomato", 0.8, RIGHT)), line("b", ("tomato", 0.7, LEFT))])
+    )
+    return path
+
+
+def test_detections_from_a_file(run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path) -> None:
+    done = run_cli(
+        "evaluate", "--data", voc, "--detections", detections, "--metric", "voc10", "--out", "e", "--bootstrap", 50
+    )
+    assert done.code == 0, done.err
+    evaluation = Evaluation.load(tmp_path / "e" / "evaluation.json")
+    # Tomatoes: true, false, true of three; precision 1 at 1/3, 2/3 at 2/3.
+    assert evaluation.result.classes[evaluation.result.class_names.index("tomato")].ap == pytest.approx(1 / 3 + 2 / 9)
+    assert evaluation.result.mean_ap == pytest.approx((1 / 3 + 2 / 9) / 2)
+    assert evaluation.errors.counts["classification"] == 1
+    assert evaluation.errors.counts["missed"] == 1
+    assert evaluation.result.interval is not None
+    assert "voc10: mean AP 27.8" in done.out
+    assert "3 images (0 without an object, 1 without a detection)" in done.out
+    assert "4 objects, 4 counted" in done.out
+    assert "3 detections, 3 counted" in done.out
+    assert Path(evaluation.images["c"].path) == (voc / "JPEGImages" / "c.png").resolve()
+    assert (tmp_path / "e" / "per_class.csv").read_text().count("\n") == 4
+    config = yaml.safe_load((tmp_path / "e" / "config.yaml").read_text())["config"]
+    assert (config["metric"], config["split"]) == ("voc10", "val")
+
+
+def test_a_model_is_run_and_its_detections_kept(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path
+) -> None:
+    done = run_cli("evaluate", "--data", voc, "--out", "e", "--bootstrap", 0, "--report")
+    assert done.code == 0, done.err
+    evaluation = Evaluation.load(tmp_path / "e" / "evaluation.json")
+    assert evaluation.result.metric == "voc07"
+    row = evaluation.result.classes[evaluation.result.class_names.index("sky")]
+    assert row.ap == pytest.approx(1)
+    assert len((tmp_path / "e" / "detections.jsonl").read_text().splitlines()) == 3
+    # The proposals are known, so the tomato that is grey is the classifier's fault.
+    assert evaluation.errors.counts["missed_by_classifier"] == 1
+    assert evaluation.errors.counts["missed_by_proposals"] == 0
+    assert [row[:4] for row in evaluation.images["c"].proposals] == [tuple(LEFT), tuple(RIGHT)]
+    assert fake_model.calls[0][1]["score_threshold"] == 0.01
+    assert (tmp_path / "e" / "report.html").is_file()
+
+
+def test_detections_of_a_run_give_the_same_numbers(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path
+) -> None:
+    assert run_cli("evaluate", "--data", voc, "--out", "e", "--bootstrap", 0).code == 0
+    assert run_cli("evaluate", "--data", voc, "--detections", "e", "--out", "f", "--bootstrap", 0).code == 0
+    first, second = (Evaluation.load(tmp_path / run / "evaluation.json").result for run in "ef")
+    assert first.to_dict() == second.to_dict()
+
+
+def test_compare(run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path) -> None:
+    better = tmp_path / "better.jsonl"
+    better.write_text(
+        "\n".join(
+            [
+                line("a", ("tomato", 0.9, LEFT), ("sky", 0.8, RIGHT)),
+                line("b", ("tomato", 0.7, LEFT)),
+                line("c", ("tomato", 0.7, LEFT)),
+            ]
+        )
+    )
+    for source, out in ((detections, "one"), (better, "two")):
+        done = run_cli("evaluate", "--data", voc, "--detections", source, "--out", out, "--bootstrap", 0)
+        assert done.code == 0, done.err
+    done = run_cli("compare", "one", "two", "--samples", 200)
+    assert done.code == 0, done.err
+    assert done.out.startswith("voc07 on 3 images, 200 paired resamples")
+    assert "mean    A" in done.out
+    assert "B 100.0" in done.out
+    content = json.loads(run_cli("compare", "one", "two", "--samples", 200, "--json").out)
+    assert content["mean"]["b"] == pytest.approx(1)
+    assert content["mean"]["difference"] > 0
+    done = run_cli("compare", "one", "two", "--samples", 200, "--json")
+    assert json.loads(done.out) == content  # the same seed, the same numbers
+
+
+def test_compare_refuses_runs_of_other_data(
+    run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path
+) -> None:
+    for metric, out in (("voc07", "one"), ("voc10", "two")):
+        run_cli("evaluate", "--data", voc, "--detections", detections, "--metric", metric, "--out", out)
+    done = run_cli("compare", "one", "two")
+    assert done.code == 1
+    assert "differ in metric: voc07 and voc10" in done.err
+    assert run_cli("compare", "one", "nowhere").code == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("config: {inputs: []}")
+    assert "not a run of detector evaluate" in run_cli("compare", "one", "other").err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (line("a", ("giraffe", 0.5, LEFT)), "class 'giraffe' is not in the data set"),
+        (line("elsewhere", ("tomato", 0.5, LEFT)), "none of its images (elsewhere...) is in the data set"),
+        (line("a", ("tomato", 0.5, LEFT))[:-9], "not JSON"),
+        (line("a", ("tomato", float("nan"), LEFT)), "score is not a finite number"),
+    ],
+)
+def test_faults_are_one_line(run_cli: Callable[..., Any], voc: Path, tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.jsonl").write_text(text)
+    done = run_cli("evaluate", "--data", voc, "--detections", "bad.jsonl", "--out", "e")
+    assert done.code == 1
+    assert len(done.error_lines) == 1
+    assert words in done.err
+    assert not (tmp_path / "e").exists()
+
+
+def test_faulty_rows_can_be_left_out_and_are_told(run_cli: Callable[..., Any], voc: Path, tmp_path: Path) -> None:
+    rows = [("giraffe", 0.5, LEFT), ("tomato", float("nan"), LEFT), ("tomato", 0.5, LEFT)]
+    (tmp_path / "bad.jsonl").write_text(line("a", *rows))
+    done = run_cli(
+        *("evaluate", "--data", voc, "--detections", "bad.jsonl", "--out", "e", "--bootstrap", 0),
+        *("--invalid", "skip", "--unknown-classes", "skip"),
+    )
+    assert done.code == 0, done.err
+    expected = (
+        "3 detections, 1 counted; 1 ignored (class not in the data set); 1 ignored (score is not a finite number)"
+    )
+    assert expected in done.out
+
+
+def test_coco_file_is_measured_as_it_stands(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    # No pictures at all, ids from 0, and numbers that float32 would round.
+    box = [0.1, 0.2, 31.999999999, 32.00000001]
+    truth = {
+        "images": [{"id": 0, "file_name": "x.jpg", "width": 60, "height": 40}],
+        "categories": [{"id": 0, "name": "cat"}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 0, "bbox": box, "area": 1023.9999999, "iscrowd": 0}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    results = [{"image_id": 0, "category_id": 0, "bbox": box, "score": 0.3}]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    done = run_cli("evaluate", "--data", "truth.json", "--detections", "results.json", "--out", "e", "--bootstrap", 0)
+    assert done.code == 0, done.err
+    result = Evaluation.load(tmp_path / "e" / "evaluation.json").result
+    assert result.metric == "coco"
+    assert result.mean_ap == pytest.approx(1)
+    assert result.numbers["ap_small"] == pytest.approx(1)
+    assert np.isnan(result.numbers["ap_medium"])
+
+
+def test_model_of_other_classes(run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path) -> None:
+    for xml in (voc / "Annotations").glob("*.xml"):
+        xml.write_text(xml.read_text().replace("sky", "sea"))
+    done = run_cli("evaluate", "--data", voc, "--out", "e")
+    assert done.code == 1
+    assert "the data set lacks classes of the model: sky" in done.err
+    done = run_cli("evaluate", "--data", voc, "--out", "e", "--unknown-classes", "skip", "--bootstrap", 0)
+    assert done.code == 0, done.err
+    assert "ignored (class not in the data set)" in done.out
+    for xml in (voc / "Annotations").glob("*.xml"):
+        xml.write_text(xml.read_text().replace("tomato", "potato"))
+    done = run_cli("evaluate", "--data", voc, "--out", "f", "--unknown-classes", "skip")
+    assert "no class in common" in done.err
+
+
+def test_pictures_that_cannot_be_read(run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path) -> None:
+    (voc / "JPEGImages" / "b.png").write_bytes(b"no picture")
+    done = run_cli("evaluate", "--data", voc, "--out", "e")
+    assert done.code == 1
+    done = run_cli("evaluate", "--data", voc, "--out", "f", "--on-error", "skip", "--bootstrap", 0)
+    assert done.code == 3
+    result = Evaluation.load(tmp_path / "f" / "evaluation.json").result
+    assert result.counts.images_without_detections == 2  # b, and c where there is nothing to find
+    assert result.counts.truths_counted == 4
+
+
+@pytest.mark.parametrize("crops", [1, 10, 144])
+def test_accuracy_of_regions_and_images(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path, crops: int
+) -> None:
+    done = run_cli("evaluate", "--data", voc, "--metric", "regions", "--crops", crops, "--out", "e", "--bootstrap", 50)
+    assert done.code == 0, done.err
+    content = json.loads((tmp_path / "e" / "classification.json").read_text())
+    assert content["result"]["count"] == 4
+    assert content["result"]["top1"] == pytest.approx(0.75)  # the grey tomato is background
+    assert f"with {crops} crop" in done.out
+    assert "top-1 accuracy 75.0 %" in done.out
+    # Whole pictures: only b and c show one class; b's halves are red and grey.
+    done = run_cli("evaluate", "--data", voc, "--metric", "images", "--crops", crops, "--out", "f")
+    assert done.code == 0, done.err
+    content = json.loads((tmp_path / "f" / "classification.json").read_text())
+    assert content["result"]["count"] == 2
+    assert content["skipped"] == {"pictures without objects or with objects of several classes": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "m", "--detections", "found.jsonl"], "exclude each other"),
+        (["--metric", "regions", "--detections", "found.jsonl"], "measures a model"),
+        (["--metric", "regions", "--crops", "5"], "--crops must be 1, 10 or 144"),
+        (["--split", "nowhere", "--detections", "found.jsonl"], "nowhere"),
+    ],
+)
+def test_arguments_that_do_not_go_together(
+    run_cli: Callable[..., Any], voc: Path, detections: Path, arguments: list[str], words: str
+) -> None:
+    done = run_cli("evaluate", "--data", voc, *arguments)
+    assert done.code == 1
+    assert words in done.err
+
+
+def test_nothing_is_overwritten(run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "mine.txt").write_text("mine")
+    done = run_cli("evaluate", "--data", voc, "--detections", detections, "--out", "e")
+    assert done.code == 1
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["mine.txt"]
+
+
+def test_ilsvrc_submission(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    root = tmp_path / "ilsvrc"
+    for folder in ("Annotations/DET/val", "Data/DET/val", "ImageSets/DET"):
+        (root / folder).mkdir(parents=True)
+    name = "ILSVRC2012_val_00000007"
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(root / "Data/DET/val" / f"{name}.JPEG")
+    item = OBJECT.format(name="n02691156", difficult=0, x1=0, x2=29).replace("<ymin>1", "<ymin>0").replace("40", "39")
+    (root / "Annotations/DET/val" / f"{name}.xml").write_text(XML.format(name=name, objects=item))
+    (root / "ImageSets/DET/val.txt").write_text(f"{name} 7\n")
+    (tmp_path / "s.txt").write_text("7 2 0.5 0 0 29 39\n")
+    arguments = ["evaluate", "--data", root, "--detections", "s.txt", "--bootstrap", 0]
+    assert "the list of the images is needed" in run_cli(*arguments, "--out", "d").err
+    done = run_cli(*arguments, "--out", "e", "--image-list", root / "ImageSets/DET/val.txt")
+    assert done.code == 0, done.err
+    assert "ilsvrc_det: mean AP 100.0" in done.out
+    result = Evaluation.load(tmp_path / "e" / "evaluation.json").result
+    assert result.counts.detections_counted == 1
+    assert len(result.classes) == 200
