@@ -67,9 +67,10 @@ def render(report: Report, sources: Sequence[Sources]) -> str:
             element("main", sections.header(report), parts),
             element("noscript", element("p", "Charts, sorting and the gallery need JavaScript.", class_="hint")),
             json_block("data", page_data(report)),
+            element("script", Markup(script)),
+            # The heavy parts come last: the numbers can be read and used while these are still on their way.
             json_block("files", _files(report)),
             json_block("pictures", picture_data(report.pictures, sources)),
-            element("script", Markup(script)),
         ),
         lang="en",
     )

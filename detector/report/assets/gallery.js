@@ -49,19 +49,24 @@ if ($("gallery-filter")) {
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", apply);
+  // The pictures stand at the end of the page, after this script.
+  const whenRead = (action) => { if (document.readyState === "loading") addEventListener("DOMContentLoaded", action); else action(); };
+  form.addEventListener("input", () => whenRead(apply));
   $("more").addEventListener("click", more);
   // A count in the error analysis leads to its cases.
   for (const link of document.querySelectorAll("a[data-kind]")) {
     link.addEventListener("click", () => {
       kindBoxes.forEach((box) => { box.checked = box.value === link.dataset.kind; });
-      apply();
+      whenRead(apply);
     });
   }
   // The pictures are parsed when the gallery comes near, not before the numbers can be read.
   const near = new IntersectionObserver((entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     near.disconnect();
+    whenRead(start);
+  }, { rootMargin: "1200px" });
+  function start() {
     apply();
     const end = new IntersectionObserver((seen) => {
       if (!seen.some((entry) => entry.isIntersecting) || $("more").hidden) return;
@@ -71,6 +76,6 @@ if ($("gallery-filter")) {
       end.observe($("more"));
     }, { rootMargin: "600px" });
     end.observe($("more"));
-  }, { rootMargin: "1200px" });
+  }
   near.observe($("gallery"));
 }
