@@ -92,8 +92,10 @@ def plot_training(
     for name in names:
         family = "loss" if name.endswith("loss") else name.split("_")[0].split("/")[0]
         families.setdefault(family, []).append(name)
+    # Losses are looked at first, the learning rate last.
+    ordered = sorted(families.items(), key=lambda item: (item[0] != "loss", item[0] == "rate"))
     figure, panels = _panels(len(families) or 1, title)
-    for axes, (family, members) in zip(panels, families.items(), strict=False):
+    for axes, (family, members) in zip(panels, ordered, strict=False):
         for name, (colour, dash) in zip(members, _styles(len(members)), strict=True):
             points = [(row[x], row[name]) for row in rows if name in row and x in row]
             axes.plot(
