@@ -21,7 +21,7 @@ from detector.evaluation.plain import from_plain, to_plain
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A bootstrap interval over images (bias-corrected percentiles for an AP, percentiles for a difference).
+    """A bootstrap interval over images (percentiles; for an AP moved by the bias of the resamples).
 
     Attributes:
         low, high: its ends, fractions. level: the share of resamples inside it, e.g. 0.95.
