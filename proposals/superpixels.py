@@ -5,9 +5,10 @@ when ``w <= threshold`` of both; a pixel starts at ``threshold = k``, and a join
 every edge, in the same order, joins its components while either is smaller than ``min_size``.
 
 Shapes and words: ``planes`` ``(C, H, W)`` uint8, one colour space of the image; an edge's weight is the Euclidean
-distance of the two pixels' smoothed colours, in grey levels, rounded down to 1/64 so that edges sort by counting; edges
-of equal weight keep the order right, down, down-right, down-left, then raster order. ``labels`` ``(H, W)`` int32 number
-the superpixels 0..n-1 by first appearance in raster order.
+distance of the two pixels' smoothed colours, in grey levels, as a float of 13 significant bits. Its *key* is its rank
+among all such floats, so that edges sort by counting; of equal weights the order is right, down, down-right, down-left,
+then raster order. (Steps of equal size would not do: a component of 10,000 pixels grows by steps of k / 10,000.)
+``labels`` ``(H, W)`` int32 number the superpixels 0..n-1 by first appearance in raster order.
 
 The kernels index with unsigned integers because numba then leaves out its test for negative indices.
 """
@@ -22,9 +23,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Weights are whole multiples of 1 / WEIGHT_STEPS grey level.
-WEIGHT_STEPS = 64
-# Marks an edge that leaves the image; no weight reaches it: 255 * sqrt(3) * 64 = 28,266.
+# Weights below 1/64 grey level count as 0; of others the last 11 of the 23 bits behind the leading one are dropped.
+LEAST_BITS = int(np.float32(1 / 64).view(np.int32))
+DROPPED_BITS = 11
+# Marks an edge that leaves the image; the heaviest, of 255 * sqrt(3), has the key 60,516.
 NO_EDGE = 65535
 # Edges looked up ahead of joining them; small enough that the buffers stay in the first-level cache.
 BLOCK = 64
@@ -35,8 +37,8 @@ class SortedEdges:
     """The edges of one image's pixel grid, lightest first.
 
     Attributes:
-        order: ``(E,)`` uint32, ``4 * pixel + direction``. starts: ``(heaviest + 2,)`` int64, where in ``order`` each
-            weight starts. size: (height, width).
+        order: ``(E,)`` uint32, ``4 * pixel + direction``. starts: ``(last key + 2,)`` int64, where in ``order`` each
+            key starts. size: (height, width).
     """
 
     order: NDArray[np.uint32]
@@ -72,8 +74,7 @@ def sort_edges(planes: NDArray[np.uint8], sigma: float = 0.8, connectivity: int 
         sigma: Gaussian smoothing in pixels.
         connectivity: 8 or 4 neighbours of a pixel; anything else raises ValueError.
     """
-    weights = edge_weights(smooth(planes, gaussian_kernel(sigma)), connectivity)
-    order, starts = _sort(weights)
+    order, starts = _sort(edge_keys(smooth(planes, gaussian_kernel(sigma)), connectivity))
     return SortedEdges(order, starts, (planes.shape[1], planes.shape[2]))
 
 
@@ -83,15 +84,15 @@ def join(edges: SortedEdges, k: float, min_size: int) -> NDArray[np.int32]:
     return _join(edges.order, edges.starts, height, width, np.float32(k), min_size)  # type: ignore[no-any-return]
 
 
-def edge_weights(smoothed: NDArray[np.float32], connectivity: int = 8) -> NDArray[np.uint16]:
-    """Weights ``(4, H, W)`` uint16 in steps of 1/64 of the edges to the right, down, down-right and down-left.
+def edge_keys(smoothed: NDArray[np.float32], connectivity: int = 8) -> NDArray[np.uint16]:
+    """Keys ``(4, H, W)`` uint16 of the weights of each pixel's edges to the right, down, down-right and down-left.
 
     Edges that leave the image, and diagonals where ``connectivity`` is 4, hold :data:`NO_EDGE`.
     """
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, not {connectivity!r}")
     factor = math.sqrt(3.0) if len(smoothed) == 1 else 1.0
-    return _edge_weights(smoothed, np.float32(factor * WEIGHT_STEPS), connectivity == 8)  # type: ignore[no-any-return]
+    return _edge_keys(smoothed, np.float32(factor), connectivity == 8)  # type: ignore[no-any-return]
 
 
 @njit("int64(int64, int64)", cache=True, nogil=True, inline="always")
@@ -133,10 +134,11 @@ def smooth(planes, kernel):  # type: ignore[no-untyped-def]
 
 
 @njit("uint16[:,:,::1](float32[:,:,::1], float32, boolean)", cache=True, nogil=True)
-def _edge_weights(smoothed, factor, diagonals):  # type: ignore[no-untyped-def]
+def _edge_keys(smoothed, factor, diagonals):  # type: ignore[no-untyped-def]
     channels, height, width = smoothed.shape
     out = np.full((4, height, width), np.uint16(NO_EDGE), np.uint16)
     squares = np.empty(width, np.float32)
+    bits = squares.view(np.int32)
     for direction in range(4 if diagonals else 2):
         dy = 1 if direction > 0 else 0
         dx = 0 if direction == 1 else (-1 if direction == 3 else 1)
@@ -150,42 +152,45 @@ def _edge_weights(smoothed, factor, diagonals):  # type: ignore[no-untyped-def]
                 for x in range(len(a)):
                     difference = a[x] - b[x]
                     squares[x] += difference * difference
+            for x in range(width):
+                squares[x] = np.sqrt(squares[x]) * factor
             target = out[direction, y, first:last]
             for x in range(len(target)):
-                target[x] = np.uint16(np.int32(np.sqrt(squares[x]) * factor))
+                # Positive floats order as their bits do.
+                target[x] = np.uint16(max(((bits[x] - LEAST_BITS) >> DROPPED_BITS) + 1, 0))
     return out
 
 
 @njit("Tuple((uint32[::1], int64[::1]))(uint16[:,:,::1])", cache=True, nogil=True)
-def _sort(weights):  # type: ignore[no-untyped-def]
-    """Edges ``4 * pixel + direction`` by weight, stable, and where each weight starts."""
-    flat = weights.reshape(4, -1)
+def _sort(keys):  # type: ignore[no-untyped-def]
+    """Edges ``4 * pixel + direction`` by key, stable, and where each key starts."""
+    flat = keys.reshape(4, -1)
     counts = np.zeros(NO_EDGE + 1, np.uint32)
     for direction in range(4):
         plane = flat[direction]
         for p in range(len(plane)):
             counts[plane[p]] += np.uint32(1)
-    heaviest = 0
+    last = 0
     total = np.uint32(0)
-    for w in range(NO_EDGE):
-        found = counts[w]
+    for key in range(NO_EDGE):
+        found = counts[key]
         if found:
-            heaviest = w
-        counts[w] = total
+            last = key
+        counts[key] = total
         total += found
-    starts = np.empty(heaviest + 2, np.int64)
-    for w in range(heaviest + 1):
-        starts[w] = counts[w]
-    starts[heaviest + 1] = total
+    starts = np.empty(last + 2, np.int64)
+    for key in range(last + 1):
+        starts[key] = counts[key]
+    starts[last + 1] = total
     # Edges that leave the image end up behind all others and are cut off.
     counts[NO_EDGE] = total
     order = np.empty(4 * flat.shape[1], np.uint32)
     for direction in range(4):
         plane = flat[direction]
         for p in range(len(plane)):
-            w = plane[p]
-            place = counts[w]
-            counts[w] = place + np.uint32(1)
+            key = plane[p]
+            place = counts[key]
+            counts[key] = place + np.uint32(1)
             order[place] = np.uint32(4 * p + direction)
     return order[:total], starts
 
@@ -214,7 +219,7 @@ def _join(order, starts, height, width, k, min_size):  # type: ignore[no-untyped
     root_a = np.empty(BLOCK + 1, np.uint32)
     root_b = np.empty(BLOCK + 1, np.uint32)
     index = np.empty(BLOCK + 1, np.uint64)
-    w = 0
+    key = 0
     for block in range(0, len(order), BLOCK):
         # Most edges lie inside a component. They are sifted out here without a branch, so that the processor waits
         # for many random reads at once; a component found for a pixel here is only a step towards its present root.
@@ -237,9 +242,11 @@ def _join(order, starts, height, width, k, min_size):  # type: ignore[no-untyped
             if a == b:
                 continue
             i = index[j]
-            while starts[w + 1] <= np.int64(i):
-                w += 1
-            weight = np.float32(w) * np.float32(1.0 / WEIGHT_STEPS)
+            while starts[key + 1] <= np.int64(i):
+                key += 1
+            weight = np.float32(0)
+            if key > 0:
+                weight = np.int32(((key - 1) << DROPPED_BITS) + LEAST_BITS).view(np.float32)
             both = size[a] + size[b]
             if weight <= min(threshold[a], threshold[b]):
                 large = a if size[a] >= size[b] else b
