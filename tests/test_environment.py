@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ case "$1 $2" in
     "-c "*) [ -z "${TOO_OLD-}" ] || exit 1 ;;
 esac
 """
+
+WARMUPS = ("proposals.warmup", "detector.evaluation.warmup")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -80,7 +83,7 @@ def test_the_first_time_everything_the_second_time_nothing(make: Run, diary: Cal
     assert done.returncode == 0, done.stderr
     calls = diary()
     assert "python -m pip install --quiet --editable .[test,lint]" in calls
-    assert calls[-1] == "python -m proposals.warmup"
+    assert calls[-2:] == [f"python -m {module}" for module in WARMUPS]
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["making", "installing", "compiling"]
 
     assert make("environment").returncode == 0
@@ -146,6 +149,11 @@ def test_a_folder_that_is_no_environment_is_left_alone(make: Run, checkout: Path
     assert done.returncode != 0
     assert "is no virtual environment; move it away" in done.stderr
     assert (checkout / ".venv" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("module", WARMUPS)
+def test_what_compiles_the_loops_is_there(module: str) -> None:
+    assert find_spec(module) is not None
 
 
 def test_pip_keeps_the_settings_of_the_machine() -> None:
