@@ -1,0 +1,138 @@
+"""Two sources of proposals as one: the union without duplicates, in an order whose every beginning is a good set.
+
+GoogLeNet's entry (Going Deeper with Convolutions, section 8) joined selective search on doubled superpixels with 200
+MultiBox boxes. The paper does not say in which order; that matters as soon as only the first boxes are classified.
+Here the sources take turns: among the first n boxes of the union (before duplicates are dropped) are the best
+``share * n`` of MultiBox and the best ``(1 - share) * n`` of selective search, after ``lead`` boxes of MultiBox alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from proposals.boxes import area, iou
+from proposals.errors import ImageTooSmall
+from proposals.types import Proposals, ProposalSource
+
+
+class Budget(BaseModel):
+    """The best so many boxes of each source are taken; ``None`` for all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    selective_search: int | None = Field(default=None, ge=0)
+    multibox: int | None = Field(default=200, ge=0)
+
+
+class MergeConfig(BaseModel):
+    """How two sources become one.
+
+    Attributes:
+        budget: the best so many of each source.
+        iou_threshold: of two boxes with a greater IoU the later one is a duplicate; 1 drops equal boxes only.
+        lead: so many boxes of MultiBox come first. share: of MultiBox among the boxes that follow.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: Budget = Budget()
+    iou_threshold: float = Field(default=0.9, gt=0, le=1)
+    lead: int = Field(default=0, ge=0)
+    share: float = Field(default=0.5, gt=0, lt=1)
+
+
+def merge(
+    selective_search: Proposals,
+    multibox: Proposals,
+    *,
+    budget: Budget | None = None,
+    iou_threshold: float = 0.9,
+    lead: int = 0,
+    share: float = 0.5,
+) -> Proposals:
+    """The union of both sources' best boxes, each with its own ``source`` and score; scores do not compare across.
+
+    Args:
+        selective_search, multibox: of the same image, best first. The others: see :class:`MergeConfig`.
+
+    Returns:
+        Boxes in the order in which they should be tried. Every box within the budget is there, or one with an IoU
+        greater than ``iou_threshold`` (or the same box) stands before its place.
+
+    Raises:
+        ValueError: proposals of images of different sizes, or a setting out of its range.
+    """
+    if selective_search.image_size != multibox.image_size:
+        raise ValueError(f"proposals of different images: {selective_search.image_size}, {multibox.image_size}")
+    config = MergeConfig(budget=budget or Budget(), iou_threshold=iou_threshold, lead=lead, share=share)
+    first = selective_search.select(slice(config.budget.selective_search))
+    second = multibox.select(slice(config.budget.multibox))
+    turn = np.concatenate(
+        [
+            (np.arange(len(first)) + 0.5) / (1 - config.share),
+            np.maximum(np.arange(len(second)) - config.lead + 0.5, 0) / config.share,
+        ]
+    )
+    # MultiBox first where both have the same turn, which its leading boxes all have before the others'.
+    of_search = np.arange(len(turn)) < len(first)
+    order = np.lexsort((of_search, turn))
+    boxes = np.concatenate([first.boxes, second.boxes])[order]
+    order = order[_first_of_each(boxes, config.iou_threshold)]
+    return Proposals(
+        np.concatenate([first.boxes, second.boxes])[order],
+        np.concatenate([first.scores, second.scores])[order],
+        np.concatenate([first.source, second.source])[order],
+        selective_search.image_size,
+    )
+
+
+def _first_of_each(boxes: NDArray[np.float32], iou_threshold: float) -> NDArray[np.int64]:
+    """Rows of ``boxes`` ``(N, 4)`` in their order, without those that repeat an earlier kept one."""
+    _, first = np.unique(boxes, axis=0, return_index=True)
+    kept = np.sort(first)
+    if iou_threshold == 1 or not len(kept):
+        return kept
+    left = boxes[kept].astype(np.float64)
+    alive = np.ones(len(left), np.bool_)
+    # A box of IoU t with another has at least t and at most 1 / t times its area, so only neighbours by area compare.
+    areas = area(left)
+    by_area = np.argsort(areas, kind="stable")
+    ordered = areas[by_area]
+    low = np.searchsorted(ordered, areas * iou_threshold, side="left")
+    high = np.searchsorted(ordered, areas / iou_threshold, side="right")
+    for i in range(len(left)):
+        if alive[i]:
+            near = by_area[low[i] : high[i]]
+            near = near[(near > i) & alive[near]]
+            if len(near):
+                alive[near[iou(left[i : i + 1], left[near])[0] > iou_threshold]] = False
+    return kept[alive]
+
+
+class MergedSource:
+    """Selective search and MultiBox as one :class:`proposals.types.ProposalSource`.
+
+    An image that MultiBox refuses as too small is left to selective search.
+
+    Args:
+        selective_search, multibox: any two sources. config: see :class:`MergeConfig`.
+    """
+
+    def __init__(
+        self, selective_search: ProposalSource, multibox: ProposalSource, config: MergeConfig | None = None
+    ) -> None:
+        self.selective_search = selective_search
+        self.multibox = multibox
+        self.config = config or MergeConfig()
+
+    def propose(self, image: NDArray[np.uint8]) -> Proposals:
+        """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB."""
+        found = self.selective_search.propose(image)
+        try:
+            learned = self.multibox.propose(image)
+        except ImageTooSmall:
+            learned = Proposals.empty(found.image_size)
+        settings = dict(self.config)
+        return merge(found, learned, **settings)
