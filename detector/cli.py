@@ -24,6 +24,10 @@ from proposals.errors import UserError
 # verb -> (its module, the first line of its docstring). The function bears the module's last name.
 COMMANDS: dict[str, tuple[str, str]] = {
     "detect": ("detector.commands.detect", "Find objects in pictures and videos."),
+    "propose": (
+        "detector.commands.propose",
+        "Propose boxes in many pictures and store them, one checksummed file per picture.",
+    ),
     "train": (
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
@@ -35,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": (
         "detector.commands.evaluate",
         "Measure a model, or detections from a file, on an annotated data set.",
+    ),
+    "evaluate-proposals": (
+        "detector.commands.evaluate_proposals",
+        "Measure how well proposals cover the annotated objects of a data set.",
     ),
     "compare": (
         "detector.commands.compare",

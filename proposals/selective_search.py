@@ -20,6 +20,8 @@ from proposals.types import Proposals, Source
 
 ColorSpace = Literal["RGB", "I", "Lab", "rgI", "HSV", "rgb", "C", "H"]
 MEASURES = "CTSF"
+# Raised with every change that changes the boxes, so that stored proposals are not mistaken for today's.
+VERSION = 1
 
 PresetName = Literal["single", "fast", "quality", "googlenet"]
 
@@ -208,6 +210,15 @@ class SelectiveSearch:
         self.config = resolve_config(config)
         self.seed = seed
         self.threads = threads
+
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on beside the image, in plain types: what a store files proposals under."""
+        return {
+            "method": "selective_search",
+            "version": VERSION,
+            "seed": self.seed,
+            **self.config.model_dump(mode="json"),
+        }
 
     def propose(self, image: NDArray[np.uint8]) -> Proposals:
         """See :func:`selective_search`."""

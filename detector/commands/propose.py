@@ -1,0 +1,108 @@
+"""The ``propose`` verb: selective search over many pictures, into a store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.commands.console import SKIPPED, Faults, progress
+from proposals.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.inputs import Input
+
+
+def propose(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Pictures, folders, patterns, .txt lists, videos; - for standard input."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The store: new, or one to add to.")] = Path(
+        "runs/proposals"
+    ),
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Selective search: single, fast, quality or googlenet.")
+    ] = "googlenet",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the chance in the ranking.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes.", show_default="one per core")
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(metavar="fail|skip", help="What to do with a picture that is broken.")
+    ] = "fail",
+) -> None:
+    """Propose boxes in many pictures and store them, one checksummed file per picture.
+
+    Pictures whose proposals are in the store already are passed over, so a run that was
+    interrupted goes on where it stopped; [bold]train[/bold] and [bold]evaluate-proposals[/bold] read the
+    store. A file is filed under the picture's content and all settings.
+
+    [bold]Example:[/bold] detector propose photos/ --out runs/proposals
+    """
+    from detector.inputs import find_inputs
+    from proposals.selective_search import SelectiveSearch, available_cores
+
+    if on_error not in ("fail", "skip"):
+        raise UserError(f"--on-error must be fail or skip, not {on_error!r}")
+    search = SelectiveSearch(preset, seed, threads=1)
+    faults = Faults(skip=on_error == "skip")
+    pictures = find_inputs(inputs, faults)
+    counts = {"made": 0, "there": 0, "boxes": 0}
+    started = time.perf_counter()
+    with progress("proposing", len(pictures), "picture") as advance:
+        for result in _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures)))):
+            if isinstance(result, UserError):
+                faults(result)
+            else:
+                for name, number in result.items():
+                    counts[name] += number
+            advance()
+    seconds = time.perf_counter() - started
+    images = counts["made"] + counts["there"]
+    print(
+        f"{out}: {images:,} images, {counts['made']:,} of them new, "
+        f"{counts['boxes'] / max(1, images):,.0f} boxes each; {seconds:.1f} s, {images / seconds:.1f} images/s"
+    )
+    if faults.count:
+        raise typer.Exit(SKIPPED)
+
+
+def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Any:
+    """What :func:`_work` returns for each picture, in any order; in this process where one is enough."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    if workers == 1:
+        for picture in pictures:
+            yield _work(picture, out, search)
+        return
+    # Fresh processes: forking one that has started threads can leave the copy waiting for ever.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(_work, picture, out, search) for picture in pictures]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _work(picture: Input, out: Path, search: Any) -> dict[str, int] | UserError:
+    """Store the proposals of one input's frames: how many were made, were there already, and their boxes."""
+    from proposals.store import ProposalStore
+
+    store = ProposalStore(out, search.settings(), search)
+    counts = {"made": 0, "there": 0, "boxes": 0}
+    try:
+        for frame in picture.frames():
+            proposals, made = store.get(frame.image)
+            counts["made" if made else "there"] += 1
+            counts["boxes"] += len(proposals)
+    except UserError as fault:
+        return fault
+    return counts
