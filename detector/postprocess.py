@@ -44,8 +44,10 @@ def postprocess(
     score = foreground[region, label].astype(np.float32)
     order = np.argsort(-score, kind="stable")
     region, label, score = region[order], label[order], score[order]
+    # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
+    threshold = float(np.float32(config.nms_threshold))
     kept = batched_nms(
-        torch.from_numpy(boxes[region]), torch.from_numpy(score), torch.from_numpy(label), config.nms_threshold
+        torch.from_numpy(boxes[region]), torch.from_numpy(score), torch.from_numpy(label), threshold
     ).numpy()
     # In the order of the sort above, so that equal scores stay as they came.
     kept = np.sort(kept)[: config.max_detections]

@@ -84,3 +84,10 @@ def test_one_region_may_be_two_things() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         PostprocessConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_iou_of_exactly_the_threshold_is_not_greater() -> None:
+    boxes = np.array([[0, 0, 6.5, 1], [3.5, 0, 10, 1]], np.float32)  # 3 of 10 shared
+    probs = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
+    found = postprocess(boxes, probs, (10, 10), PostprocessConfig(score_threshold=0.05, nms_threshold=0.3))
+    assert len(found) == 2
