@@ -25,7 +25,8 @@ from detector.crop import CropConfig
 from detector.data import Dataset, load_dataset
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.training.pool import ImagePool
-from detector.training.regions import RegionTrainer, RegionTrainingConfig, ScheduleConfig
+from detector.training.regions import RegionTrainer, RegionTrainingConfig
+from detector.training.schedule import ScheduleConfig
 from detector.types import GroundTruth, ImageRecord
 
 EVERY = 10

@@ -12,7 +12,8 @@ from detector.model import ProposalConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.postprocess import PostprocessConfig
 from detector.strict_yaml import read_settings
-from detector.training.regions import RegionTrainingConfig, ScheduleConfig
+from detector.training.regions import RegionTrainingConfig
+from detector.training.schedule import ScheduleConfig
 
 
 class ModelFacts(BaseModel):

@@ -45,7 +45,7 @@ def train(
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
     from detector.commands.train_run import TrainRequest, run_training
-    from detector.training.regions import Interrupted
+    from detector.training.loop import Interrupted
 
     request = TrainRequest(
         data=data,

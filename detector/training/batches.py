@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from detector.sampling import SamplingConfig, background_region, foreground_regi
 from detector.training.augment import AugmentConfig, distort
 from detector.training.pool import ImagePool
 
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 PREFETCHED = 3  # batches made ahead by the worker thread
 
 
@@ -99,11 +101,16 @@ class RegionBatches:
 
     def stream(self, steps: Iterator[tuple[int, int]]) -> Iterator[Batch]:
         """Batches for ``(step, crop size)`` pairs, made ahead in one thread while the net computes."""
-        with ThreadPoolExecutor(1) as executor:
-            waiting = []
-            for step, size in steps:
-                waiting.append(executor.submit(self.batch, step, size))
-                if len(waiting) > PREFETCHED:
-                    yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
+        return make_ahead(lambda pair: self.batch(*pair), steps)
+
+
+def make_ahead(make: Callable[[Key], Item], keys: Iterator[Key]) -> Iterator[Item]:
+    """``make(key)`` for every key in turn, made ahead in one thread while the net computes."""
+    with ThreadPoolExecutor(1) as executor:
+        waiting: list[Future[Item]] = []
+        for key in keys:
+            waiting.append(executor.submit(make, key))
+            if len(waiting) > PREFETCHED:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()

@@ -18,19 +18,19 @@ from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Logits
 from detector.nets.weights import Normalization
 from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig, distort
+from detector.training.average import WeightAverage
 from detector.training.batches import RegionBatches
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
+from detector.training.loop import Interrupted
 from detector.training.pool import ImagePool
 from detector.training.regions import (
-    Interrupted,
     Progress,
     RegionTrainer,
     RegionTrainingConfig,
-    ScheduleConfig,
-    WeightAverage,
     loss_of,
     truth_accuracy,
 )
+from detector.training.schedule import ScheduleConfig
 from detector.types import GroundTruth, ImageRecord
 from proposals.boxes import iou
 from proposals.errors import UserError
