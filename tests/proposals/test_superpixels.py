@@ -1,0 +1,135 @@
+"""Segmentation against a plain reference of Felzenszwalb and Huttenlocher, and against OpenCV's smoothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proposals.superpixels import DROPPED_BITS, edge_keys, gaussian_kernel, segment, smooth
+
+STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+def reference_weights(planes, sigma):
+    """Weights ``{(direction, y, x): float32}`` straight from the definition."""
+    kernel = gaussian_kernel(sigma)
+    radius = len(kernel) // 2
+    pad = ((0, 0), (radius, radius), (radius, radius))
+    mode = "reflect" if min(planes.shape[1:]) > radius else "symmetric"
+    if mode == "symmetric":
+        padded = planes.astype(np.float32)[:, mirror(planes.shape[1], radius)][:, :, mirror(planes.shape[2], radius)]
+    else:
+        padded = np.pad(planes.astype(np.float32), pad, mode="reflect")
+    height, width = planes.shape[1:]
+    rows = np.zeros((len(planes), height, padded.shape[2]), np.float32)
+    for i, tap in enumerate(kernel):
+        rows += tap * padded[:, i : i + height]
+    smoothed = np.zeros(planes.shape, np.float32)
+    for i, tap in enumerate(kernel):
+        smoothed += tap * rows[:, :, i : i + width]
+    factor = np.float32(np.sqrt(3.0)) if len(planes) == 1 else np.float32(1)
+    weights = {}
+    for direction, (dy, dx) in enumerate(STEPS):
+        for y in range(height):
+            for x in range(width):
+                if y + dy < height and 0 <= x + dx < width:
+                    squares = np.float32(0)
+                    for c in range(len(planes)):
+                        difference = smoothed[c, y, x] - smoothed[c, y + dy, x + dx]
+                        squares += difference * difference
+                    weights[direction, y, x] = np.sqrt(squares) * factor
+    return weights
+
+
+def mirror(length, radius):
+    """Indices -radius .. length + radius - 1 mirrored at the border pixels."""
+    if length == 1:
+        return np.zeros(1 + 2 * radius, int)
+    period = 2 * (length - 1)
+    index = np.abs(np.arange(-radius, length + radius)) % period
+    return np.where(index < length, index, period - index)
+
+
+def reference_segment(planes, k, min_size, sigma, connectivity):
+    """Labels by the book: a list of sets, edges sorted, every edge looked at twice."""
+    height, width = planes.shape[1:]
+    component = {(y, x): {(y, x)} for y in range(height) for x in range(width)}
+    threshold = {pixel: np.float32(k) for pixel in component}
+
+    def cut(weight):
+        bits = int(np.float32(weight).view(np.int32)) >> DROPPED_BITS << DROPPED_BITS
+        return np.int32(bits).view(np.float32) if weight >= 1 / 64 else np.float32(0)
+
+    edges = [
+        (cut(w), d, y, x) for (d, y, x), w in reference_weights(planes, sigma).items() if d < 2 or connectivity == 8
+    ]
+    edges.sort()
+
+    def join(a, b):
+        union = component[a] | component[b]
+        for pixel in union:
+            component[pixel] = union
+
+    for weight, direction, y, x in edges:
+        a, b = (y, x), (y + STEPS[direction][0], x + STEPS[direction][1])
+        if component[a] is not component[b]:
+            limit = min(threshold[min(component[a])], threshold[min(component[b])])
+            if weight <= limit:
+                join(a, b)
+                threshold[min(component[a])] = weight + np.float32(k) / np.float32(len(component[a]))
+    for _, direction, y, x in edges:
+        a, b = (y, x), (y + STEPS[direction][0], x + STEPS[direction][1])
+        if component[a] is not component[b] and min(len(component[a]), len(component[b])) < min_size:
+            join(a, b)
+    labels = np.full((height, width), -1, np.int32)
+    for y in range(height):
+        for x in range(width):
+            if labels[y, x] < 0:
+                number = labels.max() + 1
+                for pixel in component[y, x]:
+                    labels[pixel] = number
+    return labels
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_segmentation_equals_the_plain_reference(data):
+    shape = (data.draw(st.sampled_from([1, 2, 3])), data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9)))
+    levels = data.draw(st.sampled_from([2, 6, 256]))  # few levels: many equal weights
+    seed = data.draw(st.integers(0, 2**32 - 1))
+    planes = (np.random.default_rng(seed).integers(0, levels, shape) * (255 // (levels - 1))).astype(np.uint8)
+    k = data.draw(st.sampled_from([0.5, 20.0, 100.0, 700.0]))
+    min_size = data.draw(st.integers(1, 20))
+    sigma = data.draw(st.sampled_from([0.0, 0.5, 0.8]))
+    connectivity = data.draw(st.sampled_from([4, 8]))
+    (labels,) = segment(planes, [(k, min_size)], sigma, connectivity)
+    np.testing.assert_array_equal(labels, reference_segment(planes, k, min_size, sigma, connectivity))
+
+
+def test_scales_that_share_the_sorted_edges_do_not_disturb_each_other():
+    planes = np.random.default_rng(0).integers(0, 256, (3, 40, 50), dtype=np.uint8)
+    scales = [(50.0, 10), (300.0, 30), (50.0, 10)]
+    together = segment(planes, scales)
+    for labels, scale in zip(together, scales, strict=True):
+        np.testing.assert_array_equal(labels, segment(planes, [scale])[0])
+    assert together[0].max() > together[1].max() > 0
+
+
+def test_smoothing_equals_opencv():
+    cv2 = pytest.importorskip("cv2")
+    image = np.random.default_rng(1).integers(0, 256, (37, 53), dtype=np.uint8)
+    expected = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.8)
+    np.testing.assert_allclose(smooth(image[None], gaussian_kernel(0.8))[0], expected, atol=1e-3)
+
+
+def test_min_size_holds_and_labels_are_numbered_in_raster_order():
+    planes = np.random.default_rng(2).integers(0, 256, (3, 30, 30), dtype=np.uint8)
+    (labels,) = segment(planes, [(20.0, 25)])
+    assert np.bincount(labels.ravel()).min() >= 25
+    firsts = [int(np.flatnonzero(labels.ravel() == n)[0]) for n in range(labels.max() + 1)]
+    assert firsts == sorted(firsts)
+
+
+def test_unknown_connectivity_is_refused():
+    with pytest.raises(ValueError, match="4 or 8"):
+        edge_keys(np.zeros((1, 2, 2), np.float32), 6)
