@@ -26,7 +26,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from detector.evaluation import kernels
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.coco_engines import installed_engines
 from detector.evaluation.error_analysis import analyse_errors
@@ -34,6 +33,7 @@ from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
 from detector.evaluation.read_files import read_detections
 from detector.evaluation.tables import DetectionTable, TruthTable
 from detector.evaluation.voc import evaluate_voc
+from detector.evaluation.warmup import warmup
 from detector.evaluation.write_files import write_coco_results
 
 
@@ -153,7 +153,7 @@ MEASURES: dict[str, Callable[[], Callable[[], object]]] = {
 
 def run_one(name: str) -> dict[str, float]:
     """Time and peak memory of one measurement in this process."""
-    kernels.warmup()
+    warmup()
     call = MEASURES[name]()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, busy = time.perf_counter(), time.process_time()
@@ -183,9 +183,9 @@ def main() -> None:
             print(name, runs[name][-1], file=sys.stderr, flush=True)
     print(f"Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}\n")
     print(
-        "| measurement | seconds, median (lowest to highest) | peak memory of the process, MB | before the call, MB |"
+        "| measurement | seconds, median (lowest to highest) | processor seconds, least | peak MB | before the call |"
     )
-    print("|---|---|---|---|")
+    print("|---|---|---|---|---|")
     for name, rows in runs.items():
         seconds = sorted(row["seconds"] for row in rows)
         memory, before = max(row["peak_mb"] for row in rows), max(row["before_mb"] for row in rows)

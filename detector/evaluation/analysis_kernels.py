@@ -105,13 +105,3 @@ def pair_by_iou(
             partner[best_d] = best_g
             used[best_g] = True
     return partner
-
-
-def warmup() -> None:
-    """Compile these kernels."""
-    boxes, zero, one = np.array([[0.0, 0.0, 1.0, 1.0]]), np.zeros(1, np.int64), np.ones(1, np.int64)
-    half = np.full(1, 0.5)
-    nearest_truths(boxes, zero, zero, one, boxes, zero, half, np.ones(1, np.bool_))
-    best_iou(boxes, zero, one, boxes)
-    bounds = np.array([0, 1])
-    pair_by_iou(boxes, zero, bounds, boxes, zero, bounds, 0.5)

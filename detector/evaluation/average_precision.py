@@ -21,7 +21,10 @@ ELEVEN_LEVELS.flags.writeable = False
 COCO_LEVELS: FloatArray = np.linspace(0.0, 1.0, 101)
 COCO_LEVELS.flags.writeable = False
 
-RECALL_LEVELS: dict[ApStyle, FloatArray] = {"11 point": ELEVEN_LEVELS, "area": np.zeros(0), "101 point": COCO_LEVELS}
+NO_LEVELS: FloatArray = np.zeros(0)
+NO_LEVELS.flags.writeable = False
+
+RECALL_LEVELS: dict[ApStyle, FloatArray] = {"11 point": ELEVEN_LEVELS, "area": NO_LEVELS, "101 point": COCO_LEVELS}
 
 
 def precision_recall(true_positive: NDArray[np.bool_], positives: int) -> tuple[FloatArray, FloatArray]:

@@ -6,8 +6,6 @@ Every loop states its protocol's rule as plainly as the official kit does; the t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -326,18 +324,3 @@ def resampled_ap(
                     level -= 1
         result[b] = total if len(recall_levels) == 0 else total / len(recall_levels)
     return result
-
-
-def warmup() -> None:
-    """Compile every kernel (a few seconds the first time; later calls load them from the cache)."""
-    boxes = np.array([[0.0, 0.0, 1.0, 1.0]])
-    zero, one = np.zeros(1, np.int64), np.ones(1, np.int64)
-    bounds = np.array([0, 1])
-    yes, level = np.ones(1, np.bool_), np.zeros(1)
-    arguments: Any = (boxes, zero, one, boxes, yes)
-    outcome, _ = match_voc(*arguments, 0.5)
-    match_ilsvrc(*arguments, level)
-    ranges = np.array([[0.0, 1e10]])
-    flags, rank, _ = match_coco(boxes, bounds, zero, one, boxes, level, ~yes, ~yes, level, ranges, 1)
-    accumulate_coco(flags, rank, bounds, np.ones((1, 1), np.int64), one, level)
-    resampled_ap(outcome, zero, zero, np.ones((1, 1), np.int32), level)

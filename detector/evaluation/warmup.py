@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from detector.evaluation import analysis_kernels, kernels
+import numpy as np
+
+from detector.evaluation.analysis import confusion_matrix
+from detector.evaluation.coco import evaluate_coco
+from detector.evaluation.error_analysis import analyse_errors
+from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
+from detector.evaluation.voc import evaluate_voc
+from detector.types import Detections, GroundTruth
 
 
 def warmup() -> None:
-    """Compile and cache every loop; some ten seconds the first time."""
-    kernels.warmup()
-    analysis_kernels.warmup()
+    """Measure one picture by every protocol, so that every loop is compiled for the arrays it will meet.
+
+    Some ten seconds the first time.
+    """
+    box, label = np.array([[0, 0, 9, 9]], np.float32), np.zeros(1, np.int64)
+    found = {"a": Detections(box, np.ones(1, np.float32), label, (9, 9))}
+    truth = {"a": GroundTruth.of(box, label)}
+    evaluate_ilsvrc_det(found, truth, ["a"])
+    evaluate_coco(found, truth, ["a"])
+    matches = evaluate_voc(found, truth, ["a"], bootstrap_samples=1).matches
+    assert matches is not None
+    analyse_errors(matches, proposals={"a": box})
+    confusion_matrix(matches)
 
 
 if __name__ == "__main__":

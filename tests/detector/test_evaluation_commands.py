@@ -291,3 +291,19 @@ def test_ilsvrc_submission(run_cli: Callable[..., Any], tmp_path: Path) -> None:
     result = Evaluation.load(tmp_path / "e" / "evaluation.json").result
     assert result.counts.detections_counted == 1
     assert len(result.classes) == 200
+
+
+def test_truth_without_images(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    annotation = {"id": 1, "image_id": 3, "category_id": 0, "bbox": [0, 0, 5, 5], "area": 25, "iscrowd": 0}
+    truth = {"images": [], "categories": [{"id": 0, "name": "cat"}], "annotations": [annotation]}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "none.json").write_text("[]")
+    done = run_cli("evaluate", "--data", "truth.json", "--detections", "none.json", "--out", "e")
+    assert done.code == 0, done.err
+    assert "coco: mean AP -" in done.out
+    assert "1 objects, 0 counted; 1 ignored (image not in the file)" in done.out
+    row = {"image_id": 3, "category_id": 0, "bbox": [0, 0, 5, 5], "score": 0.5}
+    (tmp_path / "some.json").write_text(json.dumps([row]))
+    done = run_cli("evaluate", "--data", "truth.json", "--detections", "some.json", "--out", "f")
+    assert done.code == 1
+    assert "none of its images (3...) is in the data set (which is empty...)" in done.err

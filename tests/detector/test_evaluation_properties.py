@@ -248,3 +248,28 @@ def test_a_table_refuses_an_image_that_occurs_twice() -> None:
     none = np.zeros(0, np.int64)
     with pytest.raises(ValueError, match="'i' occurs more than once"):
         DetectionTable(("i", "j", "i"), none, none, np.zeros(0), np.zeros((0, 4)), np.zeros((0, 2)))
+
+
+def test_warmup_leaves_nothing_to_compile() -> None:
+    # Loops are compiled anew for other kinds of arrays (read-only ones, for one), so the warm-up must meet the same.
+    from detector.evaluation import analysis_kernels, kernels
+    from detector.evaluation.analysis import confusion_matrix
+    from detector.evaluation.error_analysis import analyse_errors
+    from detector.evaluation.warmup import warmup
+
+    def signatures() -> dict[str, int]:
+        loops = [*vars(kernels).items(), *vars(analysis_kernels).items()]
+        return {name: len(loop.signatures) for name, loop in loops if hasattr(loop, "signatures")}
+
+    warmup()
+    before = signatures()
+    assert before["match_voc"] == before["match_coco"] == before["resampled_ap"] == before["nearest_truths"] == 1
+    box = np.array([[0, 0, 50, 50], [10, 10, 90, 90]], np.float32)
+    truth = {name: GroundTruth.of(box, np.array([0, 1])) for name in "xyz"}
+    found = {"x": Detections(box + 1, np.ones(2, np.float32), np.array([1, 0]), SIZE), "q": Detections.empty(SIZE)}
+    for protocol in PROTOCOLS.values():
+        matches = protocol(found, truth, NAMES, bootstrap_samples=3).matches
+        assert matches is not None
+        analyse_errors(matches, proposals={"y": box})
+        confusion_matrix(matches)
+    assert signatures() == before
