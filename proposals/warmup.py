@@ -1,26 +1,27 @@
-"""Compile the hot loops now, so that the first picture does not wait: ``python -m proposals.warmup``.
+"""Compile the kernels of selective search once: ``python -m proposals.warmup``, done after installing.
 
-Numba keeps the compiled code beside the modules (or in ``NUMBA_CACHE_DIR``), and later runs read it from there.
+numba keeps the machine code beside the sources, or in the user's cache folder where that cannot be written, for the
+processor it was made on. Without this, the first search compiles it and takes half a minute longer.
 """
 
 from __future__ import annotations
 
 import time
 
-import numpy as np
-
 
 def warm_up() -> float:
-    """Run every compiled loop once, on a small picture; seconds that it took, mostly compiling the first time."""
-    from proposals.selective_search import PRESETS, SelectiveSearchConfig, selective_search
+    """Import every kernel module, which compiles what is not cached, and search one image; seconds that it took."""
+    started = time.perf_counter()
+    import numpy as np
 
-    begun = time.perf_counter()
-    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    every_space = SelectiveSearchConfig(color_spaces=("RGB", "I", "Lab", "rgI", "HSV", "rgb", "C", "H"))
-    for config in (*PRESETS.values(), every_space):
-        selective_search(image, config)
-    return time.perf_counter() - begun
+    from proposals.selective_search import selective_search
+
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for space in ("RGB", "I", "Lab", "rgI", "HSV", "rgb", "C", "H"):
+        selective_search(image, {"color_spaces": [space]})
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
-    print(f"the hot loops of selective search are compiled and run ({warm_up():.1f} s)", flush=True)
+    print("Compiling the kernels of selective search, once (up to a minute) ...", flush=True)
+    print(f"done in {warm_up():.1f} s; later runs start at once")

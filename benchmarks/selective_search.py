@@ -1,0 +1,149 @@
+"""Time of selective search, interleaved with OpenCV's where a contrib build is installed (see opencv_agreement.py).
+
+    PYTHONPATH=.:benchmarks /tmp/peer/bin/python benchmarks/selective_search.py --rounds 5 [PHOTOGRAPH ...]
+    PYTHONPATH=. python benchmarks/selective_search.py --scaling       # time and memory by size; no peer needed
+
+Without photographs named, those that come with scikit-image are used. Every round runs every contestant once, in turn;
+the figures are medians of the rounds.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def photographs(named):
+    if named:
+        return {path.stem: np.asarray(Image.open(path).convert("RGB")) for path in map(Path, named)}
+    from skimage import data
+
+    coffee = Image.fromarray(data.coffee()).resize((500, 375), Image.Resampling.BOX)
+    return {
+        "coffee-500x375": np.asarray(coffee),
+        "astronaut": data.astronaut(),
+        "chelsea": data.chelsea(),
+        "rocket": data.rocket(),
+    }
+
+
+def timed(function, *args, **keywords):
+    started = time.perf_counter()
+    function(*args, **keywords)
+    return time.perf_counter() - started
+
+
+def compare(images, rounds):
+    import cv2
+
+    from proposals.selective_search import selective_search
+
+    cv2.setNumThreads(1)
+    try:
+        from opencv_peer import composed
+    except ImportError:
+        composed = None
+    if not hasattr(cv2, "ximgproc"):
+        composed = None
+    for preset, scale in (("fast", 1), ("googlenet", 2)):
+        print(f"\n{preset}: milliseconds\n| photograph | size | 1 thread | 2 threads | OpenCV | x (1) | x (2) |")
+        print("|---|---|---|---|---|---|---|")
+        ratios = []
+        for name, image in images.items():
+            selective_search(image, preset)
+            times = {1: [], 2: [], "peer": []}
+            for _ in range(rounds):
+                for threads in (1, 2):
+                    times[threads].append(timed(selective_search, image, preset, threads=threads))
+                if composed is not None:
+                    times["peer"].append(timed(composed, image, scale))
+            one, two = (1000 * statistics.median(times[threads]) for threads in (1, 2))
+            peer = 1000 * statistics.median(times["peer"]) if times["peer"] else float("nan")
+            ratios.append((peer / one, peer / two))
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            print(
+                f"| {name} | {size} | {one:.0f} | {two:.0f} | {peer:.0f} | {peer / one:.1f} | {peer / two:.1f} |",
+                flush=True,
+            )
+        print("median ratio: " + " / ".join(f"{statistics.median(column):.1f}" for column in zip(*ratios, strict=True)))
+
+
+def scaling(largest):
+    """Time and greatest memory beside the image, each size in a process of its own."""
+    print(
+        "| megapixels | seconds | microseconds a pixel | MB beside the image | bytes a pixel |\n|---|---|---|---|---|"
+    )
+    for megapixels in (0.1, 0.1875, 0.5, 1, 3, 6, 12, 24):
+        if megapixels <= largest:
+            subprocess.run([sys.executable, __file__, "--one-size", str(megapixels)], check=True)
+
+
+def one_size(megapixels):
+    from skimage import data
+
+    from proposals.selective_search import selective_search
+
+    photograph = Image.fromarray(data.coffee())
+    width = round((megapixels * 1e6 * 4 / 3) ** 0.5)
+    enlarged = photograph.resize((width, round(width * 0.75)), Image.Resampling.BICUBIC)
+    rng = np.random.default_rng(0)
+    # Enlarging alone gives a smooth image with few regions; grain of a camera's size makes it as rich as a photograph.
+    grain = rng.normal(0, 6, (enlarged.height, enlarged.width, 1)).astype(np.float32)
+    image = np.clip(np.asarray(enlarged) + grain, 0, 255).astype(np.uint8)
+    del grain
+    selective_search(image[:64, :64], threads=2)
+    before = resident()
+    reset_peak()
+    seconds = timed(selective_search, image, "fast", threads=2)
+    used = peak() - before
+    pixels = image.shape[0] * image.shape[1]
+    print(
+        f"| {pixels / 1e6:.2f} | {seconds:.2f} | {1e6 * seconds / pixels:.2f} "
+        f"| {used / 1e6:.0f} | {used / pixels:.0f} |",
+        flush=True,
+    )
+
+
+def status(field):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def resident():
+    return status("VmRSS")
+
+
+def peak():
+    return status("VmHWM")
+
+
+def reset_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photographs", nargs="*")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--largest", type=float, default=24)
+    parser.add_argument("--one-size", type=float)
+    arguments = parser.parse_args()
+    if arguments.one_size:
+        one_size(arguments.one_size)
+    elif arguments.scaling:
+        scaling(arguments.largest)
+    else:
+        compare(photographs(arguments.photographs), arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

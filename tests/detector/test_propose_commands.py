@@ -1,0 +1,125 @@
+"""``detector propose`` and ``detector evaluate-proposals`` from the command line's side."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from detector.cli import main
+from proposals.selective_search import SelectiveSearch
+from proposals.store import ProposalStore
+
+CAT = data.chelsea()[:120, 100:260]
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return caught.value.code or 0
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(CAT).save(folder / "cat.png")
+    Image.fromarray(np.ascontiguousarray(CAT[:, ::-1])).save(folder / "tac.png")
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_propose_fills_the_store_and_goes_on_where_it_stopped(photos, tmp_path, capsys, workers):
+    store = tmp_path / "store"
+    assert run("propose", photos, "--out", store, "--workers", workers) == 0
+    assert "2 images, 2 of them new" in capsys.readouterr().out
+    search = SelectiveSearch("googlenet")
+    stored = ProposalStore(store, search.settings()).load(CAT)
+    np.testing.assert_array_equal(stored.boxes, search.propose(CAT).boxes)
+
+    # As after a kill: one file is missing, one half-written one lies about, one is damaged.
+    files = sorted(store.rglob("*.proposals"))
+    assert len(files) == 2
+    files[0].with_name(".x.unfinished").write_bytes(b"half")
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:-3])
+    assert run("propose", photos, "--out", store, "--workers", workers) == 0
+    assert "2 images, 2 of them new" in capsys.readouterr().out
+    assert run("propose", photos, "--out", store, "--workers", workers) == 0
+    assert "2 images, 0 of them new" in capsys.readouterr().out
+
+
+def test_propose_skips_or_stops_at_a_broken_picture(photos, tmp_path, capsys):
+    (photos / "broken.jpg").write_text("no picture")
+    assert run("propose", photos, "--out", tmp_path / "a", "--workers", 1) == 1
+    assert "broken.jpg" in capsys.readouterr().err
+    assert run("propose", photos, "--out", tmp_path / "b", "--workers", 1, "--on-error", "skip") == 3
+    said = capsys.readouterr()
+    assert "broken.jpg" in said.err
+    assert "2 images, 2 of them new" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--preset", "best"], "best"), (["--on-error", "cry"], "cry"), (["/no/such/place"], "place")],
+)
+def test_propose_says_what_is_wrong_in_a_line(photos, tmp_path, capsys, arguments, words):
+    assert run("propose", photos, "--out", tmp_path / "store", "--workers", 1, *arguments) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def coco(photos, tmp_path):
+    images = [{"id": n, "file_name": f"{n}.png", "width": 160, "height": 120} for n in (1, 2)]
+    boxes = [[0, 0, 160, 120], [30, 20, 70, 60], [1, 1, 4, 4]]
+    objects = [
+        {
+            "id": i,
+            "image_id": 1 + i // 2,
+            "category_id": 1 + i % 2,
+            "bbox": b,
+            "area": b[2] * b[3],
+            "iscrowd": int(i == 2),
+        }
+        for i, b in enumerate(boxes, 0)
+    ]
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2017").mkdir()
+    for picture, number in (("cat.png", 1), ("tac.png", 2)):
+        (photos / picture).rename(root / "val2017" / f"{number}.png")
+    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "face"}]
+    content = {"images": images, "annotations": objects, "categories": names}
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    return root
+
+
+def test_evaluate_proposals_prints_the_table_and_draws_the_curve(coco, tmp_path, capsys):
+    out = tmp_path / "out"
+    store = tmp_path / "store"
+    assert run("evaluate-proposals", "--data", coco, "--methods", "single,fast", "--store", store, "--out", out) == 0
+    said = capsys.readouterr().out
+    assert "2 annotated boxes that are neither ignored nor crowds, 2 classes, 2 images" in said
+    with (out / "table.csv").open() as file:
+        rows = {(row["method"], row["budget"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 10
+    whole = rows["fast", "all"]
+    assert float(whole["recall@0.5"]) >= 0.5  # the whole image is always proposed
+    assert float(whole["boxes"]) > float(rows["fast", "100"]["boxes"]) == 100
+    assert (out / "recall.png").stat().st_size > 5000
+    assert len(list(store.rglob("*.proposals"))) == 4
+
+
+def test_evaluate_proposals_counts_crowds_on_request(coco, tmp_path, capsys):
+    arguments = ["--data", coco, "--methods", "single", "--include-ignored", "--out", tmp_path / "out"]
+    assert run("evaluate-proposals", *arguments) == 0
+    assert "3 all annotated boxes" in capsys.readouterr().out
+
+
+def test_evaluate_proposals_refuses_an_unknown_method(coco, capsys):
+    assert run("evaluate-proposals", "--data", coco, "--methods", "edge-boxes") == 1
+    assert "edge-boxes" in capsys.readouterr().err
