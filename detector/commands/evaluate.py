@@ -118,6 +118,19 @@ def evaluate(
     max_detections: Annotated[
         int | None, typer.Option(min=1, help="Of a model: so many per picture.", show_default="the model's own")
     ] = None,
+    search_side: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            metavar="PIXELS",
+            help="Of a model: proposals are searched on a copy with so long a longer side.",
+            show_default="the model's own",
+        ),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of a model: only the first N pictures.", show_default="all of them"),
+    ] = None,
     device: Annotated[str, typer.Option(help="Of a model: auto, cpu or cuda.")] = "auto",
     on_error: Annotated[
         OnError, typer.Option(help="At a picture that cannot be read: stop, or skip it and exit with code 3.")
@@ -139,13 +152,17 @@ def evaluate(
 
     if model is not None and detections is not None:
         raise UserError("--model and --detections exclude each other; name one of them")
+    if detections is not None and (first is not None or search_side is not None):
+        raise UserError("--first and --search-side are for a model's run; leave them out with --detections")
     classes_only = metric in (Metric.regions, Metric.images)
     if metric is not None and classes_only and (detections is not None or report):
         raise UserError(f"--metric {metric.value} measures a model; leave --detections and --report out")
     if crops not in ("1", "10", "144"):
         raise UserError(f"--crops must be 1, 10 or 144, not {crops}")
     refuse_occupied(out)
-    measured = load_measured(data, split, images, metric.value if metric else None, pictures_needed=detections is None)
+    measured = load_measured(
+        data, split, images, metric.value if metric else None, pictures_needed=detections is None, first=first
+    )
     config: dict[str, Any] = {
         "data": data.resolve(),
         "split": measured.split,
@@ -162,6 +179,8 @@ def evaluate(
         "unknown_classes": unknown_classes,
         "score_threshold": score_threshold,
         "max_detections": max_detections,
+        "search_side": search_side,
+        "first": first,
     }
     faults = Faults(skip=on_error is OnError.skip)
     proposals: dict[str, Proposals] | None = None
@@ -176,7 +195,14 @@ def evaluate(
             unknown_class=unknown_classes.value,
         )
     else:
-        detector = _load(model, measured, device, seed, score_threshold, max_detections, unknown_classes)
+        settings = {
+            "device": device,
+            "seed": seed,
+            "score_threshold": score_threshold,
+            "max_detections": max_detections,
+            "search_side": search_side,
+        }
+        detector = _load(model, measured, settings, unknown_classes)
     if classes_only:
         from detector.commands.evaluate_classes import classify
 
@@ -230,21 +256,12 @@ def evaluate(
     raise typer.Exit(SKIPPED if faults.count else 0)
 
 
-def _load(
-    model: Path | None,
-    measured: Measured,
-    device: str,
-    seed: int,
-    score_threshold: float,
-    max_detections: int | None,
-    unknown: OnFault,
-) -> Detector:
-    """The model, once its classes are known to fit the data set."""
+def _load(model: Path | None, measured: Measured, settings: dict[str, Any], unknown: OnFault) -> Detector:
+    """The model, once its classes are known to fit the data set; ``settings`` are those of ``load_model``."""
     from detector.evaluation.columns import ClassIndex
     from detector.model import load_model
 
-    limits: dict[str, Any] = {"max_detections": max_detections} if max_detections is not None else {}
-    detector = load_model(model, device=device, seed=seed, score_threshold=score_threshold, **limits)
+    detector = load_model(model, **settings)
     classes = ClassIndex(measured.class_names, measured.class_keys)
     strange = [name for name in detector.class_names if classes.find(name) < 0]
     if len(strange) == len(detector.class_names):

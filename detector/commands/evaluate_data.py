@@ -54,9 +54,15 @@ class Measured:
 
 
 def load_measured(
-    data: Path, split: str | None, images: Path | None, metric: str | None, *, pictures_needed: bool
+    data: Path,
+    split: str | None,
+    images: Path | None,
+    metric: str | None,
+    *,
+    pictures_needed: bool,
+    first: int | None = None,
 ) -> Measured:
-    """Read the data set.
+    """Read the data set, or its ``first`` so many pictures.
 
     COCO's own metric on a COCO annotation file is measured on the file as it stands, every digit kept, pictures or not,
     unless a model must look at the pictures; everything else on the data set as the toolkit reads it for training.
@@ -64,7 +70,8 @@ def load_measured(
     Raises:
         UserError: no such data, split or picture folder.
     """
-    file = _coco_file(data, split) if not pictures_needed and metric in (None, "coco") else None
+    as_it_stands = not pictures_needed and first is None and metric in (None, "coco")
+    file = _coco_file(data, split) if as_it_stands else None
     if file is not None:
         truth = read_coco_truth(file)
         try:
@@ -74,6 +81,8 @@ def load_measured(
         return Measured(truth.table, truth.class_names, truth.class_keys, [], "coco", dataset, split or "", ())
     chosen = evaluation_split(data, split)
     dataset = load_dataset(data, chosen, images=images)
+    if first is not None:
+        dataset = dataset.subset(range(min(first, len(dataset))))
     return Measured(
         truth_of_dataset(dataset),
         dataset.class_names,
