@@ -195,12 +195,12 @@ def evaluate(
             unknown_class=unknown_classes.value,
         )
     else:
+        given = {"max_detections": max_detections, "search_side": search_side}
         settings = {
             "device": device,
             "seed": seed,
             "score_threshold": score_threshold,
-            "max_detections": max_detections,
-            "search_side": search_side,
+            **{name: value for name, value in given.items() if value is not None},
         }
         detector = _load(model, measured, settings, unknown_classes)
     if classes_only:
