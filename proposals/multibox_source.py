@@ -27,7 +27,7 @@ from proposals.types import Proposals, Source
 class Normalizing(Protocol):
     """Pixels into the network's input."""
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, /) -> Tensor:
         """``(N, 3, S, S)`` uint8 -> float32, normalised."""
         ...
 

@@ -113,6 +113,9 @@ class Trainer(ABC, Generic[Net, Item]):
     def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
         """Write a line: mean loss of a step, figures per example, the validation's result, examples per second."""
 
+    def adjust_gradients(self) -> None:
+        """Called between the backward pass and the optimizer's step."""
+
     # --- weights ----------
 
     @property
@@ -201,6 +204,7 @@ class Trainer(ABC, Generic[Net, Item]):
                 raise UserError(f"the loss became {value} at step {self.step}; lower schedule.rate and start a new run")
             self.optimizer.zero_grad(set_to_none=True)
             outcome.loss.backward()  # type: ignore[no-untyped-call]
+            self.adjust_gradients()
             self.optimizer.step()
             self.average.update(self.net, self.step)
             loss_sum += value
