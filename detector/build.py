@@ -11,14 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.config import TrainRecipe
+from detector.config import MultiBoxRecipe, TrainRecipe
 from detector.data import Dataset, load_dataset
 from detector.model import BUNDLED_MODEL, ModelConfig, choose_device, read_member, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.multibox import MultiBoxFacts, save_multibox
 from detector.nets.weights import read_torchvision_weights
+from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, calibrate, fit_priors
 from detector.training.pool import ImagePool
 from detector.training.regions import Progress, RegionTrainer
 from proposals.errors import UserError
+from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
+from proposals.priors import Priors, read_priors
 
 HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
 
@@ -107,6 +111,83 @@ def build_trainer(
     return trainer
 
 
+def choose_priors(recipe: MultiBoxRecipe, train: ImagePool) -> Priors:
+    """The priors of a MultiBox run: those of the recipe's file, or fitted ones.
+
+    Raises:
+        UserError: the file is faulty or does not fit the head, or the data have too few objects.
+    """
+    if not recipe.priors:
+        return fit_priors(recipe.training, train)
+    convolutional = recipe.training.multibox.head == "convolutional"
+    return read_priors(Path(recipe.priors), CONVOLUTIONAL_PRIORS if convolutional else None)
+
+
+def build_multibox_trainer(
+    recipe: MultiBoxRecipe,
+    priors: Priors,
+    train: ImagePool,
+    val: ImagePool | None,
+    folder: Path,
+    *,
+    device: str,
+    report: Callable[[MultiBoxProgress], None],
+    checkpoint_minutes: float,
+) -> MultiBoxTrainer:
+    """A trainer whose net has its first weights."""
+    trainer = MultiBoxTrainer(
+        recipe.training,
+        priors,
+        train,
+        val,
+        folder,
+        device=choose_device(device),
+        report=report,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    if not trainer.checkpoint_path.exists():
+        trunk = trainer.net.trunk
+        assert isinstance(trunk, GoogLeNet)
+        initialise(trunk, recipe.init)
+        trainer.restart_average()
+    return trainer
+
+
+def save_trained_multibox(
+    folder: Path, recipe: MultiBoxRecipe, dataset: Dataset, trainer: MultiBoxTrainer, net: MultiBoxNet
+) -> MultiBoxFacts:
+    """Make ``folder``, a finished run's, a MultiBox folder as well; the scores are calibrated here."""
+    training = recipe.training
+    held_out = trainer.train if trainer.val is None else trainer.val
+    calibration = calibrate(net, held_out, training.normalization)
+    scores = {} if trainer.last_recall is None else {"val_recall50_at_50": round(trainer.last_recall, 4)}
+    return save_multibox(
+        folder,
+        net,
+        trainer.priors,
+        training.trunk,
+        training.normalization,
+        half=recipe.half,
+        name=recipe.model.name or folder.resolve().name,
+        description=recipe.model.description,
+        licence=recipe.model.licence,
+        proposals=recipe.model.proposals.model_copy(update={"calibration": calibration}),
+        merge=recipe.model.merge,
+        provenance=_provenance(dataset, recipe.init, trainer.seconds),
+        scores=scores,
+    )
+
+
+def _provenance(dataset: Dataset, init: str, seconds: float) -> dict[str, str]:
+    return {
+        "data": f"{dataset.name} ({dataset.format}), split {dataset.split or 'all'}, {len(dataset)} images",
+        "trained": datetime.date.today().isoformat(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "seconds": f"{seconds:.0f} on {platform.machine()}, {torch.get_num_threads()} threads",
+        "init": init,
+    }
+
+
 def save_trained(
     folder: Path, recipe: TrainRecipe, dataset: Dataset, net: GoogLeNet, top1: float | None, seconds: float
 ) -> ModelConfig:
@@ -124,12 +205,6 @@ def save_trained(
         proposals=recipe.model.proposals,
         postprocess=recipe.model.postprocess,
         licence=recipe.model.licence,
-        provenance={
-            "data": f"{dataset.name} ({dataset.format}), split {dataset.split or 'all'}, {len(dataset)} images",
-            "trained": datetime.date.today().isoformat(),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "seconds": f"{seconds:.0f} on {platform.machine()}, {torch.get_num_threads()} threads",
-            "init": recipe.init,
-        },
+        provenance=_provenance(dataset, recipe.init, seconds),
         scores={} if top1 is None else {"val_top1_on_annotated_boxes": round(top1, 4)},
     )

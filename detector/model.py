@@ -6,6 +6,7 @@ The directory is all that a :class:`detector.pipeline.Detector` needs, so that a
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +18,13 @@ from torch import Tensor
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
 from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
 from detector.pipeline import Detector
 from detector.postprocess import PostprocessConfig
 from detector.strict_yaml import dump_yaml, parse, read_settings
 from proposals.errors import UserError
+from proposals.merge import MergedSource
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, resolve_config
 from proposals.types import ProposalSource
@@ -73,6 +76,7 @@ class ModelConfig(BaseModel):
         format: of this file. name: of the model. class_names: K words for people, all different.
         class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
         members: the networks. proposals, postprocess: the defaults of detection with this model.
+        multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
         licence: of the weights. provenance: data, command, date: how the weights came to be.
         scores: measured figures by name.
     """
@@ -87,6 +91,7 @@ class ModelConfig(BaseModel):
     members: tuple[MemberConfig, ...] = Field(min_length=1)
     proposals: ProposalConfig = ProposalConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
+    multibox: MultiBoxMember | None = None
     licence: str
     provenance: dict[str, str] = {}
     scores: dict[str, float] = {}
@@ -165,6 +170,7 @@ def load_model(
     max_proposals: int | None = None,
     seed: int = 0,
     threads: int | None = None,
+    multibox: str | Path | Literal[False] | None = None,
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 
@@ -173,7 +179,8 @@ def load_model(
         score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``).
         proposals: selective search's preset or settings, in place of the model's. search_side, max_proposals: in place
             of the model's own (see ``ProposalConfig``). seed: of selective search's ranking. threads: of selective
-            search, by default all cores.
+            search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
+            selective search alone.
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -201,7 +208,48 @@ def load_model(
     source: ProposalSource = SelectiveSearch(where.selective_search, seed=seed, threads=threads)
     if where.search_side is not None:
         source = ResizedSource(source, where.search_side)
+    home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
+    if member is not None:
+        source = MergedSource(source, build_source(home, member, target), member.merge)
     return Detector(source, ensemble, config.class_names, post, where.max_proposals)
+
+
+def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:
+    if multibox is False:
+        return Path(), None
+    return Path(multibox), read_multibox_facts(Path(multibox)).multibox
+
+
+def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
+    """Make ``out`` a copy of the model directory ``model`` that also proposes with the network in ``multibox``.
+
+    ``out`` may be ``multibox`` itself, which then is a model directory as well.
+
+    Raises:
+        UserError: one of them is not what it should be, or ``out`` is a model directory already.
+    """
+    config, facts = read_model_config(model), read_multibox_facts(multibox)
+    if (out / MODEL_FILE).exists():
+        raise UserError(f"{out}: is a model directory already; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    copies = [model / member.file for member in config.members]
+    if out.resolve() != multibox.resolve():
+        copies += [multibox / facts.multibox.file, multibox / facts.multibox.priors]
+    for path in copies:
+        try:
+            shutil.copyfile(path, out / path.name)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be copied to {out} ({error.strerror or error})") from None
+    provenance = {f"multibox {key}": value for key, value in facts.provenance.items()}
+    joined = config.model_copy(update={"multibox": facts.multibox, "provenance": {**config.provenance, **provenance}})
+    _write_config(out, joined)
+    return joined
+
+
+def _write_config(folder: Path, config: ModelConfig) -> None:
+    temporary = folder / (MODEL_FILE + ".tmp")
+    temporary.write_text(dump_yaml(config), encoding="utf-8")
+    temporary.replace(folder / MODEL_FILE)
 
 
 def save_model(
@@ -229,7 +277,5 @@ def save_model(
             MemberConfig(file=file, sha256=sha256(folder / file), net=plain, crop=crop, normalization=normalization)
         )
     config = ModelConfig(members=tuple(members), **facts)
-    temporary = folder / (MODEL_FILE + ".tmp")
-    temporary.write_text(dump_yaml(config), encoding="utf-8")
-    temporary.replace(folder / MODEL_FILE)
+    _write_config(folder, config)
     return config

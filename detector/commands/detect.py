@@ -180,6 +180,9 @@ def detect(
 def _settings_of(source: Any) -> dict[str, Any]:
     """The settings of a proposal source and of the one that it wraps, if it wraps one."""
     settings: dict[str, Any] = {}
+    if hasattr(source, "multibox"):  # merged with selective search, whose own settings follow
+        settings["multibox"] = {"proposals": source.multibox.config, "merge": source.config}
+        source = source.selective_search
     while source is not None:
         if hasattr(source, "side"):
             settings["search_side"] = source.side
