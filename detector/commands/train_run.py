@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from detector.build import build_trainer, load_splits, save_trained, with_classes
+from detector.build import build_trainer, save_trained, with_classes
 from detector.commands.console import say
+from detector.commands.train_common import RECIPE_FILE, load_pool, prepare_folder, read_data, show_progress
 from detector.config import TrainRecipe, default_recipe, read_recipe
-from detector.data import Dataset
-from detector.data.faults import KEPT
 from detector.model import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training
-from detector.run_folder import CONFIG_FILE, new_run_path, write_config
+from detector.run_folder import CONFIG_FILE, write_config
 from detector.strict_yaml import dump_yaml
-from detector.training.pool import ImagePool
-from detector.training.regions import Progress as TrainingProgress
-from detector.training.regions import RegionTrainer
+from detector.training.regions import Progress, RegionTrainer
 from proposals.errors import UserError
 
-RECIPE_FILE = "recipe.yaml"
 DEFAULT_EPOCHS = 30  # of the default recipe, within the bounds below
 DEFAULT_STEPS = (300, 3000)
 SHEET_CROPS = 64
@@ -68,55 +59,19 @@ def choose_recipe(request: TrainRequest, folder: Path, objects: int) -> TrainRec
     return recipe.model_copy(update={"training": training, "init": init})
 
 
-def prepare_folder(request: TrainRequest) -> Path:
-    """The run folder: new, or that of the run to resume.
-
-    Raises:
-        UserError: there is something at --out already, or nothing to resume.
-    """
-    if request.resume:
-        if request.out is None:
-            raise UserError("--resume needs --out: the folder of the run to go on with")
-        if (request.out / MODEL_FILE).exists():
-            raise UserError(f"{request.out}: this run is finished; choose another --out to train again")
-        if not (request.out / RECIPE_FILE).is_file():
-            raise UserError(f"{request.out}: no interrupted run to go on with (it has no {RECIPE_FILE})")
-        return request.out
-    folder = request.out or new_run_path("train")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists already; choose another --out, or --resume to go on with an interrupted run")
-    return folder
-
-
-def read_data(request: TrainRequest, splits: tuple[str, str] | None) -> tuple[Dataset, Dataset | None]:
-    """The training and validation data; without a recipe whatever parts the data set has."""
-    if splits is None:
-        recipe_splits = [("train", "val"), ("trainval", "test"), ("train", "test"), ("train", ""), ("", "")]
-    else:
-        recipe_splits = [splits]
-    fault: UserError | None = None
-    for train_split, val_split in recipe_splits:
-        try:
-            return load_splits(request.data, train_split, val_split)
-        except UserError as error:
-            fault = error
-    assert fault is not None
-    raise fault
-
-
 def run_training(request: TrainRequest) -> Path:
     """Train as asked and return the folder, which is a model directory then.
 
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
     """
-    folder = prepare_folder(request)
+    folder = prepare_folder(request.out, request.resume, "train", MODEL_FILE)
     recipe = None
     if request.resume:
         recipe = choose_recipe(request, folder, 0)
     elif request.config is not None:
         recipe = read_recipe(request.config)
-    train, val = read_data(request, (recipe.train_split, recipe.val_split) if recipe else None)
+    train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
     if recipe is None or not request.resume:
         recipe = choose_recipe(request, folder, len(train.boxes))
         splits = {"train_split": train.split, "val_split": val.split if val is not None else ""}
@@ -126,7 +81,7 @@ def run_training(request: TrainRequest) -> Path:
         write_config(folder / CONFIG_FILE, "train", recipe.model_dump(mode="json"), recipe.training.seed)
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects of {len(train.class_names)} classes")
     pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
-    with show_progress(recipe.training.steps) as report:
+    with show_progress(recipe.training.steps, describe) as report:
         trainer = build_trainer(
             recipe,
             pools[0],
@@ -149,17 +104,6 @@ def run_training(request: TrainRequest) -> Path:
     return folder
 
 
-def load_pool(dataset: Dataset) -> ImagePool:
-    """The data set's pictures in memory, with a line for what had to be skipped."""
-    pool = ImagePool.load(dataset)
-    faults = [str(fault) for fault in dataset.faults if fault.effect != KEPT] + pool.skipped
-    for fault in faults[:5]:
-        say(f"skipped: {fault}")
-    if len(faults) > 5:
-        say(f"skipped: {len(faults) - 5} more; 'detector check-data' lists them all")
-    return pool
-
-
 def save_sheet(trainer: RegionTrainer, class_names: tuple[str, ...], folder: Path) -> None:
     """A picture of the first training crops as they enter the net, with their labels."""
     batch = trainer.batches.batch(0)
@@ -171,23 +115,8 @@ def save_sheet(trainer: RegionTrainer, class_names: tuple[str, ...], folder: Pat
     Image.fromarray(draw_sheet(list(crops), labels, columns=8)).save(folder / "crops.png")
 
 
-@contextmanager
-def show_progress(steps: int) -> Iterator[Callable[[TrainingProgress], None]]:
-    """A progress bar on a terminal, lines elsewhere; yields what takes each :class:`TrainingProgress`."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn())
-    with Progress(
-        *columns, TextColumn("{task.description}"), TimeRemainingColumn(), console=console,
-        disable=not console.is_terminal,
-    ) as bar:  # fmt: skip
-        task = bar.add_task("", total=steps)
-
-        def report(entry: TrainingProgress) -> None:
-            accuracy = "" if entry.top1_val is None else f", validation top-1 {entry.top1_val:.3f}"
-            line = f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, {entry.crops_per_second:.0f}/s"
-            bar.update(task, completed=entry.step, description=line)
-            if not console.is_terminal or accuracy:
-                now = time.strftime("%H:%M:%S")
-                bar.console.print(f"{now} step {entry.step}/{steps} epoch {entry.epoch:.2f}: {line}", highlight=False)
-
-        yield report
+def describe(entry: Progress) -> tuple[str, bool]:
+    """A line of the log for people; one with a validation is kept on the terminal."""
+    accuracy = "" if entry.top1_val is None else f", validation top-1 {entry.top1_val:.3f}"
+    line = f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, {entry.crops_per_second:.0f}/s"
+    return line, bool(accuracy)
