@@ -34,7 +34,7 @@ from proposals.priors import Priors, fit, grid_priors, relative_boxes
 from proposals.recall import best_overlaps, recall
 
 VALIDATION_BOXES = 50
-PRIOR_SCENES = 20_000  # pictures whose boxes the priors are fitted to
+PRIOR_SCENES = (2_000, 20_000)  # training pictures whose boxes the priors are fitted to
 CALIBRATION_BOXES = 200  # of each picture; as many as detection keeps by default
 
 
@@ -86,8 +86,9 @@ def fit_priors(config: MultiBoxTrainingConfig, pool: ImagePool) -> Priors:
         return grid_priors()
     size = config.multibox.input_size
     boxes = []
-    for image in np.unique(np.linspace(0, len(pool.images) - 1, PRIOR_SCENES).astype(int)).tolist():
-        rng = np.random.default_rng([config.seed, 3, image])
+    scenes = int(np.clip(len(pool.images), *PRIOR_SCENES))  # of a small pool, several of each picture
+    for i, image in enumerate(np.linspace(0, len(pool.images) - 1, scenes).astype(int).tolist()):
+        rng = np.random.default_rng([config.seed, 3, i])
         boxes.append(make_scene(rng, pool, image, size, config.scenes).boxes)
     return fit(np.concatenate([np.zeros((0, 4), np.float32), *boxes]), config.num_priors, seed=config.seed)
 

@@ -1,0 +1,81 @@
+"""The ``train-multibox`` verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.commands.console import INTERRUPTED, say
+
+
+def train_multibox(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A recipe with task: multibox, as in configs/.", show_default="a small global head"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to make.", show_default="runs/train-multibox-<date>-<time>"),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Make --out a copy of this model directory that proposes with the result."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="First weights of the trunk: random, bundled, or a model folder.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    priors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Box priors, in the toolkit's format or google/multibox's.",
+            show_default="the recipe's, or fitted to the data",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+) -> None:
+    """Train MultiBox, which proposes boxes at once where selective search has to group superpixels.
+
+    The classes are ignored. Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA, --out and
+    --model, goes on from it.
+
+    [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
+    """
+    from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
+    from detector.training.loop import Interrupted
+
+    request = MultiBoxRequest(
+        data=data,
+        config=config,
+        out=out,
+        model=model,
+        resume=resume,
+        init=init,
+        priors=priors,
+        steps=steps,
+        seed=seed,
+        device=device,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    try:
+        folder = run_multibox_training(request)
+    except Interrupted as stopped:
+        say(f"{stopped}; go on with --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    say(f"MultiBox is in {folder}" if model is None else f"the model with MultiBox is in {folder}")

@@ -1,0 +1,142 @@
+"""What the ``train-multibox`` verb does once its options are read: a run folder from the data to the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detector.build import build_multibox_trainer, choose_priors, save_trained_multibox
+from detector.commands.console import say
+from detector.commands.train_common import RECIPE_FILE, load_pool, prepare_folder, read_data, show_progress
+from detector.config import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
+from detector.model import join_multibox, read_model_config
+from detector.nets.multibox import MULTIBOX_FILE, PRIORS
+from detector.report.drawing import draw_proposals, draw_sheet
+from detector.report.plots import plot_training
+from detector.run_folder import CONFIG_FILE, write_config
+from detector.strict_yaml import dump_yaml
+from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer
+from proposals.errors import UserError
+from proposals.priors import read_priors, write_priors
+from proposals.types import Proposals, Source
+
+DEFAULT_EPOCHS = 60  # of the default recipe, within the bounds below
+DEFAULT_STEPS = (400, 4000)
+SHEET_PICTURES = 16
+
+
+@dataclass(frozen=True)
+class MultiBoxRequest:
+    """The verb's options; see :func:`detector.commands.train_multibox.train_multibox`."""
+
+    data: Path
+    config: Path | None
+    out: Path | None
+    model: Path | None
+    resume: bool
+    init: str | None
+    priors: Path | None
+    steps: int | None
+    seed: int | None
+    device: str
+    checkpoint_minutes: float
+
+
+def choose_recipe(request: MultiBoxRequest, folder: Path) -> MultiBoxRecipe | None:
+    """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default."""
+    if request.resume:
+        given = (request.init, request.priors, request.steps, request.seed)
+        if request.config is not None or any(v is not None for v in given):
+            raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
+        return read_multibox_recipe(folder / RECIPE_FILE)
+    return None if request.config is None else with_options(read_multibox_recipe(request.config), request)
+
+
+def default_recipe(request: MultiBoxRequest, pictures: int) -> MultiBoxRecipe:
+    """The default recipe for so many pictures, with the options' changes."""
+    batch = default_multibox_recipe(1).training.batch_size
+    steps = int(np.clip(DEFAULT_EPOCHS * pictures / batch, *DEFAULT_STEPS))
+    return with_options(default_multibox_recipe(steps), request)
+
+
+def with_options(recipe: MultiBoxRecipe, request: MultiBoxRequest) -> MultiBoxRecipe:
+    """``recipe`` as the command line's options change it."""
+    run = {"steps": request.steps, "seed": request.seed}
+    rest = {"init": request.init, "priors": None if request.priors is None else str(request.priors)}
+    training = recipe.training.model_copy(update={k: v for k, v in run.items() if v is not None})
+    return recipe.model_copy(update={"training": training, **{k: v for k, v in rest.items() if v is not None}})
+
+
+def run_multibox_training(request: MultiBoxRequest) -> Path:
+    """Train as asked and return the folder, which is a MultiBox folder then, and with --model a model directory.
+
+    Raises:
+        UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
+    """
+    if request.model is not None:
+        read_model_config(request.model)  # before the hours, not after them
+    folder = prepare_folder(request.out, request.resume, "train-multibox", MULTIBOX_FILE)
+    recipe = choose_recipe(request, folder)
+    train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
+    if recipe is None:
+        recipe = default_recipe(request, len(train))
+        recipe = recipe.model_copy(
+            update={"train_split": train.split, "val_split": val.split if val is not None else ""}
+        )
+    say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
+    pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
+    if request.resume:
+        priors = read_priors(folder / PRIORS)
+    else:
+        priors = choose_priors(recipe, pools[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_priors(folder / PRIORS, priors)
+        (folder / RECIPE_FILE).write_text(dump_yaml(recipe), encoding="utf-8")
+        write_config(folder / CONFIG_FILE, "train-multibox", recipe.model_dump(mode="json"), recipe.training.seed)
+    with show_progress(recipe.training.steps, describe) as report:
+        trainer = build_multibox_trainer(
+            recipe,
+            priors,
+            pools[0],
+            pools[1] if len(pools) > 1 else None,
+            folder,
+            device=request.device,
+            report=report,
+            checkpoint_minutes=request.checkpoint_minutes,
+        )
+        if trainer.checkpoint_path.exists():
+            trainer.resume()
+            say(f"going on from step {trainer.step} of {recipe.training.steps}")
+        else:
+            save_sheet(trainer, folder)
+        net = trainer.run()
+    plot_training(folder / "log.csv", folder / "curves.png")
+    save_trained_multibox(folder, recipe, train, trainer, net)
+    if request.model is not None:
+        join_multibox(request.model, folder, folder)
+    trainer.checkpoint_path.unlink()  # the network stands in its place
+    return folder
+
+
+def save_sheet(trainer: MultiBoxTrainer, folder: Path) -> None:
+    """A picture of the first training pictures as they enter the net, with their objects."""
+    batch = trainer.batches.batch(0)
+    pictures = batch.pictures[:SHEET_PICTURES].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    drawn, labels = [], []
+    for i, picture in enumerate(pictures):
+        boxes = batch.truths.boxes[batch.truths.owner == i].numpy() * np.float32(picture.shape[0])
+        codes = np.full(len(boxes), Source.GIVEN, np.uint8)
+        truth = Proposals(boxes, np.zeros(len(boxes), np.float32), codes, (picture.shape[0], picture.shape[1]))
+        drawn.append(draw_proposals(picture, truth, None, legend=False))
+        labels.append(f"{len(boxes)} objects")
+    Image.fromarray(draw_sheet(drawn, labels, columns=4)).save(folder / "pictures.png")
+
+
+def describe(entry: MultiBoxProgress) -> tuple[str, bool]:
+    """A line of the log for people; one with a validation is kept on the terminal."""
+    recall = "" if entry.recall_val is None else f", validation recall {entry.recall_val:.3f} with 50 boxes"
+    line = f"loss {entry.loss:.3f}, matched IoU {entry.iou_matched:.3f}{recall}, {entry.pictures_per_second:.0f}/s"
+    return line, bool(recall)
