@@ -2,7 +2,7 @@
 
     python3 -m venv /tmp/peer
     /tmp/peer/bin/pip install opencv-contrib-python numba pydantic pillow scikit-image
-    PYTHONPATH=.:benchmarks /tmp/peer/bin/python benchmarks/opencv_agreement.py data/coco128/train2017 --images 24
+    PYTHONPATH=. /tmp/peer/bin/python benchmarks/opencv_agreement.py data/coco128/train2017 --images 24
 
 A box is matched when one of ours has an IoU of at least 0.7 with it. Ours runs once with the 4-connected pixel graph
 that OpenCV has and once with its own 8-connected one; no box is left out for its size.
@@ -12,6 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 from opencv_peer import composed
 from PIL import Image
@@ -22,9 +23,14 @@ from proposals.selective_search import selective_search
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--images", type=int, default=24)
     arguments = parser.parse_args()
+    if arguments.folder is None or not hasattr(cv2, "ximgproc"):
+        print(
+            "not run: needs a folder of photographs and OpenCV's contrib build in an environment of its own, see --help"
+        )
+        return
     shares = {4: [], 8: []}
     found = total = 0
     paths = sorted(arguments.folder.glob("*.jpg"))[: arguments.images]

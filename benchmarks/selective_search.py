@@ -1,6 +1,6 @@
 """Time of selective search, interleaved with OpenCV's where a contrib build is installed (see opencv_agreement.py).
 
-    PYTHONPATH=.:benchmarks /tmp/peer/bin/python benchmarks/selective_search.py --rounds 5 [PHOTOGRAPH ...]
+    PYTHONPATH=. /tmp/peer/bin/python benchmarks/selective_search.py --rounds 5 [PHOTOGRAPH ...]
     PYTHONPATH=. python benchmarks/selective_search.py --scaling       # time and memory by size; no peer needed
 
 Without photographs named, those that come with scikit-image are used. Every round runs every contestant once, in turn;
@@ -33,13 +33,13 @@ def photographs(named):
     }
 
 
-def timed(function, *args, **keywords):
-    started = time.perf_counter()
+def timed(function, *args, clock=time.perf_counter, **keywords):
+    started = clock()
     function(*args, **keywords)
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def compare(images, rounds):
+def compare(images, rounds, clock):
     import cv2
 
     from proposals.selective_search import selective_search
@@ -60,9 +60,9 @@ def compare(images, rounds):
             times = {1: [], 2: [], "peer": []}
             for _ in range(rounds):
                 for threads in (1, 2):
-                    times[threads].append(timed(selective_search, image, preset, threads=threads))
+                    times[threads].append(timed(selective_search, image, preset, threads=threads, clock=clock))
                 if composed is not None:
-                    times["peer"].append(timed(composed, image, scale))
+                    times["peer"].append(timed(composed, image, scale, clock=clock))
             one, two = (1000 * statistics.median(times[threads]) for threads in (1, 2))
             peer = 1000 * statistics.median(times["peer"]) if times["peer"] else float("nan")
             ratios.append((peer / one, peer / two))
@@ -77,7 +77,8 @@ def compare(images, rounds):
 def scaling(largest):
     """Time and greatest memory beside the image, each size in a process of its own."""
     print(
-        "| megapixels | seconds | microseconds a pixel | MB beside the image | bytes a pixel |\n|---|---|---|---|---|"
+        "| megapixels | processor seconds | microseconds a pixel | MB beside the image | bytes a pixel |\n"
+        "|---|---|---|---|---|"
     )
     for megapixels in (0.1, 0.1875, 0.5, 1, 3, 6, 12, 24):
         if megapixels <= largest:
@@ -100,7 +101,7 @@ def one_size(megapixels):
     selective_search(image[:64, :64], threads=2)
     before = resident()
     reset_peak()
-    seconds = timed(selective_search, image, "fast", threads=2)
+    seconds = timed(selective_search, image, "fast", threads=2, clock=time.process_time)
     used = peak() - before
     pixels = image.shape[0] * image.shape[1]
     print(
@@ -133,6 +134,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photographs", nargs="*")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpu", action="store_true", help="processor time, for a machine that others use too")
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--largest", type=float, default=24)
     parser.add_argument("--one-size", type=float)
@@ -142,7 +144,8 @@ def main():
     elif arguments.scaling:
         scaling(arguments.largest)
     else:
-        compare(photographs(arguments.photographs), arguments.rounds)
+        clock = time.process_time if arguments.cpu else time.perf_counter
+        compare(photographs(arguments.photographs), arguments.rounds, clock)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/selective_search_cells.py VOCdevkit/VOC2007 [--limit 500]
 
-Base: RGB, CTSF, k = 50. Each cell changes one of them, and the published value stands beside ours. The authors'
-protocol: objects that are not difficult, mean over the 20 classes, boxes with a side below 20 pixels left out, no repeats.
+Base: RGB, CTSF, k = 50. Each cell changes one of them, and the published value stands beside ours. The protocol is the
+authors': objects that are not difficult, mean over the 20 classes, no repeats, no boxes with a side below 20 pixels.
 NOT RUN by this project: VOC 2007 was not at hand, so no figure of ours is claimed for this table.
 """
 
@@ -42,9 +42,12 @@ def cells():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--limit", type=int, help="only the first so many images")
     arguments = parser.parse_args()
+    if arguments.data is None:
+        print("not run: needs the folder of VOC 2007, see --help")
+        return
     dataset = load_dataset(arguments.data, "trainval")
     records = [dataset[i] for i in range(min(len(dataset), arguments.limit or len(dataset)))]
     wanted = [~(record.ground_truth.ignore | record.ground_truth.crowd) for record in records]

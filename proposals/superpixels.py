@@ -20,7 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 # Weights below 1/64 grey level count as 0; of others the last 11 of the 23 bits behind the leading one are dropped.
@@ -30,6 +33,8 @@ DROPPED_BITS = 11
 NO_EDGE = 65535
 # Edges looked up ahead of joining them; small enough that the buffers stay in the first-level cache.
 BLOCK = 64
+# Images of more pixels than this do not fit in the second-level cache, and their data are asked for in advance.
+NEAR_PIXELS = 2**18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +86,8 @@ def sort_edges(planes: NDArray[np.uint8], sigma: float = 0.8, connectivity: int 
 def join(edges: SortedEdges, k: float, min_size: int) -> NDArray[np.int32]:
     """Labels ``(H, W)`` int32 of the superpixels of scale ``k`` and at least ``min_size`` pixels."""
     height, width = edges.size
-    return _join(edges.order, edges.starts, height, width, np.float32(k), min_size)  # type: ignore[no-any-return]
+    far = height * width > NEAR_PIXELS
+    return _join(edges.order, edges.starts, height, width, np.float32(k), min_size, far)  # type: ignore[no-any-return]
 
 
 def edge_keys(smoothed: NDArray[np.float32], connectivity: int = 8) -> NDArray[np.uint16]:
@@ -195,6 +201,24 @@ def _sort(keys):  # type: ignore[no-untyped-def]
     return order[:total], starts
 
 
+@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
+def _prefetch(_context, array, index):  # type: ignore[no-untyped-def]
+    """Ask for ``array[index]`` without waiting for it; reads nothing and changes nothing."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        byte = ir.IntType(8).as_pointer()
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        # To be written, to be kept, data rather than code.
+        builder.call(function, [address, ir.Constant(number, 1), ir.Constant(number, 3), ir.Constant(number, 1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), generate
+
+
 @njit("uint32(uint32[::1], uint32)", cache=True, nogil=True, inline="always")
 def _find(parent, p):  # type: ignore[no-untyped-def]
     """The root of ``p``, its own parent; the path to it is halved."""
@@ -207,8 +231,8 @@ def _find(parent, p):  # type: ignore[no-untyped-def]
     return p
 
 
-@njit("int32[:,::1](uint32[::1], int64[::1], int64, int64, float32, int64)", cache=True, nogil=True)
-def _join(order, starts, height, width, k, min_size):  # type: ignore[no-untyped-def]
+@njit("int32[:,::1](uint32[::1], int64[::1], int64, int64, float32, int64, boolean)", cache=True, nogil=True)
+def _join(order, starts, height, width, k, min_size, far):  # type: ignore[no-untyped-def]
     count = height * width
     parent = np.arange(count).astype(np.uint32)
     size = np.ones(count, np.int32)
@@ -224,6 +248,12 @@ def _join(order, starts, height, width, k, min_size):  # type: ignore[no-untyped
         # Most edges lie inside a component. They are sifted out here without a branch, so that the processor waits
         # for many random reads at once; a component found for a pixel here is only a step towards its present root.
         waiting = np.uint64(0)
+        if far:
+            for i in range(np.uint64(min(block + BLOCK, len(order))), np.uint64(min(block + 3 * BLOCK, len(order)))):
+                edge = order[i]
+                p = np.uint32(edge >> np.uint32(2))
+                _prefetch(parent, np.uint64(p))
+                _prefetch(parent, np.uint64(p + offsets[edge & np.uint32(3)]))
         for i in range(np.uint64(block), np.uint64(min(block + BLOCK, len(order)))):
             edge = order[i]
             p = np.uint32(edge >> np.uint32(2))
@@ -236,6 +266,12 @@ def _join(order, starts, height, width, k, min_size):  # type: ignore[no-untyped
             root_b[waiting] = b
             index[waiting] = i
             waiting += np.uint64(a != b)
+        if far:
+            for j in range(waiting):
+                _prefetch(size, np.uint64(root_a[j]))
+                _prefetch(size, np.uint64(root_b[j]))
+                _prefetch(threshold, np.uint64(root_a[j]))
+                _prefetch(threshold, np.uint64(root_b[j]))
         for j in range(waiting):
             a = _find(parent, root_a[j])
             b = _find(parent, root_b[j])

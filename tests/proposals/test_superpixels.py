@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proposals.superpixels import DROPPED_BITS, edge_keys, gaussian_kernel, segment, smooth
+from proposals.superpixels import DROPPED_BITS, _join, edge_keys, gaussian_kernel, segment, smooth, sort_edges
 
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -133,3 +133,11 @@ def test_min_size_holds_and_labels_are_numbered_in_raster_order():
 def test_unknown_connectivity_is_refused():
     with pytest.raises(ValueError, match="4 or 8"):
         edge_keys(np.zeros((1, 2, 2), np.float32), 6)
+
+
+def test_asking_for_data_in_advance_as_in_large_images_changes_nothing():
+    planes = np.random.default_rng(3).integers(0, 256, (3, 90, 110), dtype=np.uint8)
+    edges = sort_edges(planes)
+    near, far = (_join(edges.order, edges.starts, 90, 110, np.float32(60), 30, flag) for flag in (False, True))
+    assert near.max() > 50
+    np.testing.assert_array_equal(near, far)
