@@ -1,8 +1,8 @@
 """How many of OpenCV's selective-search boxes ours has too, with the same strategies and the same smoothing.
 
-    python3 -m venv /tmp/peer
-    /tmp/peer/bin/pip install opencv-contrib-python numba pydantic pillow scikit-image
-    PYTHONPATH=. /tmp/peer/bin/python benchmarks/opencv_agreement.py data/coco128/train2017 --images 24
+    python3 -m venv peer
+    peer/bin/pip install opencv-contrib-python numba pydantic pillow scikit-image
+    PYTHONPATH=. peer/bin/python benchmarks/opencv_agreement.py data/coco128/train2017 --images 24
 
 A box is matched when one of ours has an IoU of at least 0.7 with it. Ours runs once with the 4-connected pixel graph
 that OpenCV has and once with its own 8-connected one; no box is left out for its size.

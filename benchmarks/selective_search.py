@@ -1,6 +1,6 @@
 """Time of selective search, interleaved with OpenCV's where a contrib build is installed (see opencv_agreement.py).
 
-    PYTHONPATH=. /tmp/peer/bin/python benchmarks/selective_search.py --rounds 5 [PHOTOGRAPH ...]
+    PYTHONPATH=. peer/bin/python benchmarks/selective_search.py --rounds 5 [PHOTOGRAPH ...]
     PYTHONPATH=. python benchmarks/selective_search.py --scaling       # time and memory by size; no peer needed
 
 Without photographs named, those that come with scikit-image are used. Every round runs every contestant once, in turn;
