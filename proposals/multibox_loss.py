@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -74,45 +73,21 @@ def pair_costs(output: MultiBoxOutput, priors: Tensor, truths: Truths, config: M
 def match(output: MultiBoxOutput, priors: Tensor, truths: Truths, config: MultiBoxLossConfig) -> Matches:
     """The cheapest assignment of each image's truths to different priors; min(M, K) pairs for an image of M truths.
 
-    Among the M cheapest priors of a truth at least one is left whatever the other M - 1 take, so no others can be in
-    a cheapest assignment but at equal cost. Only these leave the device, and the assignment problems are tiny.
-
+    The costs are made where the network is, in one piece for the batch; the assignments are scipy's, one per image.
     A batch with costs that are not finite has no matches: its loss is not finite either, and tells.
     """
     device = output.logits.device
-    owner = truths.owner.cpu().numpy()
-    if not len(owner):
+    costs = pair_costs(output, priors, truths, config).cpu().double().numpy()
+    if not len(costs) or not np.isfinite(costs).all():
         none = torch.zeros(0, dtype=torch.int64, device=device)
         return Matches(none, none)
-    _, first, counts = np.unique(owner, return_index=True, return_counts=True)
-    costs = pair_costs(output, priors, truths, config)
-    cheapest = torch.topk(costs, min(int(counts.max()), costs.shape[1]), dim=1, largest=False, sorted=True)
-    values, columns = cheapest.values.cpu().double().numpy(), cheapest.indices.cpu().numpy()
-    if not np.isfinite(values).all():
-        none = torch.zeros(0, dtype=torch.int64, device=device)
-        return Matches(none, none)
-    rows, priors_taken = [], []
+    _, first, counts = np.unique(truths.owner.cpu().numpy(), return_index=True, return_counts=True)
+    pairs = []
     for start, count in zip(first.tolist(), counts.tolist(), strict=True):
-        part = slice(start, start + count)
-        row, prior = _assign(values[part, :count], columns[part, :count])
-        rows.append(row + start)
-        priors_taken.append(prior)
-    pairs = (np.concatenate(rows), np.concatenate(priors_taken))
-    return Matches(*(torch.from_numpy(a.astype(np.int64)).to(device) for a in pairs))
-
-
-def _assign(values: NDArray[np.float64], columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The cheapest assignment of M truths, from the costs ``(M, m)`` of their cheapest priors ``columns`` ``(M, m)``.
-
-    m is M, or K if there are more truths than priors. Returns truths and their priors, both ``(min(M, m),)``.
-    """
-    if len(values) == 1:
-        return np.zeros(1, np.int64), columns[0, :1]
-    taken, place = np.unique(columns, return_inverse=True)
-    table = np.full((len(values), len(taken)), np.inf)
-    np.put_along_axis(table, place.reshape(columns.shape), values, axis=1)
-    row, column = linear_sum_assignment(table)
-    return row, taken[column]
+        truth, prior = linear_sum_assignment(costs[start : start + count])
+        pairs.append(np.stack([truth + start, prior]))
+    together = torch.from_numpy(np.concatenate(pairs, axis=1).astype(np.int64)).to(device)
+    return Matches(together[0], together[1])
 
 
 def multibox_loss(output: MultiBoxOutput, truths: Truths, matches: Matches, config: MultiBoxLossConfig) -> Loss:

@@ -130,7 +130,9 @@ class SceneBatches:
         boxes = []
         for i in range(config.batch_size):
             image = self._image(step * config.batch_size + i)
-            scene = make_scene(rng, self.pool, image, size, config.scenes)
+            scene = make_scene(
+                rng, self.pool, image, size, config.scenes, random_interpolation=config.augment.random_interpolation
+            )
             mirrored = rng.random() < config.augment.mirror
             pictures[i] = scene.picture[:, ::-1] if mirrored else scene.picture
             boxes.append(flip_horizontal(scene.boxes, 1) if mirrored else scene.boxes)

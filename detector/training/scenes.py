@@ -6,6 +6,7 @@ picture cut at random into rectangles, each with a view of its own. Boxes are re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -66,13 +67,25 @@ class Scene(NamedTuple):
     boxes: Boxes
 
 
-def make_scene(rng: np.random.Generator, pool: ImagePool, image: int, size: int, config: SceneConfig) -> Scene:
-    """A training picture of ``size`` pixels that shows ``image`` of the pool, and others too if it is a mosaic."""
+def make_scene(
+    rng: np.random.Generator,
+    pool: ImagePool,
+    image: int,
+    size: int,
+    config: SceneConfig,
+    *,
+    random_interpolation: bool = True,
+) -> Scene:
+    """A training picture of ``size`` pixels that shows ``image`` of the pool, and others too if it is a mosaic.
+
+    ``random_interpolation``: bilinear, area, nearest and cubic with equal odds; otherwise bilinear.
+    """
+    kernels = KERNELS if random_interpolation else KERNELS[:1]
     odds = np.array([config.whole, config.crop, config.mosaic])
     kind = int(rng.choice(3, p=odds / odds.sum()))
     picture = np.empty((size, size, 3), np.uint8)
     if kind < 2:
-        boxes = put_view(rng, pool, image, picture, (0, 0, size, size), kind == 1, config)
+        boxes = put_view(rng, pool, image, picture, (0, 0, size, size), kind == 1, config, kernels)
         return _counted(picture, boxes, config)
     places = cut_rectangle(rng, size, int(rng.integers(config.pieces[0], config.pieces[1] + 1)))
     shown = rng.integers(len(pool.images), size=len(places))
@@ -80,7 +93,7 @@ def make_scene(rng: np.random.Generator, pool: ImagePool, image: int, size: int,
     found = []
     for place, other in zip(places, shown.tolist(), strict=True):
         cropped = bool(rng.random() < config.cropped_piece)
-        found.append(put_view(rng, pool, other, picture, place, cropped, config))
+        found.append(put_view(rng, pool, other, picture, place, cropped, config, kernels))
     return _counted(picture, np.concatenate(found), config)
 
 
@@ -121,10 +134,11 @@ def put_view(
     place: tuple[int, int, int, int],
     cropped: bool,
     config: SceneConfig,
+    kernels: Sequence[int],
 ) -> Boxes:
     """Squash ``image``, or a random crop of it, into ``place`` of ``picture``; its objects ``(M, 4)`` in pixels there.
 
-    A crop that shows no object is drawn again, a few times.
+    A crop that shows no object is drawn again, a few times. ``kernels``: OpenCV's interpolations, one is drawn.
     """
     source, truth = pool.images[image], pool.truth(image)
     height, width = source.shape[:2]
@@ -142,7 +156,7 @@ def put_view(
             break
     wx1, wy1, wx2, wy2 = window.tolist()
     x1, y1, x2, y2 = place
-    kernel = KERNELS[int(rng.integers(len(KERNELS)))]
+    kernel = kernels[int(rng.integers(len(kernels)))]
     if (wx2 - wx1) > 2 * (x2 - x1) or (wy2 - wy1) > 2 * (y2 - y1):
         kernel = cv2.INTER_AREA  # the others skip pixels
     picture[y1:y2, x1:x2] = cv2.resize(source[wy1:wy2, wx1:wx2], (x2 - x1, y2 - y1), interpolation=kernel)

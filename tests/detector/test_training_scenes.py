@@ -118,6 +118,19 @@ def test_the_generator_decides() -> None:
     assert not np.array_equal(scenes[0].picture, scenes[2].picture)
 
 
+def test_interpolation_is_bilinear_unless_random() -> None:
+    config = SceneConfig(**KINDS["whole"])
+    fixed, free = (
+        {
+            make_scene(np.random.default_rng(i), POOL, 1, 200, config, random_interpolation=random).picture.tobytes()
+            for i in range(20)
+        }
+        for random in (False, True)
+    )
+    assert len(fixed) == 1
+    assert len(free) >= 3
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
