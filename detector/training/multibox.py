@@ -34,7 +34,7 @@ from proposals.priors import Priors, fit, grid_priors, relative_boxes
 from proposals.recall import best_overlaps, recall
 
 VALIDATION_BOXES = 50
-PRIOR_SCENES = (2_000, 20_000)  # training pictures whose boxes the priors are fitted to
+PRIOR_SCENES = (1_000, 20_000)  # training pictures whose boxes the priors are fitted to
 CALIBRATION_BOXES = 200  # of each picture; as many as detection keeps by default
 
 
