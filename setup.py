@@ -27,6 +27,7 @@ setup(
         "torch>=2.14",
         "torchvision>=0.29",
         "numpy>=1.26",
+        "llvmlite>=0.44",
         "numba>=0.61",
         "opencv-python>=4.10",
         "scikit-image>=0.24",

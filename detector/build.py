@@ -27,8 +27,10 @@ from proposals.priors import Priors, read_priors
 HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
 
 
-def initial_weights(init: str) -> dict[str, Tensor] | None:
-    """The state dict that ``init`` of a recipe names, without the last layers; ``None`` for "random".
+def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Tensor] | None:
+    """The state dict that ``init`` of a recipe names; ``None`` for "random".
+
+    The last layers are left out, but for a model directory whose classes are ``class_keys``.
 
     Raises:
         UserError: it cannot be had.
@@ -39,17 +41,22 @@ def initial_weights(init: str) -> dict[str, Tensor] | None:
         state = read_torchvision_weights(None if init == "torchvision" else Path(init))
     else:
         folder = BUNDLED_MODEL if init == "bundled" else Path(init)
-        state = read_member(folder, read_model_config(folder).members[0]).net.state_dict()
+        config = read_model_config(folder)
+        state = read_member(folder, config.members[0]).net.state_dict()
+        if config.class_keys == class_keys:
+            return state
     return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
 
 
-def initialise(net: GoogLeNet, init: str) -> None:
-    """Load the weights that ``init`` names into ``net``; its last layers, and missing auxiliary heads, stay new.
+def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> None:
+    """Load the weights that ``init`` names into ``net``.
+
+    Missing auxiliary heads stay new, and so do the last layers unless ``init`` is a model of these ``class_keys``.
 
     Raises:
         UserError: they cannot be had or belong to another architecture.
     """
-    state = initial_weights(init)
+    state = initial_weights(init, class_keys)
     if state is None:
         return
     own = net.state_dict()
@@ -87,7 +94,7 @@ def build_trainer(
     recipe: TrainRecipe,
     train: ImagePool,
     val: ImagePool | None,
-    num_classes: int,
+    class_keys: tuple[str, ...],
     folder: Path,
     *,
     device: str,
@@ -99,14 +106,14 @@ def build_trainer(
         recipe.training,
         train,
         val,
-        num_classes,
+        len(class_keys),
         folder,
         device=choose_device(device),
         report=report,
         checkpoint_minutes=checkpoint_minutes,
     )
     if not trainer.checkpoint_path.exists():
-        initialise(trainer.net, recipe.init)
+        initialise(trainer.net, recipe.init, class_keys)
         trainer.restart_average()
     return trainer
 

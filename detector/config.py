@@ -38,7 +38,8 @@ class TrainRecipe(BaseModel):
     Attributes:
         task: "regions": a classifier of K classes and background on regions of annotated pictures.
         init: where the weights start: "random", "bundled", "torchvision" (its ImageNet weights, when online), a model
-            directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is always new.
+            directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is new
+            unless that model has the same classes.
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
         training: the run. Its ``net.num_outputs`` follows from the data set's classes.
         half: store the result in float16.

@@ -86,7 +86,7 @@ def run_training(request: TrainRequest) -> Path:
             recipe,
             pools[0],
             pools[1] if len(pools) > 1 else None,
-            len(train.class_names),
+            tuple(str(key) for key in train.class_keys),
             folder,
             device=request.device,
             report=report,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.crop import CropConfig, crop_regions
 from detector.nets.googlenet import AUX_LOSS_WEIGHT, GoogLeNet, GoogLeNetConfig, Logits
@@ -31,6 +31,8 @@ class RegionTrainingConfig(BaseModel):
         average: decay of the running mean of the weights (Polyak averaging) that becomes the result.
         crop_sizes: pairs (share of the run, crop side): from that share on crops have that side. Small crops first cost
             less and teach the same; the last entry should be the crop's own size. Empty: always the crop's own.
+        statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
+            the running ones, which belong to the weights before averaging.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +50,7 @@ class RegionTrainingConfig(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     average: float = Field(default=0.999, ge=0, lt=1)
     crop_sizes: tuple[tuple[float, int], ...] = ()
+    statistics_batches: int = Field(default=20, ge=0)
     seed: int = Field(default=0, ge=0)
 
     def crop_size(self, step: int) -> int:
@@ -96,6 +99,25 @@ class Progress(BaseModel):
     top1_val: float | None
     crops_per_second: float
     seconds: float
+
+
+@torch.no_grad()
+def measure_statistics(net: GoogLeNet, inputs: Iterable[Tensor]) -> None:
+    """Replace the running means and variances of normalisation by plain means over ``inputs``, ``(N, 3, S, S)`` each.
+
+    A net of averaged weights has other activations than those whose statistics were averaged along (Izmailov et al.,
+    Averaging weights leads to wider optima, section 3.2). Without inputs nothing changes.
+    """
+    net.eval()
+    layers = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for count, x in enumerate(inputs):
+        for layer in layers:
+            if count == 0:
+                layer.reset_running_stats()
+            layer.momentum = None  # a plain mean
+            layer.train()  # dropout stays off: nothing is drawn at random
+        net(x)
+    net.eval()
 
 
 class RegionTrainer(Trainer[GoogLeNet, Batch]):
@@ -162,6 +184,14 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
     def new_net(self) -> GoogLeNet:
         """See the base class."""
         return GoogLeNet(self.config.net)
+
+    def averaged_net(self) -> GoogLeNet:
+        """The averaged net with normalisation statistics of its own, in evaluation mode."""
+        net = super().averaged_net()
+        batches = range(self.config.steps, self.config.steps + self.config.statistics_batches)
+        crops = (self.batches.batch(step, self.config.crop.size).crops for step in batches)
+        measure_statistics(net, (self.config.normalization(x.to(self.device)) for x in crops))
+        return net
 
     def stream(self, steps: Iterator[int]) -> Iterator[Batch]:
         """See the base class."""

@@ -16,9 +16,11 @@ from PIL import Image
 import detector.training.regions
 from detector.build import initialise
 from detector.cli import main
+from detector.crop import CropConfig
 from detector.images import read_image
-from detector.model import load_model, read_model_config
+from detector.model import load_model, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
+from detector.nets.weights import Normalization
 from proposals.errors import UserError
 
 RECIPE: dict[str, Any] = {
@@ -157,6 +159,21 @@ def test_first_weights_from_torchvisions_file(tmp_path: Path) -> None:
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(net.eval().features(x), source.eval().features(x))
+
+
+def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) -> None:
+    config = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
+    source = GoogLeNet(config)
+    facts: dict[str, Any] = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("n1", "n2"), "licence": "MIT"}
+    crop = CropConfig(size=32, context_pad=2)
+    save_model(tmp_path / "m", [(config, source.state_dict(), crop, Normalization())], half=False, **facts)
+    same, other = GoogLeNet(config), GoogLeNet(config)
+    new = other.fc.weight.clone()
+    initialise(same, str(tmp_path / "m"), ("n1", "n2"))
+    initialise(other, str(tmp_path / "m"), ("n1", "n3"))
+    assert torch.equal(same.fc.weight, source.fc.weight)
+    assert torch.equal(other.fc.weight, new)
+    assert torch.equal(other.conv1.conv.weight, source.conv1.conv.weight)
 
 
 def test_first_weights_of_another_architecture(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from detector.training.regions import (
     RegionTrainer,
     RegionTrainingConfig,
     loss_of,
+    measure_statistics,
     truth_accuracy,
 )
 from detector.training.schedule import ScheduleConfig
@@ -288,6 +289,20 @@ def test_average_includes_normalisation_statistics() -> None:
     average.update(net, step=10**6)
     name = "conv1.bn.running_mean"
     torch.testing.assert_close(average.state[name], net.state_dict()[name] / 2)
+
+
+def test_statistics_are_measured_on_the_averaged_weights() -> None:
+    net = GoogLeNet(NET)
+    inputs = [torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    first = torch.cat([net.conv1.conv(x) for x in inputs])
+    state = torch.get_rng_state()
+    measure_statistics(net, inputs)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not net.training
+    torch.testing.assert_close(net.conv1.bn.running_mean, first.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    measure_statistics(net, [])
+    assert_same_state(net.state_dict(), before)
 
 
 def test_small_crops_come_first() -> None:
