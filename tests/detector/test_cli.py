@@ -139,9 +139,11 @@ def test_control_c_ends_without_a_traceback(tmp_path: Path) -> None:
         "doctor.CHECKS = (check_time,)\n"
         "cli.main(['doctor'])\n"
     )
+    # A shell's background job, and so perhaps this test run, ignores the signal, and children inherit that.
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
