@@ -100,6 +100,7 @@ def build_trainer(
     device: str,
     report: Callable[[Progress], None],
     checkpoint_minutes: float,
+    scenes: ImagePool | None = None,
 ) -> RegionTrainer:
     """A trainer whose net has its first weights."""
     trainer = RegionTrainer(
@@ -111,6 +112,7 @@ def build_trainer(
         device=choose_device(device),
         report=report,
         checkpoint_minutes=checkpoint_minutes,
+        scenes=scenes,
     )
     if not trainer.checkpoint_path.exists():
         initialise(trainer.net, recipe.init, class_keys)

@@ -41,6 +41,8 @@ class TrainRecipe(BaseModel):
             directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is new
             unless that model has the same classes.
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
+        scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
+            itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
         training: the run. Its ``net.num_outputs`` follows from the data set's classes.
         half: store the result in float16.
         model: what ``model.yaml`` will say.
@@ -52,6 +54,7 @@ class TrainRecipe(BaseModel):
     init: str = "random"
     train_split: str = "train"
     val_split: str = "val"
+    scenes: tuple[str, ...] = ()
     training: RegionTrainingConfig
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)

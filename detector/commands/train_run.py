@@ -12,11 +12,13 @@ from detector.build import build_trainer, save_trained, with_classes
 from detector.commands.console import say
 from detector.commands.train_common import RECIPE_FILE, load_pool, prepare_folder, read_data, show_progress
 from detector.config import TrainRecipe, default_recipe, read_recipe
+from detector.data import load_dataset
 from detector.model import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training
 from detector.run_folder import CONFIG_FILE, write_config
 from detector.strict_yaml import dump_yaml
+from detector.training.pool import ImagePool
 from detector.training.regions import Progress, RegionTrainer
 from proposals.errors import UserError
 
@@ -81,6 +83,7 @@ def run_training(request: TrainRequest) -> Path:
         write_config(folder / CONFIG_FILE, "train", recipe.model_dump(mode="json"), recipe.training.seed)
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects of {len(train.class_names)} classes")
     pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
+    scenes = ImagePool.join([load_pool(load_dataset(Path(p))) for p in recipe.scenes]) if recipe.scenes else None
     with show_progress(recipe.training.steps, describe) as report:
         trainer = build_trainer(
             recipe,
@@ -91,6 +94,7 @@ def run_training(request: TrainRequest) -> Path:
             device=request.device,
             report=report,
             checkpoint_minutes=request.checkpoint_minutes,
+            scenes=scenes,
         )
         if trainer.checkpoint_path.exists():
             trainer.resume()

@@ -16,6 +16,7 @@ from detector.nets.weights import to_tensor
 from detector.sampling import SamplingConfig, background_region, foreground_regions
 from detector.training.augment import AugmentConfig, distort
 from detector.training.pool import ImagePool
+from detector.training.scene_background import Scenes
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -45,8 +46,9 @@ class RegionBatches:
         augment: AugmentConfig,
         batch_size: int,
         seed: int,
+        scenes: Scenes | None = None,
     ) -> None:
-        self.pool, self.num_classes, self.crop, self.fill = pool, num_classes, crop, fill
+        self.pool, self.num_classes, self.crop, self.fill, self.scenes = pool, num_classes, crop, fill, scenes
         self.sampling, self.augment, self.batch_size, self.seed = sampling, augment, batch_size, seed
         self.foreground = max(1, round(batch_size * sampling.foreground))
         self._orders: dict[int, NDArray[np.int64]] = {}
@@ -76,7 +78,9 @@ class RegionBatches:
         truth = self.pool.boxes[objects]
         regions = list(foreground_regions(rng, truth, self.pool.sizes[images], self.sampling))
         labels = list(self.pool.labels[objects])
-        while len(regions) < self.batch_size:
+        background = self.batch_size - self.foreground
+        from_scenes = 0 if self.scenes is None else round(background * self.sampling.scenes)
+        while len(regions) < self.batch_size - from_scenes:
             region = None
             while region is None:  # most images have room for background; one that has none is passed over
                 image = int(rng.integers(len(self.pool.images)))
@@ -93,8 +97,11 @@ class RegionBatches:
             kind = [INTERPOLATIONS[kinds[i]]] if self.augment.random_interpolation else None
             place = crops[i : i + 1]
             crop_regions(self.pool.images[image], region[None], crop, self.fill, interpolations=kind, out=place)
-            if mirror[i]:
-                crops[i] = crops[i, :, ::-1].copy()
+        if self.scenes is not None and from_scenes:
+            labels += [self.num_classes] * from_scenes
+            looks = truth[rng.integers(len(truth), size=from_scenes)]
+            crops[len(regions) :] = self.scenes.crops(rng, looks[:, 2:] - looks[:, :2], crop, self.fill)
+        crops[mirror] = crops[mirror, :, ::-1]
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         tensor = distort(to_tensor(crops), self.augment, generator)
         return Batch(tensor, torch.from_numpy(np.array(labels, np.int64)))

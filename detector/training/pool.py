@@ -87,6 +87,20 @@ class ImagePool:
             skipped=skipped,
         )
 
+    @classmethod
+    def join(cls, pools: Sequence[ImagePool]) -> ImagePool:
+        """One pool of the pictures of several; the labels mean nothing then unless the pools share their classes."""
+        offsets = np.cumsum([0, *(len(p.images) for p in pools)])
+        return cls(
+            images=[image for p in pools for image in p.images],
+            sizes=np.concatenate([p.sizes for p in pools]),
+            boxes=np.concatenate([p.boxes for p in pools]),
+            labels=np.concatenate([p.labels for p in pools]),
+            owner=np.concatenate([p.owner + o for p, o in zip(pools, offsets, strict=False)]),
+            first=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(p.first) for p in pools]))]).astype(np.int64),
+            skipped=[line for p in pools for line in p.skipped],
+        )
+
     def truth(self, image: int) -> NDArray[np.float32]:
         """Boxes ``(n, 4)`` of the objects of one image."""
         return self.boxes[self.first[image] : self.first[image + 1]]

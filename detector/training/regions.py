@@ -19,6 +19,7 @@ from detector.training.average import parameter_groups
 from detector.training.batches import Batch, RegionBatches
 from detector.training.loop import Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
+from detector.training.scene_background import Scenes
 from detector.training.schedule import ScheduleConfig
 from proposals.errors import UserError
 
@@ -126,6 +127,7 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
     Args:
         config: what to do. train: pictures to learn from. val: pictures to watch accuracy on, or None.
         num_classes: K; the net must have K + 1 outputs. folder: the run folder, which exists.
+        scenes: photographs that give background, or None.
         report: called with each :class:`Progress`. The others: see :class:`detector.training.loop.Trainer`.
     """
 
@@ -143,6 +145,7 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         validate_every: int = 1000,
         validate_images: int = 2000,
         checkpoint_minutes: float = 5.0,
+        scenes: ImagePool | None = None,
     ) -> None:
         if config.net.num_outputs != num_classes + 1:
             raise UserError(f"the net has {config.net.num_outputs} outputs for {num_classes} classes and background")
@@ -164,6 +167,7 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         )
         self.config, self.train, self.val, self.report = config, train, val, report
         self.validate_images = validate_images
+        sampling = config.sampling
         self.batches = RegionBatches(
             train,
             num_classes,
@@ -173,6 +177,7 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
             config.augment,
             config.batch_size,
             config.seed,
+            None if scenes is None else Scenes.search(scenes, sampling.iou_background, sampling.minimum_side),
         )
         self.last_accuracy: float | None = None
 
