@@ -80,6 +80,15 @@ def detect(
             show_default="the model's own",
         ),
     ] = None,
+    multibox: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where else to look: a folder of train-multibox.",
+            show_default="the model's own, if any",
+        ),
+    ] = None,
+    no_multibox: Annotated[bool, typer.Option("--no-multibox", help="Look with selective search alone.")] = False,
     search_side: Annotated[
         int | None,
         typer.Option(
@@ -115,6 +124,13 @@ def detect(
     pictures: Annotated[
         bool, typer.Option("--pictures/--no-pictures", help="Write a copy of each picture with the boxes drawn in.")
     ] = True,
+    proposal_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--proposal-pictures",
+            help="Also write a copy of each picture with its proposals drawn in, a colour for each source.",
+        ),
+    ] = False,
     frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Of a video, every N-th frame.")] = 1,
 ) -> None:
     """Find objects in pictures and videos.
@@ -130,6 +146,8 @@ def detect(
     from detector.run_folder import final_path, holds_results, new_run_folder, refuse_occupied
 
     refuse_occupied(out)
+    if no_multibox and multibox is not None:
+        raise UserError("--multibox and --no-multibox exclude each other")
     faults = Faults(skip=on_error is OnError.skip)
     found = find_inputs(inputs, faults, video_step=frame_step)
     if not found:
@@ -144,6 +162,7 @@ def detect(
         "proposals": proposals,
         "search_side": search_side,
         "max_proposals": max_proposals,
+        "multibox": False if no_multibox else multibox,
     }
     settings = {name: value for name, value in given.items() if value is not None}
     detector = load_model(model, device=device.value, seed=seed, **settings)
@@ -162,7 +181,7 @@ def detect(
     folder = None
     try:
         with new_run_folder(out, "detect", config, seed=seed, keep_unfinished=True) as folder:
-            tally = _detect_all(found, detector, folder, faults, pictures)
+            tally = _detect_all(found, detector, folder, faults, pictures, proposal_pictures)
             if not tally.pictures:
                 raise UserError("nothing was detected in: every input was skipped")
             if "coco" in wanted:
@@ -192,9 +211,12 @@ def _settings_of(source: Any) -> dict[str, Any]:
     return settings
 
 
-def _detect_all(found: Sequence[Input], detector: Any, folder: Path, faults: Faults, pictures: bool) -> Tally:
+def _detect_all(
+    found: Sequence[Input], detector: Any, folder: Path, faults: Faults, pictures: bool, proposal_pictures: bool
+) -> Tally:
     """Detect in every frame of ``found`` and leave what was found in ``folder``, as it is found."""
     from detector.detection_files import JSONL_FILE, SavedDetections, write_line
+    from detector.report.drawing import draw_detections, draw_proposals
 
     total = sum(source.count() for source in found)
     tally = Tally()
@@ -204,9 +226,12 @@ def _detect_all(found: Sequence[Input], detector: Any, folder: Path, faults: Fau
         for source in found:
             try:
                 for frame in source.frames():
-                    detections = detector(frame.image)
+                    detections, proposals = detector.detect(frame.image)
                     if pictures:
-                        _write_picture(folder / "pictures" / frame.image_id, frame.image, detections, detector)
+                        drawn = draw_detections(frame.image, detections, detector.class_names)
+                        _write_picture(folder / "pictures" / frame.image_id, drawn)
+                    if proposal_pictures:
+                        _write_picture(folder / "proposals" / frame.image_id, draw_proposals(frame.image, proposals))
                     saved = SavedDetections.of(frame.image_id, frame.path, detections, detector.class_names)
                     write_line(lines, saved)
                     tally.add(frame.shown, saved)
@@ -216,13 +241,11 @@ def _detect_all(found: Sequence[Input], detector: Any, folder: Path, faults: Fau
     return tally
 
 
-def _write_picture(stem: Path, image: Any, detections: Any, detector: Any) -> None:
-    """The picture with its boxes as ``<stem>.jpg``, or ``.png`` where JPEG cannot hold its size."""
+def _write_picture(stem: Path, picture: Any) -> None:
+    """``picture`` ``(H, W, 3)`` as ``<stem>.jpg``, or ``.png`` where JPEG cannot hold its size."""
     from PIL import Image
 
-    from detector.report.drawing import draw_detections
-
-    drawn = Image.fromarray(draw_detections(image, detections, detector.class_names))
+    drawn = Image.fromarray(picture)
     stem.parent.mkdir(parents=True, exist_ok=True)
     suffix = ".jpg" if max(drawn.size) <= JPEG_LONGEST_SIDE else ".png"
     drawn.save(stem.with_name(stem.name + suffix), quality=JPEG_QUALITY)

@@ -12,20 +12,46 @@ from detector.commands.console import progress
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
+    from detector.commands.proposal_methods import MethodRunner
     from detector.data.dataset import Dataset
-    from proposals.types import ProposalSource
 
-TABLE_BUDGETS = (100, 500, 1000, 2000)
+TABLE_BUDGETS = "100,500,1000,2000"
 CURVE_BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 350, 500, 700, 1000, 1400, 2000, 3000, 5000, 7000, 10000)
 ALL = 10**9
-IOU_THRESHOLDS = (0.5, 0.7)
+IOU_THRESHOLDS = (0.5, 0.7, 0.9)
+DRAWN_THRESHOLDS = (0.5, 0.7)
 
 
 def evaluate_proposals(
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="A data set in any layout that is recognised.")],
     methods: Annotated[
-        str, typer.Option(metavar="NAMES", help="Selective search presets, with commas between.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="With commas between: presets of selective search (single, fast, quality, googlenet), multibox, "
+            "PRESET+multibox (merged as in detection), PRESET-then-multibox (one after the other).",
+        ),
     ] = "single,fast,googlenet",
+    budgets: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="The table's numbers of proposals; all of them always come last.")
+    ] = TABLE_BUDGETS,
+    multibox: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A MultiBox folder of train-multibox.", show_default="the bundled model's"),
+    ] = None,
+    multibox_budget: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="MultiBox's boxes in a merged set.", show_default="the network's own"),
+    ] = None,
+    search_side: Annotated[
+        int | None,
+        typer.Option(
+            min=16,
+            metavar="PIXELS",
+            help="Selective search looks at a copy whose longer side is so long.",
+            show_default="the picture as it is",
+        ),
+    ] = None,
     split: Annotated[str | None, typer.Option(metavar="SPLIT", help="The part of the data set.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the first N images.", show_default="all")
@@ -44,27 +70,25 @@ def evaluate_proposals(
 ) -> None:
     """Measure how well proposals cover the annotated objects of a data set.
 
-    Prints recall at IoU 0.5 and 0.7 and AR (all annotated boxes pooled), ABO (pooled) and
-    MABO (mean over classes) of the best 100, 500, 1000, 2000 and all proposals of each image;
-    writes them as [bold]table.csv[/bold] and draws recall by number of proposals as [bold]recall.png[/bold].
+    Prints recall at IoU 0.5, 0.7 and 0.9 and AR (all annotated boxes pooled), ABO (pooled), MABO (mean
+    over classes) and seconds per image of the best 100, 500, 1000, 2000 and all proposals of each image;
+    writes them as [bold]table.csv[/bold], recall by number of proposals as [bold]curve.csv[/bold] and, drawn,
+    as [bold]recall.png[/bold].
 
-    [bold]Example:[/bold] detector evaluate-proposals --data VOC2007 --methods single,fast,googlenet
+    [bold]Example:[/bold] detector evaluate-proposals --data VOC2007 --methods fast,googlenet,googlenet+multibox
     """
+    from detector.commands.proposal_methods import MethodRunner, parse_methods
     from detector.data import load_dataset
     from detector.report.plots import plot_recall
     from detector.run_folder import final_path, new_run_folder, refuse_occupied
     from proposals import recall as measure
-    from proposals.selective_search import SelectiveSearch
-    from proposals.store import ProposalStore
 
     refuse_occupied(out)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    if not names or len(set(names)) != len(names):
-        raise UserError("--methods needs at least one name, each only once")
-    sources: dict[str, ProposalSource] = {}
-    for name in names:
-        search = SelectiveSearch(name, seed)
-        sources[name] = search if store is None else ProposalStore(store, search.settings(), search)
+    table_budgets = _numbers(budgets)
+    chosen = parse_methods(methods)
+    runner = MethodRunner(
+        chosen, seed=seed, search_side=search_side, store=store, multibox=multibox, budget=multibox_budget
+    )
     dataset = load_dataset(data, split)
     count = min(len(dataset), limit or len(dataset))
     truths, labels = _truths(dataset, count, include_ignored)
@@ -72,41 +96,70 @@ def evaluate_proposals(
         raise UserError(f"{data}: no annotated box to measure against in these {count} images")
     which = "all annotated boxes" if include_ignored else "annotated boxes that are neither ignored nor crowds"
     protocol = f"{dataset.name}: {len(labels):,} {which}, {len(set(labels.tolist()))} classes, {count:,} images"
-    budgets = (*TABLE_BUDGETS, ALL)
-    settings = {"data": data, "split": split, "limit": limit, "methods": names, "include_ignored": include_ignored}
+    all_budgets = (*table_budgets, ALL)
+    settings = {
+        "data": data,
+        "split": split,
+        "limit": limit,
+        "methods": [m.name for m in chosen],
+        "budgets": table_budgets,
+        "multibox": multibox or "bundled",
+        "merge": runner.merging,
+        "search_side": search_side,
+        "include_ignored": include_ignored,
+    }
     with new_run_folder(out, "evaluate-proposals", settings, seed) as folder:
         rows: list[list[Any]] = []
+        points_of: list[list[Any]] = []
         curves: dict[str, tuple[list[float], list[float]]] = {}
-        for name, boxes in _boxes(dataset, count, sources).items():
-            overlaps = measure.best_overlaps(boxes, truths, budgets)
+        for name, (boxes, seconds) in _boxes(dataset, count, runner).items():
+            overlaps = measure.best_overlaps(boxes, truths, all_budgets)
             columns = (
-                measure.mean_number(boxes, budgets),
+                measure.mean_number(boxes, all_budgets),
                 *(measure.recall(overlaps, threshold) for threshold in IOU_THRESHOLDS),
                 measure.average_recall(overlaps),
                 measure.average_best_overlap(overlaps),
                 measure.mean_average_best_overlap(overlaps, labels),
             )
-            for i, budget in enumerate(budgets):
+            for i, budget in enumerate(all_budgets):
                 shown = "all" if budget == ALL else str(budget)
-                rows.append(
-                    [name, shown, round(float(columns[0][i]), 1), *(round(float(c[i]), 4) for c in columns[1:])]
-                )
+                figures = (round(float(c[i]), 4) for c in columns[1:])
+                rows.append([name, shown, round(float(columns[0][i]), 1), *figures, round(seconds / count, 4)])
             longest = max(len(b) for b in boxes)
             points = [n for n in CURVE_BUDGETS if n < longest] + [longest or 1]
             by_number = measure.best_overlaps(boxes, truths, points)
-            for threshold in IOU_THRESHOLDS:
-                x = measure.mean_number(boxes, points).tolist()
-                curves[f"{name}, IoU {threshold}"] = (x, measure.recall(by_number, threshold).tolist())
-        header = ["method", "budget", "boxes", "recall@0.5", "recall@0.7", "AR", "ABO", "MABO"]
-        with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *rows])
+            x = measure.mean_number(boxes, points).tolist()
+            recalls = {t: measure.recall(by_number, t).tolist() for t in IOU_THRESHOLDS}
+            for i, n in enumerate(points):
+                points_of.append([name, n, round(x[i], 1), *(round(recalls[t][i], 4) for t in IOU_THRESHOLDS)])
+            for threshold in DRAWN_THRESHOLDS:
+                curves[f"{name}, IoU {threshold}"] = (x, recalls[threshold])
+        recall_names = [f"recall@{threshold}" for threshold in IOU_THRESHOLDS]
+        header = ["method", "budget", "boxes", *recall_names, "AR", "ABO", "MABO", "seconds"]
+        for file_name, first, lines in (
+            ("table.csv", header, rows),
+            ("curve.csv", ["method", "proposals", "boxes", *recall_names], points_of),
+        ):
+            with (folder / file_name).open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([first, *lines])
         plot_recall(curves, folder / "recall.png", x_label="proposals per image", log_x=True, title=protocol)
         print(protocol)
-        print(f"{header[0]:12}" + "".join(f"{title:>12}" for title in header[1:]))
+        width = max(12, *(len(m.name) + 2 for m in chosen))
+        print(f"{header[0]:{width}}{header[1]:>7}{header[2]:>9}" + "".join(f"{title:>11}" for title in header[3:]))
         for row in rows:
-            numbers = "".join(f"{value:12.3f}" for value in row[3:])
-            print(f"{row[0]:12}{row[1]:>12}{row[2]:12.0f}{numbers}")
+            print(f"{row[0]:{width}}{row[1]:>7}{row[2]:9.0f}" + "".join(f"{value:11.3f}" for value in row[3:]))
     print(final_path(folder))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """The numbers of a comma-separated list, rising."""
+    try:
+        numbers = sorted({int(part) for part in text.split(",") if part.strip()})
+    except ValueError:
+        numbers = []
+    if not numbers or numbers[0] < 1:
+        raise UserError(f"--budgets {text!r}: whole numbers from 1 up, with commas between")
+    return tuple(numbers)
 
 
 def _truths(dataset: Dataset, count: int, include_ignored: bool) -> tuple[list[Any], Any]:
@@ -122,15 +175,15 @@ def _truths(dataset: Dataset, count: int, include_ignored: bool) -> tuple[list[A
     return boxes, np.concatenate(labels)
 
 
-def _boxes(dataset: Dataset, count: int, sources: dict[str, ProposalSource]) -> dict[str, list[Any]]:
-    """The boxes ``(N, 4)`` of each image, best first, by each method; every picture is read once."""
-    from detector.images import read_image
-
-    boxes: dict[str, list[Any]] = {name: [] for name in sources}
+def _boxes(dataset: Dataset, count: int, runner: MethodRunner) -> dict[str, tuple[list[Any], float]]:
+    """The boxes ``(N, 4)`` of each image, best first, by each method, and its seconds; every picture is read once."""
+    boxes: dict[str, list[Any]] = {method.name: [] for method in runner.methods}
+    seconds = dict.fromkeys(boxes, 0.0)
     with progress("proposing", count, "picture") as advance:
+        runner.propose(dataset.read(0))  # so that what is done once only is in no method's seconds
         for i in range(count):
-            image = read_image(dataset[i].path)
-            for name, source in sources.items():
-                boxes[name].append(source.propose(image).boxes)
+            for name, (found, spent) in runner.propose(dataset.read(i)).items():
+                boxes[name].append(found.boxes)
+                seconds[name] += spent
             advance()
-    return boxes
+    return {name: (found, seconds[name]) for name, found in boxes.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -308,3 +309,48 @@ def test_a_member_that_leaves_the_folder_is_refused(trained: Path, tmp_path: Pat
     (folder / "model.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(UserError, match=r"multibox\.file: .*must be the name of"):
         load_model(folder, device="cpu")
+
+
+def test_detect_with_a_lent_multibox_and_without_the_own_one(trained: Path, model: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    arguments = ("detect", tmp_path / "a.png", "--score-threshold", 0, "--device", "cpu", "--proposal-pictures")
+
+    def settings(out: str) -> dict[str, Any]:
+        found: dict[str, Any] = yaml.safe_load((tmp_path / out / "config.yaml").read_text())["config"]["proposals"]
+        return found
+
+    assert run(*arguments, "--model", model, "--multibox", trained, "--out", tmp_path / "lent") == 0
+    assert "multibox" in settings("lent")
+    assert run(*arguments, "--model", trained, "--no-multibox", "--out", tmp_path / "alone") == 0
+    assert "multibox" not in settings("alone")
+    assert run(*arguments, "--model", trained, "--no-multibox", "--multibox", trained) == 1
+    lent, alone = (read_image(tmp_path / name / "proposals" / "a.jpg") for name in ("lent", "alone"))
+    assert lent.shape == alone.shape == picture().shape
+    assert (lent != alone).any()
+
+
+def test_evaluate_proposals_knows_multibox_and_both_ways_of_joining(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = "single,multibox,single+multibox,single-then-multibox"
+    arguments = ("evaluate-proposals", "--data", data, "--split", "val", "--methods", methods, "--budgets", "3,6")
+    settings = ("--multibox", trained, "--multibox-budget", 4, "--search-side", 96)
+    assert run(*arguments, *settings, "--out", tmp_path / "out") == 0
+    with (tmp_path / "out" / "table.csv").open() as file:
+        rows = {(row["method"], row["budget"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 4 * 3
+    boxes = {name: float(rows[name, "all"]["boxes"]) for name in methods.split(",")}
+    recalls = {name: float(rows[name, "all"]["recall@0.5"]) for name in methods.split(",")}
+    assert boxes["single+multibox"] <= boxes["single-then-multibox"]
+    assert boxes["single"] < boxes["single-then-multibox"] <= boxes["single"] + 6
+    # Nothing is lost by joining: recall is at least selective search's.
+    assert recalls["single-then-multibox"] >= recalls["single"]
+    assert all(float(row["seconds"]) > 0 for row in rows.values())
+    assert float(rows["multibox", "all"]["recall@0.9"]) <= float(rows["multibox", "all"]["recall@0.5"])
+    with (tmp_path / "out" / "curve.csv").open() as file:
+        assert {row["method"] for row in csv.DictReader(file)} == set(methods.split(","))
+    capsys.readouterr()
+    assert run(*arguments, "--multibox", tmp_path / "nowhere") == 1
+    assert "no such MultiBox folder" in capsys.readouterr().err
+    assert run(*arguments[:-1], "ten") == 1
+    assert "--budgets 'ten'" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""The proposal methods that ``evaluate-proposals`` knows by name, made so that each source runs once per picture.
+
+A name is a preset of selective search (``fast``), ``multibox``, ``PRESET+multibox`` for both merged as detection merges
+them, or ``PRESET-then-multibox`` for one after the other, the order that merging has to beat.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.model import BUNDLED_MODEL, choose_device, read_model_config
+from detector.nets.multibox import build_source, read_multibox_facts
+from proposals.errors import ImageTooSmall, UserError
+from proposals.merge import Budget, MergeConfig, merge
+from proposals.resized import ResizedSource
+from proposals.selective_search import SelectiveSearch
+from proposals.store import ProposalStore
+from proposals.types import Proposals, ProposalSource
+
+MULTIBOX = "multibox"
+MERGED = "+" + MULTIBOX
+THEN = "-then-" + MULTIBOX
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method by its name: the preset it searches with ("" for none), and how MultiBox joins ("" for not)."""
+
+    name: str
+    preset: str
+    joined: str
+
+
+def parse_methods(names: str) -> list[Method]:
+    """The methods of a comma-separated list.
+
+    Raises:
+        UserError: an empty list, or a name twice.
+    """
+    found = []
+    for name in (part.strip() for part in names.split(",")):
+        if name == MULTIBOX:
+            found.append(Method(name, "", MULTIBOX))
+        elif name:
+            joined = next((ending for ending in (MERGED, THEN) if name.endswith(ending)), "")
+            found.append(Method(name, name[: len(name) - len(joined)], joined))
+    if not found or len({m.name for m in found}) != len(found):
+        raise UserError("--methods needs at least one name, each only once")
+    return found
+
+
+class MethodRunner:
+    """Runs several methods on a picture; each underlying source proposes once, whoever uses its boxes.
+
+    Args:
+        methods: what to run. seed: of selective search's ranking. search_side: selective search looks at a copy whose
+            longer side has so many pixels; ``None`` for the picture as it is. store: where selective search's proposals
+            are kept. multibox: a MultiBox folder, by default the bundled model's network.
+        budget: MultiBox's boxes in a merged set, in place of the network's own number.
+
+    Raises:
+        UserError: an unknown preset, a faulty MultiBox folder, or no MultiBox where a method needs one.
+    """
+
+    def __init__(
+        self,
+        methods: list[Method],
+        *,
+        seed: int = 0,
+        search_side: int | None = None,
+        store: Path | None = None,
+        multibox: Path | None = None,
+        budget: int | None = None,
+    ) -> None:
+        self.methods = methods
+        self.sources: dict[str, ProposalSource] = {}
+        for preset in dict.fromkeys(m.preset for m in methods if m.preset):
+            search = SelectiveSearch(preset, seed)
+            source: ProposalSource = search if store is None else ProposalStore(store, search.settings(), search)
+            self.sources[preset] = source if search_side is None else ResizedSource(source, search_side)
+        self.merging = MergeConfig()
+        if any(m.joined for m in methods):
+            home, member = multibox or BUNDLED_MODEL, None
+            member = read_multibox_facts(home).multibox if multibox else read_model_config(home).multibox
+            if member is None:
+                raise UserError("the bundled model has no MultiBox; name a folder of train-multibox with --multibox")
+            self.merging = member.merge
+            if budget is not None:
+                limits = Budget(selective_search=member.merge.budget.selective_search, multibox=budget)
+                self.merging = member.merge.model_copy(update={"budget": limits})
+            self.sources[MULTIBOX] = build_source(home, member, choose_device("auto"))
+
+    def propose(self, image: NDArray[np.uint8]) -> dict[str, tuple[Proposals, float]]:
+        """The proposals of each method for ``image`` ``(H, W, 3)`` uint8 RGB, best first, and their seconds.
+
+        A merged method's seconds are those of both sources and of the merge, one after another.
+        """
+        found: dict[str, tuple[Proposals, float]] = {}
+        for name, source in self.sources.items():
+            start = time.perf_counter()
+            try:
+                boxes = source.propose(image)
+            except ImageTooSmall:
+                boxes = Proposals.empty((image.shape[0], image.shape[1]))
+            found[name] = boxes, time.perf_counter() - start
+        return {method.name: self._method(method, found) for method in self.methods}
+
+    def _method(self, method: Method, found: dict[str, tuple[Proposals, float]]) -> tuple[Proposals, float]:
+        if method.joined in ("", MULTIBOX):
+            return found[method.preset or MULTIBOX]
+        (search, first_seconds), (learned, second_seconds) = found[method.preset], found[MULTIBOX]
+        start = time.perf_counter()
+        both = (
+            merge(search, learned, **dict(self.merging))
+            if method.joined == MERGED
+            else one_after_other(search, learned)
+        )
+        return both, first_seconds + second_seconds + time.perf_counter() - start
+
+
+def one_after_other(first: Proposals, second: Proposals) -> Proposals:
+    """All of ``first``, then all of ``second``, duplicates kept."""
+    return Proposals(
+        np.concatenate([first.boxes, second.boxes]),
+        np.concatenate([first.scores, second.scores]),
+        np.concatenate([first.source, second.source]),
+        first.image_size,
+    )
