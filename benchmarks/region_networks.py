@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from detector.crop import CropConfig
 from detector.data import Dataset, load_dataset
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.regions import RegionTrainer, RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
@@ -100,7 +101,13 @@ def main() -> None:
         )
         with tempfile.TemporaryDirectory() as folder:
             trainer = RegionTrainer(
-                config, train, val, classes, Path(folder), device=torch.device("cpu"), report=lambda entry: None
+                config,
+                train,
+                val,
+                classes,
+                Path(folder),
+                machine=Machine(torch.device("cpu")),
+                report=lambda entry: None,
             )
             trainer.run()
         top1 = trainer.last_accuracy or 0.0

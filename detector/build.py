@@ -1,77 +1,78 @@
-"""The composition root of training: a recipe and a data set become a trainer, a finished run a model directory."""
+"""The composition root of training: a recipe and a data set become a trainer."""
 
 from __future__ import annotations
 
-import datetime
-import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from detector.config import MultiBoxRecipe, TrainRecipe
+from detector.config import ClassifierRecipe, MultiBoxRecipe, TrainRecipe
 from detector.data import Dataset, load_dataset
-from detector.model import BUNDLED_MODEL, ModelConfig, choose_device, read_member, read_model_config, save_model
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
-from detector.nets.multibox import MultiBoxFacts, save_multibox
-from detector.nets.weights import read_torchvision_weights
-from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, calibrate, fit_priors
+from detector.first_weights import initialise
+from detector.model import (
+    ProposalConfig,
+)
+from detector.nets.googlenet import GoogLeNet
+from detector.training.loop import Machine
+from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_priors
 from detector.training.pool import ImagePool
+from detector.training.processes import ALONE, Processes
 from detector.training.regions import Progress, RegionTrainer
-from proposals.errors import UserError
-from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
+from detector.training.windows import Windows
+from proposals.errors import ImageTooSmall, UserError
+from proposals.multibox import CONVOLUTIONAL_PRIORS
 from proposals.priors import Priors, read_priors
+from proposals.resized import ResizedSource
+from proposals.selective_search import SelectiveSearch
+from proposals.store import ProposalStore
+from proposals.types import ProposalSource
 
-HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
+RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe)
 
 
-def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Tensor] | None:
-    """The state dict that ``init`` of a recipe names; ``None`` for "random".
+def stored_source(config: ProposalConfig, store: Path, seed: int = 0) -> ProposalStore:
+    """The proposals that a model with ``config`` would have, made once and kept in ``store``."""
+    search = SelectiveSearch(config.selective_search, seed)
+    source: ProposalSource = search if config.search_side is None else ResizedSource(search, config.search_side)
+    return ProposalStore(store, {**search.settings(), "search_side": config.search_side}, source)
 
-    The last layers are left out, but for a model directory whose classes are ``class_keys``.
 
-    Raises:
-        UserError: it cannot be had.
+def find_windows(
+    recipe: TrainRecipe,
+    pool: ImagePool,
+    store: Path,
+    *,
+    processes: Processes = ALONE,
+    advance: Callable[[], None] = lambda: None,
+) -> Windows:
+    """The windows of ``pool`` for a recipe that trains on windows; ``advance`` is called after each picture.
+
+    Each of several processes proposes for some of the pictures; the store is theirs in common.
     """
-    if init == "random":
-        return None
-    if init == "torchvision" or init.endswith(".pth"):
-        state = read_torchvision_weights(None if init == "torchvision" else Path(init))
-    else:
-        folder = BUNDLED_MODEL if init == "bundled" else Path(init)
-        config = read_model_config(folder)
-        state = read_member(folder, config.members[0]).net.state_dict()
-        if config.class_keys == class_keys:
-            return state
-    return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
+    config = recipe.model.proposals
+    source = stored_source(config, store)
+
+    def propose(index: int) -> NDArray[np.float32]:
+        try:
+            return source.propose(pool.images[index]).boxes[: config.max_proposals]
+        except ImageTooSmall:
+            return np.zeros((0, 4), np.float32)
+
+    for index in range(processes.rank, len(pool.images), processes.count):
+        propose(index)
+        advance()
+    processes.wait()
+    boxes = (propose(index) for index in range(len(pool.images)))
+    return Windows.label(pool, boxes, recipe.training.num_classes, recipe.training.sampling)
 
 
-def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> None:
-    """Load the weights that ``init`` names into ``net``.
-
-    Missing auxiliary heads stay new, and so do the last layers unless ``init`` is a model of these ``class_keys``.
-
-    Raises:
-        UserError: they cannot be had or belong to another architecture.
-    """
-    state = initial_weights(init, class_keys)
-    if state is None:
-        return
-    own = net.state_dict()
-    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux"))]
-    wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
-    if new or wrong:
-        raise UserError(
-            f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
-        )
-    net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
-
-
-def with_classes(recipe: TrainRecipe, num_classes: int) -> TrainRecipe:
-    """The recipe with a net of ``num_classes`` + 1 outputs."""
-    net = recipe.training.net.model_copy(update={"num_outputs": num_classes + 1})
+def with_classes(recipe: RecipeT, num_classes: int) -> RecipeT:
+    """The recipe with a net of ``num_classes`` outputs, and one for background if the recipe has it."""
+    outputs = num_classes + recipe.training.background
+    net = recipe.training.net.model_copy(update={"num_outputs": outputs})
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"net": net})})
 
 
@@ -91,16 +92,16 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
 
 
 def build_trainer(
-    recipe: TrainRecipe,
+    recipe: TrainRecipe | ClassifierRecipe,
     train: ImagePool,
     val: ImagePool | None,
     class_keys: tuple[str, ...],
     folder: Path,
     *,
-    device: str,
+    machine: Machine,
     report: Callable[[Progress], None],
-    checkpoint_minutes: float,
     scenes: ImagePool | None = None,
+    windows: Windows | None = None,
 ) -> RegionTrainer:
     """A trainer whose net has its first weights."""
     trainer = RegionTrainer(
@@ -109,10 +110,10 @@ def build_trainer(
         val,
         len(class_keys),
         folder,
-        device=choose_device(device),
+        machine=machine,
         report=report,
-        checkpoint_minutes=checkpoint_minutes,
         scenes=scenes,
+        windows=windows,
     )
     if not trainer.checkpoint_path.exists():
         initialise(trainer.net, recipe.init, class_keys)
@@ -139,9 +140,8 @@ def build_multibox_trainer(
     val: ImagePool | None,
     folder: Path,
     *,
-    device: str,
+    machine: Machine,
     report: Callable[[MultiBoxProgress], None],
-    checkpoint_minutes: float,
 ) -> MultiBoxTrainer:
     """A trainer whose net has its first weights."""
     trainer = MultiBoxTrainer(
@@ -150,9 +150,8 @@ def build_multibox_trainer(
         train,
         val,
         folder,
-        device=choose_device(device),
+        machine=machine,
         report=report,
-        checkpoint_minutes=checkpoint_minutes,
     )
     if not trainer.checkpoint_path.exists():
         trunk = trainer.net.trunk
@@ -160,60 +159,3 @@ def build_multibox_trainer(
         initialise(trunk, recipe.init)
         trainer.restart_average()
     return trainer
-
-
-def save_trained_multibox(
-    folder: Path, recipe: MultiBoxRecipe, dataset: Dataset, trainer: MultiBoxTrainer, net: MultiBoxNet
-) -> MultiBoxFacts:
-    """Make ``folder``, a finished run's, a MultiBox folder as well; the scores are calibrated here."""
-    training = recipe.training
-    held_out = trainer.train if trainer.val is None else trainer.val
-    calibration = calibrate(net, held_out, training.normalization)
-    scores = {} if trainer.last_recall is None else {"val_recall50_at_50": round(trainer.last_recall, 4)}
-    return save_multibox(
-        folder,
-        net,
-        trainer.priors,
-        training.trunk,
-        training.normalization,
-        half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        licence=recipe.model.licence,
-        proposals=recipe.model.proposals.model_copy(update={"calibration": calibration}),
-        merge=recipe.model.merge,
-        provenance=_provenance(dataset, recipe.init, trainer.seconds),
-        scores=scores,
-    )
-
-
-def _provenance(dataset: Dataset, init: str, seconds: float) -> dict[str, str]:
-    return {
-        "data": f"{dataset.name} ({dataset.format}), split {dataset.split or 'all'}, {len(dataset)} images",
-        "trained": datetime.date.today().isoformat(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "seconds": f"{seconds:.0f} on {platform.machine()}, {torch.get_num_threads()} threads",
-        "init": init,
-    }
-
-
-def save_trained(
-    folder: Path, recipe: TrainRecipe, dataset: Dataset, net: GoogLeNet, top1: float | None, seconds: float
-) -> ModelConfig:
-    """Make ``folder``, a finished run's, a model directory as well."""
-    training = recipe.training
-    net_config: GoogLeNetConfig = training.net
-    return save_model(
-        folder,
-        [(net_config, net.state_dict(), training.crop, training.normalization)],
-        half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        class_names=dataset.class_names,
-        class_keys=tuple(str(key) for key in dataset.class_keys),
-        proposals=recipe.model.proposals,
-        postprocess=recipe.model.postprocess,
-        licence=recipe.model.licence,
-        provenance=_provenance(dataset, recipe.init, seconds),
-        scores={} if top1 is None else {"val_top1_on_annotated_boxes": round(top1, 4)},
-    )

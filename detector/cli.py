@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from detector.commands.console import FAILED, INTERRUPTED, say
 from proposals.errors import UserError
@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": (
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
+    ),
+    "train-classifier": (
+        "detector.commands.train_classifier",
+        "Train a network to name whole pictures; detection networks may begin from the result.",
     ),
     "train-multibox": (
         "detector.commands.train_multibox",
@@ -60,6 +64,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# Options whose value may be left out, the value that then stands for them, and what may follow as one.
+OPTIONAL_VALUES = {"--resume": ("must", ("must", "auto"))}
+
+
+class Verb(TyperCommand):
+    """A command with options that may stand without their value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As in the base class, the values put in that were left out."""
+        full = []
+        for i, word in enumerate(args):
+            full.append(word)
+            value, known = OPTIONAL_VALUES.get(word, ("", ()))
+            if value and args[i + 1 : i + 2] not in [[other] for other in known]:
+                full.append(value)
+        return super().parse_args(ctx, full)
+
+
 class LazyGroup(TyperGroup):
     """Verbs that are listed without being imported."""
 
@@ -75,7 +97,7 @@ def load_command(verb: str) -> Any:
     module = COMMANDS[verb][0]
     function = getattr(import_module(module), module.rpartition(".")[2])
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    single.command(verb, no_args_is_help=_needs_arguments(verb))(reporting_faults(function))
+    single.command(verb, cls=Verb, no_args_is_help=_needs_arguments(verb))(reporting_faults(function))
     return typer.main.get_command(single)
 
 

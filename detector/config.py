@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from detector.crop import CropConfig
 from detector.model import ProposalConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.postprocess import PostprocessConfig
 from detector.strict_yaml import read_settings
 from detector.training.multibox import MultiBoxTrainingConfig
 from detector.training.regions import RegionTrainingConfig
-from detector.training.schedule import ScheduleConfig
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig
 from proposals.multibox_source import MultiBoxProposalConfig
@@ -38,8 +36,8 @@ class TrainRecipe(BaseModel):
     Attributes:
         task: "regions": a classifier of K classes and background on regions of annotated pictures.
         init: where the weights start: "random", "bundled", "torchvision" (its ImageNet weights, when online), a model
-            directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is new
-            unless that model has the same classes.
+            or classifier directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is
+            new unless that model has the same classes.
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
         scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
             itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
@@ -58,6 +56,77 @@ class TrainRecipe(BaseModel):
     training: RegionTrainingConfig
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)
+
+
+class ClassifierFacts(BaseModel):
+    """What a trained classifier says of itself; see :class:`detector.classifier.ClassifierConfig`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    description: str = ""
+    licence: str = "not stated"
+
+
+class ClassifierRecipe(BaseModel):
+    """Training to name whole pictures, from the data to the classifier directory.
+
+    Attributes:
+        training: the run, with ``background: false``. The others: as in :class:`TrainRecipe`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["classifier"] = "classifier"
+    init: str = "random"
+    train_split: str = "train"
+    val_split: str = "val"
+    training: RegionTrainingConfig
+    half: bool = True
+    model: ClassifierFacts = ClassifierFacts()
+
+    @model_validator(mode="after")
+    def _names_whole_pictures(self) -> ClassifierRecipe:
+        if self.training.background:
+            raise ValueError("training.background must be false: whole pictures have none")
+        return self
+
+
+class MemberPlan(BaseModel):
+    """How a member of an ensemble differs from the recipe that all share.
+
+    Attributes:
+        seed: of its sampling and order; ``None`` counts on from the recipe's. init, width: in place of the recipe's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int | None = Field(default=None, ge=0)
+    init: str | None = None
+    width: float | None = Field(default=None, gt=0, le=4)
+
+
+class EnsembleRecipe(BaseModel):
+    """Several networks of one recipe, made one model directory.
+
+    Attributes:
+        base: the recipe of every member; also what the finished model says of itself. members: one plan each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["ensemble"] = "ensemble"
+    base: TrainRecipe
+    members: tuple[MemberPlan, ...] = Field(min_length=1)
+
+    def member(self, index: int) -> TrainRecipe:
+        """The recipe of one member."""
+        plan, training = self.members[index], self.base.training
+        seed = training.seed + index if plan.seed is None else plan.seed
+        net = training.net if plan.width is None else training.net.model_copy(update={"width": plan.width})
+        training = training.model_copy(update={"seed": seed, "net": net})
+        init = self.base.init if plan.init is None else plan.init
+        return self.base.model_copy(update={"training": training, "init": init})
 
 
 class MultiBoxModelFacts(BaseModel):
@@ -113,16 +182,11 @@ def read_recipe(path: Path) -> TrainRecipe:
     return read_settings(TrainRecipe, path)
 
 
-def default_recipe(net: GoogLeNetConfig, crop: CropConfig, steps: int) -> TrainRecipe:
-    """Fine-tuning of the bundled model's network, which has ``net`` and ``crop``, on pictures of the user's own."""
-    return TrainRecipe(
-        init="bundled",
-        training=RegionTrainingConfig(
-            net=net,
-            crop=crop,
-            schedule=ScheduleConfig(rate=0.02, warmup=0.05),
-            steps=steps,
-            batch_size=64,
-            average=0.99,
-        ),
-    )
+def read_ensemble_recipe(path: Path) -> EnsembleRecipe:
+    """The recipe of an ensemble in a YAML file; UserError in one line for anything wrong with it."""
+    return read_settings(EnsembleRecipe, path)
+
+
+def read_classifier_recipe(path: Path) -> ClassifierRecipe:
+    """The recipe of a classifier of whole pictures in a YAML file; UserError in one line for anything wrong with it."""
+    return read_settings(ClassifierRecipe, path)

@@ -8,6 +8,8 @@ paper), and as perturbed copies of the annotated boxes.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +17,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from proposals.boxes import clip, iou
 
 Boxes = NDArray[np.float32]
+
+
+class BalanceConfig(BaseModel):
+    """Whether rare classes are shown more often than they occur.
+
+    Attributes:
+        kind: "none" shows every object once per epoch; "repeat" those of rare classes more often, by the square root
+            of how much they lack to ``share`` of all objects; "uniform" all classes equally often.
+        share: see "repeat".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["none", "repeat", "uniform"] = "none"
+    share: float = Field(default=0.001, gt=0, lt=1)
 
 
 class SamplingConfig(BaseModel):
@@ -28,6 +45,7 @@ class SamplingConfig(BaseModel):
         area: range of a GoogLeNet crop's area, relative to the image. aspect: range of its width / height.
         minimum_side: background regions are at least so many pixels wide and high.
         scenes: share of the background that comes from the pictures given as such, if there are any.
+        balance: of the classes in the foreground.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +58,7 @@ class SamplingConfig(BaseModel):
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     minimum_side: float = Field(default=8, ge=1)
     scenes: float = Field(default=0.5, ge=0, le=1)
+    balance: BalanceConfig = BalanceConfig()
 
 
 def googlenet_crops(

@@ -14,6 +14,7 @@ from detector.commands.console import SKIPPED, Faults, progress, say
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
+    from detector.classifier import ImageClassifier
     from detector.commands.evaluate_data import Measured
     from detector.evaluation.result import EvaluationResult
     from detector.evaluation.tables import DetectionTable
@@ -184,7 +185,7 @@ def evaluate(
     }
     faults = Faults(skip=on_error is OnError.skip)
     proposals: dict[str, Proposals] | None = None
-    detector = None
+    detector: Any = None  # a detector, or for whole pictures and regions a classifier
     if detections is not None:
         table = read_for(
             measured,
@@ -202,7 +203,7 @@ def evaluate(
             "score_threshold": score_threshold,
             **{name: value for name, value in given.items() if value is not None},
         }
-        detector = _load(model, measured, settings, unknown_classes)
+        detector = _load(model, measured, settings, unknown_classes, classes_only)
     if classes_only:
         from detector.commands.evaluate_classes import classify
 
@@ -224,6 +225,7 @@ def evaluate(
         raise typer.Exit(SKIPPED if faults.count else 0)
     with new_run_folder(out, "evaluate", config, seed=seed, keep_unfinished=True) as folder:
         if detector is not None:
+            assert not classes_only
             table, proposals = _run(detector, measured, folder, faults, unknown_classes)
         result = score(
             measured.metric,
@@ -256,12 +258,22 @@ def evaluate(
     raise typer.Exit(SKIPPED if faults.count else 0)
 
 
-def _load(model: Path | None, measured: Measured, settings: dict[str, Any], unknown: OnFault) -> Detector:
-    """The model, once its classes are known to fit the data set; ``settings`` are those of ``load_model``."""
+def _load(
+    model: Path | None, measured: Measured, settings: dict[str, Any], unknown: OnFault, classes_only: bool
+) -> Detector | ImageClassifier:
+    """The model, once its classes are known to fit the data set; ``settings`` are those of ``load_model``.
+
+    With ``classes_only`` it may be a classifier of whole pictures.
+    """
+    from detector.classifier import is_classifier, load_classifier
     from detector.evaluation.columns import ClassIndex
     from detector.model import load_model
 
-    detector = load_model(model, **settings)
+    detector: Detector | ImageClassifier
+    if model is not None and classes_only and is_classifier(model):
+        detector = load_classifier(model, settings["device"])
+    else:
+        detector = load_model(model, **settings)
     classes = ClassIndex(measured.class_names, measured.class_keys)
     strange = [name for name in detector.class_names if classes.find(name) < 0]
     if len(strange) == len(detector.class_names):

@@ -16,6 +16,7 @@ from detector.evaluation.columns import ClassIndex
 from detector.evaluation.plain import to_plain
 
 if TYPE_CHECKING:
+    from detector.classifier import ImageClassifier
     from detector.data import Dataset
     from detector.pipeline import Detector
 
@@ -24,7 +25,7 @@ Sample = tuple[NDArray[np.uint8], NDArray[np.floating[Any]], NDArray[np.int64]]
 
 
 def classify(
-    detector: Detector,
+    detector: Detector | ImageClassifier,
     dataset: Dataset,
     folder: Path,
     faults: Faults,
@@ -65,7 +66,12 @@ def classify(
 
 
 def _samples(
-    detector: Detector, dataset: Dataset, faults: Faults, whole: bool, skipped: dict[str, int], advance: Any
+    detector: Detector | ImageClassifier,
+    dataset: Dataset,
+    faults: Faults,
+    whole: bool,
+    skipped: dict[str, int],
+    advance: Any,
 ) -> Iterator[Sample]:
     from detector.data import read_record
     from proposals.errors import UserError

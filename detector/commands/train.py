@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,56 +11,101 @@ import typer
 from detector.commands.console import INTERRUPTED, say
 
 
+class RecipeName(str, Enum):
+    """The recipes that have a name; see docs/training.md."""
+
+    finetune = "finetune"
+    paper = "paper"
+    ensemble = "ensemble"
+
+
 def train(
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
     ],
-    config: Annotated[
-        Path | None,
+    recipe: Annotated[
+        RecipeName | None,
         typer.Option(
-            metavar="FILE", help="A recipe, as those in configs/.", show_default="fine-tune the bundled network"
+            help="R-CNN's fine-tuning, GoogLeNet's own training, or several networks.",
+            show_default="a quick fine-tuning of the bundled network",
         ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A recipe with all its settings, as those in configs/.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Run and model folder to make.", show_default="runs/train-<date>-<time>"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[auto]",
+            help="Go on with the interrupted run in --out; auto: or begin one.",
+            show_default="a new run",
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="First weights: random, bundled, torchvision, a model folder, or a .pth of torchvision's GoogLeNet.",
+            help="First weights: random, bundled, torchvision, a model or classifier folder, or a .pth of "
+            "torchvision's GoogLeNet.",
             show_default="the recipe's",
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="Networks of an ensemble.", show_default="the recipe's, or 6")
+    ] = None,
+    proposals: Annotated[
+        Path, typer.Option(metavar="DIR", help="Store of proposals, as detector propose makes; added to.")
+    ] = Path("runs/proposals"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Crops that go through the net at a time; gradients add up.",
+            show_default="what fits the memory",
+        ),
+    ] = None,
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
-    Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it.
+    Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it. Started by
+    torchrun, several processes share the work, one for each GPU.
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
+    from detector.commands.train_common import read_resume
+    from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
     from detector.commands.train_run import TrainRequest, run_training
+    from detector.recipes import Recipe
     from detector.training.loop import Interrupted
+    from proposals.errors import UserError
 
+    if recipe is not None and config is not None:
+        raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
     request = TrainRequest(
         data=data,
+        recipe=None if recipe is None else Recipe(recipe.value),
         config=config,
         out=out,
-        resume=resume,
+        resume=read_resume(resume),
         init=init,
         steps=steps,
         seed=seed,
+        members=members,
+        proposals=proposals,
         device=device,
+        micro_batch=micro_batch,
         checkpoint_minutes=checkpoint_minutes,
     )
     try:
-        folder = run_training(request)
+        folder = run_ensemble_training(request) if wants_ensemble(request) else run_training(request)
     except Interrupted as stopped:
         say(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None

@@ -2,46 +2,120 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+import numpy as np
+import torch
+from PIL import Image
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from detector.build import load_splits
-from detector.commands.console import say
+from detector.commands.console import rate_and_end, say
 from detector.data import Dataset
 from detector.data.faults import KEPT
-from detector.run_folder import new_run_path
+from detector.model import choose_device
+from detector.report.drawing import draw_sheet
+from detector.run_folder import CONFIG_FILE, new_run_path, write_config
+from detector.strict_yaml import dump_yaml
+from detector.training.batches import Batch
 from detector.training.pool import ImagePool
+from detector.training.processes import Processes
 from proposals.errors import UserError
 
 RECIPE_FILE = "recipe.yaml"
+SHEET_CROPS = 64
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
-def prepare_folder(out: Path | None, resume: bool, verb: str, finished: str) -> Path:
+class Resume(str, Enum):
+    """Whether a run goes on where an earlier one in its folder stopped."""
+
+    no = "no"
+    must = "must"
+    auto = "auto"
+
+
+def read_resume(value: str | None) -> Resume:
+    """What ``--resume``, alone or with a word behind it, means; ``None`` where it was not given.
+
+    Raises:
+        UserError: another word.
+    """
+    if value is None:
+        return Resume.no
+    if value not in (Resume.must.value, Resume.auto.value):
+        raise UserError(f"--resume {value}: leave the word out, or say auto")
+    return Resume(value)
+
+
+class RunFolder(NamedTuple):
+    """The folder of a run, whether an interrupted one is in it, and whether a finished one."""
+
+    path: Path
+    resuming: bool = False
+    finished: bool = False
+
+
+def prepare_folder(out: Path | None, resume: Resume, verb: str, finished: str) -> RunFolder:
     """The run folder of ``verb``: new, or that of the run to resume, which ends by writing the file ``finished``.
 
     Raises:
         UserError: there is something at --out already, or nothing to resume.
     """
-    if resume:
-        if out is None:
-            raise UserError("--resume needs --out: the folder of the run to go on with")
-        if (out / finished).exists():
-            raise UserError(f"{out}: this run is finished; choose another --out to train again")
-        if not (out / RECIPE_FILE).is_file():
-            raise UserError(f"{out}: no interrupted run to go on with (it has no {RECIPE_FILE})")
-        return out
+    if resume is not Resume.no and out is None:
+        raise UserError("--resume needs --out: the folder of the run to go on with")
     folder = out or new_run_path(verb)
+    if resume is not Resume.no:
+        if (folder / finished).exists():
+            if resume is Resume.auto:
+                return RunFolder(folder, finished=True)
+            raise UserError(f"{out}: this run is finished; choose another --out to train again")
+        if (folder / RECIPE_FILE).is_file():
+            return RunFolder(folder, resuming=True)
+        if resume is Resume.must:
+            raise UserError(f"{out}: no interrupted run to go on with (it has no {RECIPE_FILE})")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already; choose another --out, or --resume to go on with an interrupted run")
-    return folder
+    return RunFolder(folder)
+
+
+def begin_folder(folder: Path, verb: str, recipe: BaseModel, seed: int) -> None:
+    """Make the run folder; the recipe in it is what a resumed run goes by, so it is there whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / (RECIPE_FILE + ".tmp")
+    temporary.write_text(dump_yaml(recipe), encoding="utf-8")
+    write_config(folder / CONFIG_FILE, verb, recipe.model_dump(mode="json"), seed)
+    temporary.replace(folder / RECIPE_FILE)
+
+
+def check_same_recipe(folder: Path, recorded: BaseModel, asked: BaseModel) -> None:
+    """UserError where --resume auto finds a run of another recipe than the one asked for."""
+    if recorded != asked:
+        old, new = recorded.model_dump(mode="json"), asked.model_dump(mode="json")
+        other = next((key for key in new if old.get(key) != new[key]), "it")
+        raise UserError(f"{folder}: has a run of another recipe ({other} differs); choose another --out")
+
+
+def own_device(name: str, processes: Processes) -> torch.device:
+    """The device of this process: of several on a machine, each takes a GPU of its own."""
+    device = choose_device(name)
+    if device.type == "cuda" and processes.count > 1:
+        device = choose_device(f"cuda:{processes.local_rank}")
+        torch.cuda.set_device(device)
+    return device
+
+
+def teller(processes: Processes) -> Callable[[str], None]:
+    """What tells people a line: only one of several processes does."""
+    return say if processes.writes else lambda line: None
 
 
 def read_data(data: Path, splits: tuple[str, str] | None) -> tuple[Dataset, Dataset | None]:
@@ -60,38 +134,66 @@ def read_data(data: Path, splits: tuple[str, str] | None) -> tuple[Dataset, Data
     raise fault
 
 
-def load_pool(dataset: Dataset) -> ImagePool:
+def load_pool(dataset: Dataset, tell: Callable[[str], None] = say) -> ImagePool:
     """The data set's pictures in memory, with a line for what had to be skipped."""
     pool = ImagePool.load(dataset)
     faults = [str(fault) for fault in dataset.faults if fault.effect != KEPT] + pool.skipped
     for fault in faults[:5]:
-        say(f"skipped: {fault}")
+        tell(f"skipped: {fault}")
     if len(faults) > 5:
-        say(f"skipped: {len(faults) - 5} more; 'detector check-data' lists them all")
+        tell(f"skipped: {len(faults) - 5} more; 'detector check-data' lists them all")
+    if not pool.in_memory:
+        tell("the pictures do not all fit in memory: some are read again whenever they are needed")
     return pool
 
 
+def save_sheet(batch: Batch, names: tuple[str, ...], folder: Path) -> None:
+    """``crops.png``: crops as they enter the net, with what they are labelled; ``names`` by label."""
+    # Foreground comes first in a batch: take some of everything.
+    keep = np.unique(np.linspace(0, len(batch.labels) - 1, SHEET_CROPS).astype(int))
+    crops = batch.crops[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    labels = [names[i] if i >= 0 else "unreadable" for i in batch.labels[keep].tolist()]
+    Image.fromarray(draw_sheet(list(crops), labels, columns=8)).save(folder / "crops.png")
+
+
 @contextmanager
-def show_progress(steps: int, describe: Callable[[Entry], tuple[str, bool]]) -> Iterator[Callable[[Entry], None]]:
+def show_progress(
+    steps: int, describe: Callable[[Entry], tuple[str, bool]], shown: bool = True
+) -> Iterator[Callable[[Entry], None]]:
     """A progress bar on a terminal, lines elsewhere; yields what takes each entry of the log.
+
+    Each line ends with the time at which the run will be done at the rate so far.
 
     Args:
         steps: of the run. describe: an entry as a line, and whether a terminal should keep that line.
+        shown: whether anything is shown at all.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not shown)
     columns = (SpinnerColumn(), TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn())
+    first: list[float] = []  # step and time of the first entry since this process began: what came before is not known
+
+    def ending(step: int) -> str:
+        now = time.monotonic()
+        if not first:
+            first.extend([step, now])
+            return ""
+        rest = rate_and_end(step - first[0], steps - first[0], now - first[1], "step", datetime.datetime.now())
+        return "" if ", ends " not in rest else rest[rest.index(", ends ") :]
+
     with Progress(
-        *columns, TextColumn("{task.description}"), TimeRemainingColumn(), console=console,
-        disable=not console.is_terminal,
-    ) as bar:  # fmt: skip
+        *columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal or not shown
+    ) as bar:
         task = bar.add_task("", total=steps)
 
         def report(entry: Entry) -> None:
             line, keep = describe(entry)
             step, epoch = entry.model_dump()["step"], entry.model_dump()["epoch"]
+            line += ending(step)
             bar.update(task, completed=step, description=line)
             if not console.is_terminal or keep:
                 now = time.strftime("%H:%M:%S")
-                bar.console.print(f"{now} step {step}/{steps} epoch {epoch:.2f}: {line}", highlight=False)
+                bar.console.print(
+                    f"{now} step {step}/{steps} epoch {epoch:.2f}: {line}", highlight=False, soft_wrap=True
+                )
 
         yield report

@@ -28,7 +28,14 @@ def train_multibox(
         Path | None,
         typer.Option(metavar="DIR", help="Make --out a copy of this model directory that proposes with the result."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[auto]",
+            help="Go on with the interrupted run in --out; auto: or begin one.",
+            show_default="a new run",
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -57,6 +64,7 @@ def train_multibox(
 
     [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
     """
+    from detector.commands.train_common import read_resume
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
     from detector.training.loop import Interrupted
 
@@ -65,7 +73,7 @@ def train_multibox(
         config=config,
         out=out,
         model=model,
-        resume=resume,
+        resume=read_resume(resume),
         init=init,
         priors=priors,
         steps=steps,

@@ -8,16 +8,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detector.build import build_multibox_trainer, choose_priors, save_trained_multibox
+from detector.build import build_multibox_trainer, choose_priors
 from detector.commands.console import say
-from detector.commands.train_common import RECIPE_FILE, load_pool, prepare_folder, read_data, show_progress
+from detector.commands.train_common import (
+    RECIPE_FILE,
+    Resume,
+    begin_folder,
+    load_pool,
+    prepare_folder,
+    read_data,
+    show_progress,
+)
 from detector.config import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
-from detector.model import join_multibox, read_model_config
+from detector.model import choose_device, join_multibox, read_model_config
 from detector.nets.multibox import MULTIBOX_FILE, PRIORS
 from detector.report.drawing import draw_proposals, draw_sheet
 from detector.report.plots import plot_training
-from detector.run_folder import CONFIG_FILE, write_config
-from detector.strict_yaml import dump_yaml
+from detector.trained import save_trained_multibox
+from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer
 from proposals.errors import UserError
 from proposals.priors import read_priors, write_priors
@@ -36,7 +44,7 @@ class MultiBoxRequest:
     config: Path | None
     out: Path | None
     model: Path | None
-    resume: bool
+    resume: Resume
     init: str | None
     priors: Path | None
     steps: int | None
@@ -45,11 +53,14 @@ class MultiBoxRequest:
     checkpoint_minutes: float
 
 
-def choose_recipe(request: MultiBoxRequest, folder: Path) -> MultiBoxRecipe | None:
-    """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default."""
-    if request.resume:
-        given = (request.init, request.priors, request.steps, request.seed)
-        if request.config is not None or any(v is not None for v in given):
+def choose_recipe(request: MultiBoxRequest, folder: Path, resuming: bool) -> MultiBoxRecipe | None:
+    """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default.
+
+    ``--resume auto`` goes by the recorded recipe once there is one.
+    """
+    if resuming:
+        given = (request.config, request.init, request.priors, request.steps, request.seed)
+        if request.resume is Resume.must and any(v is not None for v in given):
             raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
         return read_multibox_recipe(folder / RECIPE_FILE)
     return None if request.config is None else with_options(read_multibox_recipe(request.config), request)
@@ -78,8 +89,12 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
     """
     if request.model is not None:
         read_model_config(request.model)  # before the hours, not after them
-    folder = prepare_folder(request.out, request.resume, "train-multibox", MULTIBOX_FILE)
-    recipe = choose_recipe(request, folder)
+    made = prepare_folder(request.out, request.resume, "train-multibox", MULTIBOX_FILE)
+    folder = made.path
+    if made.finished:
+        say(f"{folder}: finished already")
+        return folder
+    recipe = choose_recipe(request, folder, made.resuming)
     train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
     if recipe is None:
         recipe = default_recipe(request, len(train))
@@ -88,14 +103,13 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
         )
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
     pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
-    if request.resume:
+    if made.resuming:
         priors = read_priors(folder / PRIORS)
     else:
         priors = choose_priors(recipe, pools[0])
         folder.mkdir(parents=True, exist_ok=True)
         write_priors(folder / PRIORS, priors)
-        (folder / RECIPE_FILE).write_text(dump_yaml(recipe), encoding="utf-8")
-        write_config(folder / CONFIG_FILE, "train-multibox", recipe.model_dump(mode="json"), recipe.training.seed)
+        begin_folder(folder, "train-multibox", recipe, recipe.training.seed)
     with show_progress(recipe.training.steps, describe) as report:
         trainer = build_multibox_trainer(
             recipe,
@@ -103,9 +117,8 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
             pools[0],
             pools[1] if len(pools) > 1 else None,
             folder,
-            device=request.device,
+            machine=Machine(choose_device(request.device), checkpoint_minutes=request.checkpoint_minutes, tell=say),
             report=report,
-            checkpoint_minutes=request.checkpoint_minutes,
         )
         if trainer.checkpoint_path.exists():
             trainer.resume()
@@ -117,7 +130,7 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
     save_trained_multibox(folder, recipe, train, trainer, net)
     if request.model is not None:
         join_multibox(request.model, folder, folder)
-    trainer.checkpoint_path.unlink()  # the network stands in its place
+    trainer.clean_up()
     return folder
 
 

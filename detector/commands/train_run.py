@@ -5,26 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from detector.build import build_trainer, save_trained, with_classes
-from detector.commands.console import say
-from detector.commands.train_common import RECIPE_FILE, load_pool, prepare_folder, read_data, show_progress
-from detector.config import TrainRecipe, default_recipe, read_recipe
-from detector.data import load_dataset
-from detector.model import BUNDLED_MODEL, MODEL_FILE, read_model_config
-from detector.report.drawing import draw_sheet
+from detector.build import build_trainer, find_windows, with_classes
+from detector.commands.console import progress
+from detector.commands.train_common import (
+    RECIPE_FILE,
+    Resume,
+    begin_folder,
+    check_same_recipe,
+    load_pool,
+    own_device,
+    prepare_folder,
+    read_data,
+    save_sheet,
+    show_progress,
+    teller,
+)
+from detector.config import ClassifierRecipe, EnsembleRecipe, TrainRecipe, read_recipe
+from detector.data import Dataset, load_dataset
+from detector.first_weights import start_of
+from detector.model import MODEL_FILE
+from detector.nets.googlenet import GoogLeNet
+from detector.recipes import Recipe, default_recipe, ensemble_recipe, finetune_recipe, paper_recipe
 from detector.report.plots import plot_training
-from detector.run_folder import CONFIG_FILE, write_config
-from detector.strict_yaml import dump_yaml
+from detector.trained import save_trained
+from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
+from detector.training.processes import Processes, joined_processes
 from detector.training.regions import Progress, RegionTrainer
+from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
-
-DEFAULT_EPOCHS = 30  # of the default recipe, within the bounds below
-DEFAULT_STEPS = (300, 3000)
-SHEET_CROPS = 64
 
 
 @dataclass(frozen=True)
@@ -32,33 +41,57 @@ class TrainRequest:
     """The verb's options; see :func:`detector.commands.train.train`."""
 
     data: Path
-    config: Path | None
-    out: Path | None
-    resume: bool
-    init: str | None
-    steps: int | None
-    seed: int | None
-    device: str
-    checkpoint_minutes: float
+    recipe: Recipe | None = None
+    config: Path | None = None
+    out: Path | None = None
+    resume: Resume = Resume.no
+    init: str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    members: int | None = None
+    proposals: Path = Path("runs/proposals")
+    device: str = "auto"
+    micro_batch: int | None = None
+    checkpoint_minutes: float = 5.0
 
 
-def choose_recipe(request: TrainRequest, folder: Path, objects: int) -> TrainRecipe:
-    """The recipe of the options: of the run to resume, of the given file, or the default for a set of ``objects``."""
-    if request.resume:
-        if request.config is not None or any(v is not None for v in (request.init, request.steps, request.seed)):
-            raise UserError("--resume goes on with the run's recipe: leave out --config, --init, --steps and --seed")
-        return read_recipe(folder / RECIPE_FILE)
-    if request.config is not None:
-        recipe = read_recipe(request.config)
-    else:
-        member = read_model_config(BUNDLED_MODEL).members[0]
-        foreground = 48  # of the default recipe's 64 regions in a batch
-        steps = int(np.clip(DEFAULT_EPOCHS * objects / foreground, *DEFAULT_STEPS))
-        recipe = default_recipe(member.net, member.crop, steps)
+def check_resumed_options(request: TrainRequest) -> None:
+    """UserError where options would change a run that is to go on as it is."""
+    given = (request.recipe, request.config, request.init, request.steps, request.seed, request.members)
+    if request.resume is Resume.must and any(value is not None for value in given):
+        raise UserError(
+            "--resume goes on with the run's recipe: leave out --recipe, --config, --init, --steps, --seed and "
+            "--members, or say --resume auto"
+        )
+
+
+def with_options(recipe: TrainRecipe, request: TrainRequest) -> TrainRecipe:
+    """``recipe`` as the command line's options change it."""
     changes = {"steps": request.steps, "seed": request.seed}
     training = recipe.training.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    init = request.init if request.init is not None else recipe.init
+    init = recipe.init if request.init is None else request.init
     return recipe.model_copy(update={"training": training, "init": init})
+
+
+def named_recipe(request: TrainRequest, objects: int) -> TrainRecipe:
+    """The recipe of a run without --config on data of so many objects, with the options' changes."""
+    if request.recipe is Recipe.paper:
+        return with_options(paper_recipe(objects), request)
+    start = start_of(request.init or "bundled")
+    make = default_recipe if request.recipe is None else finetune_recipe
+    return with_options(make(start, objects), request)
+
+
+def named_ensemble(request: TrainRequest, objects: int) -> EnsembleRecipe:
+    """The ensemble of a run without --config: members of R-CNN's fine-tuning."""
+    base = named_recipe(request, objects)
+    return ensemble_recipe(base) if request.members is None else ensemble_recipe(base, request.members)
+
+
+def resolved(recipe: TrainRecipe, train: Dataset, val: Dataset | None) -> TrainRecipe:
+    """The recipe with what the data decide: the parts of the data set, and the net's outputs."""
+    splits = {"train_split": train.split, "val_split": val.split if val is not None else ""}
+    return with_classes(recipe.model_copy(update=splits), len(train.class_names))
 
 
 def run_training(request: TrainRequest) -> Path:
@@ -67,60 +100,108 @@ def run_training(request: TrainRequest) -> Path:
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
     """
-    folder = prepare_folder(request.out, request.resume, "train", MODEL_FILE)
-    recipe = None
-    if request.resume:
-        recipe = choose_recipe(request, folder, 0)
-    elif request.config is not None:
-        recipe = read_recipe(request.config)
-    train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
-    if recipe is None or not request.resume:
-        recipe = choose_recipe(request, folder, len(train.boxes))
-        splits = {"train_split": train.split, "val_split": val.split if val is not None else ""}
-        recipe = with_classes(recipe.model_copy(update=splits), len(train.class_names))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE_FILE).write_text(dump_yaml(recipe), encoding="utf-8")
-        write_config(folder / CONFIG_FILE, "train", recipe.model_dump(mode="json"), recipe.training.seed)
-    say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects of {len(train.class_names)} classes")
-    pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
-    scenes = ImagePool.join([load_pool(load_dataset(Path(p))) for p in recipe.scenes]) if recipe.scenes else None
-    with show_progress(recipe.training.steps, describe) as report:
+    with joined_processes(request.device) as processes:
+        return train_one(request, processes)
+
+
+def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | None = None) -> Path:
+    """Train one network; see :func:`run_training`. ``given``: its recipe, in place of the request's."""
+    check_resumed_options(request)
+    tell = teller(processes)
+    made = prepare_folder(request.out, request.resume, "train", MODEL_FILE) if processes.writes else None
+    made = processes.from_first(made)
+    assert made is not None
+    folder = made.path
+    if made.finished:
+        tell(f"{folder}: finished already")
+        return folder
+    recorded = read_recipe(folder / RECIPE_FILE) if made.resuming else None
+    if given is None and request.config is not None:
+        given = with_options(read_recipe(request.config), request)
+    known = recorded or given
+    train, val = read_data(request.data, (known.train_split, known.val_split) if known else None)
+    if train.format == "image_folder":
+        raise UserError(
+            f"{request.data}: has pictures in folders but no boxes; annotate them with a labelling tool, or, if the "
+            "folders are classes, name whole pictures with detector train-classifier"
+        )
+    asked = given if given is not None else named_recipe(request, len(train.boxes))
+    if recorded is None:
+        recipe = resolved(asked, train, val)
+        if processes.writes:
+            begin_folder(folder, "train", recipe, recipe.training.seed)
+    else:
+        recipe = recorded
+        if request.resume is Resume.auto:
+            check_same_recipe(folder, recorded, resolved(asked, train, val))
+    processes.wait()
+    tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects, {len(train.class_names)} classes")
+    trainer, net = train_network(recipe, folder, train, val, request, processes)
+    if processes.writes:
+        save_trained(folder, recipe, train, net, trainer.last_accuracy, trainer.seconds)
+        trainer.clean_up()
+    processes.wait()
+    return folder
+
+
+def train_network(
+    recipe: TrainRecipe | ClassifierRecipe,
+    folder: Path,
+    train: Dataset,
+    val: Dataset | None,
+    request: TrainRequest,
+    processes: Processes,
+) -> tuple[RegionTrainer, GoogLeNet]:
+    """The run itself, new or resumed: the trainer at its end, and the trained net."""
+    tell = teller(processes)
+    pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
+    scenes = windows = None
+    names = train.class_names
+    if isinstance(recipe, ClassifierRecipe):
+        pools = [pool.whole() for pool in pools]
+    else:
+        names = (*names, "background")
+        if recipe.scenes:
+            scenes = ImagePool.join([load_pool(load_dataset(Path(path)), tell) for path in recipe.scenes])
+        if recipe.training.regions == "windows":
+            with progress("proposing", len(pools[0].images), "picture") as advance:
+                windows = find_windows(recipe, pools[0], request.proposals, processes=processes, advance=advance)
+            tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
+    machine = Machine(
+        own_device(request.device, processes), processes, request.micro_batch, request.checkpoint_minutes, tell
+    )
+    with show_progress(recipe.training.steps, describe, processes.writes) as report:
         trainer = build_trainer(
             recipe,
             pools[0],
             pools[1] if len(pools) > 1 else None,
             tuple(str(key) for key in train.class_keys),
             folder,
-            device=request.device,
+            machine=machine,
             report=report,
-            checkpoint_minutes=request.checkpoint_minutes,
             scenes=scenes,
+            windows=windows,
         )
-        if trainer.checkpoint_path.exists():
+        if processes.from_first(trainer.checkpoint_path.exists()):
             trainer.resume()
-            say(f"going on from step {trainer.step} of {recipe.training.steps}")
-        else:
-            save_sheet(trainer, train.class_names, folder)
-        net = trainer.run()
-    plot_training(folder / "log.csv", folder / "curves.png")
-    save_trained(folder, recipe, train, net, trainer.last_accuracy, trainer.seconds)
-    trainer.checkpoint_path.unlink()  # the model stands in its place
-    return folder
-
-
-def save_sheet(trainer: RegionTrainer, class_names: tuple[str, ...], folder: Path) -> None:
-    """A picture of the first training crops as they enter the net, with their labels."""
-    batch = trainer.batches.batch(0)
-    names = (*class_names, "background")
-    # Foreground comes first in a batch: take some of everything.
-    keep = np.unique(np.linspace(0, len(batch.labels) - 1, SHEET_CROPS).astype(int))
-    crops = batch.crops[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    labels = [names[i] for i in batch.labels[keep].tolist()]
-    Image.fromarray(draw_sheet(list(crops), labels, columns=8)).save(folder / "crops.png")
+            tell(f"going on from step {trainer.step} of {recipe.training.steps}")
+        elif processes.writes:
+            save_sheet(trainer.batches.batch(0), names, folder)
+        try:
+            net = trainer.run()
+        except Interrupted:
+            if processes.writes and (folder / LOG_FILE).exists():
+                plot_training(folder / LOG_FILE, folder / "curves.png")
+            raise
+    for fault in trainer.batches.unreadable.values():
+        tell(f"left out while training: {fault}")
+    if processes.writes:
+        plot_training(folder / LOG_FILE, folder / "curves.png")
+    return trainer, net
 
 
 def describe(entry: Progress) -> tuple[str, bool]:
     """A line of the log for people; one with a validation is kept on the terminal."""
     accuracy = "" if entry.top1_val is None else f", validation top-1 {entry.top1_val:.3f}"
-    line = f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, {entry.crops_per_second:.0f}/s"
-    return line, bool(accuracy)
+    line = f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, rate {entry.rate:.2g}, "
+    return line + f"{entry.crops_per_second:.0f} crops/s", bool(accuracy)

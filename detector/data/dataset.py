@@ -27,7 +27,8 @@ class Dataset:
     """Annotated images; ``dataset[i]`` is an :class:`ImageRecord` with its ground truth.
 
     Attributes:
-        name: of the folder or file. format: ``voc``, ``coco``, ``ilsvrc_det``, ``tiny_imagenet`` or ``yolo``.
+        name: of the folder or file. format: ``voc``, ``coco``, ``ilsvrc_det``, ``tiny_imagenet``, ``yolo`` or
+            ``image_folder``.
         root: the folder that ``paths`` are relative to. split: the part that was read, such as ``train``; ``""`` for
             a set without splits.
         class_names: K words, unique. class_keys: K ids as in the source: a wnid, a COCO category id, or the name.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -27,17 +29,40 @@ class AugmentConfig(BaseModel):
     random_interpolation: bool = True
 
 
-def distort(crops: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Photometric distortions: ``(N, 3, S, S)`` uint8 -> float32 0..255, each crop by its own amounts."""
-    n = len(crops)
+class Distortion(NamedTuple):
+    """Amounts for each of N crops: factors ``(N, 1, 1, 1)`` and grey levels ``(N, 3, 1, 1)`` to add."""
+
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    shift: Tensor
+
+    def part(self, part: slice) -> Distortion:
+        """The amounts of some of the crops."""
+        return Distortion(*(amount[part] for amount in self))
+
+
+def draw_distortion(n: int, config: AugmentConfig, generator: torch.Generator) -> Distortion:
+    """Random amounts for ``n`` crops."""
 
     def factor(amount: float) -> Tensor:
         return (1 + amount * (2 * torch.rand(n, generator=generator) - 1)).view(n, 1, 1, 1)
 
-    x = crops.float()
     saturation, contrast, brightness = factor(config.saturation), factor(config.contrast), factor(config.brightness)
+    shift = config.hue_shift * torch.randn(n, 3, generator=generator).view(n, 3, 1, 1)
+    return Distortion(brightness, contrast, saturation, shift)
+
+
+def apply_distortion(crops: Tensor, amounts: Distortion) -> Tensor:
+    """Crops ``(N, 3, S, S)`` uint8 -> float32 0..255 with saturation, contrast, brightness and colour changed."""
+    x = crops.float()
     grey = x.mean(1, keepdim=True)
-    x = torch.lerp(grey, x, saturation)
-    x = torch.lerp(grey.mean((2, 3), keepdim=True), x, contrast)
-    x = x * brightness + config.hue_shift * torch.randn(n, 3, generator=generator).view(n, 3, 1, 1)
+    x = torch.lerp(grey, x, amounts.saturation)
+    x = torch.lerp(grey.mean((2, 3), keepdim=True), x, amounts.contrast)
+    x = x * amounts.brightness + amounts.shift
     return x.clamp_(0, 255)
+
+
+def distort(crops: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Photometric distortions: ``(N, 3, S, S)`` uint8 -> float32 0..255, each crop by its own amounts."""
+    return apply_distortion(crops, draw_distortion(len(crops), config, generator))

@@ -7,11 +7,21 @@ from typing import Any
 from torch import nn
 
 
-def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with decay; biases and normalisation without."""
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    plain = [p for p in net.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def parameter_groups(
+    net: nn.Module, weight_decay: float, heads: tuple[str, ...] = (), head_rate: float = 1.0
+) -> list[dict[str, Any]]:
+    """Weights with decay; biases and normalisation without.
+
+    Parameters whose names begin with one of ``heads`` form groups of their own, which learn ``head_rate`` times as
+    fast as the rest ("scale", which the loop obeys); with a rate of 1 they are like the others.
+    """
+    groups = []
+    for of_head in (False, True) if head_rate != 1 else (None,):
+        named = [p for n, p in net.named_parameters() if of_head is None or n.startswith(heads) == of_head]
+        scale = {"scale": head_rate} if of_head else {}
+        groups.append({"params": [p for p in named if p.ndim > 1], "weight_decay": weight_decay, **scale})
+        groups.append({"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0, **scale})
+    return groups
 
 
 class WeightAverage:

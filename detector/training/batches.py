@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -14,26 +16,57 @@ from torch import Tensor
 from detector.crop import INTERPOLATIONS, CropConfig, crop_regions
 from detector.nets.weights import to_tensor
 from detector.sampling import SamplingConfig, background_region, foreground_regions
-from detector.training.augment import AugmentConfig, distort
+from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
+from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
-from detector.training.scene_background import Scenes
+from detector.training.processes import ALONE, Processes
+from detector.training.scene_background import SceneRegion, Scenes
+from proposals.errors import UserError
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
-PREFETCHED = 3  # batches made ahead by the worker thread
+PREFETCHED = 3  # batches that wait for the net, beside those being made
+MOST_THREADS = 8
+UNREADABLE = -100  # label of a crop whose picture could not be read: the loss passes over it
+
+
+class Shown(NamedTuple):
+    """What a crop shows: the box ``(4,)`` in the picture of that id."""
+
+    picture: str
+    box: NDArray[np.float32]
 
 
 class Batch(NamedTuple):
-    """Crops ``(B, 3, S, S)`` float32 0..255, channels last, and labels ``(B,)`` int64; background is K."""
+    """Crops ``(B, 3, S, S)`` float32 0..255, channels last, labels ``(B,)`` int64, and where each crop is from.
+
+    Background is K; a crop that could not be made is grey and ``UNREADABLE``.
+    """
 
     crops: Tensor
     labels: Tensor
+    shown: list[Shown]
 
 
-class RegionBatches:
-    """Draws batches from a pool of images.
+class Drawn(NamedTuple):
+    """The regions of a batch that are in the pool's pictures.
 
-    Every object is shown once per epoch, in an order that depends on the seed and the epoch.
+    Attributes:
+        images: positions in the pool. regions: a box ``(4,)`` each. labels: K for background.
+        truth: ``(F, 4)``, the objects that the foreground shows; background from scenes is made as small as they are.
+    """
+
+    images: list[int]
+    regions: list[NDArray[np.float32]]
+    labels: list[int]
+    truth: NDArray[np.float32]
+
+
+class CropBatches(ABC):
+    """Batches of crops from a pool of images; a subclass says of which regions.
+
+    Args:
+        scenes: photographs that fill up a batch with background, or None. processes: each makes its part of a batch.
     """
 
     def __init__(
@@ -47,40 +80,114 @@ class RegionBatches:
         batch_size: int,
         seed: int,
         scenes: Scenes | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.pool, self.num_classes, self.crop, self.fill, self.scenes = pool, num_classes, crop, fill, scenes
         self.sampling, self.augment, self.batch_size, self.seed = sampling, augment, batch_size, seed
+        self.processes = processes
         self.foreground = max(1, round(batch_size * sampling.foreground))
-        self._orders: dict[int, NDArray[np.int64]] = {}
+        background = batch_size - self.foreground
+        self.from_scenes = 0 if scenes is None else round(background * sampling.scenes)
+        self.unreadable: dict[str, str] = {}
+        """What went wrong with each picture that could not be read since the run began, by the picture's id."""
 
     @property
+    @abstractmethod
     def steps_per_epoch(self) -> float:
-        """Batches in which every object is shown once as foreground."""
-        return len(self.pool.boxes) / self.foreground
+        """Batches in which the foreground is shown once."""
 
-    def _object(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.pool.boxes))
-        if epoch not in self._orders:
-            order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.pool.boxes))
-            self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1} | {epoch: order}
-        return int(self._orders[epoch][place])
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, step: int) -> Drawn:
+        """The ``batch_size - from_scenes`` regions of ``step`` that are in the pool's pictures, foreground first."""
 
-    def batch(self, step: int, size: int | None = None) -> Batch:
-        """The batch of ``step`` with crops of ``size`` pixels (by default the crop's own; the context scales along)."""
+    def batch(self, step: int, size: int | None = None, part: slice | None = None) -> Batch:
+        """The batch of ``step``, or the ``part`` of it, with crops of ``size`` pixels.
+
+        By default the crop's own size; the context scales along. What is drawn at random is drawn for the whole batch,
+        so that parts are those of the whole.
+        """
         rng = np.random.default_rng([self.seed, 2, step])
         size = size or self.crop.size
         crop = self.crop.model_copy(
             update={"size": size, "context_pad": round(self.crop.context_pad * size / self.crop.size)}
         )
+        drawn = self.draw(rng, step)
+        mirror = rng.random(self.batch_size) < self.augment.mirror
+        kinds = rng.integers(len(INTERPOLATIONS), size=self.batch_size)
+        from_scenes: list[SceneRegion] = []
+        looks = drawn.truth
+        if self.scenes is not None and self.from_scenes:
+            looks = drawn.truth[rng.integers(len(drawn.truth), size=self.from_scenes)]
+            from_scenes = self.scenes.draw(rng, self.from_scenes)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        amounts = draw_distortion(self.batch_size, self.augment, generator)
+
+        mine = range(self.batch_size)[part or slice(None)]
+        crops = np.empty((len(mine), size, size, 3), np.uint8)
+        labels = np.empty(len(mine), np.int64)
+        shown = []
+        in_pool = len(drawn.regions)
+        for place, i in enumerate(mine):
+            if i < in_pool:
+                image, region, labels[place] = drawn.images[i], drawn.regions[i], drawn.labels[i]
+                source = self.pool
+            else:
+                image, region = from_scenes[i - in_pool]
+                source, labels[place] = self._scene_pool, self.num_classes
+            shown.append(Shown(source.name(image), region))
+            try:
+                if source is self.pool:
+                    kind = [INTERPOLATIONS[kinds[i]]] if self.augment.random_interpolation else None
+                    out = crops[place : place + 1]
+                    crop_regions(source.images[image], region[None], crop, self.fill, interpolations=kind, out=out)
+                else:
+                    assert self.scenes is not None
+                    side = looks[i - in_pool, 2:] - looks[i - in_pool, :2]
+                    crops[place] = self.scenes.crop(from_scenes[i - in_pool], side, crop, self.fill)
+            except UserError as fault:  # a picture that is read when it is needed, and has become unreadable
+                self.unreadable[shown[-1].picture] = str(fault)
+                crops[place], labels[place] = self.fill, UNREADABLE
+            if mirror[i]:
+                crops[place] = crops[place, :, ::-1].copy()
+        own = slice(mine.start, mine.stop)
+        return Batch(apply_distortion(to_tensor(crops), amounts.part(own)), torch.from_numpy(labels), shown)
+
+    @property
+    def _scene_pool(self) -> ImagePool:
+        assert self.scenes is not None
+        return self.scenes.pool
+
+    def stream(self, steps: Iterator[tuple[int, int]], threads: int = 1) -> Iterator[Batch]:
+        """This process's part of the batches for ``(step, crop size)`` pairs, made ahead while the net computes."""
+        part = self.processes.part(self.batch_size)
+        return make_ahead(lambda pair: self.batch(*pair, part), steps, threads)
+
+
+class RegionBatches(CropBatches):
+    """Regions drawn afresh around annotated objects; see :mod:`detector.sampling`.
+
+    Every object is shown once per epoch (more or less often where classes are balanced), in an order that depends on
+    the seed and the epoch.
+    """
+
+    def __init__(self, pool: ImagePool, *args: object, **kwargs: object) -> None:
+        super().__init__(pool, *args, **kwargs)  # type: ignore[arg-type]
+        self.order = EpochOrder(len(pool.boxes), self.seed, class_weights(pool.labels, self.sampling.balance))
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches in which every object is shown once as foreground."""
+        return self.order.length / self.foreground
+
+    def draw(self, rng: np.random.Generator, step: int) -> Drawn:
+        """See the base class."""
         start = step * self.foreground
-        objects = np.array([self._object(start + i) for i in range(self.foreground)], np.int64)
-        images = list(self.pool.owner[objects])
+        objects = np.array([self.order[start + i] for i in range(self.foreground)], np.int64)
+        images = [int(i) for i in self.pool.owner[objects]]
         truth = self.pool.boxes[objects]
         regions = list(foreground_regions(rng, truth, self.pool.sizes[images], self.sampling))
-        labels = list(self.pool.labels[objects])
-        background = self.batch_size - self.foreground
-        from_scenes = 0 if self.scenes is None else round(background * self.sampling.scenes)
-        while len(regions) < self.batch_size - from_scenes:
+        labels = [int(i) for i in self.pool.labels[objects]]
+        while len(regions) < self.batch_size - self.from_scenes:
             region = None
             while region is None:  # most images have room for background; one that has none is passed over
                 image = int(rng.integers(len(self.pool.images)))
@@ -89,35 +196,40 @@ class RegionBatches:
             images.append(image)
             regions.append(region[0])
             labels.append(self.num_classes)
-
-        crops = np.empty((self.batch_size, size, size, 3), np.uint8)
-        mirror = rng.random(self.batch_size) < self.augment.mirror
-        kinds = rng.integers(len(INTERPOLATIONS), size=self.batch_size)
-        for i, (image, region) in enumerate(zip(images, regions, strict=True)):
-            kind = [INTERPOLATIONS[kinds[i]]] if self.augment.random_interpolation else None
-            place = crops[i : i + 1]
-            crop_regions(self.pool.images[image], region[None], crop, self.fill, interpolations=kind, out=place)
-        if self.scenes is not None and from_scenes:
-            labels += [self.num_classes] * from_scenes
-            looks = truth[rng.integers(len(truth), size=from_scenes)]
-            crops[len(regions) :] = self.scenes.crops(rng, looks[:, 2:] - looks[:, :2], crop, self.fill)
-        crops[mirror] = crops[mirror, :, ::-1]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        tensor = distort(to_tensor(crops), self.augment, generator)
-        return Batch(tensor, torch.from_numpy(np.array(labels, np.int64)))
-
-    def stream(self, steps: Iterator[tuple[int, int]]) -> Iterator[Batch]:
-        """Batches for ``(step, crop size)`` pairs, made ahead in one thread while the net computes."""
-        return make_ahead(lambda pair: self.batch(*pair), steps)
+        return Drawn(images, regions, labels, truth)
 
 
-def make_ahead(make: Callable[[Key], Item], keys: Iterator[Key]) -> Iterator[Item]:
-    """``make(key)`` for every key in turn, made ahead in one thread while the net computes."""
-    with ThreadPoolExecutor(1) as executor:
-        waiting: list[Future[Item]] = []
-        for key in keys:
-            waiting.append(executor.submit(make, key))
-            if len(waiting) > PREFETCHED:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+def loader_threads(pool: ImagePool, device: torch.device) -> int:
+    """Threads that make batches: one beside a net on the CPU; more for a GPU, or where pictures must be read first."""
+    if device.type == "cpu" and pool.in_memory:
+        return 1
+    return max(1, min(MOST_THREADS, os.cpu_count() or 1))
+
+
+def make_ahead(make: Callable[[Key], Item], keys: Iterator[Key], threads: int = 1) -> Iterator[Item]:
+    """``make(key)`` for every key in turn, made ahead by threads of this process while the net computes.
+
+    Raises:
+        RuntimeError: ``make`` failed; it names the key, and its cause is the fault itself.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as executor:
+        waiting: list[tuple[Key, Future[Item]]] = []
+
+        def take() -> Item:
+            key, future = waiting.pop(0)
+            try:
+                return future.result()
+            except UserError:
+                raise
+            except Exception as fault:
+                raise RuntimeError(f"the loader could not make the batch of {key}: {fault!r}") from fault
+
+        try:
+            for key in keys:
+                waiting.append((key, executor.submit(make, key)))
+                if len(waiting) > PREFETCHED + threads - 1:
+                    yield take()
+            while waiting:
+                yield take()
+        finally:  # when the run ends early, what was made ahead is not waited for
+            executor.shutdown(wait=True, cancel_futures=True)

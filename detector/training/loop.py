@@ -2,86 +2,98 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import nn
 
 from detector.training.average import WeightAverage
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
-from detector.training.schedule import ScheduleConfig
+from detector.training.gradients import Gradients, Outcome, add
+from detector.training.processes import ALONE, Processes, share_normalization
+from detector.training.run_log import RunLog
+from detector.training.settings import RunSettings
+from detector.training.watch import Watch
 from proposals.errors import UserError
+
+__all__ = ["Interrupted", "Machine", "Outcome", "Trainer", "on_device"]
 
 Net = TypeVar("Net", bound=nn.Module)
 Item = TypeVar("Item")
-
-
-class RunConfig(Protocol):
-    """What the loop needs to know of a run's configuration, which is a pydantic model."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def schedule(self) -> ScheduleConfig: ...
-    @property
-    def average(self) -> float: ...
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """The configuration as plain values."""
-        ...
-
-
-class Outcome(NamedTuple):
-    """Of one batch: its loss, how many examples it had, and figures that are summed up for the log."""
-
-    loss: Tensor
-    examples: int
-    figures: tuple[float, ...]
 
 
 class Interrupted(Exception):
     """The run was told to stop and saved a checkpoint."""
 
 
+class Machine(NamedTuple):
+    """Where and how a run computes; nothing of it is meant to change the result.
+
+    Attributes:
+        device: of this process. processes: that share the work. micro_batch: examples that go through the net at a
+            time to begin with, ``None`` for the whole batch. checkpoint_minutes: between checkpoints.
+        tell: takes a line for people.
+    """
+
+    device: torch.device
+    processes: Processes = ALONE
+    micro_batch: int | None = None
+    checkpoint_minutes: float = 5.0
+    tell: Callable[[str], None] = lambda line: None
+
+
 class Trainer(ABC, Generic[Net, Item]):
-    """Trains one network and keeps its run folder: ``log.csv`` and ``checkpoint.pt``, both written as it goes.
+    """Trains one network and keeps its run folder: ``log.csv``, ``checkpoint.pt`` and ``best.pt``, written as it goes.
 
     A subclass says what a batch is and what its loss is. What it draws at random in a step must depend on the seed and
     the step alone, or on torch's generator, which the checkpoint holds: then a resumed run equals one that never
-    stopped.
+    stopped. With several processes torch's generator is set anew in each step, from the seed, the step and the rank.
 
     Args:
-        config: what to do. net: with its first weights. optimizer: of its parameters. folder: the run folder, which
-            exists. log_every, validate_every: steps. checkpoint_minutes: between checkpoints.
+        config: what to do. net: with its first weights. optimizer: of its parameters; a group's "scale", if it has one,
+            multiplies the schedule's rate. folder: the run folder, which exists. log_every, validate_every: steps.
     """
 
     def __init__(
         self,
-        config: RunConfig,
+        config: RunSettings,
         net: Net,
         optimizer: torch.optim.Optimizer,
         folder: Path,
         *,
-        device: torch.device,
+        machine: Machine,
         log_every: int,
         validate_every: int,
-        checkpoint_minutes: float,
     ) -> None:
-        self._run_config = config
-        self.net, self.optimizer, self.folder, self.device = net, optimizer, folder, device
-        self.log_every, self.validate_every, self.checkpoint_minutes = log_every, validate_every, checkpoint_minutes
+        self._settings = config
+        self.machine, self.device, self.processes = machine, machine.device, machine.processes
+        self.net, self.optimizer, self.folder = net, optimizer, folder
+        self.log_every, self.validate_every = log_every, validate_every
+        if self.processes.count > 1:
+            share_normalization(net, self.device)
+        self.gradients: Gradients[Item] = Gradients(
+            net,
+            optimizer,
+            device=self.device,
+            precision=config.precision,
+            batch_size=config.batch_size,
+            split=self.split,
+            outcome=self.outcome,
+            tell=machine.tell,
+            micro_batch=machine.micro_batch,
+            processes=self.processes,
+        )
         self.average = WeightAverage(net, config.average)
+        self.watch = Watch(folder / "best.pt", config.patience, self.processes.writes)
+        self.log = RunLog(folder, self.processes.writes)
         self.step = 0
         self.seconds = 0.0
         self._stop = False
@@ -99,24 +111,37 @@ class Trainer(ABC, Generic[Net, Item]):
 
     @abstractmethod
     def stream(self, steps: Iterator[int]) -> Iterator[Item]:
-        """The batches of ``steps``."""
+        """The batches of ``steps``; of several processes, this one's part of each."""
+
+    @abstractmethod
+    def split(self, batch: Item, parts: int) -> list[Item]:
+        """``batch`` in so many parts, as equal as may be."""
 
     @abstractmethod
     def outcome(self, batch: Item) -> Outcome:
-        """The loss of the net in training mode on ``batch``."""
+        """The loss of ``self.model`` in training mode on ``batch``."""
 
     @abstractmethod
-    def validate(self, last: bool) -> float | None:
-        """What the averaged net is worth now; ``None`` without validation data. ``last``: at the end of the run."""
+    def validate(self, net: Net, last: bool) -> float | None:
+        """What the averaged ``net`` is worth (more is better); ``None`` without data. ``last``: at the end."""
 
     @abstractmethod
     def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
         """Write a line: mean loss of a step, figures per example, the validation's result, examples per second."""
 
+    @abstractmethod
+    def describe(self, batch: Item) -> list[str]:
+        """Which pictures (and what of them) a batch shows, a line for each example."""
+
     def adjust_gradients(self) -> None:
         """Called between the backward pass and the optimizer's step."""
 
     # --- weights ----------
+
+    @property
+    def model(self) -> nn.Module:
+        """The net, or what stands around it when several processes train it."""
+        return self.gradients.model
 
     @property
     def checkpoint_path(self) -> Path:
@@ -125,42 +150,44 @@ class Trainer(ABC, Generic[Net, Item]):
 
     def restart_average(self) -> None:
         """Begin the averaged weights anew from the net's present ones, as after loading first weights into it."""
-        self.average = WeightAverage(self.net, self._run_config.average)
+        self.average = WeightAverage(self.net, self._settings.average)
 
     def save(self) -> None:
         """Write the checkpoint."""
+        if not self.processes.writes:
+            return
         save_checkpoint(
             self.checkpoint_path,
             {
                 "step": self.step,
                 "seconds": self.seconds,
-                "config": self._run_config.model_dump(mode="json"),
+                "config": self._settings.model_dump(mode="json"),
                 "net": self.net.state_dict(),
                 "average": self.average.state,
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.gradients.scaler.state_dict(),
+                "watch": self.watch.state(),
                 "rng": torch.get_rng_state(),
             },
         )
 
     def resume(self) -> None:
-        """Go on from the run folder's checkpoint; the configuration must be the same."""
-        state = load_checkpoint(self.checkpoint_path)
-        if state["config"] != self._run_config.model_dump(mode="json"):
+        """Go on from the run folder's checkpoint; the configuration must be the same.
+
+        Settings that the checkpoint does not know have come since, and their defaults do what was done without them.
+        """
+        state = self.processes.from_first(load_checkpoint(self.checkpoint_path) if self.processes.writes else {})
+        if type(self._settings).model_validate(state["config"]) != self._settings:
             raise UserError(f"{self.checkpoint_path}: made with another configuration; start a new run instead")
         self.net.load_state_dict(state["net"])
         self.average.state = {name: t.to(self.device) for name, t in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self.gradients.scaler.load_state_dict(state["scaler"])
+        self.watch.restore(state.get("watch", {}))
         torch.set_rng_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self._cut_log()
-
-    def _cut_log(self) -> None:
-        """Drop the lines of steps after the checkpoint, which are about to be run again."""
-        path = self.folder / "log.csv"
-        if path.exists():
-            lines = path.read_text().splitlines(keepends=True)
-            kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= self.step]
-            path.write_text("".join(kept))
+        self.log.cut(self.step)
 
     def averaged_net(self) -> Net:
         """A copy of the net with the averaged weights, in evaluation mode."""
@@ -171,69 +198,116 @@ class Trainer(ABC, Generic[Net, Item]):
     # --- the run ----------
 
     def run(self) -> Net:
-        """Train to the end and return the averaged net.
+        """Train to the end and return the averaged net, of the last step or the best validation.
 
         Raises:
             Interrupted: SIGTERM or Ctrl-C came; the checkpoint is saved. UserError: the loss is not finite any more.
         """
+        # A net that has learnt its data has gradients and momenta below 1e-38; the CPU computes with such numbers up to
+        # a hundred times slower, and nothing is lost when they count as 0.
+        torch.set_flush_denormal(True)
         handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._run()
+            if self.processes.count > 1:
+                self.gradients.share()
+            net = self._run()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            self.log.close()
         self.save()
-        return self.averaged_net()
+        return net
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
 
-    def _run(self) -> None:
-        config = self._run_config
+    def _run(self) -> Net:
+        config, total = self._settings, self.processes.total
         self.net.train()
         saved = mark = time.monotonic()
-        figures: list[float] = []
-        loss_sum, seen, steps = 0.0, 0, 0
+        loss_sum, seen, figures, steps = 0.0, 0, [0.0], 0
+        net: Net | None = None
         for batch in self.stream(iter(range(self.step, config.steps))):
             rate = config.schedule.at(self.step, config.steps, self.steps_per_epoch)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate * config.batch_size / 128
-            outcome = self.outcome(batch)
-            value = float(outcome.loss.detach())
+                group["lr"] = rate * config.batch_size / 128 * group.get("scale", 1.0)
+            if self.processes.count > 1:
+                torch.manual_seed(_mixed(config.seed, self.step, self.processes.rank))
+            outcome = self.gradients.of(batch)
+            value, told = total([float(outcome.loss), float(self._stop)], self.device)
             if not math.isfinite(value):
-                raise UserError(f"the loss became {value} at step {self.step}; lower schedule.rate and start a new run")
-            self.optimizer.zero_grad(set_to_none=True)
-            outcome.loss.backward()  # type: ignore[no-untyped-call]
-            self.adjust_gradients()
-            self.optimizer.step()
+                raise UserError(self._blame(value, batch))
+            self.gradients.step(self.adjust_gradients)
             self.average.update(self.net, self.step)
             loss_sum += value
-            figures = [a + b for a, b in zip_longest(figures, outcome.figures, fillvalue=0.0)]
+            figures = add(figures, outcome.figures)
             seen += outcome.examples
             steps += 1
             self.step += 1
             last = self.step == config.steps
             if self.step % self.log_every == 0 or last:
+                everyone, *sums = total([seen, *figures], self.device)
                 now = time.monotonic()
                 self.seconds += now - mark
-                worth = self.validate(last) if self.step % self.validate_every == 0 or last else None
-                self._log(rate, loss_sum / steps, [f / seen for f in figures], worth, seen / (now - mark))
-                figures, loss_sum, seen, steps, mark = [], 0.0, 0, 0, time.monotonic()
-            if self._stop or time.monotonic() - saved > 60 * self.checkpoint_minutes:
+                worth = None
+                if self.step % self.validate_every == 0 or last:
+                    net, worth = self._validate(last)
+                self._log(rate, loss_sum / steps, [f / everyone for f in sums], worth, everyone / (now - mark))
+                loss_sum, seen, figures, steps, mark = 0.0, 0, [0.0], 0, time.monotonic()
+            # All of several processes must stop at the same step: at what they knew of at its beginning.
+            stop = self._stop if self.processes.count == 1 else told > 0
+            if stop or time.monotonic() - saved > 60 * self.machine.checkpoint_minutes:
                 self.save()
                 saved = time.monotonic()
-            if self._stop and not last:
+            if stop and not last:
                 raise Interrupted(f"stopped at step {self.step} of {config.steps}; {self.checkpoint_path} is saved")
+            if self.watch.exhausted:
+                self.machine.tell(f"no better validation in {config.patience}: stopped at step {self.step}")
+                break
+        return self._result(net)
 
-    def write_log(self, entry: BaseModel) -> None:
-        """Append a line to the run folder's ``log.csv``, whose first one names the columns."""
-        path = self.folder / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(entry.model_dump()))
-            if new:
-                writer.writeheader()
-            writer.writerow(entry.model_dump())
+    def _validate(self, last: bool) -> tuple[Net, float | None]:
+        """The averaged net, what it is worth, and its place among the run's validations noted."""
+        net = self.averaged_net()
+        worth = self.validate(net, last)
+        if worth is not None:
+            self.watch.note(self.step, worth, net)
+        return net, worth
+
+    def _result(self, net: Net | None) -> Net:
+        """The net that the settings ask for; ``net`` is the averaged one of the last step if it was made."""
+        if self._settings.result == "best" and self.watch.best_step not in (None, self.step):
+            best = on_device(self.new_net(), self.device)
+            best.load_state_dict(self.watch.read(self.processes))
+            self.validate(best.eval(), True)
+            return best
+        if net is None:  # resumed at its end
+            net = self.averaged_net()
+        if self.step < self._settings.steps:  # stopped early: the last validation was not of everything
+            self.validate(net, True)
+        return net
+
+    def clean_up(self) -> None:
+        """Remove what the finished result stands in place of: the checkpoint, and the best net if it is the result."""
+        self.checkpoint_path.unlink()
+        if self._settings.result == "best" or self.watch.best_step == self.step:
+            self.watch.path.unlink(missing_ok=True)
+
+    def _blame(self, value: float, batch: Item) -> str:
+        """What to say when the loss of ``batch`` is ``value``; its whole content goes to a file."""
+        lines = self.describe(batch)
+        path = self.folder / f"not-finite-{self.processes.rank}.txt"
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        some = ", ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
+        return (
+            f"the loss became {value} at step {self.step}, seed {self._settings.seed}, on the batch of {some} "
+            f"(all of it in {path}); lower schedule.rate and start a new run"
+        )
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed for torch made of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def on_device(net: Net, device: torch.device) -> Net:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from detector.nets.googlenet import GoogLeNetConfig
@@ -20,14 +20,16 @@ from detector.sampling import paired_iou
 from detector.training.augment import AugmentConfig, distort
 from detector.training.average import parameter_groups
 from detector.training.batches import make_ahead
-from detector.training.loop import Outcome, Trainer, on_device
+from detector.training.loop import Machine, Outcome, Trainer, on_device
+from detector.training.order import EpochOrder
 from detector.training.pool import ImagePool
 from detector.training.scenes import SceneConfig, make_scene
 from detector.training.schedule import ScheduleConfig
+from detector.training.settings import RunSettings
 from proposals.boxes import flip_horizontal, iou
 from proposals.calibration import Calibration, fit_calibration
 from proposals.errors import UserError
-from proposals.multibox import MultiBoxConfig, MultiBoxNet
+from proposals.multibox import MultiBoxConfig, MultiBoxNet, MultiBoxOutput
 from proposals.multibox_loss import MultiBoxLossConfig, Truths, match, multibox_loss
 from proposals.multibox_source import squash
 from proposals.priors import Priors, fit, grid_priors, relative_boxes
@@ -38,20 +40,17 @@ PRIOR_SCENES = (1_000, 20_000)  # training pictures whose boxes the priors are f
 CALIBRATION_BOXES = 200  # of each picture; as many as detection keeps by default
 
 
-class MultiBoxTrainingConfig(BaseModel):
-    """Everything that decides the outcome of a run.
+class MultiBoxTrainingConfig(RunSettings):
+    """Everything that decides the outcome of a run; see also :class:`detector.training.settings.RunSettings`.
 
     Attributes:
         trunk: the network below the head; its ``num_outputs``, ``aux`` and ``dropout`` have no meaning.
         num_priors: K of the global head, fitted to the training boxes; the convolutional head has its own 1,420.
         scenes, augment: how training pictures are made and changed.
         optimizer: "adamw", or "sgd" with Nesterov's ``momentum``. ``schedule.rate`` is for a batch of 128.
-        steps: batches. batch_size: pictures in a batch. weight_decay: on convolution and linear weights only.
+        weight_decay: on convolution and linear weights only.
         clip: the gradient's norm is cut to this, because a rare picture with a far match has a very large one.
-        average: decay of the running mean of the weights that becomes the result.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trunk: GoogLeNetConfig
     multibox: MultiBoxConfig = MultiBoxConfig()
@@ -62,13 +61,9 @@ class MultiBoxTrainingConfig(BaseModel):
     augment: AugmentConfig = AugmentConfig()
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: ScheduleConfig = ScheduleConfig(rate=0.002)
-    steps: int = Field(ge=1)
-    batch_size: int = Field(default=128, ge=1)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     clip: float = Field(default=100.0, gt=0)
-    average: float = Field(default=0.999, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0)
 
 
 def fit_priors(config: MultiBoxTrainingConfig, pool: ImagePool) -> Priors:
@@ -94,10 +89,11 @@ def fit_priors(config: MultiBoxTrainingConfig, pool: ImagePool) -> Priors:
 
 
 class SceneBatch(NamedTuple):
-    """Pictures ``(B, 3, S, S)`` float32 0..255, channels last, and their objects."""
+    """Pictures ``(B, 3, S, S)`` float32 0..255, channels last, their objects, and the name of each one's main image."""
 
     pictures: Tensor
     truths: Truths
+    main: list[str]
 
 
 class SceneBatches:
@@ -108,28 +104,22 @@ class SceneBatches:
 
     def __init__(self, pool: ImagePool, config: MultiBoxTrainingConfig) -> None:
         self.pool, self.config = pool, config
-        self._orders: dict[int, NDArray[np.int64]] = {}
+        self.order = EpochOrder(len(pool.images), config.seed)
 
     @property
     def steps_per_epoch(self) -> float:
         """Batches in which every picture is shown once."""
         return len(self.pool.images) / self.config.batch_size
 
-    def _image(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.pool.images))
-        if epoch not in self._orders:
-            order = np.random.default_rng([self.config.seed, 1, epoch]).permutation(len(self.pool.images))
-            self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1} | {epoch: order}
-        return int(self._orders[epoch][place])
-
     def batch(self, step: int) -> SceneBatch:
         """The batch of ``step``."""
         config, size = self.config, self.config.multibox.input_size
         rng = np.random.default_rng([config.seed, 2, step])
         pictures = np.empty((config.batch_size, size, size, 3), np.uint8)
-        boxes = []
+        boxes, main = [], []
         for i in range(config.batch_size):
-            image = self._image(step * config.batch_size + i)
+            image = self.order[step * config.batch_size + i]
+            main.append(self.pool.name(image))
             scene = make_scene(
                 rng, self.pool, image, size, config.scenes, random_interpolation=config.augment.random_interpolation
             )
@@ -139,7 +129,7 @@ class SceneBatches:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         owner = np.repeat(np.arange(len(boxes), dtype=np.int64), [len(b) for b in boxes])
         truths = Truths(torch.from_numpy(np.concatenate(boxes)), torch.from_numpy(owner))
-        return SceneBatch(distort(to_tensor(pictures), config.augment, generator), truths)
+        return SceneBatch(distort(to_tensor(pictures), config.augment, generator), truths, main)
 
     def stream(self, steps: Iterator[int]) -> Iterator[SceneBatch]:
         """The batches of ``steps``, made ahead in one thread while the net computes."""
@@ -239,27 +229,29 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
         val: ImagePool | None,
         folder: Path,
         *,
-        device: torch.device,
+        machine: Machine,
         report: Callable[[MultiBoxProgress], None],
         log_every: int = 50,
         validate_every: int = 1000,
         validate_images: int = 2000,
-        checkpoint_minutes: float = 5.0,
     ) -> None:
         if not len(train.boxes):
             raise UserError("the training data hold no usable object")
-        torch.manual_seed(config.seed)
+        if machine.processes.count > 1:
+            raise UserError("MultiBox is trained by one process: start detector without torchrun")
+        torch.manual_seed(config.first_seed)
         self.config, self.priors, self.train, self.val, self.report = config, priors, train, val, report
-        net = on_device(self.new_net(), device)
+        net = on_device(self.new_net(), machine.device)
+        if config.init_seed is not None:
+            torch.manual_seed(config.seed)
         super().__init__(
             config,
             net,
             make_optimizer(net, config),
             folder,
-            device=device,
+            machine=machine,
             log_every=log_every,
             validate_every=validate_every,
-            checkpoint_minutes=checkpoint_minutes,
         )
         self.validate_images = validate_images
         self.batches = SceneBatches(train, config)
@@ -286,7 +278,8 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
         """The loss; its two parts and the mean overlap of matched boxes with their objects, for the log."""
         config, count = self.config, len(batch.pictures)
         truths = Truths(*(t.to(self.device) for t in batch.truths))
-        output = self.net(config.normalization(batch.pictures.to(self.device)))
+        # Distances to the truth are small numbers: the loss is made in float32 whatever the net computes in.
+        output = MultiBoxOutput(*(t.float() for t in self.net(config.normalization(batch.pictures.to(self.device)))))
         matches = match(output, self.net.priors, truths, config.loss)
         loss = multibox_loss(output, truths, matches, config.loss)
         image = truths.owner[matches.truth]
@@ -299,12 +292,25 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
             (float(loss.location.detach()) * count, float(loss.confidence.detach()) * count, mean_overlap * count),
         )
 
-    def validate(self, last: bool) -> float | None:
+    def split(self, batch: SceneBatch, parts: int) -> list[SceneBatch]:
+        """See the base class."""
+        found, start = [], 0
+        for pictures in batch.pictures.chunk(parts):
+            own = (batch.truths.owner >= start) & (batch.truths.owner < start + len(pictures))
+            found.append(SceneBatch(pictures, Truths(batch.truths.boxes[own], batch.truths.owner[own] - start), []))
+            start += len(pictures)
+        return found
+
+    def describe(self, batch: SceneBatch) -> list[str]:
+        """See the base class."""
+        return batch.main
+
+    def validate(self, net: MultiBoxNet, last: bool) -> float | None:
         """Recall at IoU 0.5 of the best 50 boxes on validation pictures: on all of them at the end."""
         if self.val is None or not len(self.val.boxes):
             return None
         limit = None if last else self.validate_images
-        self.last_recall = validation_recall(self.averaged_net(), self.val, self.config.normalization, limit)
+        self.last_recall = validation_recall(net, self.val, self.config.normalization, limit)
         return self.last_recall if math.isfinite(self.last_recall) else None
 
     def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
@@ -320,5 +326,5 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
             pictures_per_second=round(speed, 1),
             seconds=round(self.seconds, 1),
         )
-        self.write_log(entry)
+        self.log.write(entry)
         self.report(entry)

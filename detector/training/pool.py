@@ -1,10 +1,14 @@
-"""The pictures and objects that regions are drawn from, held in memory."""
+"""The pictures and objects that regions are drawn from, held in memory as far as it goes."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +19,91 @@ from proposals.boxes import clip, is_valid
 from proposals.errors import UserError
 
 
+class Pictures(Sequence[NDArray[np.uint8]]):
+    """Pictures in memory, or on disk and decoded whenever they are asked for.
+
+    Asking raises UserError for one that cannot be read any more.
+    """
+
+    def __init__(self, entries: list[NDArray[np.uint8] | ImageRecord]) -> None:
+        self.entries = entries
+        self.in_memory = not any(isinstance(entry, ImageRecord) for entry in entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Pictures:
+        if isinstance(index, slice):
+            return Pictures(self.entries[index])
+        entry = self.entries[index]
+        return read_record(entry) if isinstance(entry, ImageRecord) else entry
+
+
+def _entries(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8] | ImageRecord]:
+    return images.entries if isinstance(images, Pictures) else list(images)
+
+
+def free_memory() -> int:
+    """Bytes that programs can have without swapping; a gigabyte where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 1 << 30
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ImagePool:
     """Decoded images with their objects in flat arrays.
 
     Attributes:
-        images: each ``(H, W, 3)`` uint8 RGB. sizes: ``(M, 2)`` float32 (height, width).
+        images: each ``(H, W, 3)`` uint8 RGB; a list, or :class:`Pictures`, which reads some when they are asked for.
+        sizes: ``(M, 2)`` float32 (height, width).
         boxes: ``(N, 4)`` float32, all objects. labels: ``(N,)`` int64. owner: ``(N,)`` int64, the object's image.
         first: ``(M + 1,)`` int64; the objects of image i are ``first[i]:first[i + 1]``.
         skipped: one line for each image or object that could not be used.
+        ids: the images' names in the data set, M of them, or none.
     """
 
-    images: list[NDArray[np.uint8]]
+    images: Sequence[NDArray[np.uint8]]
     sizes: NDArray[np.float32]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     owner: NDArray[np.int64]
     first: NDArray[np.int64]
     skipped: list[str] = field(default_factory=list)
+    ids: Sequence[str] = ()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no picture has to be read again."""
+        return not isinstance(self.images, Pictures) or self.images.in_memory
+
+    def name(self, image: int) -> str:
+        """What people call an image."""
+        return self.ids[image] if self.ids else f"picture {image}"
+
+    def whole(self) -> ImagePool:
+        """The same pictures, each one object that fills it: for learning to name whole pictures.
+
+        Pictures with objects of several classes, or with none, have no object then.
+        """
+        labels = [set(self.labels[self.first[i] : self.first[i + 1]].tolist()) for i in range(len(self.images))]
+        one = np.array([len(found) == 1 for found in labels], np.bool_)
+        corner = self.sizes[one][:, ::-1]
+        return replace(
+            self,
+            boxes=np.concatenate([np.zeros_like(corner), corner], axis=1).astype(np.float32),
+            labels=np.array([min(found) for found in labels if len(found) == 1], np.int64),
+            owner=np.flatnonzero(one),
+            first=np.concatenate([[0], np.cumsum(one)]).astype(np.int64),
+        )
 
     @classmethod
     def load(
@@ -41,24 +112,32 @@ class ImagePool:
         *,
         workers: int = 2,
         progress: Callable[[int], None] | None = None,
+        memory: int | None = None,
     ) -> ImagePool:
         """Decode the pictures of ``records``.
+
+        So many as ``memory`` bytes hold, by default half of what the machine has free; those that do not fit are read
+        when they are needed.
 
         Unusable pictures (unreadable, or not of the annotation's size) and unusable boxes are skipped and counted.
 
         Ignored ("difficult") and crowd objects are left out of the objects.
         """
+        limit = free_memory() // 2 if memory is None else memory
+        taken = 0
 
-        def read(index: int) -> tuple[ImageRecord, NDArray[np.uint8]] | str:
+        def read(index: int) -> tuple[ImageRecord, NDArray[np.uint8] | None] | str:
             try:
+                if taken >= limit:
+                    return records[index], None
                 # The picture first: a data set then knows its size without opening the file again.
                 image = records.read(index) if isinstance(records, Dataset) else read_record(records[index])
                 return records[index], image
             except UserError as error:
                 return str(error)
 
-        images: list[NDArray[np.uint8]] = []
-        boxes, labels, counts, skipped = [], [], [], []
+        images: list[NDArray[np.uint8] | ImageRecord] = []
+        boxes, labels, counts, skipped, sizes, ids = [], [], [], [], [], []
         with ThreadPoolExecutor(workers) as pool:
             for found in pool.map(read, range(len(records))):
                 if progress is not None:
@@ -68,23 +147,27 @@ class ImagePool:
                     continue
                 record, image = found
                 truth = record.ground_truth
-                inside = clip(truth.boxes, (image.shape[0], image.shape[1]))
+                inside = clip(truth.boxes, record.image_size)
                 good = is_valid(inside) & ~truth.ignore & ~truth.crowd
                 if not is_valid(inside).all():
                     skipped.append(f"{record.path}: {int((~is_valid(inside)).sum())} boxes without area in the image")
-                images.append(image)
+                taken += 0 if image is None else image.nbytes
+                images.append(record if image is None else image)
+                sizes.append(record.image_size)
+                ids.append(record.image_id)
                 boxes.append(inside[good].astype(np.float32))
                 labels.append(truth.labels[good])
                 counts.append(int(good.sum()))
         first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
         return cls(
-            images=images,
-            sizes=np.array([i.shape[:2] for i in images], np.float32).reshape(-1, 2),
+            images=Pictures(images),
+            sizes=np.array(sizes, np.float32).reshape(-1, 2),
             boxes=np.concatenate([np.zeros((0, 4), np.float32), *boxes]),
             labels=np.concatenate([np.zeros(0, np.int64), *labels]),
             owner=np.repeat(np.arange(len(images), dtype=np.int64), counts),
             first=first,
             skipped=skipped,
+            ids=ids,
         )
 
     @classmethod
@@ -92,13 +175,14 @@ class ImagePool:
         """One pool of the pictures of several; the labels mean nothing then unless the pools share their classes."""
         offsets = np.cumsum([0, *(len(p.images) for p in pools)])
         return cls(
-            images=[image for p in pools for image in p.images],
+            images=Pictures([entry for p in pools for entry in _entries(p.images)]),
             sizes=np.concatenate([p.sizes for p in pools]),
             boxes=np.concatenate([p.boxes for p in pools]),
             labels=np.concatenate([p.labels for p in pools]),
             owner=np.concatenate([p.owner + o for p, o in zip(pools, offsets, strict=False)]),
             first=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(p.first) for p in pools]))]).astype(np.int64),
             skipped=[line for p in pools for line in p.skipped],
+            ids=[p.name(i) for p in pools for i in range(len(p.images))],
         )
 
     def truth(self, image: int) -> NDArray[np.float32]:

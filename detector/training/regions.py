@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from detector.crop import CropConfig, crop_regions
@@ -16,43 +20,62 @@ from detector.nets.weights import Normalization, to_tensor
 from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
-from detector.training.batches import Batch, RegionBatches
-from detector.training.loop import Outcome, Trainer, on_device
+from detector.training.batches import Batch, CropBatches, RegionBatches, loader_threads
+from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
+from detector.training.processes import ALONE, Processes
 from detector.training.scene_background import Scenes
-from detector.training.schedule import ScheduleConfig
+from detector.training.settings import RunSettings
+from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
 
+VALIDATION_BATCH = 256
+HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
+"""The layers that name the classes: new wherever the classes are."""
 
-class RegionTrainingConfig(BaseModel):
-    """Everything that decides the outcome of a run.
+
+class RegionTrainingConfig(RunSettings):
+    """Everything that decides the outcome of a run; see also :class:`detector.training.settings.RunSettings`.
 
     Attributes:
-        steps: batches. batch_size: crops in a batch. weight_decay: on convolution and linear weights only.
-        average: decay of the running mean of the weights (Polyak averaging) that becomes the result.
+        regions: "drawn" afresh around the objects, or "windows": the model's own proposals and the annotated boxes of
+            the whole set, as R-CNN's fine-tuning has them.
+        background: whether there is a class of background, K + 1 outputs in all; without it the regions are whole
+            pictures and the outputs K: a classifier to begin detection nets from.
+        weight_decay: on convolution and linear weights only. nesterov: of the momentum.
+        head_rate: the last layers' learning rate, relative to the others'; 10 in R-CNN.
         crop_sizes: pairs (share of the run, crop side): from that share on crops have that side. Small crops first cost
             less and teach the same; the last entry should be the crop's own size. Empty: always the crop's own.
         statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
             the running ones, which belong to the weights before averaging.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     net: GoogLeNetConfig
+    regions: Literal["drawn", "windows"] = "drawn"
+    background: bool = True
     crop: CropConfig
     normalization: Normalization = Normalization()
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-    steps: int = Field(ge=1)
     batch_size: int = Field(default=128, ge=2)
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    head_rate: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=2e-4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    average: float = Field(default=0.999, ge=0, lt=1)
     crop_sizes: tuple[tuple[float, int], ...] = ()
     statistics_batches: int = Field(default=20, ge=0)
-    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_pictures(self) -> RegionTrainingConfig:
+        if not self.background and (self.sampling.foreground != 1 or self.regions != "drawn"):
+            raise ValueError("without background, sampling.foreground must be 1 and the regions drawn")
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """K, by the net's outputs."""
+        return self.net.num_outputs - self.background
 
     def crop_size(self, step: int) -> int:
         """The crops' side in ``step``."""
@@ -72,21 +95,47 @@ def loss_of(output: Tensor | Logits, labels: Tensor, label_smoothing: float) -> 
 
 
 @torch.inference_mode()
-def truth_accuracy(net: GoogLeNet, pool: ImagePool, config: RegionTrainingConfig, limit: int | None = None) -> float:
-    """Top-1 on the annotated boxes of (the first ``limit`` images of) a pool, among K classes and background."""
+def truth_accuracy(
+    net: GoogLeNet,
+    pool: ImagePool,
+    config: RegionTrainingConfig,
+    limit: int | None = None,
+    processes: Processes = ALONE,
+) -> float:
+    """Top-1 on the annotated boxes of (the first ``limit`` images of) a pool, among all of the net's outputs.
+
+    Each process looks at every ``count``-th image, so that each box counts once; the result is the same in all. NaN
+    where there is no box. Images that cannot be read any more are passed over.
+    """
     was_training = net.training
     net.eval()
     device = next(net.parameters()).device
-    crops, labels = [], []
-    for image in range(min(limit or len(pool.images), len(pool.images))):
-        boxes = pool.truth(image)
-        crops.append(to_tensor(crop_regions(pool.images[image], boxes, config.crop, config.normalization.fill)))
-        labels.append(torch.from_numpy(pool.labels[pool.first[image] : pool.first[image + 1]]))
-    right = 0
-    for chunk, truth in zip(torch.split(torch.cat(crops), 256), torch.split(torch.cat(labels), 256), strict=True):
-        right += int((net(config.normalization(chunk.to(device))).argmax(1).cpu() == truth).sum())
+    right = seen = 0
+    crops: list[Tensor] = []
+    labels: list[Tensor] = []
+
+    def flush() -> None:
+        nonlocal right, seen
+        if crops:
+            guess = net(config.normalization(torch.cat(crops).to(device))).argmax(1).cpu()
+            right += int((guess == torch.cat(labels)).sum())
+            seen += len(guess)
+            crops.clear()
+            labels.clear()
+
+    for image in range(processes.rank, min(limit or len(pool.images), len(pool.images)), processes.count):
+        own = slice(int(pool.first[image]), int(pool.first[image + 1]))
+        with contextlib.suppress(UserError):
+            found = crop_regions(pool.images[image], pool.boxes[own], config.crop, config.normalization.fill)
+            for start in range(0, len(found), VALIDATION_BATCH):
+                crops.append(to_tensor(found[start : start + VALIDATION_BATCH]))
+                labels.append(torch.from_numpy(pool.labels[own][start : start + VALIDATION_BATCH]))
+                if sum(len(part) for part in crops) >= VALIDATION_BATCH:
+                    flush()
+    flush()
     net.train(was_training)
-    return right / sum(len(x) for x in labels)
+    right_all, seen_all = processes.total([right, seen], device)
+    return right_all / seen_all if seen_all else float("nan")
 
 
 class Progress(BaseModel):
@@ -122,12 +171,12 @@ def measure_statistics(net: GoogLeNet, inputs: Iterable[Tensor]) -> None:
 
 
 class RegionTrainer(Trainer[GoogLeNet, Batch]):
-    """Trains one region classifier.
+    """Trains one region classifier, or a classifier of whole pictures (``background: false``).
 
     Args:
         config: what to do. train: pictures to learn from. val: pictures to watch accuracy on, or None.
-        num_classes: K; the net must have K + 1 outputs. folder: the run folder, which exists.
-        scenes: photographs that give background, or None.
+        num_classes: K; the net must have K + 1 outputs, without background K. folder: the run folder, which exists.
+        scenes: photographs that give background, or None. windows: of ``train``, for ``regions: windows``.
         report: called with each :class:`Progress`. The others: see :class:`detector.training.loop.Trainer`.
     """
 
@@ -139,46 +188,54 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         num_classes: int,
         folder: Path,
         *,
-        device: torch.device,
+        machine: Machine,
         report: Callable[[Progress], None],
         log_every: int = 50,
         validate_every: int = 1000,
         validate_images: int = 2000,
-        checkpoint_minutes: float = 5.0,
         scenes: ImagePool | None = None,
+        windows: Windows | None = None,
     ) -> None:
-        if config.net.num_outputs != num_classes + 1:
-            raise UserError(f"the net has {config.net.num_outputs} outputs for {num_classes} classes and background")
+        if config.num_classes != num_classes:
+            and_background = " and background" if config.background else ""
+            raise UserError(f"the net has {config.net.num_outputs} outputs for {num_classes} classes{and_background}")
         if not len(train.boxes):
             raise UserError("the training data hold no usable object")
-        torch.manual_seed(config.seed)
-        net = on_device(GoogLeNet(config.net), device)
+        torch.manual_seed(config.first_seed)
+        net = on_device(GoogLeNet(config.net), machine.device)
+        if config.init_seed is not None:
+            torch.manual_seed(config.seed)
+        groups = parameter_groups(net, config.weight_decay, HEADS, config.head_rate)
         super().__init__(
             config,
             net,
-            torch.optim.SGD(
-                parameter_groups(net, config.weight_decay), lr=0.1, momentum=config.momentum, nesterov=True
-            ),
+            torch.optim.SGD(groups, lr=0.1, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0),
             folder,
-            device=device,
+            machine=machine,
             log_every=log_every,
             validate_every=validate_every,
-            checkpoint_minutes=checkpoint_minutes,
         )
         self.config, self.train, self.val, self.report = config, train, val, report
         self.validate_images = validate_images
         sampling = config.sampling
-        self.batches = RegionBatches(
-            train,
-            num_classes,
-            config.crop,
-            config.normalization.fill,
-            config.sampling,
-            config.augment,
-            config.batch_size,
-            config.seed,
-            None if scenes is None else Scenes.search(scenes, sampling.iou_background, sampling.minimum_side),
-        )
+        about: dict[str, Any] = {
+            "num_classes": num_classes,
+            "crop": config.crop,
+            "fill": config.normalization.fill,
+            "sampling": sampling,
+            "augment": config.augment,
+            "batch_size": config.batch_size,
+            "seed": config.seed,
+            "scenes": None if scenes is None else Scenes.search(scenes, sampling.iou_background, sampling.minimum_side),
+            "processes": machine.processes,
+        }
+        self.batches: CropBatches
+        if config.regions == "windows":
+            if windows is None:
+                raise UserError("regions: windows needs the proposals of the training pictures")
+            self.batches = WindowBatches(windows, train, **about)
+        else:
+            self.batches = RegionBatches(train, **about)
         self.last_accuracy: float | None = None
 
     @property
@@ -200,22 +257,38 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
 
     def stream(self, steps: Iterator[int]) -> Iterator[Batch]:
         """See the base class."""
-        return self.batches.stream((step, self.config.crop_size(step)) for step in steps)
+        pairs = ((step, self.config.crop_size(step)) for step in steps)
+        return self.batches.stream(pairs, loader_threads(self.train, self.device))
+
+    def split(self, batch: Batch, parts: int) -> list[Batch]:
+        """See the base class."""
+        crops, labels = batch.crops.chunk(parts), batch.labels.chunk(parts)
+        ends = np.cumsum([len(part) for part in labels])
+        shown = [batch.shown[end - len(part) : end] for end, part in zip(ends, labels, strict=True)]
+        return [Batch(*part) for part in zip(crops, labels, shown, strict=True)]
+
+    def describe(self, batch: Batch) -> list[str]:
+        """See the base class."""
+        return [
+            f"{shown.picture} [{' '.join(f'{value:.1f}' for value in shown.box.tolist())}] label {label}"
+            for shown, label in zip(batch.shown, batch.labels.tolist(), strict=True)
+        ]
 
     def outcome(self, batch: Batch) -> Outcome:
         """The loss, and how many crops the net had right."""
-        labels = batch.labels.to(self.device)
-        output = self.net(self.config.normalization(batch.crops.to(self.device)))
+        labels = batch.labels.to(self.device, non_blocking=True)
+        output = self.model(self.config.normalization(batch.crops.to(self.device, non_blocking=True)))
         logits = output.main if isinstance(output, Logits) else output
         right = float((logits.detach().argmax(1) == labels).sum())
         return Outcome(loss_of(output, labels, self.config.label_smoothing), len(labels), (right,))
 
-    def validate(self, last: bool) -> float | None:
+    def validate(self, net: GoogLeNet, last: bool) -> float | None:
         """Top-1 on annotated boxes of the validation pictures: of all of them at the end."""
-        if self.val is None:
+        if self.val is None or not len(self.val.boxes):
             return None
         limit = None if last else self.validate_images
-        self.last_accuracy = truth_accuracy(self.averaged_net(), self.val, self.config, limit)
+        accuracy = truth_accuracy(net, self.val, self.config, limit, self.processes)
+        self.last_accuracy = None if math.isnan(accuracy) else accuracy
         return self.last_accuracy
 
     def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
@@ -229,5 +302,5 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
             crops_per_second=round(speed, 1),
             seconds=round(self.seconds, 1),
         )
-        self.write_log(entry)
+        self.log.write(entry)
         self.report(entry)

@@ -7,6 +7,7 @@ sees most. The regions are selective search's own, so that the classifier learns
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +18,13 @@ from detector.training.pool import ImagePool
 from proposals import selective_search
 from proposals.boxes import iou
 from proposals.errors import UserError
+
+
+class SceneRegion(NamedTuple):
+    """A region ``box`` ``(4,)`` of the photograph number ``image`` of the pool."""
+
+    image: int
+    box: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,24 +61,35 @@ class Scenes:
             raise UserError("the background pictures hold no region without objects")
         return cls(pool, np.concatenate(boxes), np.array(owner, np.int64))
 
+    def draw(self, rng: np.random.Generator, count: int) -> list[SceneRegion]:
+        """``count`` random regions, a photograph first and then a region of it."""
+        starts = np.searchsorted(self.owner, np.arange(len(self.pool.images) + 1))
+        filled = np.flatnonzero(np.diff(starts))
+        drawn = []
+        for _ in range(count):
+            image = int(rng.choice(filled))
+            drawn.append(SceneRegion(image, self.boxes[int(rng.integers(starts[image], starts[image + 1]))]))
+        return drawn
+
+    def crop(
+        self, drawn: SceneRegion, side: NDArray[np.float32], crop: CropConfig, fill: tuple[int, int, int]
+    ) -> NDArray[np.uint8]:
+        """The crop ``(S, S, 3)`` uint8 of a region.
+
+        Args:
+            side: ``(2,)``, width and height in pixels of an object of the training pictures. The crop is first shrunk
+                to such a size where it is larger: or else background would be known by its sharpness alone.
+        """
+        out: NDArray[np.uint8] = crop_regions(self.pool.images[drawn.image], drawn.box[None], crop, fill)[0]
+        width, height = (min(int(s), crop.size) for s in np.maximum(4, np.round(side)))
+        if min(width, height) < crop.size:
+            small = cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA)
+            cv2.resize(small, (crop.size, crop.size), out, interpolation=cv2.INTER_LINEAR)
+        return out
+
     def crops(
         self, rng: np.random.Generator, sides: NDArray[np.float32], crop: CropConfig, fill: tuple[int, int, int]
     ) -> NDArray[np.uint8]:
-        """Crops ``(N, S, S, 3)`` uint8 of random regions, a photograph first and then a region of it.
-
-        Args:
-            sides: ``(N, 2)``, width and height in pixels of objects of the training pictures. Each crop is first shrunk
-                to such a size where it is larger: or else background would be known by its sharpness alone.
-        """
-        out = np.empty((len(sides), crop.size, crop.size, 3), np.uint8)
-        starts = np.searchsorted(self.owner, np.arange(len(self.pool.images) + 1))
-        filled = np.flatnonzero(np.diff(starts))
-        for place, side in enumerate(np.maximum(4, np.round(sides)).astype(int)):
-            image = int(rng.choice(filled))
-            region = self.boxes[int(rng.integers(starts[image], starts[image + 1]))]
-            out[place] = crop_regions(self.pool.images[image], region[None], crop, fill)[0]
-            width, height = (min(int(s), crop.size) for s in side)
-            if min(width, height) < crop.size:
-                small = cv2.resize(out[place], (width, height), interpolation=cv2.INTER_AREA)
-                out[place] = cv2.resize(small, (crop.size, crop.size), interpolation=cv2.INTER_LINEAR)
-        return out
+        """Crops ``(N, S, S, 3)`` uint8 of random regions, one for each of ``sides`` ``(N, 2)``."""
+        drawn = self.draw(rng, len(sides))
+        return np.stack([self.crop(region, side, crop, fill) for region, side in zip(drawn, sides, strict=True)])

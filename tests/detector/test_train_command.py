@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 
 import detector.training.regions
-from detector.build import initialise
 from detector.cli import main
 from detector.crop import CropConfig
+from detector.first_weights import initialise
 from detector.images import read_image
 from detector.model import load_model, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from detector.nets.googlenet import GoogLeNetConfig
-from detector.training.loop import Interrupted
+from detector.training.loop import Interrupted, Machine
 from detector.training.multibox import (
     MultiBoxProgress,
     MultiBoxTrainer,
@@ -36,7 +36,7 @@ from proposals.multibox import MultiBoxConfig
 from proposals.multibox_loss import MultiBoxLossConfig
 from proposals.priors import Priors, grid_priors
 
-CPU = torch.device("cpu")
+MACHINE = Machine(torch.device("cpu"), checkpoint_minutes=1e9)
 TRUNK = GoogLeNetConfig(norm="batch", width=0.1, stem="stride4")
 
 
@@ -93,10 +93,9 @@ def make_trainer(folder: Path, log: list[MultiBoxProgress] | None = None, **chan
         POOL,
         POOL,
         folder,
-        device=CPU,
+        machine=MACHINE,
         report=take,
         log_every=2,
-        checkpoint_minutes=1e9,
     )
 
 
@@ -126,13 +125,13 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(
     expected = whole.run().state_dict()
 
     first = make_trainer(tmp_path / "cut", **changes)
-    write = first.write_log
+    write = first.log.write
 
     def write_and_stop(entry: Any) -> None:
         write(entry)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(first, "write_log", write_and_stop)
+    monkeypatch.setattr(first.log, "write", write_and_stop)
     with pytest.raises(Interrupted, match="stopped at step 2"):
         first.run()
     second = make_trainer(tmp_path / "cut", **changes)
@@ -194,7 +193,7 @@ def test_a_batch_depends_on_its_step_alone() -> None:
 
 def test_every_picture_comes_once_an_epoch() -> None:
     batches = SceneBatches(POOL, config())
-    shown = [batches._image(i) for i in range(48)]
+    shown = [batches.order[i] for i in range(48)]
     assert sorted(shown[:24]) == sorted(shown[24:]) == list(range(24))
     assert shown[:24] != shown[24:]
 
@@ -248,7 +247,7 @@ def test_pictures_without_objects_are_taken(tmp_path: Path) -> None:
     )
     settings = config(steps=2)
     trainer = MultiBoxTrainer(
-        settings, fit_priors(settings, pool), pool, pool, tmp_path, device=CPU, report=lambda entry: None
+        settings, fit_priors(settings, pool), pool, pool, tmp_path, machine=MACHINE, report=lambda entry: None
     )
     trainer.run()
     assert trainer.last_recall is not None
@@ -260,7 +259,7 @@ def test_faults(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no usable object"):
         fit_priors(config(), empty)
     with pytest.raises(UserError, match="no usable object"):
-        MultiBoxTrainer(config(), some, empty, None, tmp_path, device=CPU, report=lambda entry: None)
+        MultiBoxTrainer(config(), some, empty, None, tmp_path, machine=MACHINE, report=lambda entry: None)
     with pytest.raises(UserError, match="priors cannot be fitted to 1 distinct boxes"):
         fit_priors(config(scenes=SceneConfig(whole=1, crop=0, mosaic=0)), make_pool(1))
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step"):

@@ -21,7 +21,7 @@ from detector.training.augment import AugmentConfig, distort
 from detector.training.average import WeightAverage
 from detector.training.batches import RegionBatches
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
-from detector.training.loop import Interrupted
+from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
 from detector.training.regions import (
     Progress,
@@ -36,7 +36,7 @@ from detector.types import GroundTruth, ImageRecord
 from proposals.boxes import iou
 from proposals.errors import UserError
 
-CPU = torch.device("cpu")
+MACHINE = Machine(torch.device("cpu"), checkpoint_minutes=1e9)
 NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.3)
 
 
@@ -76,9 +76,7 @@ def config(**changes: Any) -> RegionTrainingConfig:
 def make_trainer(pool: ImagePool, folder: Path, log: list[Progress] | None = None, **changes: Any) -> RegionTrainer:
     folder.mkdir(exist_ok=True)
     take = (lambda entry: None) if log is None else log.append
-    return RegionTrainer(
-        config(**changes), pool, pool, 2, folder, device=CPU, report=take, log_every=2, checkpoint_minutes=1e9
-    )
+    return RegionTrainer(config(**changes), pool, pool, 2, folder, machine=MACHINE, report=take, log_every=2)
 
 
 def assert_same_state(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -102,9 +100,7 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(pool: ImagePool, tmp_pa
     whole = make_trainer(pool, tmp_path / "whole")
     expected = whole.run().state_dict()
 
-    first = Stopping(
-        config(), pool, pool, 2, tmp_path, device=CPU, report=lambda entry: None, log_every=2, checkpoint_minutes=1e9
-    )
+    first = Stopping(config(), pool, pool, 2, tmp_path, machine=MACHINE, report=lambda entry: None, log_every=2)
     with pytest.raises(Interrupted, match="stopped at step"):
         first.run()
     assert 3 <= first.step < 8
@@ -150,13 +146,13 @@ def test_exploding_loss_stops_with_the_step(pool: ImagePool, tmp_path: Path) -> 
 
 def test_net_must_fit_the_classes(pool: ImagePool, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 outputs for 7 classes"):
-        RegionTrainer(config(), pool, None, 7, tmp_path, device=CPU, report=lambda entry: None)
+        RegionTrainer(config(), pool, None, 7, tmp_path, machine=MACHINE, report=lambda entry: None)
 
 
 def test_no_objects(tmp_path: Path) -> None:
     empty = ImagePool.load([])
     with pytest.raises(UserError, match="no usable object"):
-        RegionTrainer(config(), empty, None, 2, tmp_path, device=CPU, report=lambda entry: None)
+        RegionTrainer(config(), empty, None, 2, tmp_path, machine=MACHINE, report=lambda entry: None)
 
 
 def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +221,7 @@ def test_a_batch_has_its_share_of_background(batches: RegionBatches) -> None:
 
 
 def test_every_object_comes_once_an_epoch(batches: RegionBatches) -> None:
-    positions = [batches._object(i) for i in range(24)]
+    positions = [batches.order[i] for i in range(24)]
     assert sorted(positions[:12]) == sorted(positions[12:]) == list(range(12))
     assert positions[:12] != positions[12:]
 

@@ -1,0 +1,91 @@
+"""The ``train-classifier`` verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.commands.console import INTERRUPTED, say
+
+
+def train_classifier(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of pictures for each class, with train/ and val/ above them or without; Tiny-ImageNet; or "
+            "any annotated set, of which the pictures with objects of one class are taken.",
+        ),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A recipe with task: classifier, as in configs/.", show_default="a small network"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to make.", show_default="runs/train-classifier-<date>-<time>"),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[auto]",
+            help="Go on with the interrupted run in --out; auto: or begin one.",
+            show_default="a new run",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="First weights: random, bundled, torchvision, a model or classifier folder, or a .pth of "
+            "torchvision's GoogLeNet.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Crops that go through the net at a time; gradients add up.",
+            show_default="what fits the memory",
+        ),
+    ] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+) -> None:
+    """Train a network to name whole pictures; detection networks may begin from the result.
+
+    Give the result to [bold]train --init[/bold], or measure it with [bold]evaluate --metric images --crops 10[/bold]
+    (or 144). Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it.
+
+    [bold]Example:[/bold] detector train-classifier imagenet/ --out my-classifier
+    """
+    from detector.commands.train_classifier_run import run_classifier_training
+    from detector.commands.train_common import read_resume
+    from detector.commands.train_run import TrainRequest
+    from detector.training.loop import Interrupted
+
+    request = TrainRequest(
+        data=data,
+        config=config,
+        out=out,
+        resume=read_resume(resume),
+        init=init,
+        steps=steps,
+        seed=seed,
+        device=device,
+        micro_batch=micro_batch,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    try:
+        folder = run_classifier_training(request)
+    except Interrupted as stopped:
+        say(f"{stopped}; go on with --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    say(f"the classifier is in {folder}")

@@ -1,0 +1,143 @@
+"""The ``ensemble`` recipe: several networks, one after another or one on each GPU, made one model directory.
+
+The run folder holds a run folder for each member, ``member-0`` and so on. A finished one is a model directory itself
+and is never trained again, whatever happens to the others.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from detector.commands.device_jobs import run_on_devices
+from detector.commands.train_common import (
+    RECIPE_FILE,
+    Resume,
+    begin_folder,
+    check_same_recipe,
+    prepare_folder,
+    read_data,
+    teller,
+)
+from detector.commands.train_run import TrainRequest, check_resumed_options, named_ensemble, train_one, with_options
+from detector.config import EnsembleRecipe, MemberPlan, read_ensemble_recipe
+from detector.model import MODEL_FILE
+from detector.recipes import Recipe
+from detector.strict_yaml import dump_yaml, read_yaml
+from detector.trained import join_members
+from detector.training.loop import Interrupted
+from detector.training.processes import Processes, joined_processes
+from proposals.errors import UserError
+
+
+def wants_ensemble(request: TrainRequest) -> bool:
+    """Whether the run is one of an ensemble: by --recipe, by the file of --config, or by the run to resume."""
+    if request.recipe is not None:
+        return request.recipe is Recipe.ensemble
+    file = request.config
+    if file is None and request.resume is not Resume.no and request.out is not None:
+        file = request.out / RECIPE_FILE
+    return file is not None and file.is_file() and read_yaml(file).get("task") == "ensemble"
+
+
+def run_ensemble_training(request: TrainRequest) -> Path:
+    """Train what is not trained yet and return the folder, which is a model directory then.
+
+    Raises:
+        UserError: anything the user can mend. Interrupted: stopped by a signal; what was finished stays so.
+    """
+    check_resumed_options(request)
+    with joined_processes(request.device) as processes:
+        tell = teller(processes)
+        made = prepare_folder(request.out, request.resume, "train", MODEL_FILE) if processes.writes else None
+        made = processes.from_first(made)
+        assert made is not None
+        folder = made.path
+        if made.finished:
+            tell(f"{folder}: finished already")
+            return folder
+        recorded = read_ensemble_recipe(folder / RECIPE_FILE) if made.resuming else None
+        if recorded is None:
+            recipe = asked_recipe(request)
+            if processes.writes:
+                begin_folder(folder, "train", recipe, recipe.base.training.seed)
+        else:
+            recipe = recorded
+            if request.resume is Resume.auto:
+                check_same_recipe(folder, recorded, asked_recipe(request))
+        processes.wait()
+        members = [folder / f"member-{i}" for i in range(len(recipe.members))]
+        gpus = gpus_of(request.device, processes)
+        if len(gpus) > 1:
+            tell(f"{len(members)} members on {len(gpus)} GPUs; each one's progress is in member-*.txt in {folder}")
+            train_on_gpus(recipe, request, members, gpus)
+        else:
+            for index, member in enumerate(members):
+                tell(f"member {index + 1} of {len(members)}")
+                train_one(member_request(request, member), processes, recipe.member(index))
+        if processes.writes:
+            join_members(members, folder, recipe.base.model.name or folder.resolve().name)
+        processes.wait()
+    return folder
+
+
+def asked_recipe(request: TrainRequest) -> EnsembleRecipe:
+    """The recipe of the file of --config, or the one by name, as the options change it."""
+    if request.config is None:
+        train, _ = read_data(request.data, None)
+        return named_ensemble(request, len(train.boxes))
+    recipe = read_ensemble_recipe(request.config)
+    if request.members is not None:
+        plans = (*recipe.members, *(MemberPlan() for _ in range(request.members)))
+        recipe = recipe.model_copy(update={"members": plans[: request.members]})
+    return recipe.model_copy(update={"base": with_options(recipe.base, request)})
+
+
+def member_request(request: TrainRequest, member: Path) -> TrainRequest:
+    """The request for one member, whose recipe is given apart from it."""
+    return replace(request, recipe=None, config=None, out=member, resume=Resume.auto, init=None, steps=None, seed=None)
+
+
+def gpus_of(device: str, processes: Processes) -> list[str]:
+    """The GPUs that members can be trained on side by side; none where ``torchrun`` has divided them already."""
+    if processes.count > 1 or device not in ("auto", "cuda"):
+        return []
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+
+
+def train_on_gpus(recipe: EnsembleRecipe, request: TrainRequest, members: list[Path], gpus: list[str]) -> None:
+    """Train each unfinished member in a process of its own, one on each GPU at a time.
+
+    Raises:
+        UserError: one failed. Interrupted: a signal came; the members' checkpoints are saved.
+    """
+
+    def launch(index: int, device: str) -> subprocess.Popen[bytes]:
+        with members[index].with_suffix(".txt").open("ab") as log:
+            return subprocess.Popen(
+                member_command(recipe, request, members[index], index, device), stdout=log, stderr=subprocess.STDOUT
+            )
+
+    unfinished = [i for i, member in enumerate(members) if not (member / MODEL_FILE).is_file()]
+    failed, stopped = run_on_devices(unfinished, gpus, launch)
+    if stopped:
+        raise Interrupted(f"stopped; the members in {members[0].parent} are saved")
+    if failed:
+        logs = ", ".join(str(members[i].with_suffix(".txt")) for i in failed)
+        raise UserError(f"training failed for {len(failed)} of {len(members)} members; the reasons are in {logs}")
+
+
+def member_command(recipe: EnsembleRecipe, request: TrainRequest, member: Path, index: int, device: str) -> list[str]:
+    """The command line that trains one member; its recipe is written beside its folder."""
+    config = member.with_suffix(".yaml")
+    config.write_text(dump_yaml(recipe.member(index)), encoding="utf-8")
+    words = [sys.executable, "-m", "detector", "train", str(request.data), "--config", str(config)]
+    words += ["--out", str(member), "--resume", "auto", "--device", device, "--proposals", str(request.proposals)]
+    words += ["--checkpoint-minutes", str(request.checkpoint_minutes)]
+    if request.micro_batch is not None:
+        words += ["--micro-batch", str(request.micro_batch)]
+    return words

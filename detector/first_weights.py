@@ -1,0 +1,78 @@
+"""Where a training run begins: the weights that ``init`` of a recipe names, and the architecture they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from detector.classifier import is_classifier, read_classifier_config
+from detector.crop import CropConfig
+from detector.model import BUNDLED_MODEL, ProposalConfig, read_member, read_model_config
+from detector.nets.googlenet import GoogLeNet, torchvision_config
+from detector.nets.weights import Normalization, read_torchvision_weights
+from detector.recipes import Start
+from detector.training.regions import HEADS
+from proposals.errors import UserError
+
+
+def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Tensor] | None:
+    """The state dict that ``init`` of a recipe names; ``None`` for "random".
+
+    The last layers are left out, but for a model directory whose classes are ``class_keys``.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    if init == "random":
+        return None
+    if init == "torchvision" or init.endswith(".pth"):
+        state = read_torchvision_weights(None if init == "torchvision" else Path(init))
+    else:
+        folder = BUNDLED_MODEL if init == "bundled" else Path(init)
+        if is_classifier(folder):
+            # Its classes may be the same, but the detection net has an output more.
+            state = read_member(folder, read_classifier_config(folder).network).net.state_dict()
+        else:
+            config = read_model_config(folder)
+            state = read_member(folder, config.members[0], len(config.class_names)).net.state_dict()
+            if config.class_keys == class_keys:
+                return state
+    return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
+
+
+def start_of(init: str) -> Start:
+    """The architecture that belongs to the weights of ``init``, and the input and proposals they are used with.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    if init == "torchvision" or init.endswith(".pth"):
+        return Start(init, torchvision_config(), CropConfig(), Normalization(), ProposalConfig())
+    if init not in ("random", "bundled") and is_classifier(Path(init)):
+        network = read_classifier_config(Path(init)).network
+        return Start(init, network.net, network.crop, network.normalization, ProposalConfig())
+    model = read_model_config(BUNDLED_MODEL if init in ("random", "bundled") else Path(init))
+    member = model.members[0]
+    return Start(init, member.net, member.crop, member.normalization, model.proposals)
+
+
+def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> None:
+    """Load the weights that ``init`` names into ``net``.
+
+    Missing auxiliary heads stay new, and so do the last layers unless ``init`` is a model of these ``class_keys``.
+
+    Raises:
+        UserError: they cannot be had or belong to another architecture.
+    """
+    state = initial_weights(init, class_keys)
+    if state is None:
+        return
+    own = net.state_dict()
+    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux"))]
+    wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
+    if new or wrong:
+        raise UserError(
+            f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
+        )
+    net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
