@@ -9,11 +9,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
 from detector.nets.googlenet import GoogLeNet
+from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.weights import Normalization, to_tensor
-from proposals.boxes import FloatArray
+from proposals.boxes import FloatArray, decode
 
 CPU_BATCH = 64  # larger batches fall out of the cache: 64 was fastest of 16 to 512 on 2 cores
 GPU_BATCH = 512
@@ -27,13 +29,41 @@ class RegionClassifier(Protocol):
         ...
 
 
+class RegionLocator(RegionClassifier, Protocol):
+    """A classifier with box regression: it also tells where the object lies that a region shows part of."""
+
+    def locate(self, image: NDArray[np.uint8], boxes: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The probabilities ``(N, K + 1)``, and for each class the box ``(N, K, 4)`` that a region is moved to."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One network of an ensemble and how its input is made."""
+    """One network of an ensemble and how its input is made.
+
+    ``head`` stands on the net's last map in place of its own last layer; see :mod:`detector.nets.region_head`.
+    """
 
     net: GoogLeNet
     crop: CropConfig
     normalization: Normalization
+    head: RegionHead | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """K + 1."""
+        return self.net.config.num_outputs if self.head is None else self.head.num_classes + 1
+
+    @property
+    def locates(self) -> bool:
+        """Whether it has box regression."""
+        return self.head is not None and self.head.regress is not None
+
+    def output(self, x: Tensor) -> RegionOutput:
+        """Probabilities, and deltas where it has regression, of normalised crops ``(N, 3, S, S)``."""
+        if self.head is None:
+            return RegionOutput(torch.softmax(self.net(x).float(), 1), None)
+        return self.head(self.net.trunk(x).float())  # type: ignore[no-any-return]
 
 
 class Ensemble:
@@ -49,29 +79,52 @@ class Ensemble:
     def __init__(self, members: Sequence[Member], device: torch.device, batch_size: int | None = None) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
-        outputs = {member.net.config.num_outputs for member in members}
+        outputs = {member.num_outputs for member in members}
         if len(outputs) > 1:
             raise ValueError(f"the members differ in their number of outputs: {sorted(outputs)}")
         self.num_outputs = outputs.pop()
         self.device = device
         self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
-        self.groups: dict[tuple[CropConfig, Normalization], list[GoogLeNet]] = {}
+        if len({member.locates for member in members}) > 1:
+            raise ValueError("of an ensemble either all members have box regression or none")
+        self.locates = members[0].locates
+        self.groups: dict[tuple[CropConfig, Normalization], list[Member]] = {}
         for member in members:
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.groups.setdefault((member.crop, member.normalization), []).append(net)
+            head = None if member.head is None else member.head.eval().to(device)
+            ready = Member(net, member.crop, member.normalization, head)
+            self.groups.setdefault((member.crop, member.normalization), []).append(ready)
         self.num_members = len(members)
 
-    @torch.inference_mode()
     def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
         """See :class:`RegionClassifier`."""
-        total = torch.zeros(len(boxes), self.num_outputs)
-        for (crop, normalization), nets in self.groups.items():
+        return self._run(image, boxes)[0].numpy()
+
+    def locate(self, image: NDArray[np.uint8], boxes: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See :class:`RegionLocator`; the members' deltas are averaged as their probabilities are."""
+        if not self.locates:
+            raise ValueError("these members have no box regression")
+        probs, deltas = self._run(image, boxes)
+        count, classes = len(boxes), self.num_outputs - 1
+        each = np.repeat(boxes.astype(np.float32), classes, axis=0)
+        moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32)
+        return probs.numpy(), moved.reshape(count, classes, 4)
+
+    @torch.inference_mode()
+    def _run(self, image: NDArray[np.uint8], boxes: FloatArray) -> tuple[Tensor, Tensor]:
+        """Mean probabilities ``(N, K + 1)`` and deltas ``(N, K, 4)``, 0 without regression."""
+        probs = torch.zeros(len(boxes), self.num_outputs)
+        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4)
+        for (crop, normalization), members in self.groups.items():
             pyramid = ImagePyramid(image)
             for start in range(0, len(boxes), self.batch_size):
                 part = slice(start, start + self.batch_size)
                 crops = crop_regions(image, boxes[part], crop, normalization.fill, pyramid=pyramid)
                 x = normalization(to_tensor(crops).to(self.device))
-                for net in nets:
-                    total[part] += torch.softmax(net(x).float(), 1).cpu()
-        return (total / self.num_members).numpy()
+                for member in members:
+                    output = member.output(x)
+                    probs[part] += output.probs.cpu()
+                    if output.deltas is not None:
+                        deltas[part] += output.deltas.cpu()
+        return probs / self.num_members, deltas / self.num_members

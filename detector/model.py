@@ -13,15 +13,17 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
+from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
 from detector.pipeline import Detector
-from detector.postprocess import PostprocessConfig
+from detector.postprocess import PostprocessConfig, RefinementConfig
 from detector.strict_yaml import dump_yaml, parse, read_settings
 from proposals.errors import UserError
 from proposals.merge import MergedSource
@@ -33,16 +35,13 @@ MODEL_FILE = "model.yaml"
 BUNDLED_MODEL = Path(__file__).parent / "models" / "default"
 
 
-class MemberConfig(BaseModel):
-    """One network: its file, the file's SHA-256, the architecture, and how its input is made."""
+class WeightsFile(BaseModel):
+    """A file of weights in the model's folder, and its SHA-256."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    net: GoogLeNetConfig
-    crop: CropConfig
-    normalization: Normalization
 
     @field_validator("file")
     @classmethod
@@ -50,6 +49,24 @@ class MemberConfig(BaseModel):
         if not re.fullmatch(r"[\w][\w.-]*\.safetensors", value):
             raise ValueError("must be the name of a .safetensors file in the model's folder")
         return value
+
+
+class HeadConfig(WeightsFile):
+    """A head on a network's last map, in place of its last layer: its file and what it consists of."""
+
+    shape: HeadShape
+
+
+class MemberConfig(WeightsFile):
+    """One network: its file, the architecture, and how its input is made.
+
+    With a ``head`` the file holds the trunk alone, and ``net.num_outputs`` has no meaning.
+    """
+
+    net: GoogLeNetConfig
+    crop: CropConfig
+    normalization: Normalization
+    head: HeadConfig | None = None
 
 
 class ProposalConfig(BaseModel):
@@ -77,6 +94,7 @@ class ModelConfig(BaseModel):
         class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
         members: the networks. proposals, postprocess: the defaults of detection with this model.
         multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
+        refinement: how box regression moves regions; for models whose members all have it.
         licence: of the weights. provenance: data, command, date: how the weights came to be.
         scores: measured figures by name.
     """
@@ -92,6 +110,7 @@ class ModelConfig(BaseModel):
     proposals: ProposalConfig = ProposalConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
     multibox: MultiBoxMember | None = None
+    refinement: RefinementConfig | None = None
     licence: str
     provenance: dict[str, str] = {}
     scores: dict[str, float] = {}
@@ -104,10 +123,16 @@ class ModelConfig(BaseModel):
         if len(self.class_keys) != k:
             raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
         for member in self.members:
-            if member.net.num_outputs != k + 1:
+            if member.head is None and member.net.num_outputs != k + 1:
                 raise ValueError(f"{member.file} has {member.net.num_outputs} outputs; {k} classes need {k + 1}")
-        if len({member.file for member in self.members}) != len(self.members):
+        files = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
+        if len(set(files)) != len(files):
             raise ValueError("two members share a file")
+        regress = {member.head is not None and member.head.shape.grid > 0 for member in self.members}
+        if len(regress) > 1:
+            raise ValueError("either all members have box regression or none")
+        if (self.refinement is not None) != regress.pop():
+            raise ValueError("refinement goes with members that have box regression, and they with it")
         return self
 
 
@@ -124,21 +149,31 @@ def read_model_config(folder: Path) -> ModelConfig:
     return read_settings(ModelConfig, folder / MODEL_FILE)
 
 
-def read_member(folder: Path, config: MemberConfig) -> Member:
+def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Member:
     """One network of a model directory, weights checked by name, shape and SHA-256.
+
+    ``num_classes``, K, is needed for a member with a head.
 
     Raises:
         UserError: the file is missing, damaged, changed, or does not fit the architecture.
     """
+    net = GoogLeNet(config.net) if config.head is None else Trunk(config.net)
+    _load(net, folder, config)
+    if config.head is None:
+        return Member(net, config.crop, config.normalization)
+    head = RegionHead(config.head.shape, num_classes, net.num_features)
+    _load(head, folder, config.head)
+    return Member(net, config.crop, config.normalization, head)
+
+
+def _load(net: nn.Module, folder: Path, config: WeightsFile) -> None:
     path = folder / config.file
     if not path.is_file():
         raise UserError(f"{folder}: the member {config.file} named in {MODEL_FILE} is missing")
     if path.stat().st_size and sha256(path) != config.sha256:
         state = read_weights(path)  # names the fault of a damaged file; a sound but other one is refused below
         raise UserError(f"{path}: {len(state)} tensors, but not the file that {MODEL_FILE} names (its SHA-256 differs)")
-    net = GoogLeNet(config.net)
     load_into(net, read_weights(path), path)
-    return Member(net, config.crop, config.normalization)
 
 
 def choose_device(name: str) -> torch.device:
@@ -190,7 +225,9 @@ def load_model(
     if members is not None and not 1 <= members <= len(config.members):
         raise UserError(f"members {members}: {folder} has {len(config.members)}")
     target = choose_device(device)
-    ensemble = Ensemble([read_member(folder, member) for member in config.members[:members]], target)
+    ensemble = Ensemble(
+        [read_member(folder, member, len(config.class_names)) for member in config.members[:members]], target
+    )
     given = {
         "score_threshold": score_threshold,
         "nms_threshold": nms_threshold,
@@ -211,7 +248,7 @@ def load_model(
     home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
     if member is not None:
         source = MergedSource(source, build_source(home, member, target), member.merge)
-    return Detector(source, ensemble, config.class_names, post, where.max_proposals)
+    return Detector(source, ensemble, config.class_names, post, where.max_proposals, config.refinement)
 
 
 def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:
@@ -233,6 +270,7 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
         raise UserError(f"{out}: is a model directory already; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     copies = [model / member.file for member in config.members]
+    copies += [model / member.head.file for member in config.members if member.head is not None]
     if out.resolve() != multibox.resolve():
         copies += [multibox / facts.multibox.file, multibox / facts.multibox.priors]
     for path in copies:
@@ -242,11 +280,12 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
             raise UserError(f"{path}: cannot be copied to {out} ({error.strerror or error})") from None
     provenance = {f"multibox {key}": value for key, value in facts.provenance.items()}
     joined = config.model_copy(update={"multibox": facts.multibox, "provenance": {**config.provenance, **provenance}})
-    _write_config(out, joined)
+    write_model_config(out, joined)
     return joined
 
 
-def _write_config(folder: Path, config: ModelConfig) -> None:
+def write_model_config(folder: Path, config: ModelConfig) -> None:
+    """Write ``model.yaml``, which makes ``folder`` a model directory: after everything that it names."""
     temporary = folder / (MODEL_FILE + ".tmp")
     temporary.write_text(dump_yaml(config), encoding="utf-8")
     temporary.replace(folder / MODEL_FILE)
@@ -277,5 +316,38 @@ def save_model(
             MemberConfig(file=file, sha256=sha256(folder / file), net=plain, crop=crop, normalization=normalization)
         )
     config = ModelConfig(members=tuple(members), **facts)
-    _write_config(folder, config)
+    write_model_config(folder, config)
+    return config
+
+
+def save_head_model(
+    folder: Path,
+    trunk: Path,
+    net: GoogLeNetConfig,
+    crop: CropConfig,
+    normalization: Normalization,
+    head: RegionHead,
+    **facts: Any,
+) -> ModelConfig:
+    """Make ``folder`` a model directory of one trunk with a head; it must not be one yet.
+
+    Args:
+        trunk: a file of the trunk's weights, which is copied. facts: the other fields of :class:`ModelConfig`.
+    """
+    if (folder / MODEL_FILE).exists():
+        raise UserError(f"{folder}: is a model directory already; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, head_file = folder / "member-0.safetensors", folder / "head-0.safetensors"
+    shutil.copyfile(trunk, weights)
+    save_weights(head_file, head.state_dict())
+    member = MemberConfig(
+        file=weights.name,
+        sha256=sha256(weights),
+        net=net.model_copy(update={"aux": False}),
+        crop=crop,
+        normalization=normalization,
+        head=HeadConfig(file=head_file.name, sha256=sha256(head_file), shape=head.shape),
+    )
+    config = ModelConfig(members=(member,), **facts)
+    write_model_config(folder, config)
     return config

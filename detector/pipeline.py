@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.classify import RegionClassifier
-from detector.postprocess import PostprocessConfig, postprocess
+from detector.classify import RegionClassifier, RegionLocator
+from detector.postprocess import PostprocessConfig, RefinementConfig, next_regions, postprocess
 from detector.types import Detections
 from proposals.types import Proposals, ProposalSource
 
@@ -19,6 +21,7 @@ class Detector:
         class_names: the K names that ``Detections.labels`` index.
         config: thresholds.
         max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
+        refinement: of a classifier with box regression, a :class:`RegionLocator`; ``None`` leaves the regions in place.
     """
 
     def __init__(
@@ -28,12 +31,14 @@ class Detector:
         class_names: tuple[str, ...],
         config: PostprocessConfig,
         max_proposals: int | None = None,
+        refinement: RefinementConfig | None = None,
     ) -> None:
         self.proposals = proposals
         self.classifier = classifier
         self.class_names = class_names
         self.config = config
         self.max_proposals = max_proposals
+        self.refinement = refinement
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""
@@ -47,8 +52,15 @@ class Detector:
 
     def classify(self, image: NDArray[np.uint8], proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of ``image`` ``(H, W, 3)`` uint8 RGB."""
-        probs = self.classifier.predict(image, proposals.boxes)
-        return postprocess(proposals.boxes, probs, proposals.image_size, self.config)
+        size = proposals.image_size
+        if self.refinement is None:
+            probs = self.classifier.predict(image, proposals.boxes)
+            return postprocess(proposals.boxes, probs, size, self.config)
+        locate = cast(RegionLocator, self.classifier).locate
+        probs, boxes = locate(image, proposals.boxes)
+        for _ in range(self.refinement.rounds - 1):
+            probs, boxes = locate(image, next_regions(boxes, probs, size, self.refinement))
+        return postprocess(boxes, probs, size, self.config)
 
 
 def _check(image: NDArray[np.uint8]) -> None:

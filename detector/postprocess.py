@@ -28,27 +28,61 @@ class PostprocessConfig(BaseModel):
     max_detections: int = Field(default=100, ge=1)
 
 
+class RefinementConfig(BaseModel):
+    """How regions are moved onto what they show, for models with box regression.
+
+    Attributes:
+        rounds: times that regions are classified and moved; 1 is R-CNN's. From the second on, the moved boxes of the
+            round before are the regions.
+        score_threshold: a region's class goes on to the next round from this probability on.
+        nms_threshold: of two boxes with a greater IoU, of any class, only the higher-scored goes on.
+        max_regions: the best so many go on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int = Field(default=2, ge=1, le=10)
+    score_threshold: float = Field(default=0.02, ge=0, le=1)
+    nms_threshold: float = Field(default=0.8, ge=0, le=1)
+    max_regions: int = Field(default=300, ge=1)
+
+
+def next_regions(
+    boxes: FloatArray, probs: NDArray[np.float32], image_size: tuple[int, int], config: RefinementConfig
+) -> NDArray[np.float32]:
+    """The next round's regions ``(n, 4)``, best first, from ``boxes`` ``(N, K, 4)`` and ``probs`` ``(N, K + 1)``."""
+    limits = PostprocessConfig(
+        score_threshold=config.score_threshold, nms_threshold=config.nms_threshold, max_detections=config.max_regions
+    )
+    # One class for all of them: two classes that moved a region to the same place need be looked at there only once.
+    moved = boxes.reshape(-1, 4)
+    score = probs[:, :-1].reshape(-1, 1)
+    return postprocess(moved, np.concatenate([score, 1 - score], axis=1), image_size, limits).boxes
+
+
 def postprocess(
     boxes: FloatArray, probs: NDArray[np.float32], image_size: tuple[int, int], config: PostprocessConfig
 ) -> Detections:
     """Detections from the class probabilities of regions.
 
     Args:
-        boxes: ``(N, 4)`` regions in pixels. probs: ``(N, K + 1)``, background last. image_size: (height, width).
+        boxes: ``(N, 4)`` regions in pixels, or ``(N, K, 4)``, another one for each class.
+        probs: ``(N, K + 1)``, background last. image_size: (height, width).
 
     A region may yield several detections, one for each class whose probability reaches the threshold.
     """
-    boxes = clip(boxes, image_size).astype(np.float32)
-    foreground = np.where(is_valid(boxes)[:, None], probs[:, :-1], -1.0)
+    each = boxes[:, None] if boxes.ndim == 2 else boxes  # (N, 1 or K, 4)
+    inside = clip(each.reshape(-1, 4), image_size).astype(np.float32)
+    good = is_valid(inside).reshape(each.shape[:2])
+    foreground = np.where(good, probs[:, :-1], -1.0)
     region, label = np.nonzero(foreground >= config.score_threshold)
     score = foreground[region, label].astype(np.float32)
     order = np.argsort(-score, kind="stable")
     region, label, score = region[order], label[order], score[order]
+    found = inside.reshape(each.shape)[region, label if boxes.ndim == 3 else 0]
     # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
     threshold = float(np.float32(config.nms_threshold))
-    kept = batched_nms(
-        torch.from_numpy(boxes[region]), torch.from_numpy(score), torch.from_numpy(label), threshold
-    ).numpy()
+    kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()
     # In the order of the sort above, so that equal scores stay as they came.
     kept = np.sort(kept)[: config.max_detections]
-    return Detections(boxes[region[kept]], score[kept], label[kept].astype(np.int64), image_size)
+    return Detections(found[kept], score[kept], label[kept].astype(np.int64), image_size)

@@ -14,9 +14,17 @@ from detector.commands.console import INTERRUPTED, say
 class RecipeName(str, Enum):
     """The recipes that have a name; see docs/training.md."""
 
+    head = "head"
     finetune = "finetune"
     paper = "paper"
     ensemble = "ensemble"
+
+
+class HeadName(str, Enum):
+    """Classifiers of the head recipe; see docs/training_head.md."""
+
+    svm = "svm"
+    softmax = "softmax"
 
 
 def train(
@@ -26,7 +34,7 @@ def train(
     recipe: Annotated[
         RecipeName | None,
         typer.Option(
-            help="R-CNN's fine-tuning, GoogLeNet's own training, or several networks.",
+            help="R-CNN's second stage in ten minutes, its fine-tuning, GoogLeNet's own training, or several networks.",
             show_default="a quick fine-tuning of the bundled network",
         ),
     ] = None,
@@ -72,6 +80,20 @@ def train(
         ),
     ] = None,
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPLIT",
+            help="Of the head recipe: part of the data set, as train+val.",
+            show_default="the training part",
+        ),
+    ] = None,
+    head: Annotated[
+        HeadName | None, typer.Option(help="Of the head recipe: the classifier.", show_default="the recipe's, softmax")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(metavar="DIR", help="Of the head recipe: features and tuned trunks; added to.")
+    ] = Path("runs/features"),
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
@@ -82,6 +104,7 @@ def train(
     """
     from detector.commands.train_common import read_resume
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
+    from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
     from detector.recipes import Recipe
     from detector.training.loop import Interrupted
@@ -89,6 +112,32 @@ def train(
 
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
+    if wants_head(None if recipe is None else recipe.value, config):
+        asked = HeadRequest(
+            data=data,
+            config=config,
+            out=out,
+            resume=read_resume(resume),
+            init=init,
+            split=split,
+            head=None if head is None else head.value,
+            steps=steps,
+            seed=seed,
+            proposals=proposals,
+            cache=cache,
+            device=device,
+            micro_batch=micro_batch,
+            checkpoint_minutes=min(checkpoint_minutes, 1.0),
+        )
+        try:
+            folder = run_head_training(asked)
+        except Interrupted as stopped:
+            say(f"{stopped}; the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+        say(f"the model is in {folder}")
+        return
+    if split is not None or head is not None:
+        raise UserError("--split and --head are for --recipe head; a recipe's file names its own split")
     request = TrainRequest(
         data=data,
         recipe=None if recipe is None else Recipe(recipe.value),

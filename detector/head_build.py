@@ -1,0 +1,190 @@
+"""The composition root of the ``head`` recipe: its stages, each of which goes on where an earlier run stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.crop import CropConfig
+from detector.first_weights import initial_weights, start_of
+from detector.head_config import HeadRecipe
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.trunk import Trunk
+from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
+from detector.training.loop import Machine
+from detector.training.pool import ImagePool
+from detector.training.proposal_choice import Choice
+from detector.training.region_table import RegionTable
+from detector.training.run_log import LOG_FILE
+from detector.training.trunk_tuning import TrunkTuner, TuningBatches, TuningConfig, TuningProgress
+from proposals.errors import ImageTooSmall, UserError
+from proposals.store import image_key, settings_key
+from proposals.types import ProposalSource
+
+WEIGHTS, DONE = "trunk.safetensors", "done.json"
+
+
+class FixedTrunk(NamedTuple):
+    """A trunk whose weights will not change any more.
+
+    Attributes:
+        net: its architecture. crop, normalization: how its input is made. weights: a file of them, in float16. digest:
+            the SHA-256 of that file.
+    """
+
+    net: GoogLeNetConfig
+    crop: CropConfig
+    normalization: Normalization
+    weights: Path
+    digest: str
+
+    def build(self) -> Trunk:
+        """The network, in evaluation mode."""
+        net = Trunk(self.net)
+        load_into(net, read_weights(self.weights), self.weights)
+        return net.eval()
+
+
+def first_trunk(recipe: HeadRecipe, cache: Path) -> FixedTrunk:
+    """The trunk that ``recipe.init`` names, its weights in ``cache``.
+
+    Raises:
+        UserError: there is none, it cannot be read, or it is not to be had from random weights.
+    """
+    start = start_of(recipe.init)
+    state = initial_weights(recipe.init)
+    if state is None:
+        raise UserError("init random: a head stands on a trained trunk; name another, or use --recipe paper")
+    config = start.net.model_copy(update={"aux": False})
+    own = {name: tensor for name, tensor in state.items() if not name.startswith(("fc.", "aux"))}
+    net = Trunk(config)
+    load_into(net, own, recipe.init)
+    content = hashlib.sha256(config.model_dump_json().encode())
+    for name, tensor in sorted(own.items()):
+        content.update(name.encode())
+        content.update(np.ascontiguousarray(tensor.numpy()).data)
+    crop = recipe.crop or start.crop
+    return _keep(cache / "trunks" / content.hexdigest()[:16], net.state_dict(), config, crop, start.normalization)
+
+
+def _keep(
+    folder: Path, state: dict[str, Tensor], net: GoogLeNetConfig, crop: CropConfig, normalization: Normalization
+) -> FixedTrunk:
+    """``state`` in ``folder``; the same weights give the same file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_weights(folder / WEIGHTS, state, half=True)
+        digest = sha256(folder / WEIGHTS)
+        temporary = folder / (DONE + ".tmp")
+        temporary.write_text(json.dumps({"sha256": digest}), encoding="utf-8")
+        temporary.replace(folder / DONE)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot store the trunk ({error.strerror or error}); name another --cache") from None
+    return FixedTrunk(net, crop, normalization, folder / WEIGHTS, digest)
+
+
+def propose_all(
+    source: ProposalSource, pool: ImagePool, count: int | None, advance: Callable[[], None]
+) -> list[NDArray[np.float32]]:
+    """The first ``count`` boxes of each picture, ``(P, 4)``; none for one that is too small to be searched."""
+    found = []
+    for index in range(len(pool.images)):
+        try:
+            found.append(source.propose(pool.images[index]).boxes[:count])
+        except ImageTooSmall:
+            found.append(np.zeros((0, 4), np.float32))
+        advance()
+    return found
+
+
+def tuning_folder(
+    config: TuningConfig, trunk: FixedTrunk, pool: ImagePool, table: RegionTable, num_classes: int, cache: Path
+) -> Path:
+    """Where the tuning of ``trunk`` on these very pictures, regions and settings is kept."""
+    content = hashlib.sha256()
+    for index in range(len(pool.images)):
+        content.update(image_key(pool.images[index]).encode())
+    for array in (pool.boxes, pool.labels, pool.first, table.boxes, table.first):
+        content.update(np.ascontiguousarray(array).data)
+    settings: dict[str, Any] = {
+        "method": "trunk tuning",
+        "version": 1,
+        "tuning": config.model_dump(mode="json"),
+        "trunk": trunk.digest,
+        "crop": trunk.crop.model_dump(mode="json"),
+        "normalization": trunk.normalization.model_dump(mode="json"),
+        "classes": num_classes,
+        "data": content.hexdigest(),
+    }
+    return cache / "tuned" / settings_key(settings)
+
+
+def tuned_trunk(
+    config: TuningConfig,
+    trunk: FixedTrunk,
+    batches: TuningBatches,
+    folder: Path,
+    machine: Machine,
+    report: Callable[[TuningProgress], None],
+) -> FixedTrunk:
+    """``trunk`` tuned; from ``folder`` if that is done there, and from the checkpoint there if it was begun.
+
+    Raises:
+        UserError: the disk is full, or the loss is not finite any more. Interrupted: a signal; a checkpoint is saved.
+    """
+    done = _finished(folder)
+    if done is not None:
+        return trunk._replace(weights=folder / WEIGHTS, digest=done)
+    folder.mkdir(parents=True, exist_ok=True)
+    tuner = TrunkTuner(
+        config,
+        trunk.net,
+        trunk.build().state_dict(),
+        trunk.normalization,
+        batches,
+        folder,
+        machine=machine,
+        report=report,
+    )
+    if tuner.checkpoint_path.exists():
+        tuner.resume()
+        machine.tell(f"going on from step {tuner.step} of {config.steps}")
+    else:
+        (folder / LOG_FILE).unlink(missing_ok=True)  # of a run that died before its first checkpoint
+    net = tuner.run()
+    kept = _keep(folder, net.trunk.state_dict(), trunk.net, trunk.crop, trunk.normalization)
+    tuner.checkpoint_path.unlink(missing_ok=True)
+    return kept
+
+
+def _finished(folder: Path) -> str | None:
+    """The digest of the weights in ``folder`` if they are there and sound."""
+    try:
+        digest = str(json.loads((folder / DONE).read_text(encoding="utf-8"))["sha256"])
+        return digest if sha256(folder / WEIGHTS) == digest else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def tuning_of(recipe: HeadRecipe) -> TuningConfig | None:
+    """The recipe's tuning with the recipe's seed and grid."""
+    if recipe.tuning is None:
+        return None
+    grid = recipe.head.grid or recipe.tuning.grid
+    return recipe.tuning.model_copy(update={"seed": recipe.seed, "grid": grid})
+
+
+def about(choice: Choice) -> str:
+    """A choice of proposals as a line."""
+    smallest, largest = choice.search.k[0], choice.search.k[-1]
+    return (
+        f"proposals: {choice.count} a picture, superpixels of {smallest:g} and {largest:g} pixels on a copy of "
+        f"{choice.side}: they cover {100 * choice.recall:.1f} % of the objects at IoU 0.5 (mean of the classes)"
+    )

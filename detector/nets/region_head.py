@@ -1,0 +1,87 @@
+"""R-CNN's second stage as a small network on top of a trunk: class scores and box regression, both linear.
+
+Glossary of shapes: N regions, K classes, C channels of the trunk's map, g cells a side that the regression sees.
+    map     (N, C, H, W)   the trunk's output
+    pooled  (N, C)         its mean over all positions: what the classes are scored on
+    grid    (N, C * g * g) its means over g x g cells: where in the crop the object lies, which the mean forgets
+    probs   (N, K + 1)     background last
+    deltas  (N, K, 4)      tx ty tw th of each class, see :func:`proposals.boxes.encode`
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+HeadKind = Literal["svm", "softmax"]
+
+
+class HeadShape(BaseModel):
+    """What a head consists of.
+
+    Attributes:
+        kind: "svm": K one-against-all machines, each with a sigmoid that makes a probability of its margin; "softmax":
+            K + 1 logits.
+        grid: cells a side of the map that box regression sees; 0 for a head without regression.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: HeadKind
+    grid: int = Field(default=3, ge=0, le=14)
+
+
+class RegionOutput(NamedTuple):
+    """Probabilities ``(N, K + 1)`` and, from a head with regression, deltas ``(N, K, 4)``."""
+
+    probs: Tensor
+    deltas: Tensor | None
+
+
+def pooled_features(feature_map: Tensor) -> Tensor:
+    """``(N, C, H, W)`` -> ``(N, C)``."""
+    return feature_map.mean((2, 3))
+
+
+def grid_features(feature_map: Tensor, grid: int) -> Tensor:
+    """``(N, C, H, W)`` -> ``(N, C * grid * grid)``."""
+    return torch.flatten(F.adaptive_avg_pool2d(feature_map, grid), 1)
+
+
+class RegionHead(nn.Module):
+    """The head of ``shape`` for ``num_classes`` classes on a trunk of ``num_features`` channels.
+
+    Margins become probabilities by ``sigmoid(slope * margin + offset)``, class by class, so that the order within a
+    class is the margins'. They need not add up to 1; the background's is what the likeliest class leaves.
+    """
+
+    slope: Tensor
+    offset: Tensor
+
+    def __init__(self, shape: HeadShape, num_classes: int, num_features: int) -> None:
+        super().__init__()
+        self.shape, self.num_classes = shape, num_classes
+        self.classify = nn.Linear(num_features, num_classes + (shape.kind == "softmax"))
+        if shape.kind == "svm":
+            self.register_buffer("slope", torch.ones(num_classes))
+            self.register_buffer("offset", torch.zeros(num_classes))
+        self.regress = nn.Linear(num_features * shape.grid**2, 4 * num_classes) if shape.grid else None
+
+    def probabilities(self, pooled: Tensor) -> Tensor:
+        """``(N, C)`` -> ``(N, K + 1)``."""
+        scores = self.classify(pooled)
+        if self.shape.kind == "softmax":
+            return torch.softmax(scores, 1)
+        classes = torch.sigmoid(self.slope * scores + self.offset)
+        return torch.cat([classes, 1 - classes.amax(1, keepdim=True)], 1)
+
+    def forward(self, feature_map: Tensor) -> RegionOutput:
+        probs = self.probabilities(pooled_features(feature_map))
+        if self.regress is None:
+            return RegionOutput(probs, None)
+        deltas = self.regress(grid_features(feature_map, self.shape.grid))
+        return RegionOutput(probs, deltas.view(-1, self.num_classes, 4))

@@ -1,0 +1,276 @@
+"""A short fine-tuning of a trunk on the regions of a data set, before its features are taken for good.
+
+R-CNN fine-tunes its network before the machines are trained on its features (tech report, section 2.3). Here the net
+learns two things at once, as Fast R-CNN's does: what a region shows (K + 1 classes), and where in it the object lies
+(one box for all classes). Only the trunk is kept; classifier and regression are then fitted anew to its features.
+
+A batch has objects, as perturbed copies of annotated boxes with an IoU of at least 0.5, and background among the
+proposals of all images: part of it near objects (IoU 0.1 to 0.5), where detections go wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+
+from detector.crop import CropConfig, crop_regions
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_head import grid_features, pooled_features
+from detector.nets.trunk import Trunk
+from detector.nets.weights import Normalization, to_tensor
+from detector.sampling import paired_iou, perturbed_boxes
+from detector.training.augment import AugmentConfig, distort
+from detector.training.average import parameter_groups
+from detector.training.batches import loader_threads, make_ahead
+from detector.training.loop import Machine, Outcome, Trainer, on_device
+from detector.training.pool import ImagePool
+from detector.training.region_table import RegionTable
+from detector.training.schedule import ScheduleConfig
+from detector.training.settings import RunSettings
+from proposals.boxes import encode
+
+# Deviations of the targets tx ty tw th, by which they are divided to be of one size (Fast R-CNN's code).
+TARGET_SCALE = (0.1, 0.1, 0.2, 0.2)
+
+
+class TuningConfig(RunSettings):
+    """How a trunk is tuned; the base class has the settings of every run.
+
+    Attributes:
+        foreground: share of a batch that shows objects. strength: objects are perturbed by up to this, see
+            :func:`detector.sampling.perturbed_boxes`.
+        balance: 0 draws objects alike, 1 classes alike; in between, by their number to the power -balance.
+        hard: share of the background that is near objects.
+        dropout: before the classifier. location: weight of the box's loss.
+    """
+
+    steps: int = Field(default=1000, ge=1)
+    schedule: ScheduleConfig = ScheduleConfig(rate=0.04, warmup=0.05)
+    batch_size: int = Field(default=64, ge=4)
+    average: float = Field(default=0.99, ge=0, lt=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=2e-4, ge=0)
+    foreground: float = Field(default=0.4, gt=0, lt=1)
+    strength: float = Field(default=0.6, gt=0, le=1)
+    balance: float = Field(default=0.5, ge=0, le=1)
+    hard: float = Field(default=0.67, ge=0, le=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    location: float = Field(default=1.0, ge=0)
+    grid: int = Field(default=3, ge=1, le=14)
+    augment: AugmentConfig = AugmentConfig(random_interpolation=False)
+
+
+class TuningBatch(NamedTuple):
+    """Crops ``(B, 3, S, S)`` float32 0..255, labels ``(B,)`` int64, targets ``(B, 4)`` float32, names of the images.
+
+    Background has the label K, and targets of 0.
+    """
+
+    crops: Tensor
+    labels: Tensor
+    targets: Tensor
+    names: list[str]
+
+
+class TuningBatches:
+    """Draws batches; each depends on the seed and the step alone.
+
+    Args:
+        table: of the pool's regions, from which the background comes. num_classes: K.
+    """
+
+    def __init__(
+        self,
+        pool: ImagePool,
+        table: RegionTable,
+        num_classes: int,
+        crop: CropConfig,
+        fill: tuple[int, int, int],
+        config: TuningConfig,
+    ) -> None:
+        self.pool, self.table, self.num_classes = pool, table, num_classes
+        self.crop, self.fill, self.config = crop, fill, config
+        counts = np.bincount(pool.labels, minlength=num_classes).astype(np.float64)
+        odds = counts[pool.labels] ** -config.balance
+        self.odds = odds / odds.sum()
+        self.near = np.flatnonzero((table.overlap >= 0.1) & (table.overlap < 0.5))
+        self.far = np.flatnonzero(table.overlap < 0.1)
+        self.owner = np.repeat(np.arange(len(pool.images)), np.diff(table.first))
+        self.foreground = max(1, round(config.batch_size * config.foreground))
+
+    def batch(self, step: int) -> TuningBatch:
+        """The batch of ``step``."""
+        config, pool = self.config, self.pool
+        rng = np.random.default_rng([config.seed, 4, step])
+        objects = rng.choice(len(pool.boxes), self.foreground, p=self.odds)
+        truth = pool.boxes[objects]
+        shown = self._perturbed(rng, truth, pool.sizes[pool.owner[objects]])
+        rows = self._background(rng, config.batch_size - self.foreground)
+        boxes = np.concatenate([shown, self.table.boxes[rows]])
+        images = np.concatenate([pool.owner[objects], self.owner[rows]]).tolist()
+        labels = np.full(len(boxes), self.num_classes, np.int64)
+        labels[: self.foreground] = pool.labels[objects]
+        targets = np.zeros((len(boxes), 4), np.float32)
+        targets[: self.foreground] = encode(shown.astype(np.float64), truth.astype(np.float64))
+        mirror = rng.random(len(boxes)) < config.augment.mirror
+        crops = np.empty((len(boxes), self.crop.size, self.crop.size, 3), np.uint8)
+        for i, image in enumerate(images):
+            crop_regions(pool.images[image], boxes[i : i + 1], self.crop, self.fill, out=crops[i : i + 1])
+        crops[mirror] = crops[mirror][:, :, ::-1]
+        targets[mirror, 0] *= -1
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return TuningBatch(
+            distort(to_tensor(crops), config.augment, generator),
+            torch.from_numpy(labels),
+            torch.from_numpy(targets),
+            [pool.name(image) for image in images],
+        )
+
+    def _perturbed(
+        self, rng: np.random.Generator, truth: NDArray[np.float32], sizes: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """A copy of each object, inside its image, that still overlaps it by half; the object itself if none was."""
+        strength = rng.uniform(0, self.config.strength, (len(truth), 1)).astype(np.float32)
+        moved = perturbed_boxes(rng, truth, strength)  # type: ignore[arg-type]
+        limit = sizes[:, ::-1]
+        moved = np.concatenate([np.clip(moved[:, :2], 0, limit), np.clip(moved[:, 2:], 0, limit)], axis=1)
+        lost = paired_iou(moved, truth) < 0.5
+        moved[lost] = truth[lost]
+        return moved
+
+    def _background(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Rows of the table: near objects and far from them; where there is no background at all, none."""
+        near = round(count * self.config.hard) if len(self.far) else count
+        near = near if len(self.near) else 0
+        far = count - near if len(self.far) else 0
+        chosen = [pool[rng.integers(len(pool), size=n)] for pool, n in ((self.near, near), (self.far, far)) if n]
+        return np.concatenate([np.zeros(0, np.int64), *chosen])
+
+
+class TunedNet(nn.Module):
+    """A trunk, a classifier of K + 1 outputs, and a box: ``(N, 3, S, S)`` -> logits ``(N, K + 1)``, deltas ``(N, 4)``.
+
+    Deltas are in units of ``TARGET_SCALE``.
+    """
+
+    def __init__(self, trunk: GoogLeNetConfig, num_classes: int, config: TuningConfig) -> None:
+        super().__init__()
+        self.trunk = Trunk(trunk)
+        self.grid, channels = config.grid, self.trunk.num_features
+        self.dropout = nn.Dropout(config.dropout)
+        self.classify = nn.Linear(channels, num_classes + 1)
+        self.locate = nn.Linear(channels * config.grid**2, 4)
+        for layer, deviation in ((self.classify, 0.01), (self.locate, 0.001)):
+            nn.init.normal_(layer.weight, std=deviation)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.trunk(x)
+        logits = self.classify(self.dropout(pooled_features(seen)))
+        return logits, self.locate(grid_features(seen, self.grid))
+
+
+class TuningProgress(BaseModel):
+    """One line of the log."""
+
+    step: int
+    epoch: float
+    rate: float
+    loss: float
+    location_loss: float
+    top1_train: float
+    crops_per_second: float
+    seconds: float
+
+
+class TrunkTuner(Trainer[TunedNet, TuningBatch]):
+    """Tunes one trunk.
+
+    Args:
+        config: what to do. trunk: its architecture, weights and input: ``state`` as of :class:`Trunk`.
+        batches: what to learn from. folder: where log and checkpoint are kept. report: called with each line.
+    """
+
+    def __init__(
+        self,
+        config: TuningConfig,
+        trunk: GoogLeNetConfig,
+        state: dict[str, Tensor],
+        normalization: Normalization,
+        batches: TuningBatches,
+        folder: Path,
+        *,
+        machine: Machine,
+        report: Callable[[TuningProgress], None],
+        log_every: int = 50,
+    ) -> None:
+        torch.manual_seed(config.first_seed)
+        self.config, self.trunk, self.normalization = config, trunk, normalization
+        self.batches, self.report = batches, report
+        net = on_device(self.new_net(), machine.device)
+        net.trunk.load_state_dict(state)
+        optimizer = torch.optim.SGD(
+            parameter_groups(net, config.weight_decay), lr=0.1, momentum=config.momentum, nesterov=True
+        )
+        super().__init__(
+            config, net, optimizer, folder, machine=machine, log_every=log_every, validate_every=config.steps
+        )
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches with as many foreground regions as there are objects."""
+        return len(self.batches.pool.boxes) / self.batches.foreground
+
+    def new_net(self) -> TunedNet:
+        """See the base class."""
+        return TunedNet(self.trunk, self.batches.num_classes, self.config)
+
+    def stream(self, steps: Iterator[int]) -> Iterator[TuningBatch]:
+        """See the base class."""
+        return make_ahead(self.batches.batch, steps, loader_threads(self.batches.pool, self.device))
+
+    def split(self, batch: TuningBatch, parts: int) -> list[TuningBatch]:
+        """See the base class."""
+        chunks = [tensor.chunk(parts) for tensor in (batch.crops, batch.labels, batch.targets)]
+        return [TuningBatch(crops, labels, targets, []) for crops, labels, targets in zip(*chunks, strict=True)]
+
+    def outcome(self, batch: TuningBatch) -> Outcome:
+        """Both losses; the box's, and how many regions were named right, for the log."""
+        labels, targets = batch.labels.to(self.device), batch.targets.to(self.device)
+        logits, deltas = self.model(self.normalization(batch.crops.to(self.device)))
+        shows = labels < self.batches.num_classes
+        wanted = targets / torch.tensor(TARGET_SCALE, device=self.device)
+        box = F.smooth_l1_loss(deltas.float()[shows], wanted[shows], reduction="sum") / len(labels)
+        loss = F.cross_entropy(logits.float(), labels) + self.config.location * box
+        right = float((logits.detach().argmax(1) == labels).sum())
+        return Outcome(loss, len(labels), (float(box.detach()) * len(labels), right))
+
+    def validate(self, net: TunedNet, last: bool) -> float | None:
+        """The recipe has no validation: what it makes is measured as a detector."""
+        return None
+
+    def describe(self, batch: TuningBatch) -> list[str]:
+        """See the base class."""
+        return batch.names
+
+    def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
+        entry = TuningProgress(
+            step=self.step,
+            epoch=round(self.step / self.steps_per_epoch, 4),
+            rate=rate,
+            loss=round(loss, 5),
+            location_loss=round(figures[0], 5),
+            top1_train=round(figures[1], 5),
+            crops_per_second=round(speed, 1),
+            seconds=round(self.seconds, 1),
+        )
+        self.log.write(entry)
+        self.report(entry)
