@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from proposals.superpixels import reflect
+from proposals.pixel_edges import reflect
 
 COLOR_BINS = 25
 TEXTURE_BINS = 10

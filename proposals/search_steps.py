@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from proposals.colors import to_planes
 from proposals.grouping import group
+from proposals.pixel_edges import sort_edges, words_needed
 from proposals.regions import describe, texture_bins
-from proposals.superpixels import join, sort_edges
+from proposals.scratch import borrow, give_back
+from proposals.superpixels import join, join_common
 
 Task = Callable[[], "list[Task]"]
 
@@ -43,10 +45,12 @@ def search(
     def prepare(number: int, space: str) -> list[Task]:
         planes = to_planes(rgb, space)
         bins = texture_bins(planes)
-        edges = sort_edges(planes, sigma, connectivity)
+        memory = borrow(words_needed(area))
+        components = join_common(sort_edges(planes, sigma, connectivity, memory), scales)
+        give_back(memory)
 
         def at_scale(index: int, k: float, min_size: int) -> list[Task]:
-            regions = describe(planes, bins, join(edges, k, min_size))
+            regions = describe(planes, bins, join(components, k, min_size))
             found[index] = [regions.boxes, *(group(regions, letters, area) for letters in similarities)]
             return []
 

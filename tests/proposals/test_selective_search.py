@@ -236,3 +236,18 @@ def test_the_package_gives_the_function_whatever_was_imported_first_and_costs_no
         "assert callable(found) and callable(proposals.selective_search); assert 'numba' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_memory_kept_for_later_searches_is_lent_once_and_bounded():
+    from proposals import scratch
+
+    first, second = scratch.borrow(1000), scratch.borrow(1000)
+    assert not np.shares_memory(first, second)
+    scratch.give_back(first)
+    assert scratch.borrow(900) is first
+    for _ in range(3):
+        scratch.give_back(np.empty(scratch.KEPT_BYTES // 8, np.uint32))
+    scratch.give_back(np.empty(scratch.KEPT_BYTES, np.uint32))  # too large to keep
+    assert sum(memory.nbytes for memory in scratch._kept) <= scratch.KEPT_BYTES
+    while scratch._kept:
+        scratch._kept.pop()

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import data as data_of_skimage
 
-from proposals.superpixels import DROPPED_BITS, _join, edge_keys, gaussian_kernel, segment, smooth, sort_edges
+from proposals import superpixels
+from proposals.pixel_edges import DROPPED_BITS, edge_keys, gaussian_kernel, smooth, sort_edges, words_needed
+from proposals.superpixels import join, join_common, segment
 
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -98,12 +101,23 @@ def test_segmentation_equals_the_plain_reference(data):
     levels = data.draw(st.sampled_from([2, 6, 256]))  # few levels: many equal weights
     seed = data.draw(st.integers(0, 2**32 - 1))
     planes = (np.random.default_rng(seed).integers(0, levels, shape) * (255 // (levels - 1))).astype(np.uint8)
-    k = data.draw(st.sampled_from([0.5, 20.0, 100.0, 700.0]))
-    min_size = data.draw(st.integers(1, 20))
+    scale = st.tuples(st.sampled_from([0.5, 20.0, 100.0, 700.0]), st.integers(1, 20))
+    scales = data.draw(st.lists(scale, min_size=1, max_size=3))
     sigma = data.draw(st.sampled_from([0.0, 0.5, 0.8]))
     connectivity = data.draw(st.sampled_from([4, 8]))
-    (labels,) = segment(planes, [(k, min_size)], sigma, connectivity)
-    np.testing.assert_array_equal(labels, reference_segment(planes, k, min_size, sigma, connectivity))
+    for labels, (k, min_size) in zip(segment(planes, scales, sigma, connectivity), scales, strict=True):
+        np.testing.assert_array_equal(labels, reference_segment(planes, k, min_size, sigma, connectivity))
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_segmentation_of_a_photograph_equals_the_plain_reference_at_every_scale(connectivity):
+    planes = np.ascontiguousarray(data_of_skimage.chelsea()[90:130, 150:201].transpose(2, 0, 1))
+    scales = [(10.0, 10), (40.0, 5), (150.0, 40)]
+    counts = []
+    for labels, (k, min_size) in zip(segment(planes, scales, 0.8, connectivity), scales, strict=True):
+        np.testing.assert_array_equal(labels, reference_segment(planes, k, min_size, 0.8, connectivity))
+        counts.append(labels.max() + 1)
+    assert counts[0] > counts[2] > 3
 
 
 def test_scales_that_share_the_sorted_edges_do_not_disturb_each_other():
@@ -135,9 +149,32 @@ def test_unknown_connectivity_is_refused():
         edge_keys(np.zeros((1, 2, 2), np.float32), 6)
 
 
-def test_asking_for_data_in_advance_as_in_large_images_changes_nothing():
+def test_asking_for_data_in_advance_as_in_large_images_changes_nothing(monkeypatch):
     planes = np.random.default_rng(3).integers(0, 256, (3, 90, 110), dtype=np.uint8)
-    edges = sort_edges(planes)
-    near, far = (_join(edges.order, edges.starts, 90, 110, np.float32(60), 30, flag) for flag in (False, True))
+    near = segment(planes, [(60.0, 30)])[0]
+    monkeypatch.setattr(superpixels, "NEAR_PIXELS", 0)
     assert near.max() > 50
-    np.testing.assert_array_equal(near, far)
+    np.testing.assert_array_equal(near, segment(planes, [(60.0, 30)])[0])
+
+
+@pytest.mark.parametrize("shape", [(3, 33, 41), (1, 20, 20), (2, 1, 7)])
+def test_the_content_of_memory_lent_does_not_matter(shape):
+    """Odd numbers of pixels too: the states are 8 bytes long and must lie at multiples of 8."""
+    planes = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
+    expected = segment(planes, [(60.0, 10)])[0]
+    for filling in (0, 0xFFFFFFFF):
+        memory = np.full(words_needed(shape[1] * shape[2]) + 3, filling, np.uint32)
+        components = join_common(sort_edges(planes, memory=memory), [(60.0, 10)])
+        memory[:] = 7  # given back and in use elsewhere
+        np.testing.assert_array_equal(join(components, 60.0, 10), expected)
+
+
+def test_equal_edges_are_in_raster_order_within_a_direction():
+    planes = np.random.default_rng(5).integers(0, 3, (1, 12, 15), dtype=np.uint8) * np.uint8(80)
+    edges = sort_edges(planes)
+    keys = edge_keys(smooth(planes, gaussian_kernel(0.8))).reshape(4, -1)
+    inside = [(key, direction, p) for direction in range(4) for p, key in enumerate(keys[direction]) if key < 65535]
+    assert [(int(e % 4), int(e // 4)) for e in edges.order] == [(d, p) for _, d, p in sorted(inside)]
+    for key, direction, p in inside[::7]:
+        place = list(edges.order).index(4 * p + direction)
+        assert edges.starts[key] <= place < edges.starts[key + 1]
