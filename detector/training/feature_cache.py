@@ -89,7 +89,8 @@ class FeatureCache:
             return False
         data = _to_bytes(make())
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self.part, path.parent):
+                folder.mkdir(parents=True, exist_ok=True)
             about = self.part / "settings.json"
             if not about.exists():
                 _write_whole(about, [json.dumps(self.settings, indent=2, sort_keys=True).encode() + b"\n"])

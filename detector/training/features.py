@@ -119,14 +119,14 @@ class FeatureTable:
         """All pooled features in order, as (first row, ``(n, C)`` float32), of at least ``least`` rows but the last."""
         start, waiting, count = 0, [], 0
         for index in range(len(self.paths)):
-            pooled = self.image(index).pooled
+            pooled = self.image(index).pooled.astype(np.float32)  # a copy, so that the file is closed
             waiting.append(pooled)
             count += len(pooled)
             if count >= least:
-                yield start, np.concatenate(waiting).astype(np.float32)
+                yield start, np.concatenate(waiting)
                 start, waiting, count = start + count, [], 0
         if count:
-            yield start, np.concatenate(waiting).astype(np.float32)
+            yield start, np.concatenate(waiting)
 
     def pooled(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Pooled features ``(n, C)`` of ``rows``."""
@@ -143,7 +143,7 @@ class FeatureTable:
         for index in range(len(self.paths)):
             image = self.image(index)
             rows.append(image.rows + self.first[index])
-            features.append(image.grid)
+            features.append(image.grid.copy())
         return np.concatenate(rows), np.concatenate(features).astype(np.float32)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image
 from detector.cli import main
 from detector.crop import CropConfig
 from detector.images import read_image
-from detector.model import load_model, read_model_config, save_model
+from detector.model import load_model, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
 from proposals.boxes import iou
@@ -89,8 +88,8 @@ def test_trained_model_finds_the_squares(tmp_path: Path, trunk: Path, kind: str)
     out = tmp_path / "model"
     files = {path.name for path in out.iterdir()}
     assert files >= {
-        "model.yaml", "member-0.safetensors", "head-0.safetensors", "config.yaml", "recipe.yaml", "crops.png", "log.csv",
-        "curves.png", "stages.csv", "proposals.txt",
+        "model.yaml", "member-0.safetensors", "head-0.safetensors", "config.yaml", "recipe.yaml", "crops.png",
+        "log.csv", "curves.png", "stages.csv", "proposals.txt",
     }  # fmt: skip
     model = load_model(out, device="cpu", score_threshold=0.2)
     hits = 0

@@ -1,0 +1,252 @@
+"""Heads on a trunk: in memory, on disk, in an ensemble, and what the pipeline does with the boxes they move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from detector.classify import Ensemble, Member
+from detector.crop import CropConfig
+from detector.model import MODEL_FILE, load_model, read_model_config, save_head_model
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.region_head import HeadShape, RegionHead, grid_features, pooled_features
+from detector.nets.trunk import Trunk
+from detector.nets.weights import Normalization, load_into, read_weights, save_weights
+from detector.pipeline import Detector
+from detector.postprocess import PostprocessConfig, RefinementConfig, next_regions, postprocess
+from proposals.boxes import decode
+from proposals.errors import UserError
+from proposals.types import Proposals
+
+NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
+CROP = CropConfig(size=32, context_pad=2)
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+BOXES = np.array([[2, 3, 30, 40], [10, 0, 60, 20], [0, 0, 64, 48]], np.float32)
+
+
+def random_head(kind: Any = "softmax", grid: int = 2, seed: int = 0, classes: int = 2) -> RegionHead:
+    torch.manual_seed(seed)
+    head = RegionHead(HeadShape(kind=kind, grid=grid), classes, GoogLeNet(NET).num_features)
+    if head.regress is not None:
+        torch.nn.init.normal_(head.regress.weight, std=1e-4)
+    return head.eval()
+
+
+def random_trunk(seed: int = 0) -> Trunk:
+    torch.manual_seed(seed)
+    return Trunk(NET).eval()
+
+
+def write_model(folder: Path, head: RegionHead | None = None, **changes: Any) -> Path:
+    head = head or random_head()
+    weights = folder.with_name(folder.name + "-trunk.safetensors")
+    save_weights(weights, random_trunk().state_dict(), half=True)
+    facts: dict[str, Any] = {
+        "name": "t", "class_names": ("cat", "dog"), "class_keys": ("1", "2"), "licence": "MIT",
+        "refinement": RefinementConfig() if head.shape.grid else None, **changes,
+    }  # fmt: skip
+    save_head_model(folder, weights, NET, CROP, Normalization(), head, **facts)
+    return folder
+
+
+# --- the head ----------
+
+
+def test_softmax_probabilities_and_class_wise_deltas() -> None:
+    head, seen = random_head(), torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
+    probs, deltas = head(seen)
+    np.testing.assert_allclose(probs.sum(1).detach(), np.ones(5), rtol=1e-5)
+    assert head.regress is not None
+    assert deltas is not None
+    flat = head.regress(grid_features(seen, 2))
+    np.testing.assert_array_equal(deltas[:, 1].detach(), flat[:, 4:].detach())
+
+
+def test_machines_keep_their_order_and_leave_the_rest_to_background() -> None:
+    head, seen = random_head("svm", grid=0), torch.randn(40, GoogLeNet(NET).num_features, 2, 2)
+    with torch.no_grad():
+        head.slope.copy_(torch.tensor([0.5, 3.0]))
+        head.offset.copy_(torch.tensor([-1.0, 0.3]))
+        probs, deltas = head(seen)
+        margins = head.classify(pooled_features(seen))
+    assert deltas is None
+    for label in range(2):
+        by_margin = probs[:, label][torch.argsort(margins[:, label])]
+        assert bool((by_margin[1:] >= by_margin[:-1]).all())
+        assert len(by_margin.unique()) > 30
+    np.testing.assert_allclose(probs[:, 2], 1 - probs[:, :2].max(1).values, rtol=1e-6)
+    assert bool(((probs >= 0) & (probs <= 1)).all())
+
+
+def test_grid_features_know_where_and_pooled_ones_do_not() -> None:
+    left, right = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    left[..., 0], right[..., 3] = 1, 1
+    np.testing.assert_array_equal(pooled_features(left), pooled_features(right))
+    assert not torch.equal(grid_features(left, 2), grid_features(right, 2))
+
+
+# --- the classifier ----------
+
+
+def test_predict_and_locate_are_the_trunk_with_its_head() -> None:
+    head, trunk = random_head(), random_trunk()
+    ensemble = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu"), batch_size=2)
+    probs, moved = ensemble.locate(IMAGE, BOXES)
+    np.testing.assert_array_equal(ensemble.predict(IMAGE, BOXES), probs)
+    assert probs.shape == (3, 3)
+    assert moved.shape == (3, 2, 4)
+    from detector.crop import crop_regions
+    from detector.nets.weights import to_tensor
+
+    with torch.inference_mode():
+        crops = crop_regions(IMAGE, BOXES, CROP, Normalization().fill)
+        expected, deltas = head(random_trunk().trunk(Normalization()(to_tensor(crops))))
+    np.testing.assert_allclose(probs, expected, atol=1e-4)
+    for label in range(2):
+        np.testing.assert_allclose(moved[:, label], decode(BOXES, deltas[:, label].numpy()), rtol=1e-3, atol=0.05)
+
+
+def test_no_boxes_are_no_boxes() -> None:
+    ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), random_head())], torch.device("cpu"))
+    probs, moved = ensemble.locate(IMAGE, BOXES[:0])
+    assert probs.shape == (0, 3)
+    assert moved.shape == (0, 2, 4)
+
+
+def test_members_are_averaged() -> None:
+    members = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
+    alone = [Ensemble([m], torch.device("cpu")).locate(IMAGE, BOXES) for m in members]
+    again = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
+    both = Ensemble(again, torch.device("cpu")).locate(IMAGE, BOXES)
+    np.testing.assert_allclose(both[0], (alone[0][0] + alone[1][0]) / 2, atol=1e-5)
+    # Centres average; sides average in their logarithms.
+    centre = [(m[..., :2] + m[..., 2:]) / 2 for _, m in (*alone, both)]
+    np.testing.assert_allclose(centre[2], (centre[0] + centre[1]) / 2, rtol=1e-3, atol=0.02)
+
+
+def test_members_with_and_without_regression_do_not_mix() -> None:
+    members = [Member(random_trunk(), CROP, Normalization(), random_head(grid=g)) for g in (0, 2)]
+    with pytest.raises(ValueError, match="either all members have box regression or none"):
+        Ensemble(members, torch.device("cpu"))
+    plain = Ensemble(members[:1], torch.device("cpu"))
+    with pytest.raises(ValueError, match="no box regression"):
+        plain.locate(IMAGE, BOXES)
+
+
+# --- what is detected with it ----------
+
+
+def test_each_class_is_suppressed_by_its_own_boxes() -> None:
+    apart, same = [0, 0, 10, 10], [30, 30, 40, 40]
+    boxes = np.array([[apart, same], [[20, 0, 30, 10], same]], np.float32)  # (regions, classes, 4)
+    probs = np.array([[0.9, 0.8, 0.0], [0.7, 0.6, 0.0]], np.float32)
+    found = postprocess(boxes, probs, (50, 50), PostprocessConfig(score_threshold=0.1))
+    assert found.labels.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(found.boxes, [apart, same, [20, 0, 30, 10]])
+
+
+def test_moved_boxes_are_cut_to_the_image_and_lost_outside() -> None:
+    boxes = np.array([[[-5, -5, 20, 20], [60, 60, 70, 70]]], np.float32)
+    found = postprocess(boxes, np.array([[0.9, 0.9, 0.0]], np.float32), (50, 50), PostprocessConfig())
+    np.testing.assert_array_equal(found.boxes, [[0, 0, 20, 20]])
+
+
+def test_next_regions_are_the_best_moved_boxes_of_any_class() -> None:
+    boxes = np.array(
+        [[[0, 0, 10, 10], [0, 0, 10, 10.5]], [[20, 20, 40, 40], [0, 30, 10, 50]], [[5, 5, 9, 9], [1, 1, 3, 3]]],
+        np.float32,
+    )
+    probs = np.array([[0.9, 0.8, 0.1], [0.05, 0.6, 0.3], [0.01, 0.3, 0.7]], np.float32)
+    config = RefinementConfig(score_threshold=0.04, nms_threshold=0.8, max_regions=3)
+    # 0.8 nearly repeats 0.9; of the others the three best stay, and 0.01 is below the threshold.
+    expected = [[0, 0, 10, 10], [0, 30, 10, 50], [1, 1, 3, 3]]
+    np.testing.assert_array_equal(next_regions(boxes, probs, (60, 60), config), expected)
+
+
+class Walker:
+    """Moves every region 10 pixels to the right, and is surer of those further right."""
+
+    def __init__(self) -> None:
+        self.seen: list[NDArray[np.float32]] = []
+
+    def predict(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise AssertionError("a model with box regression is asked for boxes")
+
+    def locate(
+        self, image: NDArray[np.uint8], boxes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self.seen.append(boxes)
+        score = boxes[:, :1] / 100
+        return np.concatenate([score, 1 - score], axis=1), (boxes + np.float32([10, 0, 10, 0]))[:, None]
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_rounds_move_regions_on(rounds: int) -> None:
+    walker = Walker()
+    detector = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0), None,  # type: ignore[arg-type]
+                        RefinementConfig(rounds=rounds, score_threshold=0))  # fmt: skip
+    box = np.array([[20, 5, 30, 15]], np.float32)
+    proposals = Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
+    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
+    np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * rounds)
+    assert found.scores[0] == pytest.approx(0.2 + 0.1 * (rounds - 1))
+    assert [int(boxes[0, 0]) for boxes in walker.seen] == [20 + 10 * i for i in range(rounds)]
+
+
+# --- on disk ----------
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("softmax", 2), ("svm", 3), ("svm", 0)])
+def test_round_trip(tmp_path: Path, kind: str, grid: int) -> None:
+    head = random_head(kind, grid)
+    folder = write_model(tmp_path / "m", head)
+    config = read_model_config(folder)
+    assert config.members[0].head is not None
+    assert config.members[0].head.shape == HeadShape(kind=kind, grid=grid)  # type: ignore[arg-type]
+    model = load_model(folder, device="cpu", score_threshold=0.0, max_proposals=30)
+    assert (model.refinement is None) == (grid == 0)
+    trunk = Trunk(NET)  # as stored, in float16
+    load_into(trunk, read_weights(folder / "member-0.safetensors"), folder)
+    expected = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu")).predict(IMAGE, BOXES)
+    np.testing.assert_allclose(model.classifier.predict(IMAGE, BOXES), expected, atol=1e-5)
+    assert len(model(IMAGE)) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"refinement": None}, "refinement goes with", id="regression without refinement"),
+        pytest.param({"head": None}, "refinement goes with", id="refinement without regression"),
+        pytest.param({"shape": {"kind": "tree", "grid": 2}}, "svm", id="unknown kind"),
+        pytest.param({"shape": {"kind": "softmax", "grid": 2, "colour": 1}}, "unknown key", id="unknown key"),
+        pytest.param({"shape": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),
+        pytest.param({"file": "member-0.safetensors"}, "two members share a file", id="the trunk's file"),
+        pytest.param({"file": "../head-0.safetensors"}, "name of a .safetensors file", id="a path"),
+    ],
+)
+def test_a_wrong_model_yaml_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    folder = write_model(tmp_path / "m")
+    content = yaml.safe_load((folder / MODEL_FILE).read_text())
+    if "refinement" in change or "head" in change:
+        (content["members"][0] if "head" in change else content).update(change)
+        content["members"][0]["net"]["num_outputs"] = 3
+    else:
+        content["members"][0]["head"].update(change)
+    (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as caught:
+        load_model(folder, device="cpu")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_head_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    save_weights(folder / "head-0.safetensors", random_head(seed=5).state_dict())
+    with pytest.raises(UserError, match=r"head-0.safetensors: .* SHA-256 differs"):
+        load_model(folder, device="cpu")
