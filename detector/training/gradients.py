@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +82,11 @@ class Gradients(Generic[Item]):
     def share(self) -> None:
         """Average gradients over the processes from now on."""
         ids = [self.device] if self.device.type == "cuda" else None
-        # Normalisation's running statistics are equal in all processes already.
-        self.model = DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False)
+        # Normalisation's running statistics are equal in all processes already. torch 2.15 changed the option's name.
+        known = inspect.signature(DistributedDataParallel.__init__).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {"device_ids": ids, name: False}
+        self.model = DistributedDataParallel(self.model, **options)
 
     def of(self, batch: Item) -> Outcome:
         """Make the gradient of ``batch``; the outcome is that of this process's part of it.
