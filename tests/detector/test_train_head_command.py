@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from PIL import Image
 from detector.cli import main
 from detector.crop import CropConfig
 from detector.images import read_image
-from detector.model import load_model, save_model
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.model import load_model, read_model_config, save_model
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.weights import Normalization
+from detector.training.features import FeatureExtractor
 from proposals.boxes import iou
 
 XML = """<annotation><filename>{name}.png</filename><size><width>64</width><height>56</height><depth>3</depth></size>
@@ -101,3 +104,105 @@ def test_trained_model_finds_the_squares(tmp_path: Path, trunk: Path, kind: str)
         best = iou(np.array([[x1, y1, x2, y2]], np.float64), found.boxes[:1].astype(np.float64))
         hits += bool(len(found)) and model.class_names[found.labels[0]] == label and float(best.max()) > 0.5
     assert hits == 2
+
+
+FROZEN: dict[str, Any] = {"tuning": None}
+
+
+def test_odd_data_train_all_the_same(tmp_path: Path, trunk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class of a single object, one that only the class list knows, a picture without objects, an unreadable one."""
+    data = make_data(tmp_path / "data", [["red"], ["red"], ["blue"], ["red"], []])
+    (data / "p3.png").write_bytes(b"not a picture")
+    assert train(data, tmp_path, trunk, "model", "--head", "svm", **FROZEN) == 0
+    said = capsys.readouterr().err
+    assert "skipped: " in said
+    assert "p3.png" in said
+    assert "4 read, 3 objects of 2 classes" in said
+    model = load_model(tmp_path / "model", device="cpu", score_threshold=0.0)
+    assert model.class_names == ("blue", "red")
+    assert np.isfinite(model(read_image(data / "p0.png")).scores).all()
+
+
+@pytest.mark.parametrize("kind", ["svm", "softmax"])
+def test_one_class_and_one_object(tmp_path: Path, trunk: Path, kind: str) -> None:
+    data = make_data(tmp_path / "data", [["red"]])
+    assert train(data, tmp_path, trunk, "model", "--head", kind, **FROZEN) == 0
+    found = load_model(tmp_path / "model", device="cpu", score_threshold=0.0)(read_image(data / "p0.png"))
+    assert set(found.labels.tolist()) == {0}
+
+
+def test_a_set_without_objects_is_one_line(tmp_path: Path, trunk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data(tmp_path / "data", [["red"], []])
+    (data / "p0.png").write_bytes(b"not a picture")  # the only object is in it
+    assert train(data, tmp_path, trunk) == 1
+    assert "the training data hold no usable object" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_rerun_goes_on_from_the_cache(
+    tmp_path: Path, trunk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data(tmp_path / "data", [["red", "blue"], ["blue"], ["red"], ["blue"]])
+    extract = FeatureExtractor.__call__
+    calls: list[int] = []
+
+    def kill_at_third(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return extract(*arguments)
+
+    monkeypatch.setattr(FeatureExtractor, "__call__", kill_at_third)
+    assert train(data, tmp_path, trunk) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+    assert train(data, tmp_path, trunk) == 0
+    said = capsys.readouterr().err
+    assert "step 12/12" not in said  # the trunk was tuned before
+    assert "2 of 4 pictures were new" in said
+    monkeypatch.undo()
+    assert train(data, tmp_path, trunk, "again") == 0
+    assert "0 of 4 pictures were new" in capsys.readouterr().err
+    for name in ("member-0.safetensors", "head-0.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+
+
+def test_a_head_model_is_a_trunk_for_the_next(tmp_path: Path, trunk: Path) -> None:
+    data = make_data(tmp_path / "data", [["red"], ["blue"]])
+    assert train(data, tmp_path, trunk, "first", **FROZEN) == 0
+    assert train(data, tmp_path, tmp_path / "first", "second", **FROZEN) == 0
+    weights = [(tmp_path / name / "member-0.safetensors").read_bytes() for name in ("first", "second")]
+    assert weights[0] == weights[1]
+
+
+def test_torchvisions_weights_are_a_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data(tmp_path / "data", [["red"], ["blue"]])
+    torch.manual_seed(0)
+    torch.save(GoogLeNet(torchvision_config(10)).state_dict(), tmp_path / "googlenet.pth")
+    crop = {"size": 32, "context_pad": 2}
+    assert train(data, tmp_path, tmp_path / "googlenet.pth", crop=crop, head={"grid": 1}, **FROZEN) == 0
+    config = read_model_config(tmp_path / "model")
+    assert config.members[0].net.transform_input
+    assert len(load_model(tmp_path / "model", device="cpu", score_threshold=0.0)(read_image(data / "p0.png"))) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param(["--init", "random"], "a head stands on a trained trunk", id="random"),
+        pytest.param(["--split", "nowhere"], "split", id="split"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    tmp_path: Path, trunk: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    data = make_data(tmp_path / "data", [["red"]])
+    assert train(data, tmp_path, trunk, "model", *options, **FROZEN) == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_its_options_are_for_this_recipe_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data(tmp_path / "data", [["red"]])
+    assert run("train", data, "--recipe", "finetune", "--head", "svm", "--out", tmp_path / "m") == 1
+    assert "--split and --head are for --recipe head" in capsys.readouterr().err
