@@ -1,0 +1,53 @@
+"""The ``reproduce`` verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.commands.console import INTERRUPTED, say
+
+
+def reproduce(
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A file like those in configs/, or the name of one: tiny-imagenet, googlenet-ilsvrc14."
+        ),
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The annotated data set.")],
+    pretraining_data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Of the pre-training, if there is one: a folder for each class.", show_default="DATA"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the whole experiment; run again to go on.", show_default="runs/<NAME>"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+) -> None:
+    """Repeat a whole experiment, from the data to its tables.
+
+    Trains what the experiment's file names (pre-training, ensembles, MultiBox), measures every variant on every
+    picture, and writes [bold]table.md[/bold], [bold]table.csv[/bold] and [bold]classification.csv[/bold]. Whatever
+    is finished is never done again: after an interruption run the same command.
+
+    [bold]Example:[/bold] detector reproduce tiny-imagenet --data data/tiny-imagenet-200
+    """
+    from detector.commands.reproduce_run import run_experiment
+    from detector.training.loop import Interrupted
+
+    try:
+        table = run_experiment(experiment, data, pretraining_data, out, device, checkpoint_minutes)
+    except Interrupted as stopped:
+        say(f"{stopped}; run the same command to go on")
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(table.read_text(encoding="utf-8"))
+    say(f"the tables are in {table.parent}")

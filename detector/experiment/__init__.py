@@ -1,0 +1,1 @@
+"""The paper's experiment: one ensemble measured in many variants, each picture looked at once."""

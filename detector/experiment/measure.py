@@ -1,0 +1,182 @@
+"""Every variant of an experiment on every picture, each picture looked at once and kept as one file.
+
+Members' probabilities are computed once for each region and context and shared by all variants that need them. A file
+is written whole or not at all, so a measurement that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detector.classify import Ensemble, Member
+from detector.experiment.variants import Variant, detect
+from detector.postprocess import PostprocessConfig
+from detector.types import Detections
+from proposals.boxes import FloatArray
+from proposals.merge import MergeConfig, merge
+from proposals.types import Proposals, ProposalSource
+
+BOXES_OF = "proposals of {}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """Where regions come from: selective search with plain and with doubled superpixels, MultiBox, and their merge."""
+
+    scale1: ProposalSource
+    scale2: ProposalSource
+    multibox: ProposalSource | None
+    merging: MergeConfig
+
+    def propose(self, image: NDArray[np.uint8], wanted: set[str]) -> dict[str, Proposals]:
+        """The ``wanted`` sets of proposals for ``image``, each source run once.
+
+        Raises:
+            ValueError: MultiBox is wanted and not there.
+        """
+        needed = {part for name in wanted for part in name.split("+")}
+        if "multibox" in needed and self.multibox is None:
+            raise ValueError("the experiment has variants with MultiBox but no MultiBox network")
+        found = {name: getattr(self, name).propose(image) for name in sorted(needed)}
+        if "scale2+multibox" in wanted:
+            found["scale2+multibox"] = merge(found["scale2"], found["multibox"], **dict(self.merging))
+        return {name: found[name] for name in wanted}
+
+
+class Study:
+    """Measures variants on pictures.
+
+    Args:
+        members: of each ensemble by name. variants: what to measure. sources: of proposals.
+        postprocess: thresholds; the score threshold should be low, because AP needs the low scores.
+        folder: where each picture's file goes. device: of the networks.
+
+    Raises:
+        ValueError: a variant names an ensemble or a member that is not there.
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, Sequence[Member]],
+        variants: Sequence[Variant],
+        sources: Sources,
+        postprocess: PostprocessConfig,
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        for variant in variants:
+            if variant.ensemble not in members or max(variant.members) >= len(members[variant.ensemble]):
+                raise ValueError(f"{variant.name}: no member {max(variant.members)} of ensemble {variant.ensemble!r}")
+        self.variants, self.sources, self.postprocess, self.folder = variants, sources, postprocess, folder
+        self.nets: dict[tuple[str, int, bool], Ensemble] = {}
+        for variant in variants:
+            for number in variant.members:
+                key = (variant.ensemble, number, variant.context)
+                if key not in self.nets:
+                    self.nets[key] = Ensemble([_copy(members[variant.ensemble][number], variant.context)], device)
+
+    def path(self, image_id: str) -> Path:
+        """The file of a picture; its name does not depend on what characters the id has."""
+        return self.folder / (hashlib.sha256(image_id.encode()).hexdigest()[:24] + ".npz")
+
+    def look(self, image_id: str, read: Callable[[], NDArray[np.uint8]]) -> dict[str, Detections]:
+        """The detections of every variant, from the picture's file or by looking at it.
+
+        Args:
+            read: gives the picture ``(H, W, 3)`` uint8 RGB; not called where the file is there and whole.
+        """
+        known = self._load(self.path(image_id))
+        if known is None:
+            found, proposals = self._measure(read())
+            self._save(self.path(image_id), found, proposals)
+            return found
+        return known
+
+    def proposals(self, image_id: str) -> dict[str, FloatArray]:
+        """The boxes ``(N, 4)`` of each set of proposals of a picture that was looked at."""
+        with np.load(self.path(image_id)) as file:
+            return {name: file[BOXES_OF.format(name)] for name in self._regions()}
+
+    def _regions(self) -> list[str]:
+        return sorted({v.proposals for v in self.variants})
+
+    def _measure(self, image: NDArray[np.uint8]) -> tuple[dict[str, Detections], dict[str, Proposals]]:
+        proposals = self.sources.propose(image, set(self._regions()))
+        boxes, rows = _together([proposals[name].boxes for name in self._regions()])
+        row_of = dict(zip(self._regions(), rows, strict=True))
+        size = (image.shape[0], image.shape[1])
+        probs: dict[tuple[str, int, bool], NDArray[np.float32]] = {}
+        for key, net in self.nets.items():
+            users = [v for v in self.variants if (v.ensemble, v.context) == key[::2] and key[1] in v.members]
+            wanted = np.unique(np.concatenate([row_of[v.proposals] for v in users]))
+            table = np.zeros((len(boxes), net.num_outputs), np.float32)
+            table[wanted] = net.predict(image, boxes[wanted])
+            probs[key] = table
+        found = {}
+        for v in self.variants:
+            mine = row_of[v.proposals]
+            opinions = [probs[v.ensemble, number, v.context][mine] for number in v.members]
+            found[v.name] = detect(boxes[mine], opinions, v.combine, size, self.postprocess)
+        return found, proposals
+
+    def _save(self, path: Path, found: dict[str, Detections], proposals: dict[str, Proposals]) -> None:
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for number, v in enumerate(self.variants):
+            d = found[v.name]
+            arrays |= {f"boxes {number}": d.boxes, f"scores {number}": d.scores, f"labels {number}": d.labels}
+        arrays |= {BOXES_OF.format(name): p.boxes for name, p in proposals.items()}
+        size = next(iter(found.values())).image_size
+        arrays |= {"size": np.array(size, np.int64), "what": np.array(self._what())}
+        memory = io.BytesIO()
+        np.savez_compressed(memory, **arrays)  # type: ignore[arg-type]
+        temporary = path.with_suffix(".unfinished")
+        with temporary.open("wb") as file:
+            file.write(memory.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def _what(self) -> str:
+        """What was measured, so that a file of other variants is not taken for one of these."""
+        return json.dumps([[v.model_dump(mode="json") for v in self.variants], self.postprocess.model_dump()])
+
+    def _load(self, path: Path) -> dict[str, Detections] | None:
+        """The detections in a picture's file; ``None`` where it is missing, damaged or of other variants."""
+        if not path.is_file():
+            return None
+        try:
+            with np.load(io.BytesIO(path.read_bytes())) as file:
+                if str(file["what"]) != self._what():
+                    return None
+                height, width = file["size"].tolist()
+                return {
+                    v.name: Detections(file[f"boxes {n}"], file[f"scores {n}"], file[f"labels {n}"], (height, width))
+                    for n, v in enumerate(self.variants)
+                }
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def _copy(member: Member, context: bool) -> Member:
+    """The member, for crops with or without its context padding; the network itself is shared."""
+    crop = member.crop if context else member.crop.model_copy(update={"context_pad": 0})
+    return Member(member.net, crop, member.normalization)
+
+
+def _together(parts: Sequence[FloatArray]) -> tuple[FloatArray, list[NDArray[np.int64]]]:
+    """Different boxes ``(N, 4)`` of all parts, and each part's rows among them in its own order."""
+    stacked = np.concatenate([np.zeros((0, 4), np.float32), *parts])
+    boxes, rows = np.unique(stacked, axis=0, return_inverse=True)
+    ends = np.cumsum([len(p) for p in parts])
+    return boxes, np.split(rows.reshape(-1).astype(np.int64), ends[:-1])

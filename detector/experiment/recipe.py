@@ -1,0 +1,96 @@
+"""An experiment from the data to its tables, as one file in ``configs/`` says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from detector.config import ClassifierRecipe, EnsembleRecipe, MultiBoxRecipe
+from detector.experiment.variants import Variant
+from detector.postprocess import PostprocessConfig
+from detector.strict_yaml import read_settings
+from proposals.selective_search import SelectiveSearchConfig
+
+PRETRAINING = "pretraining"  # as ``init`` of a later stage: the weights of the first one
+DOUBLED = 2.0
+
+
+class MeasurementConfig(BaseModel):
+    """What is measured once everything is trained.
+
+    Attributes:
+        split: the part of the data set that is measured on. first: only its first so many pictures; ``None`` for all.
+        selective_search: its settings at scale 1; scale 2 is the same with ``superpixel_scale`` 2.
+        search_side: selective search looks at a copy whose longer side has so many pixels; ``None`` for the picture.
+        postprocess: thresholds of every variant. variants: the rows of the table.
+        members, crops: top-1 and top-5 are measured for every number of members with every number of crops.
+        bootstrap: resamples of the pictures for the intervals. seed: of the resampling and of the search's ranking.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    split: str = "val"
+    first: int | None = Field(default=None, ge=1)
+    selective_search: SelectiveSearchConfig = SelectiveSearchConfig()
+    search_side: int | None = Field(default=None, ge=16)
+    postprocess: PostprocessConfig = PostprocessConfig(score_threshold=0.01)
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    members: tuple[int, ...] = ()
+    crops: tuple[Literal[1, 10, 144], ...] = ()
+    bootstrap: int = Field(default=1000, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> MeasurementConfig:
+        if len({v.name for v in self.variants}) != len(self.variants):
+            raise ValueError("two variants have the same name")
+        if self.selective_search.superpixel_scale == DOUBLED:
+            raise ValueError("selective_search describes scale 1: leave superpixel_scale alone")
+        return self
+
+
+class ExperimentRecipe(BaseModel):
+    """Everything that an experiment does.
+
+    Attributes:
+        pretraining: of whole pictures, whose weights the ensembles may begin from (``init: pretraining``).
+        ensembles: by the name that variants call them. The first one becomes the model directory with MultiBox.
+        multibox: the network that proposes; ``None`` for an experiment without.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["experiment"] = "experiment"
+    pretraining: ClassifierRecipe | None = None
+    ensembles: dict[str, EnsembleRecipe] = Field(min_length=1)
+    multibox: MultiBoxRecipe | None = None
+    measurement: MeasurementConfig
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ExperimentRecipe:
+        for variant in self.measurement.variants:
+            recipe = self.ensembles.get(variant.ensemble)
+            if recipe is None:
+                raise ValueError(f"variant {variant.name!r}: no ensemble is called {variant.ensemble!r}")
+            if max(variant.members) >= len(recipe.members):
+                raise ValueError(
+                    f"variant {variant.name!r}: member {max(variant.members)} of an ensemble of {len(recipe.members)}"
+                )
+            if "multibox" in variant.proposals and self.multibox is None:
+                raise ValueError(f"variant {variant.name!r} proposes with MultiBox, but multibox is missing")
+        first = next(iter(self.ensembles.values()))
+        if self.measurement.members and not 1 <= max(self.measurement.members) <= len(first.members):
+            raise ValueError(f"measurement.members: the first ensemble has {len(first.members)}")
+        inits = [init for e in self.ensembles.values() for init in (e.base.init, *(m.init for m in e.members))]
+        if self.multibox is not None:
+            inits.append(self.multibox.init)
+        if PRETRAINING in inits and self.pretraining is None:
+            raise ValueError("init: pretraining, but there is no pretraining")
+        return self
+
+
+def read_experiment(path: Path) -> ExperimentRecipe:
+    """The experiment in a YAML file; UserError in one line for anything wrong with it."""
+    return read_settings(ExperimentRecipe, path)

@@ -1,0 +1,203 @@
+"""``detector reproduce``: the experiments in configs/ are sound, and one runs from made-up data to its tables."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from detector.cli import main
+from detector.commands.reproduce_run import CONFIGS, find_experiment
+from detector.data.ilsvrc_det_classes import WNIDS
+from detector.experiment.recipe import read_experiment
+from detector.model import load_model, read_model_config
+from proposals.errors import UserError
+from proposals.types import Source
+
+EXPERIMENTS = ("tiny-imagenet", "googlenet-ilsvrc14", "voc07", "coco")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(a) for a in arguments])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_experiment_says_its_command_cost_and_score_and_is_sound(name: str) -> None:
+    path = find_experiment(name)
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    for word in ("Command:", "Cost:", "Score:"):
+        assert any(word in line for line in head), word
+    assert any(f"detector reproduce {name} " in line for line in head)
+    recipe = read_experiment(path)
+    regions = {v.proposals for v in recipe.measurement.variants}
+    assert regions == {"scale1", "scale2", "multibox", "scale2+multibox"}
+    assert {v.combine for v in recipe.measurement.variants} == {"mean", "geometric", "maximum", "nms"}
+    assert {v.context for v in recipe.measurement.variants} == {True, False}
+    for ensemble in recipe.ensembles.values():
+        seeds = [ensemble.member(i).training.seed for i in range(len(ensemble.members))]
+        assert len(set(seeds)) == len(seeds)
+
+
+def test_the_paper_s_entry_is_the_paper_s() -> None:
+    recipe = read_experiment(find_experiment("googlenet-ilsvrc14"))
+    assert recipe.pretraining is not None
+    first, second = recipe.ensembles.values()
+    assert len(first.members) == len(second.members) == 6
+    for training in (first.member(0).training, recipe.pretraining.training):
+        net = training.net
+        assert (net.norm, net.kernel5, net.pool4_kernel, net.width, net.stem) == ("lrn", 5, 3, 1.0, "stride8")
+        assert net.aux
+        assert (training.momentum, training.schedule.kind) == (0.9, "googlenet")
+        assert training.crop.size == 224
+    assert (first.base.train_split, first.base.val_split, recipe.measurement.split) == ("train+val1", "val2", "val2")
+    assert first.member(0).training.net.num_outputs == 201
+    # Same first weights in one ensemble, others in each member of the second.
+    assert len({first.member(i).training.first_seed for i in range(6)}) == 1
+    assert len({second.member(i).training.first_seed for i in range(6)}) == 6
+    assert recipe.measurement.members == (1, 2, 3, 4, 5, 6)
+
+
+def test_an_unknown_experiment_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"coco, googlenet-ilsvrc14, tiny-imagenet, voc07"):
+        find_experiment("imagenet22k")
+    with pytest.raises(UserError, match="no such experiment"):
+        find_experiment("multibox-tiny-imagenet")  # a recipe, but of a training
+
+
+SMALL_NET = {"norm": "batch", "width": 0.1, "stem": "stride4", "aux": False}
+SMALL_RUN = {"steps": 1, "batch_size": 4, "average": 0.5}
+
+
+def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The experiment with tiny networks, two members, one step of each training: all its parts, little of its work."""
+
+    def training(settings: dict[str, Any]) -> dict[str, Any]:
+        net = {**settings["net"], **SMALL_NET}
+        crop = {**settings["crop"], "size": 32, "context_pad": min(2, settings["crop"]["context_pad"])}
+        return {**settings, **SMALL_RUN, "net": net, "crop": crop}
+
+    pretraining = {**recipe["pretraining"], "training": training(recipe["pretraining"]["training"])}
+    pretraining["training"]["net"]["num_outputs"] = 2
+    ensembles = {}
+    for name, ensemble in recipe["ensembles"].items():
+        base = {**ensemble["base"], "training": training(ensemble["base"]["training"])}
+        ensembles[name] = {**ensemble, "base": base, "members": ensemble["members"][:2]}
+    multibox = recipe["multibox"]
+    heads = {**multibox["training"]["multibox"], "input_size": 128}
+    trunk = {**multibox["training"]["trunk"], **SMALL_NET}
+    multibox = {**multibox, "training": {**multibox["training"], **SMALL_RUN, "multibox": heads, "trunk": trunk}}
+    measurement = recipe["measurement"]
+    variants = [v for v in measurement["variants"] if max(v["members"]) < 2 or v["members"] == [0, 1, 2, 3, 4, 5]]
+    variants = [{**v, "members": v["members"][:2]} for v in variants]
+    measurement = {**measurement, "variants": variants, "members": [1, 2], "search_side": 64, "bootstrap": 10}
+    return {
+        **recipe,
+        "pretraining": pretraining,
+        "ensembles": ensembles,
+        "multibox": multibox,
+        "measurement": measurement,
+    }
+
+
+def put_picture(path: Path, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Grey noise with a red square on it; the square, both corners included."""
+    image = rng.integers(90, 160, (60, 70, 3), dtype=np.uint8)
+    x, y, side = int(rng.integers(2, 30)), int(rng.integers(2, 20)), int(rng.integers(24, 36))
+    image[y : y + side, x : x + side] = (220, 20, 20)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, "JPEG", quality=95)
+    return x, y, x + side - 1, y + side - 1
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """ILSVRC DET with R-CNN's lists, and a classification set with a folder for each of two classes."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    det, cls = root / "ILSVRC", root / "CLS"
+    lists: dict[str, list[str]] = {"val": [], "val1": [], "val2": [], "train_1": []}
+    for i in range(7):
+        part = "train" if i < 2 else "val"
+        stem = f"p{i}"
+        x1, y1, x2, y2 = put_picture(det / "Data" / "DET" / part / f"{stem}.JPEG", rng)
+        box = f"<bndbox><xmin>{x1}</xmin><xmax>{x2}</xmax><ymin>{y1}</ymin><ymax>{y2}</ymax></bndbox>"
+        thing = f"<object><name>{WNIDS[i % 2]}</name>{box}</object>"
+        xml = f"<annotation><size><width>70</width><height>60</height></size>{thing}</annotation>"
+        path = det / "Annotations" / "DET" / part / f"{stem}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(xml)
+        for name in ("train_1",) if i < 2 else ("val", "val1" if i < 4 else "val2"):
+            lists[name].append(f"{stem} {len(lists[name]) + 1 if name != 'train_1' else 1}")
+    (det / "ImageSets" / "DET").mkdir(parents=True)
+    for name, lines in lists.items():
+        (det / "ImageSets" / "DET" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    for split in ("train", "val"):
+        for kind in ("one", "two"):
+            for i in range(2):
+                put_picture(cls / split / kind / f"{i}.jpg", rng)
+    return det, cls
+
+
+def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_where_it_was(
+    data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = shrunk(yaml.safe_load((CONFIGS / "googlenet_ilsvrc14.yaml").read_text()))
+    file, out = tmp_path / "small.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(recipe))
+    det, cls = data
+    arguments = ("reproduce", file, "--data", det, "--pretraining-data", cls, "--out", out, "--device", "cpu")
+    assert run(*arguments) == 0
+    said = capsys.readouterr().out
+    assert "3 pictures; mean AP in %" in said
+    names = [v["name"] for v in recipe["measurement"]["variants"]]
+    with (out / "table.csv").open() as csv_file:
+        rows = {row["variant"]: row for row in csv.DictReader(csv_file)}
+    assert list(rows) == names
+    assert {row["ensemble"] for row in rows.values()} == {"seeds", "initialisations"}
+    assert all(0 <= float(row["ilsvrc_det"]) <= 1 for row in rows.values())
+    with (out / "classification.csv").open() as csv_file:
+        measured = [(row["members"], row["crops"], row["objects"]) for row in csv.DictReader(csv_file)]
+    assert measured == [("1", "1", "3"), ("2", "1", "3")]
+    model = read_model_config(out / "model")
+    assert len(model.members) == 2
+    picture = np.full((60, 70, 3), 128, np.uint8)
+    picture[10:40, 10:40] = (220, 20, 20)
+    _, found = load_model(out / "model", device="cpu", score_threshold=0.0, search_side=64).detect(picture)
+    assert {Source.SELECTIVE_SEARCH, Source.MULTIBOX} == set(found.source)
+    # Members of one ensemble begin alike and differ by what they saw; both began from the pre-trained weights.
+    assert yaml.safe_load((out / "seeds" / "member-0" / "recipe.yaml").read_text())["init"] == str(out / "pretraining")
+
+    # Again: nothing is trained or measured twice.
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".npz", ".safetensors")}
+    assert run(*arguments) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert capsys.readouterr().out.splitlines()[0] == said.splitlines()[0]
+    recipe["measurement"]["bootstrap"] = 11
+    file.write_text(yaml.safe_dump(recipe))
+    assert run(*arguments) == 1
+    assert "holds another experiment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ensembles": {}}, "ensembles"),
+        ({"multibox": None}, "multibox is missing"),
+        ({"pretraining": None}, "there is no pretraining"),
+    ],
+)
+def test_experiments_that_do_not_fit_together_are_one_line(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    recipe = yaml.safe_load((CONFIGS / "googlenet_ilsvrc14.yaml").read_text())
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**recipe, **change}))
+    with pytest.raises(UserError, match=message) as caught:
+        read_experiment(tmp_path / "x.yaml")
+    assert "\n" not in str(caught.value)
