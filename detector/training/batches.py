@@ -25,6 +25,7 @@ from proposals.errors import UserError
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
+JPEG_QUALITY = (75, 95)  # of background from scenes, as pictures of the web have it
 PREFETCHED = 3  # batches that wait for the net, beside those being made
 MOST_THREADS = 8
 UNREADABLE = -100  # label of a crop whose picture could not be read: the loss passes over it
@@ -52,14 +53,13 @@ class Drawn(NamedTuple):
     """The regions of a batch that are in the pool's pictures.
 
     Attributes:
-        images: positions in the pool. regions: a box ``(4,)`` each. labels: K for background.
-        truth: ``(F, 4)``, the objects that the foreground shows; background from scenes is made as small as they are.
+        images: positions in the pool. regions: a box ``(4,)`` each, foreground first; background from scenes takes
+            its place and size in the picture from the foreground's. labels: K for background.
     """
 
     images: list[int]
     regions: list[NDArray[np.float32]]
     labels: list[int]
-    truth: NDArray[np.float32]
 
 
 class CropBatches(ABC):
@@ -115,9 +115,10 @@ class CropBatches(ABC):
         mirror = rng.random(self.batch_size) < self.augment.mirror
         kinds = rng.integers(len(INTERPOLATIONS), size=self.batch_size)
         from_scenes: list[SceneRegion] = []
-        looks = drawn.truth
+        looks, qualities = np.zeros(0, np.int64), np.zeros(0, np.int64)
         if self.scenes is not None and self.from_scenes:
-            looks = drawn.truth[rng.integers(len(drawn.truth), size=self.from_scenes)]
+            looks = rng.integers(self.foreground, size=self.from_scenes)
+            qualities = rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, self.from_scenes)
             from_scenes = self.scenes.draw(rng, self.from_scenes)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         amounts = draw_distortion(self.batch_size, self.augment, generator)
@@ -136,14 +137,17 @@ class CropBatches(ABC):
                 source, labels[place] = self._scene_pool, self.num_classes
             shown.append(Shown(source.name(image), region))
             try:
-                if source is self.pool:
-                    kind = [INTERPOLATIONS[kinds[i]]] if self.augment.random_interpolation else None
-                    out = crops[place : place + 1]
-                    crop_regions(source.images[image], region[None], crop, self.fill, interpolations=kind, out=out)
-                else:
+                picture, box = source.images[image], region
+                if source is not self.pool:
                     assert self.scenes is not None
-                    side = looks[i - in_pool, 2:] - looks[i - in_pool, :2]
-                    crops[place] = self.scenes.crop(from_scenes[i - in_pool], side, crop, self.fill)
+                    look, quality = int(looks[i - in_pool]), int(qualities[i - in_pool])
+                    height, width = self.pool.sizes[drawn.images[look]].astype(int).tolist()
+                    picture, box = self.scenes.picture(
+                        from_scenes[i - in_pool], drawn.regions[look], (height, width), quality
+                    )
+                kind = [INTERPOLATIONS[kinds[i]]] if self.augment.random_interpolation else None
+                out = crops[place : place + 1]
+                crop_regions(picture, box[None], crop, self.fill, interpolations=kind, out=out)
             except UserError as fault:  # a picture that is read when it is needed, and has become unreadable
                 self.unreadable[shown[-1].picture] = str(fault)
                 crops[place], labels[place] = self.fill, UNREADABLE
@@ -196,7 +200,7 @@ class RegionBatches(CropBatches):
             images.append(image)
             regions.append(region[0])
             labels.append(self.num_classes)
-        return Drawn(images, regions, labels, truth)
+        return Drawn(images, regions, labels)
 
 
 def loader_threads(pool: ImagePool, device: torch.device) -> int:

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.crop import CropConfig, crop_regions
 from detector.training.pool import ImagePool
 from proposals import selective_search
 from proposals.boxes import iou
@@ -71,25 +70,38 @@ class Scenes:
             drawn.append(SceneRegion(image, self.boxes[int(rng.integers(starts[image], starts[image + 1]))]))
         return drawn
 
-    def crop(
-        self, drawn: SceneRegion, side: NDArray[np.float32], crop: CropConfig, fill: tuple[int, int, int]
-    ) -> NDArray[np.uint8]:
-        """The crop ``(S, S, 3)`` uint8 of a region.
+    def picture(
+        self, drawn: SceneRegion, look: NDArray[np.float32], size: tuple[int, int], quality: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """A picture as those of the training data that shows the region where one of theirs shows an object.
+
+        Were the crop cut from the photograph itself, background would be known by its sharpness, by its compression or
+        by never reaching the picture's edge, and every region of a photograph would then be background.
 
         Args:
-            side: ``(2,)``, width and height in pixels of an object of the training pictures. The crop is first shrunk
-                to such a size where it is larger: or else background would be known by its sharpness alone.
-        """
-        out: NDArray[np.uint8] = crop_regions(self.pool.images[drawn.image], drawn.box[None], crop, fill)[0]
-        width, height = (min(int(s), crop.size) for s in np.maximum(4, np.round(side)))
-        if min(width, height) < crop.size:
-            small = cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA)
-            cv2.resize(small, (crop.size, crop.size), out, interpolation=cv2.INTER_LINEAR)
-        return out
+            look: ``(4,)``, a region of a training picture of ``size`` (height, width), whose place and number of pixels
+                the drawn region takes as nearly as the photograph's edges allow. quality: of JPEG's compression.
 
-    def crops(
-        self, rng: np.random.Generator, sides: NDArray[np.float32], crop: CropConfig, fill: tuple[int, int, int]
-    ) -> NDArray[np.uint8]:
-        """Crops ``(N, S, S, 3)`` uint8 of random regions, one for each of ``sides`` ``(N, 2)``."""
-        drawn = self.draw(rng, len(sides))
-        return np.stack([self.crop(region, side, crop, fill) for region, side in zip(drawn, sides, strict=True)])
+        Returns:
+            ``(height, width, 3)`` uint8, and the region's box ``(4,)`` in it.
+        """
+        photograph, (height, width) = self.pool.images[drawn.image], size
+        start, end = np.empty(2), np.empty(2)
+        for axis, (pixels, room) in enumerate(((width, photograph.shape[1]), (height, photograph.shape[0]))):
+            low, high = float(look[axis]), float(look[axis + 2])
+            scale = float(drawn.box[axis + 2] - drawn.box[axis]) / max(high - low, 1.0)
+            length = min(pixels * scale, float(room))
+            first = min(max(float(drawn.box[axis]) - low * scale, 0.0), room - length)
+            start[axis] = np.floor(first)
+            end[axis] = min(max(np.ceil(first + length), start[axis] + 1), room)
+        window = photograph[int(start[1]) : int(end[1]), int(start[0]) : int(end[0])]
+        shrinks = window.shape[0] >= height and window.shape[1] >= width
+        kernel = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        shown = cv2.resize(window, (width, height), interpolation=kernel)
+        # The order of the channels does not matter to a round trip but for the colours' coarser steps.
+        _, data = cv2.imencode(".jpg", shown[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        shown = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])
+        factor = np.array([width, height], np.float64) / (end - start)
+        box = (drawn.box.astype(np.float64) - np.tile(start, 2)) * np.tile(factor, 2)
+        limits = np.tile(np.array([width, height], np.float64), 2)
+        return shown, np.clip(box, 0, limits).astype(np.float32)

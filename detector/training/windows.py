@@ -102,5 +102,4 @@ class WindowBatches(CropBatches):
             windows.owner[chosen].tolist(),
             list(windows.boxes[chosen]),
             windows.labels[chosen].tolist(),
-            windows.boxes[foreground],
         )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from detector.crop import CropConfig
+from detector.crop import CropConfig, crop_regions
 from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig
 from detector.training.batches import RegionBatches
@@ -21,6 +21,7 @@ from proposals.boxes import iou
 from proposals.errors import UserError
 
 CROP = CropConfig(size=32, context_pad=2)
+BARE = CropConfig(size=32, context_pad=0)
 FILL = (124, 116, 104)
 
 
@@ -52,22 +53,35 @@ def test_regions_keep_away_from_objects_and_are_not_tiny(scenes: Scenes, photogr
         assert iou(scenes.boxes[scenes.owner == index], photographs.truth(index)).max() < 0.3
 
 
-def test_crops_show_no_more_than_an_object_of_that_size_would(scenes: Scenes) -> None:
-    def sharpness(side: float) -> float:
-        sides = np.full((60, 2), side, np.float32)
-        crops = scenes.crops(np.random.default_rng(0), sides, CROP, FILL)
-        assert crops.shape == (60, 32, 32, 3)
-        return float(np.abs(np.diff(crops.astype(np.float32), axis=2)).mean())
+@pytest.mark.parametrize("look", [(20, 10, 44, 50), (0, 0, 64, 64), (60, 0, 64, 8), (3, 30, 9, 62)])
+def test_a_region_takes_the_place_and_size_of_a_training_pictures_region(scenes: Scenes, look: tuple[int, ...]) -> None:
+    wanted = np.array(look, np.float32)
+    for drawn in scenes.draw(np.random.default_rng(0), 20):
+        picture, box = scenes.picture(drawn, wanted, (64, 64), 90)
+        assert picture.shape == (64, 64, 3)
+        assert (box >= 0).all()
+        assert (box <= 64).all()
+        # As large as asked for, but where the photograph is too small to show that much around the region.
+        photograph = scenes.pool.images[drawn.image]
+        for axis, room in enumerate((photograph.shape[1], photograph.shape[0])):
+            side, asked = float(box[axis + 2] - box[axis]), float(wanted[axis + 2] - wanted[axis])
+            of_photograph = float(drawn.box[axis + 2] - drawn.box[axis]) / room * 64
+            assert side == pytest.approx(max(asked, of_photograph), rel=0.12, abs=0.5)
 
-    assert sharpness(4) < sharpness(10) < sharpness(32)
-    assert sharpness(32) == sharpness(500)  # nothing is enlarged
+
+def test_the_region_shows_what_the_photograph_shows_there(scenes: Scenes) -> None:
+    drawn = max(scenes.draw(np.random.default_rng(1), 40), key=lambda d: float(np.prod(d.box[2:] - d.box[:2])))
+    picture, box = scenes.picture(drawn, np.array([8, 8, 56, 56], np.float32), (64, 64), 95)
+    plain = crop_regions(scenes.pool.images[drawn.image], drawn.box[None], BARE, FILL)[0].astype(np.float32)
+    found = crop_regions(picture, box[None], BARE, FILL)[0].astype(np.float32)
+    assert np.corrcoef(plain.ravel(), found.ravel())[0, 1] > 0.9  # the order of the colours included
+    assert np.abs(plain.mean((0, 1)) - found.mean((0, 1))).max() < 6
 
 
 def test_chance_comes_from_the_generator_alone(scenes: Scenes) -> None:
-    sides = np.full((8, 2), 20, np.float32)
-    first, again, other = (scenes.crops(np.random.default_rng(seed), sides, CROP, FILL) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
+    first, again, other = ([*scenes.draw(np.random.default_rng(seed), 8)] for seed in (1, 1, 2))
+    assert all(a.image == b.image and (a.box == b.box).all() for a, b in zip(first, again, strict=True))
+    assert any((a.box != b.box).any() for a, b in zip(first, other, strict=True))
 
 
 def test_a_batch_has_its_share_of_them_and_they_are_background(scenes: Scenes, photographs: ImagePool) -> None:
