@@ -125,9 +125,11 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
         state[pixel] = np.uint64(1)
     frozen = np.uint64(FROZEN)
     offsets = np.array([1, width, width + 1, width - 1]).astype(np.uint32)
-    root_a = np.empty(BLOCK + 1, np.uint32)
-    root_b = np.empty(BLOCK + 1, np.uint32)
-    index = np.empty(BLOCK + 1, np.uint64)
+    # The edges sifted in one block are decided after the sifting of the next, when what they need has arrived.
+    root_a = np.empty(2 * BLOCK + 1, np.uint32)
+    root_b = np.empty(2 * BLOCK + 1, np.uint32)
+    index = np.empty(2 * BLOCK + 1, np.uint64)
+    first, waiting = np.uint64(0), np.uint64(0)
     put_off = np.uint64(0)
     left = count
     key = 0
@@ -135,17 +137,24 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
     next_start = np.uint64(starts[1])
     starts[0] = 0
     total = np.uint64(len(order))
-    for block in range(np.uint64(0), total, np.uint64(BLOCK)):
-        end = min(block + np.uint64(BLOCK), total)
-        if far:
-            for i in range(end, min(end + np.uint64(2 * BLOCK), total)):
+    step = np.uint64(BLOCK)
+    for block in range(np.uint64(0), total + step, step):
+        end = min(block + step, total)
+        if far and end + np.uint64(3) * step <= total:
+            for i in range(end + np.uint64(2) * step, end + np.uint64(3) * step):
                 edge = order[i]
                 p = np.uint32(edge >> np.uint32(2))
                 prefetch(parent, np.uint64(p))
                 prefetch(parent, np.uint64(p + offsets[edge & np.uint32(3)]))
+            for i in range(end + step, end + np.uint64(2) * step):
+                edge = order[i]
+                p = np.uint32(edge >> np.uint32(2))
+                prefetch(parent, np.uint64(parent[p]))
+                prefetch(parent, np.uint64(parent[np.uint32(p + offsets[edge & np.uint32(3)])]))
         # Most edges lie inside a component. They are sifted out here without a branch, so that the processor waits
         # for many random reads at once; a component found for a pixel here is only a step towards its present root.
-        waiting = np.uint64(0)
+        next_first = step - first
+        last = next_first
         for i in range(block, end):
             edge = order[i]
             p = np.uint32(edge >> np.uint32(2))
@@ -154,16 +163,16 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
             b = parent[parent[q]]
             parent[p] = a
             parent[q] = b
-            root_a[waiting] = a
-            root_b[waiting] = b
-            index[waiting] = i
-            waiting += np.uint64(a != b)
-        for j in range(waiting):
+            root_a[last] = a
+            root_b[last] = b
+            index[last] = i
+            last += np.uint64(a != b)
+        for j in range(next_first, last):
             prefetch(state, np.uint64(root_a[j]))
             prefetch(state, np.uint64(root_b[j]))
             prefetch(parent, np.uint64(root_a[j]))
             prefetch(parent, np.uint64(root_b[j]))
-        for j in range(waiting):
+        for j in range(first, waiting):
             a = _find(parent, root_a[j])
             b = _find(parent, root_b[j])
             if a == b:
@@ -196,6 +205,7 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
                 state[b] = state_b | frozen
                 order[put_off] = order[i]
                 put_off += np.uint64(1)
+        first, waiting = next_first, last
     starts[key + 1 :] = np.uint32(put_off)
     return put_off, left
 
