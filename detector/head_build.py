@@ -18,17 +18,24 @@ from detector.head_config import HeadRecipe
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
-from detector.training.loop import Machine
+from detector.training.loop import Machine, on_device
 from detector.training.pool import ImagePool
 from detector.training.proposal_choice import Choice
 from detector.training.region_table import RegionTable
 from detector.training.run_log import LOG_FILE
-from detector.training.trunk_tuning import TrunkTuner, TuningBatches, TuningConfig, TuningProgress
+from detector.training.trunk_tuning import (
+    TrunkTuner,
+    TunedNet,
+    TuningBatches,
+    TuningConfig,
+    TuningProgress,
+    mine_background,
+)
 from proposals.errors import ImageTooSmall, UserError
 from proposals.store import image_key, settings_key
 from proposals.types import ProposalSource
 
-WEIGHTS, DONE = "trunk.safetensors", "done.json"
+WEIGHTS, DONE, MINED = "trunk.safetensors", "done.json", "hard-negatives.bin"
 
 
 class FixedTrunk(NamedTuple):
@@ -115,7 +122,7 @@ def tuning_folder(
         content.update(np.ascontiguousarray(array).data)
     settings: dict[str, Any] = {
         "method": "trunk tuning",
-        "version": 1,
+        "version": 2,
         "tuning": config.model_dump(mode="json"),
         "trunk": trunk.digest,
         "crop": trunk.crop.model_dump(mode="json"),
@@ -127,7 +134,6 @@ def tuning_folder(
 
 
 def tuned_trunk(
-    config: TuningConfig,
     trunk: FixedTrunk,
     batches: TuningBatches,
     folder: Path,
@@ -136,32 +142,95 @@ def tuned_trunk(
 ) -> FixedTrunk:
     """``trunk`` tuned; from ``folder`` if that is done there, and from the checkpoint there if it was begun.
 
+    The tuning has two parts, hard negatives being mined between them, each in a folder of its own.
+
     Raises:
         UserError: the disk is full, or the loss is not finite any more. Interrupted: a signal; a checkpoint is saved.
     """
     done = _finished(folder)
     if done is not None:
         return trunk._replace(weights=folder / WEIGHTS, digest=done)
+    config = batches.config
+    first = round(config.first_part * config.steps)
+    state = {f"trunk.{name}": tensor for name, tensor in trunk.build().state_dict().items()}
+    if first:
+        part = config.model_copy(update={"steps": first})
+        state = _tuned_part(trunk, part, batches, state, folder / "first", machine, report)
+        mined = _mined(trunk, batches, state, folder / MINED, machine)
+        machine.tell(f"{len(mined):,} hard negatives among {config.mine_regions} regions far from objects a picture")
+        second = {"steps": max(config.steps - first, 1), "seed": config.seed + 1}
+        batches = batches.with_mined(mined, config.model_copy(update=second))
+    state = _tuned_part(
+        trunk, batches.config, batches, state, folder / "second", machine,
+        lambda entry: report(entry.model_copy(update={"step": entry.step + first})),
+    )  # fmt: skip
+    own = {name.removeprefix("trunk."): t for name, t in state.items() if name.startswith("trunk.")}
+    _join_logs(folder, first)
+    return _keep(folder, own, trunk.net, trunk.crop, trunk.normalization)
+
+
+def _tuned_part(
+    trunk: FixedTrunk,
+    config: TuningConfig,
+    batches: TuningBatches,
+    state: dict[str, Tensor],
+    folder: Path,
+    machine: Machine,
+    report: Callable[[TuningProgress], None],
+) -> dict[str, Tensor]:
+    """The weights of the whole net after one part of the tuning, begun from ``state``."""
+    if _finished(folder) is not None:
+        return read_weights(folder / WEIGHTS)
     folder.mkdir(parents=True, exist_ok=True)
     tuner = TrunkTuner(
-        config,
-        trunk.net,
-        trunk.build().state_dict(),
-        trunk.normalization,
-        batches,
-        folder,
-        machine=machine,
-        report=report,
-    )
+        config, trunk.net, state, trunk.normalization, batches, folder, machine=machine, report=report
+    )  # fmt: skip
     if tuner.checkpoint_path.exists():
         tuner.resume()
         machine.tell(f"going on from step {tuner.step} of {config.steps}")
     else:
         (folder / LOG_FILE).unlink(missing_ok=True)  # of a run that died before its first checkpoint
     net = tuner.run()
-    kept = _keep(folder, net.trunk.state_dict(), trunk.net, trunk.crop, trunk.normalization)
+    _keep(folder, net.state_dict(), trunk.net, trunk.crop, trunk.normalization)
     tuner.checkpoint_path.unlink(missing_ok=True)
-    return kept
+    return read_weights(folder / WEIGHTS)  # as stored, so that a run that goes on from here is the same
+
+
+def _mined(
+    trunk: FixedTrunk, batches: TuningBatches, state: dict[str, Tensor], path: Path, machine: Machine
+) -> NDArray[np.int64]:
+    """The rows of hard negatives, kept in ``path``, beside their digest."""
+    try:
+        data = path.read_bytes()
+        if hashlib.sha256(data[32:]).digest() == data[:32]:
+            return np.frombuffer(data[32:], "<i8").astype(np.int64)
+    except FileNotFoundError:
+        pass
+    net = TunedNet(trunk.net, batches.num_classes, batches.config)
+    net.load_state_dict(state)
+    mined = mine_background(on_device(net.eval(), machine.device), trunk.normalization, batches, batches.config.seed)
+    body = mined.astype("<i8").tobytes()
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(hashlib.sha256(body).digest() + body)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); name another --cache") from None
+    return mined
+
+
+def _join_logs(folder: Path, first: int) -> None:
+    """``log.csv`` of both parts, with the steps counted on."""
+    lines: list[str] = []
+    for part, offset in (("first", 0), ("second", first)):
+        path = folder / part / LOG_FILE
+        if path.exists():
+            head, *rest = path.read_text(encoding="utf-8").splitlines()
+            lines = lines or [head]
+            for line in rest:
+                step, _, others = line.partition(",")
+                lines.append(f"{int(step) + offset},{others}")
+    (folder / LOG_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _finished(folder: Path) -> str | None:

@@ -238,7 +238,7 @@ def _tune(
     kept = tuning_folder(tuning, trunk, pool, table, len(names), request.cache)
     machine = Machine(device, micro_batch=request.micro_batch, checkpoint_minutes=request.checkpoint_minutes, tell=say)
     with show_progress(tuning.steps, describe) as report:
-        tuned = tuned_trunk(tuning, trunk, batches, kept, machine, report)
+        tuned = tuned_trunk(trunk, batches, kept, machine, report)
     if (kept / LOG_FILE).exists():
         shutil.copyfile(kept / LOG_FILE, folder / LOG_FILE)
         plot_training(folder / LOG_FILE, folder / "curves.png")

@@ -5,7 +5,8 @@ learns two things at once, as Fast R-CNN's does: what a region shows (K + 1 clas
 (one box for all classes). Only the trunk is kept; classifier and regression are then fitted anew to its features.
 
 A batch has objects, as perturbed copies of annotated boxes with an IoU of at least 0.5, and background among the
-proposals of all images: part of it near objects (IoU 0.1 to 0.5), where detections go wrong.
+proposals of all images: near objects (IoU 0.1 to 0.5), far from them, and in the second part of the tuning those that
+the net took for objects after the first (hard negatives: parts of objects, things that look like them).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from proposals.boxes import encode
 
 # Deviations of the targets tx ty tw th, by which they are divided to be of one size (Fast R-CNN's code).
 TARGET_SCALE = (0.1, 0.1, 0.2, 0.2)
+MINING_BATCH = 64
 
 
 class TuningConfig(RunSettings):
@@ -48,7 +50,10 @@ class TuningConfig(RunSettings):
         foreground: share of a batch that shows objects. strength: objects are perturbed by up to this, see
             :func:`detector.sampling.perturbed_boxes`.
         balance: 0 draws objects alike, 1 classes alike; in between, by their number to the power -balance.
-        hard: share of the background that is near objects.
+        near: share of the background that is near objects. mined: share that was mined; the rest is far from objects.
+        first_part: share of the steps before mining; 0 mines nothing. mine_regions: so many regions far from objects
+            are looked at per image, drawn at random. mine_score: of these, hard ones have this probability of showing
+            some object, or more.
         dropout: before the classifier. location: weight of the box's loss.
     """
 
@@ -58,10 +63,14 @@ class TuningConfig(RunSettings):
     average: float = Field(default=0.99, ge=0, lt=1)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=2e-4, ge=0)
-    foreground: float = Field(default=0.4, gt=0, lt=1)
+    foreground: float = Field(default=0.35, gt=0, lt=1)
     strength: float = Field(default=0.6, gt=0, le=1)
     balance: float = Field(default=0.5, ge=0, le=1)
-    hard: float = Field(default=0.67, ge=0, le=1)
+    near: float = Field(default=0.4, ge=0, le=1)
+    mined: float = Field(default=0.4, ge=0, le=1)
+    first_part: float = Field(default=0.3, ge=0, lt=1)
+    mine_regions: int = Field(default=100, ge=1)
+    mine_score: float = Field(default=0.1, gt=0, lt=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     location: float = Field(default=1.0, ge=0)
     grid: int = Field(default=3, ge=1, le=14)
@@ -85,6 +94,7 @@ class TuningBatches:
 
     Args:
         table: of the pool's regions, from which the background comes. num_classes: K.
+        mined: rows of hard negatives, or none yet.
     """
 
     def __init__(
@@ -95,6 +105,7 @@ class TuningBatches:
         crop: CropConfig,
         fill: tuple[int, int, int],
         config: TuningConfig,
+        mined: NDArray[np.int64] | None = None,
     ) -> None:
         self.pool, self.table, self.num_classes = pool, table, num_classes
         self.crop, self.fill, self.config = crop, fill, config
@@ -103,8 +114,13 @@ class TuningBatches:
         self.odds = odds / odds.sum()
         self.near = np.flatnonzero((table.overlap >= 0.1) & (table.overlap < 0.5))
         self.far = np.flatnonzero(table.overlap < 0.1)
+        self.mined = np.zeros(0, np.int64) if mined is None else mined
         self.owner = np.repeat(np.arange(len(pool.images)), np.diff(table.first))
         self.foreground = max(1, round(config.batch_size * config.foreground))
+
+    def with_mined(self, mined: NDArray[np.int64], config: TuningConfig) -> TuningBatches:
+        """The same with the rows ``mined`` as hard negatives, for another ``config``."""
+        return TuningBatches(self.pool, self.table, self.num_classes, self.crop, self.fill, config, mined)
 
     def batch(self, step: int) -> TuningBatch:
         """The batch of ``step``."""
@@ -147,12 +163,20 @@ class TuningBatches:
         return moved
 
     def _background(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """Rows of the table: near objects and far from them; where there is no background at all, none."""
-        near = round(count * self.config.hard) if len(self.far) else count
-        near = near if len(self.near) else 0
-        far = count - near if len(self.far) else 0
-        chosen = [pool[rng.integers(len(pool), size=n)] for pool, n in ((self.near, near), (self.far, far)) if n]
-        return np.concatenate([np.zeros(0, np.int64), *chosen])
+        """Rows of the table: mined, near objects, and far from them; where there is no background at all, none.
+
+        The share of a kind that there is none of goes to the others.
+        """
+        config = self.config
+        kinds = {"mined": self.mined, "near": self.near, "far": self.far}
+        shares = {"mined": config.mined, "near": config.near, "far": max(1 - config.mined - config.near, 0.01)}
+        there = [name for name, rows in kinds.items() if len(rows)]
+        if not there:
+            return np.zeros(0, np.int64)
+        odds = np.array([shares[name] for name in there]) + 1e-9
+        counts = np.diff(np.round(np.cumsum(np.append(0, odds / odds.sum())) * count)).astype(int)
+        chosen = [kinds[name][rng.integers(len(kinds[name]), size=n)] for name, n in zip(there, counts, strict=True)]
+        return np.concatenate(chosen)
 
 
 class TunedNet(nn.Module):
@@ -195,7 +219,8 @@ class TrunkTuner(Trainer[TunedNet, TuningBatch]):
     """Tunes one trunk.
 
     Args:
-        config: what to do. trunk: its architecture, weights and input: ``state`` as of :class:`Trunk`.
+        config: what to do. trunk: its architecture. state: the first weights, of a whole :class:`TunedNet` or of its
+            trunk alone.
         batches: what to learn from. folder: where log and checkpoint are kept. report: called with each line.
     """
 
@@ -216,7 +241,7 @@ class TrunkTuner(Trainer[TunedNet, TuningBatch]):
         self.config, self.trunk, self.normalization = config, trunk, normalization
         self.batches, self.report = batches, report
         net = on_device(self.new_net(), machine.device)
-        net.trunk.load_state_dict(state)
+        net.load_state_dict({**net.state_dict(), **state})
         optimizer = torch.optim.SGD(
             parameter_groups(net, config.weight_decay), lr=0.1, momentum=config.momentum, nesterov=True
         )
@@ -274,3 +299,30 @@ class TrunkTuner(Trainer[TunedNet, TuningBatch]):
         )
         self.log.write(entry)
         self.report(entry)
+
+
+@torch.inference_mode()
+def mine_background(
+    net: TunedNet, normalization: Normalization, batches: TuningBatches, seed: int
+) -> NDArray[np.int64]:
+    """Rows of the regions far from objects that ``net`` takes for objects, ascending.
+
+    ``net`` is in evaluation mode; it looks at some regions of each image, see :class:`TuningConfig`.
+    """
+    config, pool, table = batches.config, batches.pool, batches.table
+    device = next(net.parameters()).device
+    hard = []
+    for image in range(len(pool.images)):
+        part = table.of_image(image)
+        far = np.flatnonzero(table.overlap[part] < 0.1) + part.start
+        rng = np.random.default_rng([seed, 6, image])
+        rows = np.sort(rng.choice(far, min(config.mine_regions, len(far)), replace=False))
+        if not len(rows):
+            continue
+        crops = crop_regions(pool.images[image], table.boxes[rows], batches.crop, batches.fill)
+        for start in range(0, len(rows), MINING_BATCH):
+            some = slice(start, start + MINING_BATCH)
+            logits, _ = net(normalization(to_tensor(crops[some]).to(device)))
+            shows = 1 - torch.softmax(logits.float(), 1)[:, -1].cpu().numpy()
+            hard.append(rows[some][shows >= config.mine_score])
+    return np.concatenate([np.zeros(0, np.int64), *hard])

@@ -10,16 +10,23 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.crop import CropConfig
+from detector.crop import CropConfig, crop_regions
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.trunk import Trunk
-from detector.nets.weights import Normalization
+from detector.nets.weights import Normalization, to_tensor
 from detector.training.augment import AugmentConfig
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
 from detector.training.proposal_choice import Candidate, ProposalChoiceConfig, choose_proposals, source_of
 from detector.training.region_table import RegionTable, RegionTableConfig, make_table
-from detector.training.trunk_tuning import TrunkTuner, TuningBatches, TuningConfig, TuningProgress
+from detector.training.trunk_tuning import (
+    TrunkTuner,
+    TunedNet,
+    TuningBatches,
+    TuningConfig,
+    TuningProgress,
+    mine_background,
+)
 from proposals.errors import UserError
 
 NET = GoogLeNetConfig(norm="batch", width=0.1, stem="stride4")
@@ -116,7 +123,7 @@ def test_rare_classes_are_drawn_more_often(table: RegionTable) -> None:
 def test_background_of_one_kind_or_none_is_enough(pool: ImagePool, boxes: NDArray[np.float32]) -> None:
     made = make_table(pool, [boxes] * 4, 2, RegionTableConfig(shifts=0), 0)
     batch = batches(pool, made).batch(0)
-    assert len(batch.labels) == (8 if not len(boxes) else 20)
+    assert len(batch.labels) == (7 if not len(boxes) else 20)  # 0.35 of 20 show objects
 
 
 def tuner(
@@ -125,7 +132,8 @@ def tuner(
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     made = batches(pool, table, **settings)
-    return TrunkTuner(made.config, NET, Trunk(NET).state_dict(), Normalization(), made, folder,
+    state = {f"trunk.{name}": tensor for name, tensor in Trunk(NET).state_dict().items()}
+    return TrunkTuner(made.config, NET, state, Normalization(), made, folder,
                       machine=Machine(torch.device("cpu")), report=log.append, log_every=5)  # fmt: skip
 
 
@@ -137,6 +145,37 @@ def test_tuning_learns_both_things(pool: ImagePool, table: RegionTable, tmp_path
     assert log[-1].top1_train > 0.7
     assert log[-1].location_loss < log[0].location_loss
     assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 9
+
+
+def test_background_comes_in_the_shares_told(pool: ImagePool, table: RegionTable) -> None:
+    mined = np.flatnonzero(table.overlap < 0.1)[:1]
+    made = batches(pool, table, near=0.5, mined=0.3, batch_size=200, foreground=0.5).with_mined(
+        mined, TuningConfig(near=0.5, mined=0.3, batch_size=200, foreground=0.5)
+    )
+    rows = made._background(np.random.default_rng(0), 100)
+    assert len(rows) == 100
+    assert (rows == mined[0]).sum() == pytest.approx(30, abs=1)
+    assert ((table.overlap[rows] >= 0.1) & (table.overlap[rows] < 0.5)).sum() == pytest.approx(50, abs=1)
+
+
+def test_what_is_mined_is_background_that_looks_like_objects(pool: ImagePool, table: RegionTable) -> None:
+    made = batches(pool, table, mine_regions=1000, mine_score=0.3)
+    torch.manual_seed(0)
+    net = TunedNet(NET, 2, made.config).eval()
+    torch.nn.init.normal_(net.classify.weight, std=1.0)  # an opinion about everything
+    mined = mine_background(net, Normalization(), made, 0)
+    far = np.flatnonzero(table.overlap < 0.1)
+    assert 0 < len(mined) < len(far)
+    assert set(mined.tolist()) <= set(far.tolist())
+    crops = [crop_regions(pool.images[np.searchsorted(table.first, row, side="right") - 1], table.boxes[row][None],
+                          CROP, Normalization().fill) for row in far]  # fmt: skip
+    with torch.inference_mode():
+        logits, _ = net(Normalization()(to_tensor(np.concatenate(crops))))
+    shows = 1 - torch.softmax(logits, 1)[:, 2].numpy()
+    doubtful = set(far[np.abs(shows - 0.3) < 1e-3].tolist())
+    assert set(far[shows >= 0.3].tolist()) - doubtful == set(mined.tolist()) - doubtful
+    few = mine_background(net, Normalization(), batches(pool, table, mine_regions=3), 0)
+    assert len(few) <= 3 * len(pool.images)
 
 
 def test_an_interrupted_tuning_ends_as_if_it_had_not_been(pool: ImagePool, table: RegionTable, tmp_path: Path) -> None:
