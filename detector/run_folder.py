@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from proposals.errors import UserError
 
 UNFINISHED = ".unfinished"
 CONFIG_FILE = "config.yaml"
+CODE = Path(__file__).resolve().parent
 RECORDED = ("googlenet-detector", "torch", "torchvision", "numpy", "numba", "scikit-image", "scipy", "Pillow")
 OPENCV_WHEELS = (
     "opencv-python",
@@ -46,6 +48,27 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def git_state(code: Path = CODE) -> dict[str, Any] | None:
+    """The commit of the checkout that ``code`` is in and whether its files differ from it; None outside a checkout.
+
+    A package installed into an environment that happens to lie in some other project's checkout has no state either.
+    """
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(code), *words], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    if not (code.parent / ".git").exists():
+        return None
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):  # no git at hand, or a broken checkout
+        return None
 
 
 def plain(value: Any) -> Any:
@@ -187,7 +210,7 @@ def _is_fault_of(error: OSError, folder: Path) -> bool:
 
 
 def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | None) -> None:
-    """Write the verb, the command line, ``config``, ``seed``, the versions and the machine to ``path``."""
+    """Write the verb, the command line, ``config``, ``seed``, the versions, git's state and the machine to ``path``."""
     record = {
         "verb": verb,
         "command": list(sys.argv),
@@ -195,6 +218,7 @@ def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | N
         "seed": seed,
         "config": plain(config),
         "versions": installed_versions(),
+        "git": git_state(),
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},
     }
     path.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")

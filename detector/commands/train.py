@@ -89,11 +89,15 @@ def train(
         ),
     ] = None,
     head: Annotated[
-        HeadName | None, typer.Option(help="Of the head recipe: the classifier.", show_default="the recipe's, softmax")
+        HeadName | None,
+        typer.Option(
+            help="Of the head recipe: the classifier. With finetune: trained on the tuned network afterwards.",
+            show_default="the recipe's, softmax",
+        ),
     ] = None,
-    cache: Annotated[
-        Path, typer.Option(metavar="DIR", help="Of the head recipe: features and tuned trunks; added to.")
-    ] = Path("runs/features"),
+    cache: Annotated[Path, typer.Option(metavar="DIR", help="Of heads: features and tuned trunks; added to.")] = Path(
+        "runs/features"
+    ),
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
@@ -102,14 +106,16 @@ def train(
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
-    from detector.commands.train_common import read_resume
+    from detector.commands.train_common import prepare_processor, read_resume
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
+    from detector.commands.train_finetune_head_run import run_finetune_and_head
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
     from detector.recipes import Recipe
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
 
+    prepare_processor()
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
     if wants_head(None if recipe is None else recipe.value, config):
@@ -136,8 +142,10 @@ def train(
             raise typer.Exit(INTERRUPTED) from None
         say(f"the model is in {folder}")
         return
-    if split is not None or head is not None:
-        raise UserError("--split and --head are for --recipe head; a recipe's file names its own split")
+    if split is not None:
+        raise UserError("--split is for --recipe head; a recipe's file names its own split")
+    if head is not None and recipe is not RecipeName.finetune:
+        raise UserError("--head is for --recipe head, and for --recipe finetune, after which it trains that head")
     request = TrainRequest(
         data=data,
         recipe=None if recipe is None else Recipe(recipe.value),
@@ -154,7 +162,12 @@ def train(
         checkpoint_minutes=checkpoint_minutes,
     )
     try:
-        folder = run_ensemble_training(request) if wants_ensemble(request) else run_training(request)
+        if head is not None:
+            folder = run_finetune_and_head(request, head.value, cache)
+        elif wants_ensemble(request):
+            folder = run_ensemble_training(request)
+        else:
+            folder = run_training(request)
     except Interrupted as stopped:
         say(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None

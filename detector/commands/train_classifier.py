@@ -67,10 +67,11 @@ def train_classifier(
     [bold]Example:[/bold] detector train-classifier imagenet/ --out my-classifier
     """
     from detector.commands.train_classifier_run import run_classifier_training
-    from detector.commands.train_common import read_resume
+    from detector.commands.train_common import prepare_processor, read_resume
     from detector.commands.train_run import TrainRequest
     from detector.training.loop import Interrupted
 
+    prepare_processor()
     request = TrainRequest(
         data=data,
         config=config,

@@ -56,6 +56,16 @@ def read_resume(value: str | None) -> Resume:
     return Resume(value)
 
 
+def prepare_processor() -> None:
+    """Let denormal numbers count as 0, in this thread and those it begins; call it before anything is computed.
+
+    A net that has learnt its data has gradients and momenta below 1e-38. The CPU computes with such numbers up to a
+    hundred times slower, and nothing is lost without them. PyTorch's worker threads keep the mode of the thread that
+    first used them, so it must be set before that.
+    """
+    torch.set_flush_denormal(True)
+
+
 class RunFolder(NamedTuple):
     """The folder of a run, whether an interrupted one is in it, and whether a finished one."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from detector.run_folder import CONFIG_FILE, final_path, free_path, new_run_folder, plain, refuse_occupied
+from detector.run_folder import CONFIG_FILE, final_path, free_path, git_state, new_run_folder, plain, refuse_occupied
 from proposals.errors import UserError
 
 
@@ -195,3 +196,24 @@ def test_plain(value: Any, expected: Any) -> None:
 def test_plain_refuses_what_has_no_plain_form() -> None:
     with pytest.raises(TypeError, match="object cannot be written"):
         plain(object())
+
+
+def test_the_state_of_the_checkout_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        about = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", "-C", str(tmp_path), *about, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    code = tmp_path / "package"
+    code.mkdir()
+    (code / "a.py").write_text("a = 1\n")
+    assert git_state(code) is None
+    git("init", "-q")
+    assert git_state(code) is None  # nothing was committed yet
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    assert git_state(code) == {"commit": git("rev-parse", "HEAD"), "changed": False}
+    (code / "a.py").write_text("a = 2\n")
+    assert git_state(code) == {"commit": git("rev-parse", "HEAD"), "changed": True}
+    monkeypatch.setenv("PATH", "")
+    assert git_state(code) is None

@@ -210,6 +210,29 @@ def test_a_named_recipe_fits_the_network_it_begins_from(data: Path, tmp_path: Pa
     assert (tuned.training.head_rate, tuned.training.batch_size, tuned.training.sampling.foreground) == (10, 128, 0.25)
 
 
+@pytest.mark.parametrize("kind", ["svm", "softmax"])
+def test_a_head_on_the_finetuned_network(data: Path, tmp_path: Path, kind: str) -> None:
+    assert run("train", data, "--config", write(tmp_path, RECIPE), "--out", tmp_path / "small") == 0
+    words = ("--recipe", "finetune", "--init", tmp_path / "small", "--steps", 2, "--head", kind)
+    words = (*words, "--out", tmp_path / "m")
+    assert run("train", data, *words) == 0
+    tuned, whole = read_model_config(tmp_path / "m-finetuned"), read_model_config(tmp_path / "m")
+    assert tuned.members[0].head is None
+    assert whole.members[0].head is not None
+    assert whole.members[0].head.shape.kind == kind
+    assert whole.refinement is not None, "box regression"
+    assert whole.proposals == tuned.proposals
+    assert whole.provenance["init"] == str(tmp_path / "m-finetuned")
+    found = load_model(tmp_path / "m", device="cpu", score_threshold=0.0)(np.full((56, 64, 3), 128, np.uint8))
+    assert np.isfinite(found.scores).all()
+    assert run("train", data, *words, "--resume", "auto") == 0
+
+
+def test_a_head_goes_with_its_recipes_only(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", data, "--recipe", "paper", "--head", "svm") == 1
+    assert "--head is for" in capsys.readouterr().err
+
+
 # --- ensembles ----------
 
 

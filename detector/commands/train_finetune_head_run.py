@@ -1,0 +1,60 @@
+"""``train --recipe finetune --head``: R-CNN whole, its fine-tuning and then its second stage on the tuned network."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from detector.commands.train_common import Resume
+from detector.commands.train_head_run import HeadRequest, run_head_training
+from detector.commands.train_run import TrainRequest, run_training
+from detector.head_config import HeadModelFacts, HeadRecipe
+from detector.model import read_model_config
+from detector.run_folder import new_run_path
+from detector.strict_yaml import dump_yaml
+from detector.training.heads import HeadTrainingConfig
+from proposals.errors import UserError
+
+TUNED = "-finetuned"
+HEAD_FILE = "head.yaml"
+
+
+def run_finetune_and_head(request: TrainRequest, kind: str, cache: Path) -> Path:
+    """Fine-tune in a folder beside --out, train the head in --out, and return that.
+
+    The regions are the same in both stages: the proposals of the recipe, as the fine-tuned model has them.
+
+    Raises:
+        UserError: anything the user can mend. Interrupted: stopped by a signal; --resume auto goes on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "--head is trained by one process: fine-tune with torchrun, then train --recipe head --init that"
+        )
+    out = request.out or new_run_path("train")
+    tuned = out.with_name(out.name + TUNED)
+    again = Resume.no if request.resume is Resume.no else Resume.auto
+    run_training(replace(request, out=tuned, resume=again))
+    config = read_model_config(tuned)
+    recipe = HeadRecipe(
+        init=str(tuned),
+        proposals=config.proposals,
+        tuning=None,
+        head=HeadTrainingConfig.model_validate({"kind": kind}),
+        seed=request.seed or 0,
+        model=HeadModelFacts(name=out.resolve().name, description=config.description, licence=config.licence),
+    )
+    (tuned / HEAD_FILE).write_text(dump_yaml(recipe), encoding="utf-8")
+    return run_head_training(
+        HeadRequest(
+            data=request.data,
+            config=tuned / HEAD_FILE,
+            out=out,
+            resume=again,
+            proposals=request.proposals,
+            cache=cache,
+            device=request.device,
+            micro_batch=request.micro_batch,
+        )
+    )
