@@ -203,7 +203,7 @@ class Trainer(ABC, Generic[Net, Item]):
         Raises:
             Interrupted: SIGTERM or Ctrl-C came; the checkpoint is saved. UserError: the loss is not finite any more.
         """
-        # Against gradients and momenta below 1e-38, with which the CPU computes a hundred times slower. That is for this
+        # Against gradients and momenta below 1e-38, with which a CPU computes a hundred times slower. That is for this
         # thread: a program should do it before it computes anything, so that torch's own threads take it over.
         torch.set_flush_denormal(True)
         handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
