@@ -106,7 +106,7 @@ def train(
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
-    from detector.commands.train_common import prepare_processor, read_resume
+    from detector.commands.train_common import prepare_processor, read_resume, refuse_several_processes
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
     from detector.commands.train_finetune_head_run import run_finetune_and_head
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
@@ -119,6 +119,7 @@ def train(
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
     if wants_head(None if recipe is None else recipe.value, config):
+        refuse_several_processes("the head")
         asked = HeadRequest(
             data=data,
             config=config,

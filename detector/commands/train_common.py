@@ -27,7 +27,7 @@ from detector.run_folder import CONFIG_FILE, new_run_path, write_config
 from detector.strict_yaml import dump_yaml
 from detector.training.batches import Batch
 from detector.training.pool import ImagePool
-from detector.training.processes import Processes
+from detector.training.processes import Processes, started_by_torchrun
 from proposals.errors import UserError
 
 RECIPE_FILE = "recipe.yaml"
@@ -54,6 +54,12 @@ def read_resume(value: str | None) -> Resume:
     if value not in (Resume.must.value, Resume.auto.value):
         raise UserError(f"--resume {value}: leave the word out, or say auto")
     return Resume(value)
+
+
+def refuse_several_processes(what: str) -> None:
+    """UserError where ``torchrun`` has started several processes for ``what``, which is the work of one."""
+    if started_by_torchrun():
+        raise UserError(f"{what} is trained by one process: start detector without torchrun")
 
 
 def prepare_processor() -> None:
@@ -118,8 +124,7 @@ def own_device(name: str, processes: Processes) -> torch.device:
     """The device of this process: of several on a machine, each takes a GPU of its own."""
     device = choose_device(name)
     if device.type == "cuda" and processes.count > 1:
-        device = choose_device(f"cuda:{processes.local_rank}")
-        torch.cuda.set_device(device)
+        return choose_device(f"cuda:{processes.local_rank}")
     return device
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
-from detector.commands.train_common import Resume
+from detector.commands.train_common import Resume, refuse_several_processes
 from detector.commands.train_head_run import HeadRequest, run_head_training
 from detector.commands.train_run import TrainRequest, run_training
 from detector.head_config import HeadModelFacts, HeadRecipe
@@ -14,7 +13,6 @@ from detector.model import read_model_config
 from detector.run_folder import new_run_path
 from detector.strict_yaml import dump_yaml
 from detector.training.heads import HeadTrainingConfig
-from proposals.errors import UserError
 
 TUNED = "-finetuned"
 HEAD_FILE = "head.yaml"
@@ -28,10 +26,7 @@ def run_finetune_and_head(request: TrainRequest, kind: str, cache: Path) -> Path
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal; --resume auto goes on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "--head is trained by one process: fine-tune with torchrun, then train --recipe head --init that"
-        )
+    refuse_several_processes("the head")
     out = request.out or new_run_path("train")
     tuned = out.with_name(out.name + TUNED)
     again = Resume.no if request.resume is Resume.no else Resume.auto

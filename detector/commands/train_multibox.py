@@ -64,10 +64,11 @@ def train_multibox(
 
     [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
     """
-    from detector.commands.train_common import prepare_processor, read_resume
+    from detector.commands.train_common import prepare_processor, read_resume, refuse_several_processes
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
     from detector.training.loop import Interrupted
 
+    refuse_several_processes("MultiBox")
     prepare_processor()
     request = MultiBoxRequest(
         data=data,

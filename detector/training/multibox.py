@@ -237,8 +237,6 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
     ) -> None:
         if not len(train.boxes):
             raise UserError("the training data hold no usable object")
-        if machine.processes.count > 1:
-            raise UserError("MultiBox is trained by one process: start detector without torchrun")
         torch.manual_seed(config.first_seed)
         self.config, self.priors, self.train, self.val, self.report = config, priors, train, val, report
         net = on_device(self.new_net(), machine.device)
@@ -297,7 +295,8 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
         found, start = [], 0
         for pictures in batch.pictures.chunk(parts):
             own = (batch.truths.owner >= start) & (batch.truths.owner < start + len(pictures))
-            found.append(SceneBatch(pictures, Truths(batch.truths.boxes[own], batch.truths.owner[own] - start), []))
+            truths = Truths(batch.truths.boxes[own], batch.truths.owner[own] - start)
+            found.append(SceneBatch(pictures, truths, batch.main[start : start + len(pictures)]))
             start += len(pictures)
         return found
 

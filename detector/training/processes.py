@@ -70,6 +70,11 @@ class Processes:
 ALONE = Processes()
 
 
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @contextmanager
 def joined_processes(device: str) -> Iterator[Processes]:
     """The processes that ``torchrun`` started this one with; alone without ``torchrun``.
@@ -80,14 +85,16 @@ def joined_processes(device: str) -> Iterator[Processes]:
     Raises:
         UserError: they cannot reach one another, or ``device`` names one GPU for all of them.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if not started_by_torchrun():
         yield ALONE
         return
+    count = int(os.environ["WORLD_SIZE"])
     if ":" in device:
         raise UserError(f"--device {device}: under torchrun each process takes a GPU of its own; say cuda or auto")
     processes = Processes(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:  # what they tell one another goes through each one's own
+        torch.cuda.set_device(processes.local_rank)
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo", rank=processes.rank, world_size=count, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:

@@ -233,6 +233,22 @@ def test_a_head_goes_with_its_recipes_only(data: Path, capsys: pytest.CaptureFix
     assert "--head is for" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "DATA", "--recipe", "head"),
+        ("train", "DATA", "--recipe", "finetune", "--head", "svm"),
+        ("train-multibox", "DATA"),
+    ],
+)
+def test_what_is_the_work_of_one_process(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(*(str(data) if word == "DATA" else word for word in words)) == 1
+    assert "without torchrun" in capsys.readouterr().err
+
+
 # --- ensembles ----------
 
 

@@ -264,3 +264,18 @@ def test_faults(tmp_path: Path) -> None:
         fit_priors(config(scenes=SceneConfig(whole=1, crop=0, mosaic=0)), make_pool(1))
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step"):
         make_trainer(tmp_path, steps=40, schedule=ScheduleConfig(rate=1e25, warmup=0), clip=1e30, optimizer="sgd").run()
+
+
+def test_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, multibox=MultiBoxConfig(input_size=32, dropout=0.0))
+    batch = trainer.batches.batch(0)
+    parts = trainer.split(batch, 3)
+    assert torch.equal(torch.cat([part.pictures for part in parts]), batch.pictures)
+    assert torch.equal(torch.cat([part.truths.boxes for part in parts]), batch.truths.boxes)
+    assert [name for part in parts for name in trainer.describe(part)] == trainer.describe(batch)
+    trainer.net.eval()  # batch normalisation would see other batches
+    whole = trainer.outcome(batch)
+    each = [trainer.outcome(part) for part in parts]
+    assert sum(o.examples for o in each) == whole.examples == len(batch.pictures)
+    mean = sum(float(o.loss.detach()) * o.examples for o in each) / whole.examples
+    assert mean == pytest.approx(float(whole.loss.detach()), rel=1e-5)

@@ -303,3 +303,21 @@ def test_a_process_that_does_not_write_writes_nothing(tmp_path: Path) -> None:
     log.cut(1)
     log.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_is_in_mixed_precision_and_can_be_resumed(tmp_path: Path) -> None:
+    def on_gpu() -> RegionTrainer:
+        machine = Machine(torch.device("cuda"), checkpoint_minutes=1e9, tell=lambda line: None)
+        log: list[Any] = []
+        return RegionTrainer(config(steps=8), POOL, POOL, 2, tmp_path, machine=machine, report=log.append, log_every=1)
+
+    trainer = on_gpu()
+    assert trainer.gradients.dtype in (torch.bfloat16, torch.float16)
+    net = trainer.run()
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+    assert next(net.parameters()).dtype == torch.float32
+    again = on_gpu()
+    again.resume()
+    assert again.step == 8
+    torch.testing.assert_close(again.run().fc.weight, net.fc.weight)
