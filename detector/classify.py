@@ -32,8 +32,13 @@ class RegionClassifier(Protocol):
 class RegionLocator(RegionClassifier, Protocol):
     """A classifier with box regression: it also tells where the object lies that a region shows part of."""
 
-    def locate(self, image: NDArray[np.uint8], boxes: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The probabilities ``(N, K + 1)``, and for each class the box ``(N, K, 4)`` that a region is moved to."""
+    def locate(
+        self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The probabilities ``(N, K + 1)``, and for each class the box ``(N, K, 4)`` that a region is moved to.
+
+        With ``mirror`` both are means over a region and its mirror image.
+        """
         ...
 
 
@@ -101,30 +106,37 @@ class Ensemble:
         """See :class:`RegionClassifier`."""
         return self._run(image, boxes)[0].numpy()
 
-    def locate(self, image: NDArray[np.uint8], boxes: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def locate(
+        self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See :class:`RegionLocator`; the members' deltas are averaged as their probabilities are."""
         if not self.locates:
             raise ValueError("these members have no box regression")
-        probs, deltas = self._run(image, boxes)
+        probs, deltas = self._run(image, boxes, mirror)
         count, classes = len(boxes), self.num_outputs - 1
         each = np.repeat(boxes.astype(np.float32), classes, axis=0)
         moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32)
         return probs.numpy(), moved.reshape(count, classes, 4)
 
     @torch.inference_mode()
-    def _run(self, image: NDArray[np.uint8], boxes: FloatArray) -> tuple[Tensor, Tensor]:
+    def _run(self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool = False) -> tuple[Tensor, Tensor]:
         """Mean probabilities ``(N, K + 1)`` and deltas ``(N, K, 4)``, 0 without regression."""
         probs = torch.zeros(len(boxes), self.num_outputs)
         deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4)
+        side = torch.ones(4)
+        other = torch.tensor([-1.0, 1, 1, 1])  # in a mirror image the object lies on the other side
         for (crop, normalization), members in self.groups.items():
             pyramid = ImagePyramid(image)
             for start in range(0, len(boxes), self.batch_size):
                 part = slice(start, start + self.batch_size)
                 crops = crop_regions(image, boxes[part], crop, normalization.fill, pyramid=pyramid)
                 x = normalization(to_tensor(crops).to(self.device))
+                views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
                 for member in members:
-                    output = member.output(x)
-                    probs[part] += output.probs.cpu()
-                    if output.deltas is not None:
-                        deltas[part] += output.deltas.cpu()
-        return probs / self.num_members, deltas / self.num_members
+                    for view, sign in views:
+                        output = member.output(view)
+                        probs[part] += output.probs.cpu()
+                        if output.deltas is not None:
+                            deltas[part] += output.deltas.cpu() * sign
+        looks = self.num_members * (1 + mirror)
+        return probs / looks, deltas / looks

@@ -59,7 +59,8 @@ class Detector:
         locate = cast(RegionLocator, self.classifier).locate
         probs, boxes = locate(image, proposals.boxes)
         for _ in range(self.refinement.rounds - 1):
-            probs, boxes = locate(image, next_regions(boxes, probs, size, self.refinement))
+            regions = next_regions(boxes, probs, size, self.refinement)
+            probs, boxes = locate(image, regions, mirror=self.refinement.mirror)
         return postprocess(boxes, probs, size, self.config)
 
 

@@ -37,14 +37,16 @@ class RefinementConfig(BaseModel):
         score_threshold: a region's class goes on to the next round from this probability on.
         nms_threshold: of two boxes with a greater IoU, of any class, only the higher-scored goes on.
         max_regions: the best so many go on.
+        mirror: from the second round on each region is looked at twice, the second time in its mirror image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int = Field(default=2, ge=1, le=10)
+    rounds: int = Field(default=3, ge=1, le=10)
     score_threshold: float = Field(default=0.02, ge=0, le=1)
     nms_threshold: float = Field(default=0.8, ge=0, le=1)
     max_regions: int = Field(default=300, ge=1)
+    mirror: bool = True
 
 
 def next_regions(

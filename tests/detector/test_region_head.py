@@ -12,12 +12,12 @@ import yaml
 from numpy.typing import NDArray
 
 from detector.classify import Ensemble, Member
-from detector.crop import CropConfig
+from detector.crop import CropConfig, crop_regions
 from detector.model import MODEL_FILE, load_model, read_model_config, save_head_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead, grid_features, pooled_features
 from detector.nets.trunk import Trunk
-from detector.nets.weights import Normalization, load_into, read_weights, save_weights
+from detector.nets.weights import Normalization, load_into, read_weights, save_weights, to_tensor
 from detector.pipeline import Detector
 from detector.postprocess import PostprocessConfig, RefinementConfig, next_regions, postprocess
 from proposals.boxes import decode
@@ -101,9 +101,6 @@ def test_predict_and_locate_are_the_trunk_with_its_head() -> None:
     np.testing.assert_array_equal(ensemble.predict(IMAGE, BOXES), probs)
     assert probs.shape == (3, 3)
     assert moved.shape == (3, 2, 4)
-    from detector.crop import crop_regions
-    from detector.nets.weights import to_tensor
-
     with torch.inference_mode():
         crops = crop_regions(IMAGE, BOXES, CROP, Normalization().fill)
         expected, deltas = head(random_trunk().trunk(Normalization()(to_tensor(crops))))
@@ -128,6 +125,20 @@ def test_members_are_averaged() -> None:
     # Centres average; sides average in their logarithms.
     centre = [(m[..., :2] + m[..., 2:]) / 2 for _, m in (*alone, both)]
     np.testing.assert_allclose(centre[2], (centre[0] + centre[1]) / 2, rtol=1e-3, atol=0.02)
+
+
+def test_mirror_images_are_averaged_with_their_objects_on_the_other_side() -> None:
+    head = random_head()
+    ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), head)], torch.device("cpu"))
+    probs, moved = ensemble.locate(IMAGE, BOXES, mirror=True)
+    with torch.inference_mode():
+        x = Normalization()(to_tensor(crop_regions(IMAGE, BOXES, CROP, Normalization().fill)))
+        (p, d), (p_mirror, d_mirror) = (head(random_trunk().trunk(view)) for view in (x, x.flip(3)))
+    d_mirror[..., 0] *= -1
+    np.testing.assert_allclose(probs, (p + p_mirror) / 2, atol=1e-4)
+    deltas = ((d + d_mirror) / 2).numpy()
+    for label in range(2):
+        np.testing.assert_allclose(moved[:, label], decode(BOXES, deltas[:, label]), rtol=1e-3, atol=0.05)
 
 
 def test_members_with_and_without_regression_do_not_mix() -> None:
@@ -174,14 +185,16 @@ class Walker:
 
     def __init__(self) -> None:
         self.seen: list[NDArray[np.float32]] = []
+        self.mirrored: list[bool] = []
 
     def predict(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         raise AssertionError("a model with box regression is asked for boxes")
 
     def locate(
-        self, image: NDArray[np.uint8], boxes: NDArray[np.float32]
+        self, image: NDArray[np.uint8], boxes: NDArray[np.float32], *, mirror: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self.seen.append(boxes)
+        self.mirrored.append(mirror)
         score = boxes[:, :1] / 100
         return np.concatenate([score, 1 - score], axis=1), (boxes + np.float32([10, 0, 10, 0]))[:, None]
 
@@ -197,6 +210,7 @@ def test_rounds_move_regions_on(rounds: int) -> None:
     np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * rounds)
     assert found.scores[0] == pytest.approx(0.2 + 0.1 * (rounds - 1))
     assert [int(boxes[0, 0]) for boxes in walker.seen] == [20 + 10 * i for i in range(rounds)]
+    assert walker.mirrored == [False] + [True] * (rounds - 1)
 
 
 # --- on disk ----------
