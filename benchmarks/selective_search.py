@@ -2,9 +2,10 @@
 
     PYTHONPATH=. peer/bin/python benchmarks/selective_search.py --rounds 5 [PHOTOGRAPH ...]
     PYTHONPATH=. python benchmarks/selective_search.py --scaling       # time and memory by size; no peer needed
+    PYTHONPATH=. python benchmarks/selective_search.py --start         # import and first call; no peer needed
 
-Without photographs named, those that come with scikit-image are used. Every round runs every contestant once, in turn;
-the figures are medians of the rounds.
+The photographs are those that come with scikit-image and the ones named. Every round runs every contestant once, in
+turn; the figures are medians of the rounds.
 """
 
 import argparse
@@ -20,17 +21,16 @@ from PIL import Image
 
 
 def photographs(named):
-    if named:
-        return {path.stem: np.asarray(Image.open(path).convert("RGB")) for path in map(Path, named)}
     from skimage import data
 
     coffee = Image.fromarray(data.coffee()).resize((500, 375), Image.Resampling.BOX)
-    return {
-        "coffee-500x375": np.asarray(coffee),
+    own = {
+        "coffee": np.asarray(coffee),
         "astronaut": data.astronaut(),
         "chelsea": data.chelsea(),
         "rocket": data.rocket(),
     }
+    return own | {path.stem: np.asarray(Image.open(path).convert("RGB")) for path in map(Path, named)}
 
 
 def timed(function, *args, clock=time.perf_counter, **keywords):
@@ -101,14 +101,38 @@ def one_size(megapixels):
     selective_search(image[:64, :64], threads=2)
     before = resident()
     reset_peak()
-    seconds = timed(selective_search, image, "fast", threads=2, clock=time.process_time)
+    times = [timed(selective_search, image, "fast", threads=2, clock=time.process_time)]
     used = peak() - before
+    # Short times vary more.
+    for _ in range(4 if megapixels <= 1 else 0):
+        times.append(timed(selective_search, image, "fast", threads=2, clock=time.process_time))
+    seconds = statistics.median(times)
     pixels = image.shape[0] * image.shape[1]
     print(
         f"| {pixels / 1e6:.2f} | {seconds:.2f} | {1e6 * seconds / pixels:.2f} "
         f"| {used / 1e6:.0f} | {used / pixels:.0f} |",
         flush=True,
     )
+
+
+FIRST_CALL = """
+import time
+import numpy as np
+image = np.zeros((64, 64, 3), np.uint8)
+started = time.perf_counter()
+from proposals import selective_search
+selective_search(image)
+first = time.perf_counter()
+selective_search(image)
+print(first - started - (time.perf_counter() - first))
+"""
+
+
+def start(rounds):
+    """What importing the package and the first call take beyond a later call, each round in a fresh process."""
+    runs = [subprocess.run([sys.executable, "-c", FIRST_CALL], check=True, capture_output=True) for _ in range(rounds)]
+    seconds = [float(run.stdout) for run in runs]
+    print(f"import and first call: {statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})")
 
 
 def status(field):
@@ -136,6 +160,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpu", action="store_true", help="processor time, for a machine that others use too")
     parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--start", action="store_true")
     parser.add_argument("--largest", type=float, default=24)
     parser.add_argument("--one-size", type=float)
     arguments = parser.parse_args()
@@ -143,6 +168,8 @@ def main():
         one_size(arguments.one_size)
     elif arguments.scaling:
         scaling(arguments.largest)
+    elif arguments.start:
+        start(arguments.rounds)
     else:
         clock = time.process_time if arguments.cpu else time.perf_counter
         compare(photographs(arguments.photographs), arguments.rounds, clock)

@@ -10,10 +10,12 @@ boxes ``(N, 4)`` float32, scores ``(N,)`` float32, source ``(N,)`` uint8.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from proposals.errors import UserError
 from proposals.types import Proposals, ProposalSource
 
 _MAGIC = b"proposals 1\n"
+_UNFINISHED = ".unfinished"
 
 
 def image_key(image: NDArray[np.uint8]) -> str:
@@ -79,6 +82,17 @@ class ProposalStore:
             _write_whole(path, _to_bytes(proposals))
         except OSError as error:
             raise UserError(f"{path}: cannot store proposals: {error.strerror}") from None
+
+    def remove_unfinished(self) -> int:
+        """Remove what killed runs left half-written an hour or longer ago; how many files. Newer ones may be in use."""
+        removed = 0
+        for path in self._part.glob(f"**/.*{_UNFINISHED}"):
+            # Another process may be tidying up, too.
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > 3600:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def propose(self, image: NDArray[np.uint8]) -> Proposals:
         """The stored proposals, or the source's, which are then stored."""
@@ -135,7 +149,7 @@ def _to_bytes(proposals: Proposals) -> bytes:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """Write under a temporary name, then rename: the file is whole or absent, also when several processes write it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".unfinished")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -46,12 +46,14 @@ def propose(
     """
     from detector.inputs import find_inputs
     from proposals.selective_search import SelectiveSearch, available_cores
+    from proposals.store import ProposalStore
 
     if on_error not in ("fail", "skip"):
         raise UserError(f"--on-error must be fail or skip, not {on_error!r}")
     search = SelectiveSearch(preset, seed, threads=1)
     faults = Faults(skip=on_error == "skip")
     pictures = find_inputs(inputs, faults)
+    ProposalStore(out, search.settings()).remove_unfinished()
     counts = {"made": 0, "there": 0, "boxes": 0}
     started = time.perf_counter()
     with progress("proposing", len(pictures), "picture") as advance:

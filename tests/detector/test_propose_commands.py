@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from skimage import data
 
 from detector.cli import main
 from proposals.selective_search import SelectiveSearch
-from proposals.store import ProposalStore
+from proposals.store import ProposalStore, read_proposals
 
 CAT = data.chelsea()[:120, 100:260]
 
@@ -49,6 +52,51 @@ def test_propose_fills_the_store_and_goes_on_where_it_stopped(photos, tmp_path, 
     assert "2 images, 2 of them new" in capsys.readouterr().out
     assert run("propose", photos, "--out", store, "--workers", workers) == 0
     assert "2 images, 0 of them new" in capsys.readouterr().out
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from detector.cli import main
+flushed = 0
+flush = os.fsync
+def flush_or_die(handle):
+    global flushed
+    flushed += 1
+    if flushed == 4:  # the settings and two pictures are stored, the third is written but not yet in its place
+        os.kill(os.getpid(), signal.SIGKILL)
+    flush(handle)
+os.fsync = flush_or_die
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_propose_goes_on_after_a_real_kill_in_the_middle_of_writing(photos, tmp_path, capsys):
+    for i, picture in enumerate((CAT[::-1], CAT[::-1, ::-1])):
+        Image.fromarray(np.ascontiguousarray(picture)).save(photos / f"more{i}.png")
+    store = tmp_path / "store"
+    command = [
+        sys.executable,
+        "-c",
+        KILLED_WHILE_WRITING,
+        "propose",
+        str(photos),
+        "--out",
+        str(store),
+        "--workers",
+        "1",
+    ]
+    assert subprocess.run(command, capture_output=True, timeout=300, check=False).returncode == -signal.SIGKILL
+    whole = sorted(store.rglob("*.proposals"))
+    assert len(whole) == 2
+    assert all(read_proposals(path) is not None for path in whole)
+    assert len(list(store.rglob(".*.unfinished"))) == 1
+    before = {path: path.stat().st_mtime_ns for path in whole}
+
+    assert run("propose", photos, "--out", store, "--workers", 1) == 0
+    assert "4 images, 2 of them new" in capsys.readouterr().out
+    assert len(list(store.rglob("*.proposals"))) == 4
+    assert {path: path.stat().st_mtime_ns for path in whole} == before
 
 
 def test_propose_skips_or_stops_at_a_broken_picture(photos, tmp_path, capsys):

@@ -93,3 +93,17 @@ def test_the_settings_stand_beside_the_files(tmp_path):
     store = ProposalStore(tmp_path, SETTINGS, Source())
     store.propose(IMAGE)
     assert '"method": "test"' in (store.path(IMAGE).parents[1] / "settings.json").read_text()
+
+
+def test_half_written_files_of_killed_runs_are_removed_once_they_are_old(tmp_path):
+    store = ProposalStore(tmp_path, SETTINGS, Source())
+    assert store.remove_unfinished() == 0
+    store.propose(IMAGE)
+    path = store.path(IMAGE)
+    old, new = path.with_name(".a.unfinished"), path.with_name(".b.unfinished")
+    for half in (old, new):
+        half.write_bytes(b"half")
+    for aged in (old, path):
+        os.utime(aged, (1e9, 1e9))
+    assert store.remove_unfinished() == 1
+    assert sorted(p.name for p in path.parent.iterdir()) == [new.name, path.name]
