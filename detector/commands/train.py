@@ -106,16 +106,16 @@ def train(
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
-    from detector.commands.train_common import prepare_processor, read_resume, refuse_several_processes
+    from detector.commands.train_common import read_resume, refuse_several_processes, say_once
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
     from detector.commands.train_finetune_head_run import run_finetune_and_head
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
     from detector.recipes import Recipe
+    from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
 
-    prepare_processor()
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
     if wants_head(None if recipe is None else recipe.value, config):
@@ -137,7 +137,8 @@ def train(
             checkpoint_minutes=min(checkpoint_minutes, 1.0),
         )
         try:
-            folder = run_head_training(asked)
+            with flushed_denormals():
+                folder = run_head_training(asked)
         except Interrupted as stopped:
             say(f"{stopped}; the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
@@ -163,13 +164,14 @@ def train(
         checkpoint_minutes=checkpoint_minutes,
     )
     try:
-        if head is not None:
-            folder = run_finetune_and_head(request, head.value, cache)
-        elif wants_ensemble(request):
-            folder = run_ensemble_training(request)
-        else:
-            folder = run_training(request)
+        with flushed_denormals():
+            if head is not None:
+                folder = run_finetune_and_head(request, head.value, cache)
+            elif wants_ensemble(request):
+                folder = run_ensemble_training(request)
+            else:
+                folder = run_training(request)
     except Interrupted as stopped:
-        say(f"{stopped}; go on with --resume")
+        say_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None
-    say(f"the model is in {folder}")
+    say_once(f"the model is in {folder}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say
+from detector.commands.console import INTERRUPTED
 
 
 def train_classifier(
@@ -67,11 +67,11 @@ def train_classifier(
     [bold]Example:[/bold] detector train-classifier imagenet/ --out my-classifier
     """
     from detector.commands.train_classifier_run import run_classifier_training
-    from detector.commands.train_common import prepare_processor, read_resume
+    from detector.commands.train_common import read_resume, say_once
     from detector.commands.train_run import TrainRequest
+    from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
 
-    prepare_processor()
     request = TrainRequest(
         data=data,
         config=config,
@@ -85,8 +85,9 @@ def train_classifier(
         checkpoint_minutes=checkpoint_minutes,
     )
     try:
-        folder = run_classifier_training(request)
+        with flushed_denormals():
+            folder = run_classifier_training(request)
     except Interrupted as stopped:
-        say(f"{stopped}; go on with --resume")
+        say_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None
-    say(f"the classifier is in {folder}")
+    say_once(f"the classifier is in {folder}")

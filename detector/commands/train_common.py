@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,20 +57,16 @@ def read_resume(value: str | None) -> Resume:
     return Resume(value)
 
 
+def say_once(line: str) -> None:
+    """One line on standard error, from the first of several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        say(line)
+
+
 def refuse_several_processes(what: str) -> None:
     """UserError where ``torchrun`` has started several processes for ``what``, which is the work of one."""
     if started_by_torchrun():
         raise UserError(f"{what} is trained by one process: start detector without torchrun")
-
-
-def prepare_processor() -> None:
-    """Let denormal numbers count as 0, in this thread and those it begins; call it before anything is computed.
-
-    A net that has learnt its data has gradients and momenta below 1e-38. The CPU computes with such numbers up to a
-    hundred times slower, and nothing is lost without them. PyTorch's worker threads keep the mode of the thread that
-    first used them, so it must be set before that.
-    """
-    torch.set_flush_denormal(True)
 
 
 class RunFolder(NamedTuple):

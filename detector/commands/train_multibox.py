@@ -64,12 +64,12 @@ def train_multibox(
 
     [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
     """
-    from detector.commands.train_common import prepare_processor, read_resume, refuse_several_processes
+    from detector.commands.train_common import read_resume, refuse_several_processes
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
+    from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
 
     refuse_several_processes("MultiBox")
-    prepare_processor()
     request = MultiBoxRequest(
         data=data,
         config=config,
@@ -84,7 +84,8 @@ def train_multibox(
         checkpoint_minutes=checkpoint_minutes,
     )
     try:
-        folder = run_multibox_training(request)
+        with flushed_denormals():
+            folder = run_multibox_training(request)
     except Interrupted as stopped:
         say(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None

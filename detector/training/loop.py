@@ -6,19 +6,20 @@ import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from detector.training.average import WeightAverage
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
+from detector.training.denormals import flushed_denormals
 from detector.training.gradients import Gradients, Outcome, add
-from detector.training.processes import ALONE, Processes, share_normalization
+from detector.training.machine import Machine, mixed_seed, on_device
+from detector.training.processes import share_normalization
 from detector.training.run_log import RunLog
 from detector.training.settings import RunSettings
 from detector.training.watch import Watch
@@ -32,22 +33,6 @@ Item = TypeVar("Item")
 
 class Interrupted(Exception):
     """The run was told to stop and saved a checkpoint."""
-
-
-class Machine(NamedTuple):
-    """Where and how a run computes; nothing of it is meant to change the result.
-
-    Attributes:
-        device: of this process. processes: that share the work. micro_batch: examples that go through the net at a
-            time to begin with, ``None`` for the whole batch. checkpoint_minutes: between checkpoints.
-        tell: takes a line for people.
-    """
-
-    device: torch.device
-    processes: Processes = ALONE
-    micro_batch: int | None = None
-    checkpoint_minutes: float = 5.0
-    tell: Callable[[str], None] = lambda line: None
 
 
 class Trainer(ABC, Generic[Net, Item]):
@@ -203,14 +188,12 @@ class Trainer(ABC, Generic[Net, Item]):
         Raises:
             Interrupted: SIGTERM or Ctrl-C came; the checkpoint is saved. UserError: the loss is not finite any more.
         """
-        # Against gradients and momenta below 1e-38, with which a CPU computes a hundred times slower. That is for this
-        # thread: a program should do it before it computes anything, so that torch's own threads take it over.
-        torch.set_flush_denormal(True)
         handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             if self.processes.count > 1:
                 self.gradients.share()
-            net = self._run()
+            with flushed_denormals():
+                net = self._run()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -232,7 +215,7 @@ class Trainer(ABC, Generic[Net, Item]):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * config.batch_size / 128 * group.get("scale", 1.0)
             if self.processes.count > 1:
-                torch.manual_seed(_mixed(config.seed, self.step, self.processes.rank))
+                torch.manual_seed(mixed_seed(config.seed, self.step, self.processes.rank))
             outcome = self.gradients.of(batch)
             value, told = total([float(outcome.loss), float(self._stop)], self.device)
             if not math.isfinite(value):
@@ -303,14 +286,3 @@ class Trainer(ABC, Generic[Net, Item]):
             f"the loss became {value} at step {self.step}, seed {self._settings.seed}, on the batch of {some} "
             f"(all of it in {path}); lower schedule.rate and start a new run"
         )
-
-
-def _mixed(*numbers: int) -> int:
-    """A seed for torch made of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def on_device(net: Net, device: torch.device) -> Net:
-    """``net`` on ``device``, its weights with the channels last, which is faster for convolutions."""
-    moved: Net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return moved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -124,14 +125,17 @@ class ImagePool:
         Ignored ("difficult") and crowd objects are left out of the objects.
         """
         limit = free_memory() // 2 if memory is None else memory
-        taken = 0
+        taken, lock = 0, threading.Lock()
 
         def read(index: int) -> tuple[ImageRecord, NDArray[np.uint8] | None] | str:
+            nonlocal taken
             try:
                 if taken >= limit:
                     return records[index], None
                 # The picture first: a data set then knows its size without opening the file again.
                 image = records.read(index) if isinstance(records, Dataset) else read_record(records[index])
+                with lock:
+                    taken += image.nbytes
                 return records[index], image
             except UserError as error:
                 return str(error)
@@ -151,7 +155,6 @@ class ImagePool:
                 good = is_valid(inside) & ~truth.ignore & ~truth.crowd
                 if not is_valid(inside).all():
                     skipped.append(f"{record.path}: {int((~is_valid(inside)).sum())} boxes without area in the image")
-                taken += 0 if image is None else image.nbytes
                 images.append(record if image is None else image)
                 sizes.append(record.image_size)
                 ids.append(record.image_id)

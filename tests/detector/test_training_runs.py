@@ -20,6 +20,7 @@ from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.sampling import SamplingConfig
 from detector.training.batches import UNREADABLE, make_ahead
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
+from detector.training.denormals import flushed_denormals, is_flushing
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool, Pictures
 from detector.training.regions import RegionTrainer, RegionTrainingConfig, truth_accuracy
@@ -218,6 +219,21 @@ def test_a_picture_that_becomes_unreadable_does_not_end_the_run(tmp_path: Path) 
         gone = np.array([shown.picture == "p3" for shown in batch.shown])
         np.testing.assert_array_equal(batch.labels.numpy() == UNREADABLE, gone)
     assert truth_accuracy(trainer.net, pool, trainer.config) in {i / 5 for i in range(6)}
+
+
+def test_denormal_numbers_count_as_nothing_while_training_and_only_then(tmp_path: Path) -> None:
+    class Looking(RegionTrainer):
+        def adjust_gradients(self) -> None:
+            seen.append(is_flushing())
+
+    seen: list[bool] = []
+    assert not is_flushing()
+    make(tmp_path, Looking).run()
+    assert seen == [True] * 6
+    assert not is_flushing()
+    with flushed_denormals(), flushed_denormals():
+        assert is_flushing()
+    assert not is_flushing()
 
 
 # --- whole pictures ----------
