@@ -122,7 +122,7 @@ def tuning_folder(
         content.update(np.ascontiguousarray(array).data)
     settings: dict[str, Any] = {
         "method": "trunk tuning",
-        "version": 2,
+        "version": 3,
         "tuning": config.model_dump(mode="json"),
         "trunk": trunk.digest,
         "crop": trunk.crop.model_dump(mode="json"),
@@ -154,14 +154,14 @@ def tuned_trunk(
     first = round(config.first_part * config.steps)
     state = {f"trunk.{name}": tensor for name, tensor in trunk.build().state_dict().items()}
     if first:
-        part = config.model_copy(update={"steps": first})
-        state = _tuned_part(trunk, part, batches, state, folder / "first", machine, report)
+        small = batches.changed(config.model_copy(update={"steps": first}), scale=config.first_scale)
+        state = _tuned_part(trunk, small, state, folder / "first", machine, report)
         mined = _mined(trunk, batches, state, folder / MINED, machine)
         machine.tell(f"{len(mined):,} hard negatives among {config.mine_regions} regions far from objects a picture")
         second = {"steps": max(config.steps - first, 1), "seed": config.seed + 1}
-        batches = batches.with_mined(mined, config.model_copy(update=second))
+        batches = batches.changed(config.model_copy(update=second), mined=mined)
     state = _tuned_part(
-        trunk, batches.config, batches, state, folder / "second", machine,
+        trunk, batches, state, folder / "second", machine,
         lambda entry: report(entry.model_copy(update={"step": entry.step + first})),
     )  # fmt: skip
     own = {name.removeprefix("trunk."): t for name, t in state.items() if name.startswith("trunk.")}
@@ -171,7 +171,6 @@ def tuned_trunk(
 
 def _tuned_part(
     trunk: FixedTrunk,
-    config: TuningConfig,
     batches: TuningBatches,
     state: dict[str, Tensor],
     folder: Path,
@@ -182,9 +181,8 @@ def _tuned_part(
     if _finished(folder) is not None:
         return read_weights(folder / WEIGHTS)
     folder.mkdir(parents=True, exist_ok=True)
-    tuner = TrunkTuner(
-        config, trunk.net, state, trunk.normalization, batches, folder, machine=machine, report=report
-    )  # fmt: skip
+    config = batches.config
+    tuner = TrunkTuner(config, trunk.net, state, trunk.normalization, batches, folder, machine=machine, report=report)
     if tuner.checkpoint_path.exists():
         tuner.resume()
         machine.tell(f"going on from step {tuner.step} of {config.steps}")

@@ -32,7 +32,7 @@ class RegionTableConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shifts: int = Field(default=2, ge=0)
+    shifts: int = Field(default=0, ge=0)
     shift: float = Field(default=0.3, gt=0, le=1)
     mirror: bool = True
     foreground_iou: float = Field(default=0.5, gt=0, le=1)

@@ -51,9 +51,10 @@ class TuningConfig(RunSettings):
             :func:`detector.sampling.perturbed_boxes`.
         balance: 0 draws objects alike, 1 classes alike; in between, by their number to the power -balance.
         near: share of the background that is near objects. mined: share that was mined; the rest is far from objects.
-        first_part: share of the steps before mining; 0 mines nothing. mine_regions: so many regions far from objects
-            are looked at per image, drawn at random. mine_score: of these, hard ones have this probability of showing
-            some object, or more.
+        first_part: share of the steps before mining; 0 mines nothing. first_scale: the side of the crops in that part,
+            relative to the crops' own: smaller ones cost less and teach nearly the same.
+        mine_regions: so many regions far from objects are looked at per image, drawn at random. mine_score: of these,
+            hard ones have this probability of showing some object, or more.
         dropout: before the classifier. location: weight of the box's loss.
     """
 
@@ -69,7 +70,8 @@ class TuningConfig(RunSettings):
     near: float = Field(default=0.4, ge=0, le=1)
     mined: float = Field(default=0.4, ge=0, le=1)
     first_part: float = Field(default=0.3, ge=0, lt=1)
-    mine_regions: int = Field(default=100, ge=1)
+    first_scale: float = Field(default=2 / 3, gt=0, le=1)
+    mine_regions: int = Field(default=60, ge=1)
     mine_score: float = Field(default=0.1, gt=0, lt=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     location: float = Field(default=1.0, ge=0)
@@ -118,9 +120,14 @@ class TuningBatches:
         self.owner = np.repeat(np.arange(len(pool.images)), np.diff(table.first))
         self.foreground = max(1, round(config.batch_size * config.foreground))
 
-    def with_mined(self, mined: NDArray[np.int64], config: TuningConfig) -> TuningBatches:
-        """The same with the rows ``mined`` as hard negatives, for another ``config``."""
-        return TuningBatches(self.pool, self.table, self.num_classes, self.crop, self.fill, config, mined)
+    def changed(
+        self, config: TuningConfig, *, scale: float = 1.0, mined: NDArray[np.int64] | None = None
+    ) -> TuningBatches:
+        """The same for another ``config``, with crops (context too) ``scale`` times as wide, and hard negatives."""
+        size = max(16, round(self.crop.size * scale))
+        context = round(self.crop.context_pad * size / self.crop.size)
+        crop = self.crop.model_copy(update={"size": size, "context_pad": context})
+        return TuningBatches(self.pool, self.table, self.num_classes, crop, self.fill, config, mined)
 
     def batch(self, step: int) -> TuningBatch:
         """The batch of ``step``."""

@@ -102,6 +102,17 @@ def test_a_mirrored_crop_has_its_object_on_the_other_side(pool: ImagePool, table
     assert torch.equal(mirrored.targets, plain.targets * torch.tensor([-1.0, 1, 1, 1]))
 
 
+def test_smaller_crops_show_the_same(pool: ImagePool, table: RegionTable) -> None:
+    made = batches(pool, table, augment=PLAIN)
+    small = made.changed(made.config, scale=0.5)
+    whole, half = made.batch(0), small.batch(0)
+    assert half.crops.shape == (20, 3, 16, 16)
+    assert small.crop.context_pad == 1
+    assert torch.equal(half.targets, whole.targets)
+    shrunk = torch.nn.functional.avg_pool2d(whole.crops, 2)
+    assert (shrunk - half.crops).abs().mean() < 12
+
+
 def test_rare_classes_are_drawn_more_often(table: RegionTable) -> None:
     pool = discs(4, 6, 24)
     rare = np.zeros(len(pool.labels), np.int64)
@@ -149,9 +160,8 @@ def test_tuning_learns_both_things(pool: ImagePool, table: RegionTable, tmp_path
 
 def test_background_comes_in_the_shares_told(pool: ImagePool, table: RegionTable) -> None:
     mined = np.flatnonzero(table.overlap < 0.1)[:1]
-    made = batches(pool, table, near=0.5, mined=0.3, batch_size=200, foreground=0.5).with_mined(
-        mined, TuningConfig(near=0.5, mined=0.3, batch_size=200, foreground=0.5)
-    )
+    made = batches(pool, table, near=0.5, mined=0.3, batch_size=200, foreground=0.5)
+    made = made.changed(made.config, mined=mined)
     rows = made._background(np.random.default_rng(0), 100)
     assert len(rows) == 100
     assert (rows == mined[0]).sum() == pytest.approx(30, abs=1)
