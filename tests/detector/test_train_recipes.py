@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -325,7 +327,7 @@ def test_gpus_take_a_member_each(
         def poll(self) -> int:
             return 0
 
-    monkeypatch.setattr(module.subprocess, "Popen", Done)
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=Done, STDOUT=subprocess.STDOUT))
     out = tmp_path / "e"
     assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}, {}]), "--out", out) == 0
     assert started == [(0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0")]
