@@ -25,9 +25,9 @@ class RegressionConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    penalty: float = Field(default=1000.0, gt=0)
+    penalty: float = Field(default=300.0, gt=0)
     feature_norm: float = Field(default=20.0, gt=0)
-    minimum_iou: float = Field(default=0.6, gt=0, le=1)
+    minimum_iou: float = Field(default=0.5, gt=0, le=1)
     minimum_regions: int = Field(default=50, ge=1)
 
 

@@ -22,8 +22,8 @@ class SoftmaxConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    decay: float = Field(default=1e-3, ge=0)
-    background: float = Field(default=3.0, gt=0)
+    decay: float = Field(default=2e-3, ge=0)
+    background: float = Field(default=10.0, gt=0)
     balance: float = Field(default=0.5, ge=0, le=1)
     steps: int = Field(default=100, ge=1)
 
