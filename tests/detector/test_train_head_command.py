@@ -204,5 +204,7 @@ def test_wrong_options_are_one_line(
 
 def test_its_options_are_for_this_recipe_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_data(tmp_path / "data", [["red"]])
-    assert run("train", data, "--recipe", "finetune", "--head", "svm", "--out", tmp_path / "m") == 1
-    assert "--split and --head are for --recipe head" in capsys.readouterr().err
+    assert run("train", data, "--recipe", "paper", "--head", "svm", "--out", tmp_path / "m") == 1
+    assert "--head is for --recipe head" in capsys.readouterr().err
+    assert run("train", data, "--recipe", "finetune", "--split", "train", "--out", tmp_path / "m") == 1
+    assert "--split is for --recipe head" in capsys.readouterr().err
