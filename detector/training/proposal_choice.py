@@ -50,8 +50,8 @@ class ProposalChoiceConfig(BaseModel):
         Candidate(side=500, k=(25, 50)),
         Candidate(side=500, k=(50, 100)),
     )
-    counts: tuple[int, ...] = (300, 400, 600, 800, 1000, 1500)
-    pictures: int = Field(default=24, ge=1)
+    counts: tuple[int, ...] = (300, 400, 600, 800)
+    pictures: int = Field(default=32, ge=1)
     seconds: float = Field(default=15.0, gt=0)
     tolerance: float = Field(default=0.025, ge=0, le=1)
     iou_threshold: float = Field(default=0.5, gt=0, lt=1)
