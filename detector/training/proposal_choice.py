@@ -53,7 +53,7 @@ class ProposalChoiceConfig(BaseModel):
     counts: tuple[int, ...] = (300, 400, 600, 800)
     pictures: int = Field(default=32, ge=1)
     seconds: float = Field(default=15.0, gt=0)
-    tolerance: float = Field(default=0.025, ge=0, le=1)
+    tolerance: float = Field(default=0.01, ge=0, le=1)
     iou_threshold: float = Field(default=0.5, gt=0, lt=1)
 
 
