@@ -36,8 +36,8 @@ class ProposalChoiceConfig(BaseModel):
     Attributes:
         candidates: the cheapest first; the first is always tried.
         counts: numbers of regions per image that are considered.
-        pictures: so many are searched, drawn at random among those with objects. seconds: no further candidate is begun
-            after these.
+        pictures: so many are searched, drawn at random among those with objects. seconds: of processor time, after
+            which no further candidate is begun.
         tolerance: the fewest regions win whose recall is at most so much below the best.
         iou_threshold: an object is found when a region overlaps it so much; box regression mends the rest.
     """
@@ -52,7 +52,7 @@ class ProposalChoiceConfig(BaseModel):
     )
     counts: tuple[int, ...] = (300, 400, 600, 800)
     pictures: int = Field(default=32, ge=1)
-    seconds: float = Field(default=15.0, gt=0)
+    seconds: float = Field(default=40.0, gt=0)
     tolerance: float = Field(default=0.01, ge=0, le=1)
     iou_threshold: float = Field(default=0.5, gt=0, lt=1)
 
@@ -78,7 +78,7 @@ def choose_proposals(
     pool: ImagePool,
     config: ProposalChoiceConfig,
     seed: int,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.process_time,
 ) -> Choice:
     """The setting that suits ``pool``; recall is the mean of that of its classes, so that a rare one counts.
 
