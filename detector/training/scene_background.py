@@ -98,10 +98,11 @@ class Scenes:
         shrinks = window.shape[0] >= height and window.shape[1] >= width
         kernel = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         shown = cv2.resize(window, (width, height), interpolation=kernel)
-        # The order of the channels does not matter to a round trip but for the colours' coarser steps.
         _, data = cv2.imencode(".jpg", shown[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        shown = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None  # encoded a line above
+        picture = np.ascontiguousarray(decoded[:, :, ::-1], np.uint8)
         factor = np.array([width, height], np.float64) / (end - start)
         box = (drawn.box.astype(np.float64) - np.tile(start, 2)) * np.tile(factor, 2)
         limits = np.tile(np.array([width, height], np.float64), 2)
-        return shown, np.clip(box, 0, limits).astype(np.float32)
+        return picture, np.clip(box, 0, limits).astype(np.float32)

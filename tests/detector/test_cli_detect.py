@@ -273,7 +273,7 @@ def test_interrupted(
     from detector.pipeline import Detector
 
     seen: list[int] = []
-    detect = Detector.__call__
+    detect = Detector.detect
 
     def second_time_control_c(self: Detector, image: Any) -> Any:
         seen.append(1)
@@ -281,7 +281,7 @@ def test_interrupted(
             raise KeyboardInterrupt
         return detect(self, image)
 
-    monkeypatch.setattr(Detector, "__call__", second_time_control_c)
+    monkeypatch.setattr(Detector, "detect", second_time_control_c)
     done = run_cli("detect", picture("a.png"), picture("b.png"), "--out", "found")
     assert done.code == 130
     assert done.error_lines == [f"what was finished is in {tmp_path / 'found.unfinished'}", "interrupted"]
