@@ -55,12 +55,12 @@ def network(ensemble: Ensemble, crops: dict[Any, np.ndarray]) -> np.ndarray:
     """The mean softmax of ready crops: what the ensemble does after cropping."""
     total: Any = 0
     with torch.inference_mode():
-        for (crop, normalization), nets in ensemble.groups.items():
+        for (crop, normalization), members in ensemble.groups.items():
             tensor = to_tensor(crops[crop])
             parts = []
             for part in torch.split(tensor, ensemble.batch_size):
                 x = normalization(part.to(ensemble.device))
-                parts.append(sum(torch.softmax(net(x).float(), 1) for net in nets).cpu())
+                parts.append(sum(member.output(x).probs.float() for member in members).cpu())
             total = total + torch.cat(parts)
     return np.asarray(total / ensemble.num_members, np.float32)
 

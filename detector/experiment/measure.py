@@ -171,7 +171,7 @@ class Study:
 def _copy(member: Member, context: bool) -> Member:
     """The member, for crops with or without its context padding; the network itself is shared."""
     crop = member.crop if context else member.crop.model_copy(update={"context_pad": 0})
-    return Member(member.net, crop, member.normalization)
+    return Member(member.net, crop, member.normalization, member.head)
 
 
 def _together(parts: Sequence[FloatArray]) -> tuple[FloatArray, list[NDArray[np.int64]]]:
