@@ -15,10 +15,12 @@ from PIL import Image
 
 from detector.cli import main
 from detector.crop import CropConfig
+from detector.head_config import HeadRecipe, read_head_recipe
 from detector.images import read_image
 from detector.model import load_model, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.weights import Normalization
+from detector.strict_yaml import dump_yaml
 from detector.training.features import FeatureExtractor
 from proposals.boxes import iou
 
@@ -208,3 +210,9 @@ def test_its_options_are_for_this_recipe_alone(tmp_path: Path, capsys: pytest.Ca
     assert "--head is for --recipe head" in capsys.readouterr().err
     assert run("train", data, "--recipe", "finetune", "--split", "train", "--out", tmp_path / "m") == 1
     assert "--split is for --recipe head" in capsys.readouterr().err
+
+
+def test_the_file_in_configs_is_the_default() -> None:
+    path = Path(__file__).resolve().parents[2] / "configs" / "head.yaml"
+    assert read_head_recipe(path) == HeadRecipe()
+    assert dump_yaml(HeadRecipe()) in path.read_text(encoding="utf-8")  # every setting stands there
