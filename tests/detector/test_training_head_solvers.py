@@ -174,7 +174,7 @@ def test_background_weighs_what_it_is_told_to() -> None:
 def test_a_class_without_regions_is_not_found() -> None:
     x = RNG.normal(0, 1, (60, 3)).astype(np.float32)
     labels = np.where(x[:, 0] > 0, 0, 2)
-    weights, biases = fit_softmax(x, labels, 2, SoftmaxConfig())
+    weights, biases = fit_softmax(x, labels, 2, SoftmaxConfig(background=1.0))
     logits = x @ weights.T + biases
     assert np.all(logits[:, 1] < -1000)
     assert np.mean(logits.argmax(axis=1) == labels) > 0.95
