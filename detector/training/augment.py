@@ -68,7 +68,7 @@ def draw_distortion(n: int, config: AugmentConfig, generator: torch.Generator) -
 
 
 def apply_distortion(crops: Tensor, amounts: Distortion) -> Tensor:
-    """Crops ``(N, 3, S, S)`` uint8 -> float32 0..255, sharpness, saturation, contrast, brightness and colour changed."""
+    """Crops ``(N, 3, S, S)`` uint8 -> float32 0..255 with other sharpness, contrast, light and colour."""
     x = crops.float()
     if amounts.sharpness is not None:
         x = torch.lerp(smoothed(x), x, amounts.sharpness)
