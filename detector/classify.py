@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,14 +74,22 @@ class Member:
 class Ensemble:
     """The mean of the members' softmaxes, for any number of members, one included (paper, section 8).
 
-    Members that crop alike share the crops.
+    Members that crop alike share the crops. Boxes are moved by the mean of those members that have box regression.
 
     Args:
         members: all with the same number of outputs; put in evaluation mode, on ``device``, normalisation folded.
         batch_size: regions at a time, by default what suits the device.
+        temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
+            more makes the ensemble less sure of itself.
     """
 
-    def __init__(self, members: Sequence[Member], device: torch.device, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        device: torch.device,
+        batch_size: int | None = None,
+        temperature: float = 1.0,
+    ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
         outputs = {member.num_outputs for member in members}
@@ -90,17 +98,23 @@ class Ensemble:
         self.num_outputs = outputs.pop()
         self.device = device
         self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
-        if len({member.locates for member in members}) > 1:
-            raise ValueError("of an ensemble either all members have box regression or none")
-        self.locates = members[0].locates
-        self.groups: dict[tuple[CropConfig, Normalization], list[Member]] = {}
-        for member in members:
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature {temperature} must be positive and finite")
+        self.temperature = temperature
+        self.num_locating = sum(member.locates for member in members)
+        self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
+        for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             head = None if member.head is None else member.head.eval().to(device)
             ready = Member(net, member.crop, member.normalization, head)
-            self.groups.setdefault((member.crop, member.normalization), []).append(ready)
+            self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
         self.num_members = len(members)
+
+    @property
+    def locates(self) -> bool:
+        """Whether any member has box regression."""
+        return self.num_locating > 0
 
     def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
         """See :class:`RegionClassifier`."""
@@ -118,11 +132,41 @@ class Ensemble:
         moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32)
         return probs.numpy(), moved.reshape(count, classes, 4)
 
-    @torch.inference_mode()
+    def opinions(
+        self, image: NDArray[np.uint8], boxes: FloatArray
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
+        """Each member's own probabilities ``(N, K + 1)``, and its deltas ``(N, K, 4)`` if it has box regression.
+
+        In the members' order, from one pass of each; without the temperature, which is of the mean.
+        """
+        probs = torch.zeros(self.num_members, len(boxes), self.num_outputs)
+        deltas: dict[int, Tensor] = {}
+        for number, part, output, _ in self._outputs(image, boxes, False):
+            probs[number, part] = output.probs
+            if output.deltas is not None:
+                table = deltas.setdefault(number, torch.zeros(len(boxes), self.num_outputs - 1, 4))
+                table[part] = output.deltas
+        return [(p.numpy(), deltas[i].numpy() if i in deltas else None) for i, p in enumerate(probs)]
+
     def _run(self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool = False) -> tuple[Tensor, Tensor]:
         """Mean probabilities ``(N, K + 1)`` and deltas ``(N, K, 4)``, 0 without regression."""
         probs = torch.zeros(len(boxes), self.num_outputs)
         deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4)
+        for _, part, output, sign in self._outputs(image, boxes, mirror):
+            probs[part] += output.probs
+            if output.deltas is not None:
+                deltas[part] += output.deltas * sign
+        views = 1 + mirror
+        probs /= self.num_members * views
+        if self.temperature != 1:
+            probs = torch.softmax(torch.log(probs.double()) / self.temperature, 1).float()
+        return probs, deltas / (max(self.num_locating, 1) * views)
+
+    @torch.inference_mode()
+    def _outputs(
+        self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool
+    ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
+        """Number of a member, rows, its output for them on the CPU, and the sign ``(4,)`` that its deltas take."""
         side = torch.ones(4)
         other = torch.tensor([-1.0, 1, 1, 1])  # in a mirror image the object lies on the other side
         for (crop, normalization), members in self.groups.items():
@@ -132,11 +176,8 @@ class Ensemble:
                 crops = crop_regions(image, boxes[part], crop, normalization.fill, pyramid=pyramid)
                 x = normalization(to_tensor(crops).to(self.device))
                 views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
-                for member in members:
+                for number, member in members:
                     for view, sign in views:
-                        output = member.output(view)
-                        probs[part] += output.probs.cpu()
-                        if output.deltas is not None:
-                            deltas[part] += output.deltas.cpu() * sign
-        looks = self.num_members * (1 + mirror)
-        return probs / looks, deltas / looks
+                        probs, deltas = member.output(view)
+                        found = RegionOutput(probs.cpu(), None if deltas is None else deltas.cpu())
+                        yield number, part, found, sign

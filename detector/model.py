@@ -94,7 +94,8 @@ class ModelConfig(BaseModel):
         class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
         members: the networks. proposals, postprocess: the defaults of detection with this model.
         multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
-        refinement: how box regression moves regions; for models whose members all have it.
+        refinement: how box regression moves regions; for models of which the first member has it, and others may.
+        temperature: of the members' mean probabilities, see :class:`detector.classify.Ensemble`.
         licence: of the weights. provenance: data, command, date: how the weights came to be.
         scores: measured figures by name.
     """
@@ -111,6 +112,7 @@ class ModelConfig(BaseModel):
     postprocess: PostprocessConfig = PostprocessConfig()
     multibox: MultiBoxMember | None = None
     refinement: RefinementConfig | None = None
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     licence: str
     provenance: dict[str, str] = {}
     scores: dict[str, float] = {}
@@ -128,12 +130,20 @@ class ModelConfig(BaseModel):
         files = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
         if len(set(files)) != len(files):
             raise ValueError("two members share a file")
-        regress = {member.head is not None and member.head.shape.grid > 0 for member in self.members}
-        if len(regress) > 1:
-            raise ValueError("either all members have box regression or none")
-        if (self.refinement is not None) != regress.pop():
+        regress = [member.head is not None and member.head.shape.grid > 0 for member in self.members]
+        if any(regress) and not regress[0]:  # or fewer members would have none
+            raise ValueError("if any member has box regression, the first one must")
+        if (self.refinement is not None) != any(regress):
             raise ValueError("refinement goes with members that have box regression, and they with it")
+        if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
+            raise ValueError("temperature is for softmaxes; machines have a sigmoid each")
         return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the model directory beside ``model.yaml``."""
+        names = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
+        return (*names, *(() if self.multibox is None else (self.multibox.file, self.multibox.priors)))
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -161,9 +171,15 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     _load(net, folder, config)
     if config.head is None:
         return Member(net, config.crop, config.normalization)
-    head = RegionHead(config.head.shape, num_classes, net.num_features)
-    _load(head, folder, config.head)
+    head = load_head(folder, config.head, num_classes, net.num_features)
     return Member(net, config.crop, config.normalization, head)
+
+
+def load_head(folder: Path, config: HeadConfig, num_classes: int, num_features: int) -> RegionHead:
+    """A head for K classes on a trunk of ``num_features`` channels; UserError as for :func:`read_member`."""
+    head = RegionHead(config.shape, num_classes, num_features)
+    _load(head, folder, config)
+    return head
 
 
 def _load(net: nn.Module, folder: Path, config: WeightsFile) -> None:
@@ -226,7 +242,9 @@ def load_model(
         raise UserError(f"members {members}: {folder} has {len(config.members)}")
     target = choose_device(device)
     ensemble = Ensemble(
-        [read_member(folder, member, len(config.class_names)) for member in config.members[:members]], target
+        [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
+        target,
+        temperature=config.temperature,
     )
     given = {
         "score_threshold": score_threshold,
@@ -266,22 +284,29 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
         UserError: one of them is not what it should be, or ``out`` is a model directory already.
     """
     config, facts = read_model_config(model), read_multibox_facts(multibox)
-    if (out / MODEL_FILE).exists():
-        raise UserError(f"{out}: is a model directory already; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    copies = [model / member.file for member in config.members]
-    copies += [model / member.head.file for member in config.members if member.head is not None]
+    begin_copy(out, [model / file for file in config.model_copy(update={"multibox": None}).files])
     if out.resolve() != multibox.resolve():
-        copies += [multibox / facts.multibox.file, multibox / facts.multibox.priors]
-    for path in copies:
-        try:
-            shutil.copyfile(path, out / path.name)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be copied to {out} ({error.strerror or error})") from None
+        begin_copy(out, [multibox / facts.multibox.file, multibox / facts.multibox.priors])
     provenance = {f"multibox {key}": value for key, value in facts.provenance.items()}
     joined = config.model_copy(update={"multibox": facts.multibox, "provenance": {**config.provenance, **provenance}})
     write_model_config(out, joined)
     return joined
+
+
+def begin_copy(out: Path, files: Sequence[Path]) -> None:
+    """Copy ``files`` into ``out``, which is not a model directory yet; :func:`write_model_config` makes it one.
+
+    Raises:
+        UserError: ``out`` is one already, or a file cannot be copied.
+    """
+    if (out / MODEL_FILE).exists():
+        raise UserError(f"{out}: is a model directory already; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        try:
+            shutil.copyfile(path, out / path.name)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be copied to {out} ({error.strerror or error})") from None
 
 
 def write_model_config(folder: Path, config: ModelConfig) -> None:

@@ -1,14 +1,34 @@
-"""Jobs on several devices: each device has one at a time, and the next when that is done."""
+"""Jobs side by side, on several devices or in several places on one: each has one at a time, and then the next."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 
 POLL_SECONDS = 0.2
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def shared_environment(jobs: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """``environment`` for one of so many ``python -m detector`` side by side: the cores are divided among them.
+
+    They find the package where this process found it, wherever it was started.
+    """
+    threads = str(max(1, cores() // jobs))
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths), **dict.fromkeys(THREAD_VARIABLES, threads)}
 
 
 def run_on_devices(
@@ -19,13 +39,15 @@ def run_on_devices(
 ) -> tuple[list[int], bool]:
     """Run every job in a process of its own that ``launch`` starts for a job and a device.
 
+    A device that stands several times in ``devices`` has as many jobs at a time.
+
     After a job has failed no other is begun, but those that run are waited for. SIGTERM and Ctrl-C are passed on to
     the running processes, which are waited for, too: they save what they have.
 
     Returns:
         The jobs that failed, and whether a signal came.
     """
-    waiting, running, failed = list(jobs), dict[str, tuple[int, "subprocess.Popen[bytes]"]](), list[int]()
+    waiting, running, failed = list(jobs), dict[int, tuple[int, "subprocess.Popen[bytes]"]](), list[int]()
     stopped = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -37,13 +59,13 @@ def run_on_devices(
     handlers = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         while running or (waiting and not failed and not stopped):
-            for device in devices:
-                if device not in running and waiting and not failed and not stopped:
+            for place, device in enumerate(devices):
+                if place not in running and waiting and not failed and not stopped:
                     job = waiting.pop(0)
-                    running[device] = (job, launch(job, device))
-            for device, (job, process) in list(running.items()):
+                    running[place] = (job, launch(job, device))
+            for place, (job, process) in list(running.items()):
                 if process.poll() is not None:
-                    del running[device]
+                    del running[place]
                     if process.returncode:
                         failed.append(job)
             time.sleep(poll_seconds)

@@ -189,7 +189,7 @@ def check_bundled_model() -> Iterator[Finding]:
         try:
             config = read_model_config(folder)
             for member in config.members:
-                read_member(folder, member)
+                read_member(folder, member, len(config.class_names))
         except UserError as fault:
             yield Finding(FAULT, subject, f"{fault}: install the toolkit again")
         else:

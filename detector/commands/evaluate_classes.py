@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from detector.commands.console import Faults, progress
 from detector.evaluation.classification import ClassificationResult, evaluate_classification
 from detector.evaluation.columns import ClassIndex
+from detector.evaluation.confidence import BINS
 from detector.evaluation.plain import to_plain
 
 if TYPE_CHECKING:
@@ -118,4 +119,6 @@ def in_words(result: ClassificationResult, skipped: dict[str, int]) -> list[str]
     ):
         spread = "" if interval is None else f" ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
         lines.append(f"{name} accuracy {100 * share:.1f} %{spread}")
+    if result.count:
+        lines.append(f"expected calibration error {100 * result.calibration_error:.1f} % ({BINS} bins)")
     return lines + [f"note: {n} {what} left out" for what, n in skipped.items()]

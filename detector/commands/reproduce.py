@@ -32,6 +32,17 @@ def reproduce(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Networks that are trained, and pictures that are measured, at a time.")
+    ] = 1,
+    measure_part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Of an experiment that is trained: only look at part I of N of the pictures; on other machines, too.",
+            show_default="everything",
+        ),
+    ] = None,
 ) -> None:
     """Repeat a whole experiment, from the data to its tables.
 
@@ -41,11 +52,15 @@ def reproduce(
 
     [bold]Example:[/bold] detector reproduce tiny-imagenet --data data/tiny-imagenet-200
     """
-    from detector.commands.reproduce_run import run_experiment
+    from detector.commands.reproduce_measure import Part
+    from detector.commands.reproduce_run import run_experiment, run_measure_part
     from detector.training.loop import Interrupted
 
+    if measure_part is not None:
+        run_measure_part(experiment, data, out, device, Part.read(measure_part))
+        return
     try:
-        table = run_experiment(experiment, data, pretraining_data, out, device, checkpoint_minutes)
+        table = run_experiment(experiment, data, pretraining_data, out, device, checkpoint_minutes, jobs)
     except Interrupted as stopped:
         say(f"{stopped}; run the same command to go on")
         raise typer.Exit(INTERRUPTED) from None

@@ -10,6 +10,8 @@ import typer
 
 from detector.commands.console import INTERRUPTED, say
 
+NO_JOBS = "--jobs is for an ensemble, whose networks are trained side by side"
+
 
 class RecipeName(str, Enum):
     """The recipes that have a name; see docs/training.md."""
@@ -35,7 +37,7 @@ def train(
         RecipeName | None,
         typer.Option(
             help="R-CNN's second stage in ten minutes, its fine-tuning, GoogLeNet's own training, or several networks.",
-            show_default="a quick fine-tuning of the bundled network",
+            show_default="head",
         ),
     ] = None,
     config: Annotated[
@@ -67,6 +69,9 @@ def train(
     members: Annotated[
         int | None, typer.Option(min=1, help="Networks of an ensemble.", show_default="the recipe's, or 6")
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Networks of an ensemble that are trained at a time, on each GPU or on the CPU.")
+    ] = 1,
     proposals: Annotated[
         Path, typer.Option(metavar="DIR", help="Store of proposals, as detector propose makes; added to.")
     ] = Path("runs/proposals"),
@@ -106,7 +111,7 @@ def train(
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
-    from detector.commands.train_common import read_resume, refuse_several_processes, say_once
+    from detector.commands.train_common import RECIPE_FILE, Resume, read_resume, refuse_several_processes, say_once
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
     from detector.commands.train_finetune_head_run import run_finetune_and_head
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
@@ -118,13 +123,21 @@ def train(
 
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
+    going_on = read_resume(resume)
+    begun = out is not None and (out / RECIPE_FILE).is_file()
+    if recipe is None and config is None and (going_on is Resume.no or (going_on is Resume.auto and not begun)):
+        recipe = RecipeName.head
     if wants_head(None if recipe is None else recipe.value, config):
+        if jobs > 1:
+            raise UserError(NO_JOBS)
         refuse_several_processes("the head")
+        if members is not None:
+            raise UserError("--members is for --recipe ensemble")
         asked = HeadRequest(
             data=data,
             config=config,
             out=out,
-            resume=read_resume(resume),
+            resume=going_on,
             init=init,
             split=split,
             head=None if head is None else head.value,
@@ -153,7 +166,7 @@ def train(
         recipe=None if recipe is None else Recipe(recipe.value),
         config=config,
         out=out,
-        resume=read_resume(resume),
+        resume=going_on,
         init=init,
         steps=steps,
         seed=seed,
@@ -162,7 +175,10 @@ def train(
         device=device,
         micro_batch=micro_batch,
         checkpoint_minutes=checkpoint_minutes,
+        jobs=jobs,
     )
+    if jobs > 1 and (head is not None or not wants_ensemble(request)):
+        raise UserError(NO_JOBS)
     try:
         with flushed_denormals():
             if head is not None:

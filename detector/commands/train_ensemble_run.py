@@ -1,4 +1,4 @@
-"""The ``ensemble`` recipe: several networks, one after another or one on each GPU, made one model directory.
+"""The ``ensemble`` recipe: several networks, one after another or side by side, made one model directory.
 
 The run folder holds a run folder for each member, ``member-0`` and so on. A finished one is a model directory itself
 and is never trained again, whatever happens to the others.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from detector.commands.device_jobs import run_on_devices
+from detector.commands.device_jobs import run_on_devices, shared_environment
 from detector.commands.train_common import (
     RECIPE_FILE,
     Resume,
@@ -71,10 +71,11 @@ def run_ensemble_training(request: TrainRequest) -> Path:
                 check_same_recipe(folder, recorded, asked_recipe(request))
         processes.wait()
         members = [folder / f"member-{i}" for i in range(len(recipe.members))]
-        gpus = gpus_of(request.device, processes)
-        if len(gpus) > 1:
-            tell(f"{len(members)} members on {len(gpus)} GPUs; each one's progress is in member-*.txt in {folder}")
-            train_on_gpus(recipe, request, members, gpus)
+        devices = devices_of(request, processes)
+        if len(devices) > 1:
+            where = f"on {len(devices)} GPUs" if request.jobs == 1 else f"{len(devices)} at a time"
+            tell(f"{len(members)} members {where}; each one's progress is in member-*.txt in {folder}")
+            train_side_by_side(recipe, request, members, devices)
         else:
             for index, member in enumerate(members):
                 tell(f"member {index + 1} of {len(members)}")
@@ -109,21 +110,38 @@ def gpus_of(device: str, processes: Processes) -> list[str]:
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
 
 
-def train_on_gpus(recipe: EnsembleRecipe, request: TrainRequest, members: list[Path], gpus: list[str]) -> None:
-    """Train each unfinished member in a process of its own, one on each GPU at a time.
+def devices_of(request: TrainRequest, processes: Processes) -> list[str]:
+    """Where members are trained side by side; a device as often as it trains members at a time.
+
+    Raises:
+        UserError: side by side by ``--jobs`` and divided by ``torchrun`` at once.
+    """
+    gpus = gpus_of(request.device, processes)
+    if request.jobs == 1:
+        return gpus
+    if processes.count > 1:
+        raise UserError("--jobs starts processes of its own: start detector without torchrun")
+    return (gpus or [request.device]) * request.jobs
+
+
+def train_side_by_side(recipe: EnsembleRecipe, request: TrainRequest, members: list[Path], devices: list[str]) -> None:
+    """Train each unfinished member in a process of its own, one on each of ``devices`` at a time.
+
+    They share the cores.
 
     Raises:
         UserError: one failed. Interrupted: a signal came; the members' checkpoints are saved.
     """
 
+    environment = shared_environment(len(devices))
+
     def launch(index: int, device: str) -> subprocess.Popen[bytes]:
+        command = member_command(recipe, request, members[index], index, device)
         with members[index].with_suffix(".txt").open("ab") as log:
-            return subprocess.Popen(
-                member_command(recipe, request, members[index], index, device), stdout=log, stderr=subprocess.STDOUT
-            )
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     unfinished = [i for i, member in enumerate(members) if not (member / MODEL_FILE).is_file()]
-    failed, stopped = run_on_devices(unfinished, gpus, launch)
+    failed, stopped = run_on_devices(unfinished, devices, launch)
     if stopped:
         raise Interrupted(f"stopped; the members in {members[0].parent} are saved")
     if failed:

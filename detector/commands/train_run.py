@@ -25,7 +25,7 @@ from detector.data import Dataset, load_dataset
 from detector.first_weights import start_of
 from detector.model import MODEL_FILE
 from detector.nets.googlenet import GoogLeNet
-from detector.recipes import Recipe, default_recipe, ensemble_recipe, finetune_recipe, paper_recipe
+from detector.recipes import Recipe, ensemble_recipe, finetune_recipe, paper_recipe
 from detector.report.plots import plot_training
 from detector.trained import save_trained
 from detector.training.loop import Interrupted, Machine
@@ -53,6 +53,7 @@ class TrainRequest:
     device: str = "auto"
     micro_batch: int | None = None
     checkpoint_minutes: float = 5.0
+    jobs: int = 1
 
 
 def check_resumed_options(request: TrainRequest) -> None:
@@ -78,8 +79,7 @@ def named_recipe(request: TrainRequest, objects: int) -> TrainRecipe:
     if request.recipe is Recipe.paper:
         return with_options(paper_recipe(objects), request)
     start = start_of(request.init or "bundled")
-    make = default_recipe if request.recipe is None else finetune_recipe
-    return with_options(make(start, objects), request)
+    return with_options(finetune_recipe(start, objects), request)
 
 
 def named_ensemble(request: TrainRequest, objects: int) -> EnsembleRecipe:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.evaluation.bootstrap import DEFAULT_LEVEL, percentile_interval
+from detector.evaluation.confidence import expected_calibration_error
 from detector.evaluation.result import Interval
 
 CROP_COUNTS = (1, 10, 144)
@@ -27,6 +28,7 @@ CROP = 224
 SCALES = (256, 288, 320, 352)
 
 Logits = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.floating]]
+Probabilities = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class ClassificationResult:
         top1, top5: shares of the pictures or regions; NaN where there are none. The papers' error is 1 minus this.
         top1_interval, top5_interval: bootstrap intervals over them; None where there are none.
         count: pictures or regions. crops: windows of each.
+        calibration_error: the expected one of the best answers' probabilities, NaN where there are none; see
+            :mod:`detector.evaluation.confidence`.
         by_class: top-1 accuracy by class name, NaN for a class without any.
     """
 
@@ -46,6 +50,7 @@ class ClassificationResult:
     top5_interval: Interval | None
     count: int
     crops: int
+    calibration_error: float
     by_class: dict[str, float]
 
 
@@ -137,20 +142,32 @@ def region_probabilities(
     """
     if not len(boxes):
         return np.zeros((0, 0))
+    return through_windows(lambda picture, windows: softmax(logits(picture, windows)), image, boxes, crops, whole)
+
+
+def through_windows(
+    probabilities: Probabilities, image: NDArray[np.uint8], boxes: NDArray[np.floating], crops: int, whole: bool = True
+) -> NDArray[np.float64]:
+    """The mean ``(R, ...)`` of what ``probabilities`` says of the windows of each region, R at least 1.
+
+    Args:
+        probabilities: called with a picture and ``(N, 4)`` float32 boxes in it, returns ``(N, ...)``. The others: as
+            for :func:`region_probabilities`.
+    """
     if crops == 1 and whole:
-        return softmax(logits(image, np.asarray(boxes, np.float32)))
+        return probabilities(image, np.asarray(boxes, np.float32))
     pairs = [crop_windows(box, crops) for box in boxes.tolist()]
     windows = np.concatenate([pair[0] for pair in pairs])
     mirrored = np.concatenate([pair[1] for pair in pairs])
-    probabilities = softmax(logits(image, windows[~mirrored]))
-    table = np.empty((len(windows), probabilities.shape[1]))
-    table[~mirrored] = probabilities
+    upright = probabilities(image, windows[~mirrored])
+    table = np.empty((len(windows), *upright.shape[1:]))
+    table[~mirrored] = upright
     if mirrored.any():
         flipped = windows[mirrored]
         width = image.shape[1]
         flipped = np.stack([width - flipped[:, 2], flipped[:, 1], width - flipped[:, 0], flipped[:, 3]], axis=1)
-        table[mirrored] = softmax(logits(np.ascontiguousarray(image[:, ::-1]), flipped))
-    mean: NDArray[np.float64] = table.reshape(len(boxes), crops, -1).mean(axis=1)
+        table[mirrored] = probabilities(np.ascontiguousarray(image[:, ::-1]), flipped)
+    mean: NDArray[np.float64] = table.reshape(len(boxes), crops, *table.shape[1:]).mean(axis=1)
     return mean
 
 
@@ -172,23 +189,53 @@ def evaluate_classification(
         class_names: one per label. crops, whole: see :func:`region_probabilities`. bootstrap_samples: resamples of the
             regions for the intervals. seed: of the resampling.
     """
-    first, fifth, labels = [np.zeros(0, np.bool_)], [np.zeros(0, np.bool_)], [np.zeros(0, np.int64)]
+    tables: list[NDArray[np.float64]] = []
+    labels: list[NDArray[np.int64]] = []
     for image, boxes, wanted in samples:
         if len(boxes):
-            probabilities = region_probabilities(logits, image, boxes, crops, whole)
-            first.append(in_top_k(probabilities, wanted, 1))
-            fifth.append(in_top_k(probabilities, wanted, 5))
+            tables.append(answers(region_probabilities(logits, image, boxes, crops, whole), wanted))
             labels.append(wanted)
-    top1, top5, label = np.concatenate(first), np.concatenate(fifth), np.concatenate(labels)
-    by_class = {name: _share(top1[label == i]) for i, name in enumerate(class_names)}
+    return summarise(
+        np.concatenate([np.zeros((0, 3)), *tables]),
+        np.concatenate([np.zeros(0, np.int64), *labels]),
+        class_names,
+        crops=crops,
+        bootstrap_samples=bootstrap_samples,
+        seed=seed,
+    )
+
+
+def answers(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``(R, 3)``: whether the right class is the best answer, whether it is among the five best, and the best's
+    probability, for ``probabilities`` ``(R, C)`` and ``labels`` ``(R,)``.
+    """
+    hits = [in_top_k(probabilities, labels, k).astype(np.float64) for k in (1, 5)]
+    return np.stack([*hits, probabilities.max(axis=1)], axis=1)
+
+
+def summarise(
+    table: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    *,
+    crops: int,
+    bootstrap_samples: int,
+    seed: int,
+) -> ClassificationResult:
+    """The result of :func:`answers` ``(R, 3)`` about regions of ``labels`` ``(R,)``; see
+    :func:`evaluate_classification` for the rest.
+    """
+    top1, top5 = table[:, 0] > 0, table[:, 1] > 0
     return ClassificationResult(
         top1=_share(top1),
         top5=_share(top5),
         top1_interval=_interval(top1, bootstrap_samples, seed),
         top5_interval=_interval(top5, bootstrap_samples, seed),
-        count=len(label),
+        count=len(labels),
         crops=crops,
-        by_class=by_class,
+        # A mean of float32 softmaxes may exceed 1 by rounding.
+        calibration_error=expected_calibration_error(np.clip(table[:, 2], 0, 1), top1),
+        by_class={name: _share(top1[labels == i]) for i, name in enumerate(class_names)},
     )
 
 

@@ -1,16 +1,14 @@
 """Every variant of an experiment on every picture, each picture looked at once and kept as one file.
 
-Members' probabilities are computed once for each region and context and shared by all variants that need them. A file
-is written whole or not at all, so a measurement that was stopped goes on where it was.
+A member sees a region once with and once without context, and only if a variant needs it; what it says of the region's
+class and of the object's place comes from one pass and is shared by all variants. Members that crop alike share the
+crops. A file is written whole or not at all, so a measurement that was stopped goes on where it was, and several
+processes may each look at some of the pictures.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-import os
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +18,16 @@ import torch
 from numpy.typing import NDArray
 
 from detector.classify import Ensemble, Member
+from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
 from detector.experiment.variants import Variant, detect
 from detector.postprocess import PostprocessConfig
 from detector.types import Detections
-from proposals.boxes import FloatArray
+from proposals.boxes import FloatArray, decode
 from proposals.merge import MergeConfig, merge
 from proposals.types import Proposals, ProposalSource
 
 BOXES_OF = "proposals of {}"
+Key = tuple[str, int, bool]  # ensemble, number of the member, with context
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,12 +58,13 @@ class Study:
     """Measures variants on pictures.
 
     Args:
-        members: of each ensemble by name. variants: what to measure. sources: of proposals.
+        members: of each ensemble by name; those with box regression move the boxes of variants with regression.
+        variants: what to measure. sources: of proposals.
         postprocess: thresholds; the score threshold should be low, because AP needs the low scores.
         folder: where each picture's file goes. device: of the networks.
 
     Raises:
-        ValueError: a variant names an ensemble or a member that is not there.
+        ValueError: a variant names an ensemble or a member that is not there, or regression that no member of it has.
     """
 
     def __init__(
@@ -78,17 +79,25 @@ class Study:
         for variant in variants:
             if variant.ensemble not in members or max(variant.members) >= len(members[variant.ensemble]):
                 raise ValueError(f"{variant.name}: no member {max(variant.members)} of ensemble {variant.ensemble!r}")
+            if variant.regression and not any(members[variant.ensemble][m].locates for m in variant.members):
+                raise ValueError(f"{variant.name}: none of its members has box regression")
         self.variants, self.sources, self.postprocess, self.folder = variants, sources, postprocess, folder
-        self.nets: dict[tuple[str, int, bool], Ensemble] = {}
+        needs: dict[Key, set[str]] = {}
         for variant in variants:
             for number in variant.members:
-                key = (variant.ensemble, number, variant.context)
-                if key not in self.nets:
-                    self.nets[key] = Ensemble([_copy(members[variant.ensemble][number], variant.context)], device)
+                needs.setdefault((variant.ensemble, number, variant.context), set()).add(variant.proposals)
+        alike: dict[tuple[bool, frozenset[str]], list[Key]] = {}
+        for key, names in needs.items():
+            alike.setdefault((key[2], frozenset(names)), []).append(key)
+        # Members that look at the same regions, the names of these, and the ensemble that looks.
+        self.looks = [
+            (keys, names, Ensemble([_copy(members[name][number], context) for name, number, _ in keys], device))
+            for (context, names), keys in alike.items()
+        ]
 
     def path(self, image_id: str) -> Path:
-        """The file of a picture; its name does not depend on what characters the id has."""
-        return self.folder / (hashlib.sha256(image_id.encode()).hexdigest()[:24] + ".npz")
+        """The file of a picture."""
+        return picture_path(self.folder, image_id)
 
     def look(self, image_id: str, read: Callable[[], NDArray[np.uint8]]) -> dict[str, Detections]:
         """The detections of every variant, from the picture's file or by looking at it.
@@ -116,18 +125,22 @@ class Study:
         boxes, rows = _together([proposals[name].boxes for name in self._regions()])
         row_of = dict(zip(self._regions(), rows, strict=True))
         size = (image.shape[0], image.shape[1])
-        probs: dict[tuple[str, int, bool], NDArray[np.float32]] = {}
-        for key, net in self.nets.items():
-            users = [v for v in self.variants if (v.ensemble, v.context) == key[::2] and key[1] in v.members]
-            wanted = np.unique(np.concatenate([row_of[v.proposals] for v in users]))
-            table = np.zeros((len(boxes), net.num_outputs), np.float32)
-            table[wanted] = net.predict(image, boxes[wanted])
-            probs[key] = table
+        probs: dict[Key, NDArray[np.float32]] = {}
+        deltas: dict[Key, NDArray[np.float32]] = {}
+        for keys, names, ensemble in self.looks:
+            wanted = np.unique(np.concatenate([row_of[name] for name in sorted(names)]))
+            for key, (says, moves) in zip(keys, ensemble.opinions(image, boxes[wanted]), strict=True):
+                probs[key] = _spread(says, wanted, len(boxes))
+                if moves is not None:
+                    deltas[key] = _spread(moves, wanted, len(boxes))
         found = {}
         for v in self.variants:
-            mine = row_of[v.proposals]
-            opinions = [probs[v.ensemble, number, v.context][mine] for number in v.members]
-            found[v.name] = detect(boxes[mine], opinions, v.combine, size, self.postprocess)
+            mine, keys = row_of[v.proposals], [(v.ensemble, number, v.context) for number in v.members]
+            opinions = [probs[key][mine] for key in keys]
+            regions = boxes[mine]
+            if v.regression:
+                regions = _moved(regions, [deltas[key][mine] for key in keys if key in deltas])
+            found[v.name] = detect(regions, opinions, v.combine, size, self.postprocess)
         return found, proposals
 
     def _save(self, path: Path, found: dict[str, Detections], proposals: dict[str, Proposals]) -> None:
@@ -137,15 +150,8 @@ class Study:
             arrays |= {f"boxes {number}": d.boxes, f"scores {number}": d.scores, f"labels {number}": d.labels}
         arrays |= {BOXES_OF.format(name): p.boxes for name, p in proposals.items()}
         size = next(iter(found.values())).image_size
-        arrays |= {"size": np.array(size, np.int64), "what": np.array(self._what())}
-        memory = io.BytesIO()
-        np.savez_compressed(memory, **arrays)  # type: ignore[arg-type]
-        temporary = path.with_suffix(".unfinished")
-        with temporary.open("wb") as file:
-            file.write(memory.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        arrays |= {"size": np.array(size, np.int64)}
+        write_arrays(path, arrays, self._what())
 
     def _what(self) -> str:
         """What was measured, so that a file of other variants is not taken for one of these."""
@@ -153,25 +159,34 @@ class Study:
 
     def _load(self, path: Path) -> dict[str, Detections] | None:
         """The detections in a picture's file; ``None`` where it is missing, damaged or of other variants."""
-        if not path.is_file():
+        file = read_arrays(path, self._what())
+        if file is None:
             return None
-        try:
-            with np.load(io.BytesIO(path.read_bytes())) as file:
-                if str(file["what"]) != self._what():
-                    return None
-                height, width = file["size"].tolist()
-                return {
-                    v.name: Detections(file[f"boxes {n}"], file[f"scores {n}"], file[f"labels {n}"], (height, width))
-                    for n, v in enumerate(self.variants)
-                }
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
+        height, width = file["size"].tolist()
+        return {
+            v.name: Detections(file[f"boxes {n}"], file[f"scores {n}"], file[f"labels {n}"], (height, width))
+            for n, v in enumerate(self.variants)
+        }
 
 
 def _copy(member: Member, context: bool) -> Member:
     """The member, for crops with or without its context padding; the network itself is shared."""
     crop = member.crop if context else member.crop.model_copy(update={"context_pad": 0})
     return Member(member.net, crop, member.normalization, member.head)
+
+
+def _spread(table: NDArray[np.float32], rows: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+    """A table of ``count`` rows with those of ``table`` at ``rows`` and zeros elsewhere."""
+    full = np.zeros((count, *table.shape[1:]), np.float32)
+    full[rows] = table
+    return full
+
+
+def _moved(boxes: FloatArray, deltas: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Where the mean of the members' ``deltas``, each ``(N, K, 4)``, moves ``boxes`` ``(N, 4)``: ``(N, K, 4)``."""
+    mean = np.mean(deltas, axis=0, dtype=np.float32)
+    each = np.repeat(boxes, mean.shape[1], axis=0)
+    return np.asarray(decode(each, mean.reshape(-1, 4)), np.float32).reshape(mean.shape)
 
 
 def _together(parts: Sequence[FloatArray]) -> tuple[FloatArray, list[NDArray[np.int64]]]:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.config import ClassifierRecipe, EnsembleRecipe, MultiBoxRecipe
+from detector.experiment.regression import BoxRegressionConfig
 from detector.experiment.variants import Variant
 from detector.postprocess import PostprocessConfig
 from detector.strict_yaml import read_settings
@@ -26,6 +27,8 @@ class MeasurementConfig(BaseModel):
         search_side: selective search looks at a copy whose longer side has so many pixels; ``None`` for the picture.
         postprocess: thresholds of every variant. variants: the rows of the table.
         members, crops: top-1 and top-5 are measured for every number of members with every number of crops.
+        named: only on the first so many pictures; ``None`` for all that are measured.
+        regression: how box regression is fitted, for variants with it; ``None`` without such variants.
         bootstrap: resamples of the pictures for the intervals. seed: of the resampling and of the search's ranking.
     """
 
@@ -39,6 +42,8 @@ class MeasurementConfig(BaseModel):
     variants: tuple[Variant, ...] = Field(min_length=1)
     members: tuple[int, ...] = ()
     crops: tuple[Literal[1, 10, 144], ...] = ()
+    named: int | None = Field(default=None, ge=1)
+    regression: BoxRegressionConfig | None = None
     bootstrap: int = Field(default=1000, ge=0)
     seed: int = Field(default=0, ge=0)
 
@@ -48,6 +53,9 @@ class MeasurementConfig(BaseModel):
             raise ValueError("two variants have the same name")
         if self.selective_search.superpixel_scale == DOUBLED:
             raise ValueError("selective_search describes scale 1: leave superpixel_scale alone")
+        for variant in self.variants:
+            if variant.regression and (self.regression is None or min(variant.members) >= self.regression.members):
+                raise ValueError(f"variant {variant.name!r}: regression is fitted to none of its members")
         return self
 
 
@@ -80,7 +88,13 @@ class ExperimentRecipe(BaseModel):
                 )
             if "multibox" in variant.proposals and self.multibox is None:
                 raise ValueError(f"variant {variant.name!r} proposes with MultiBox, but multibox is missing")
-        first = next(iter(self.ensembles.values()))
+        name, first = next(iter(self.ensembles.items()))
+        for variant in self.measurement.variants:
+            if variant.regression and variant.ensemble != name:
+                raise ValueError(f"variant {variant.name!r}: regression is fitted to the first ensemble, {name!r}")
+        regression = self.measurement.regression
+        if regression is not None and regression.members > len(first.members):
+            raise ValueError(f"measurement.regression.members: the first ensemble has {len(first.members)}")
         if self.measurement.members and not 1 <= max(self.measurement.members) <= len(first.members):
             raise ValueError(f"measurement.members: the first ensemble has {len(first.members)}")
         inits = [init for e in self.ensembles.values() for init in (e.base.init, *(m.init for m in e.members))]

@@ -33,6 +33,8 @@ class Variant(BaseModel):
         context: with the members' own context padding; without, crops show the bare region.
         combine: "mean" of the members' softmaxes (the paper's), their geometric mean made to sum to one, their maximum
             (likewise), or "nms": every member detects on its own and non-maximum suppression joins the detections.
+        regression: regions are moved by box regression before suppression, as R-CNN's are: by the mean of those of the
+            members that have it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,11 +45,14 @@ class Variant(BaseModel):
     proposals: Regions = "scale2+multibox"
     context: bool = True
     combine: Combination = "mean"
+    regression: bool = False
 
     @model_validator(mode="after")
     def _members_once(self) -> Variant:
         if len(set(self.members)) != len(self.members) or min(self.members) < 0:
             raise ValueError(f"members {list(self.members)} must be different numbers from 0 up")
+        if self.regression and not self.context:
+            raise ValueError("regression is fitted to regions with context: leave context on")
         return self
 
 
@@ -67,7 +72,11 @@ def detect(
     image_size: tuple[int, int],
     config: PostprocessConfig,
 ) -> Detections:
-    """Detections from the members' probabilities, each ``(N, K + 1)``, of regions ``boxes`` ``(N, 4)``."""
+    """Detections from the members' probabilities, each ``(N, K + 1)``, of regions ``boxes``.
+
+    Args:
+        boxes: ``(N, 4)``, or ``(N, K, 4)`` where regression has moved them, for each class to another place.
+    """
     if how != "nms":
         return postprocess(boxes, combine(probs, how), image_size, config)
     return join_by_nms([postprocess(boxes, p, image_size, config) for p in probs], config)

@@ -27,12 +27,14 @@ class HeadShape(BaseModel):
         kind: "svm": K one-against-all machines, each with a sigmoid that makes a probability of its margin; "softmax":
             K + 1 logits.
         grid: cells a side of the map that box regression sees; 0 for a head without regression.
+        shared: one regression for all classes, in place of one for each.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: HeadKind
     grid: int = Field(default=3, ge=0, le=14)
+    shared: bool = False
 
 
 class RegionOutput(NamedTuple):
@@ -69,7 +71,8 @@ class RegionHead(nn.Module):
         if shape.kind == "svm":
             self.register_buffer("slope", torch.ones(num_classes))
             self.register_buffer("offset", torch.zeros(num_classes))
-        self.regress = nn.Linear(num_features * shape.grid**2, 4 * num_classes) if shape.grid else None
+        self.moves = 1 if shape.shared else num_classes
+        self.regress = nn.Linear(num_features * shape.grid**2, 4 * self.moves) if shape.grid else None
 
     def probabilities(self, pooled: Tensor) -> Tensor:
         """``(N, C)`` -> ``(N, K + 1)``."""
@@ -84,4 +87,4 @@ class RegionHead(nn.Module):
         if self.regress is None:
             return RegionOutput(probs, None)
         deltas = self.regress(grid_features(feature_map, self.shape.grid))
-        return RegionOutput(probs, deltas.view(-1, self.num_classes, 4))
+        return RegionOutput(probs, deltas.view(-1, self.moves, 4).expand(-1, self.num_classes, 4))

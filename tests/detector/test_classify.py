@@ -94,6 +94,23 @@ def test_members_must_agree_on_the_outputs() -> None:
         Ensemble([], CPU)
 
 
+def test_the_temperature_is_of_the_mean(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+    def ensemble(temperature: float) -> Ensemble:
+        return Ensemble([Member(small_net(s), CROP, NORMALIZATION) for s in range(2)], CPU, temperature=temperature)
+
+    mean = ensemble(1).predict(image, boxes).astype(np.float64)
+    for temperature in (0.5, 2.0):
+        expected = mean ** (1 / temperature)
+        expected /= expected.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(ensemble(temperature).predict(image, boxes), expected, atol=1e-5)
+    # Each member's own opinion is not cooled.
+    own = [probs for probs, _ in ensemble(2.0).opinions(image, boxes)]
+    np.testing.assert_allclose(np.mean(own, axis=0), mean, atol=1e-6)
+    for wrong in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="temperature"):
+            ensemble(wrong)
+
+
 @pytest.mark.gpu
 def test_gpu_gives_the_cpus_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
     on_cpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)

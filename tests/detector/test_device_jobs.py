@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from detector.commands.device_jobs import run_on_devices
+import pytest
+
+from detector.commands.device_jobs import THREAD_VARIABLES, run_on_devices, shared_environment
 
 POLL = 0.01
 
@@ -62,6 +64,39 @@ def test_a_signal_is_passed_on_and_waited_for(tmp_path: Path) -> None:
     assert begun == [0]
     assert signal.getsignal(signal.SIGTERM) is before
     assert os.getpid() > 0
+
+
+def test_a_device_named_twice_has_two_jobs_at_a_time(tmp_path: Path) -> None:
+    """Each job waits for the other's file: alone, neither would end."""
+    code = (
+        "import os, sys, time\n"
+        "open(sys.argv[1], 'w').close()\n"
+        "for _ in range(4000):\n"
+        "    if os.path.exists(sys.argv[2]): sys.exit(0)\n"
+        "    time.sleep(0.005)\n"
+        "sys.exit(1)\n"
+    )
+    files = [str(tmp_path / name) for name in ("a", "b")]
+
+    def launch(job: int, device: str) -> subprocess.Popen[bytes]:
+        assert device == "cpu"
+        return subprocess.Popen([sys.executable, "-S", "-E", "-c", code, files[job], files[1 - job]])
+
+    assert run_on_devices(range(2), ["cpu", "cpu"], launch, POLL) == ([], False)
+
+
+def test_processes_side_by_side_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.commands.device_jobs.cores", lambda: 8)
+    shared = shared_environment(3, {"HOME": "/h", "OMP_NUM_THREADS": "8"})
+    assert shared["HOME"] == "/h"
+    assert {shared[name] for name in THREAD_VARIABLES} == {"2"}
+    assert shared_environment(20, {})["OMP_NUM_THREADS"] == "1"
+
+
+def test_processes_find_this_package_from_any_folder() -> None:
+    paths = shared_environment(1, {"PYTHONPATH": "/other"})["PYTHONPATH"].split(os.pathsep)
+    assert (Path(paths[0]) / "detector" / "cli.py").is_file()
+    assert paths[1:] == ["/other"]
 
 
 def test_no_jobs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import detector.classify
 from detector.classify import Ensemble, Member
-from detector.crop import CropConfig
+from detector.crop import CropConfig, crop_regions
 from detector.experiment.measure import Sources, Study
+from detector.experiment.regression import Fitted, head_of
 from detector.experiment.table import coverage, evaluate_variants, to_csv, to_markdown
 from detector.experiment.variants import Variant, combine, detect, join_by_nms
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
@@ -199,6 +202,66 @@ def test_variants_must_name_members_that_are_there(
     alone = Sources(sources.scale1, sources.scale2, None, sources.merging)
     with pytest.raises(ValueError, match="no MultiBox network"):
         Study(members, VARIANTS, alone, LOW, tmp_path, CPU).look("x", lambda: picture(0))
+
+
+def with_head(member: Member, strength: float) -> Member:
+    """The member with a regression that moves every region to the right by ``strength`` of its width."""
+    fitted = Fitted(np.zeros((1, 4, member.net.num_features)), np.array([[strength, 0, 0, 0]]), "shared", 1, 0, 0)
+    return Member(member.net, member.crop, member.normalization, head_of(member, fitted, grid=1))
+
+
+def test_regression_moves_boxes_and_costs_no_second_look(
+    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, sources = parts
+    first, second = members["seeds"]
+    heads = {"seeds": [with_head(first, 0.25), with_head(second, 0.5)], "apart": members["apart"]}
+    variants = [
+        Variant(name="stay", members=(0, 1), proposals="scale2"),
+        Variant(name="move", members=(0, 1), proposals="scale2", regression=True),
+        Variant(name="move less", members=(0,), proposals="scale2", regression=True),
+        Variant(name="one", members=(1,), proposals="scale2"),
+    ]
+    crops: list[int] = []
+
+    def counted(image: np.ndarray, boxes: np.ndarray, *rest: Any, **named: Any) -> np.ndarray:
+        crops.append(len(boxes))
+        return crop_regions(image, boxes, *rest, **named)
+
+    monkeypatch.setattr(detector.classify, "crop_regions", counted)
+    everything = LOW.model_copy(update={"score_threshold": 0.0, "nms_threshold": 1.0, "max_detections": 1000})
+    found = Study(heads, variants, sources, everything, tmp_path, CPU).look("x", lambda: picture(1))
+    # Both members see each of the 9 regions once, in crops that they share.
+    assert crops == [9]
+    boxes = sources.scale2.propose(picture(1)).boxes
+    for name, shift in (("stay", 0.0), ("move", 12 * 0.375), ("move less", 12 * 0.25)):
+        expected = np.clip(boxes + np.float32([shift, 0, shift, 0]), 0, np.float32([48, 40, 48, 40]))
+        assert len(found[name]) == 27
+        rows = np.unique(found[name].boxes.round(2), axis=0)
+        np.testing.assert_allclose(rows, np.unique(expected.round(2), axis=0), atol=0.02)
+    np.testing.assert_allclose(np.sort(found["move"].scores), np.sort(found["stay"].scores), atol=1e-6)
+    with pytest.raises(ValueError, match="none of its members has box regression"):
+        Study(members, variants, sources, LOW, tmp_path, CPU)
+    with pytest.raises(ValueError, match="leave context on"):
+        Variant(name="x", members=(0,), context=False, regression=True)
+
+
+def test_only_regions_that_a_variant_needs_are_looked_at(
+    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, sources = parts
+    seen: list[tuple[int, int]] = []
+
+    def counted(image: np.ndarray, boxes: np.ndarray, crop: CropConfig, *rest: Any, **named: Any) -> np.ndarray:
+        seen.append((crop.context_pad, len(boxes)))
+        assert len(np.unique(boxes, axis=0)) == len(boxes)
+        return crop_regions(image, boxes, crop, *rest, **named)
+
+    monkeypatch.setattr(detector.classify, "crop_regions", counted)
+    Study(members, VARIANTS, sources, LOW, tmp_path, CPU).look("x", lambda: picture(1))
+    # Member 0 looks at merged 13 (its MultiBox 4 are among them) with context and without; member 1 at scale 1 as well;
+    # the other ensemble's at the 9 of scale 2.
+    assert sorted(seen) == [(0, 13), (6, 9), (6, 13), (6, 19)]
 
 
 def test_the_tables_hold_what_was_measured() -> None:

@@ -140,13 +140,40 @@ def test_mirror_images_are_averaged_with_their_objects_on_the_other_side() -> No
         np.testing.assert_allclose(moved[:, label], decode(BOXES, deltas[:, label]), rtol=1e-3, atol=0.05)
 
 
-def test_members_with_and_without_regression_do_not_mix() -> None:
-    members = [Member(random_trunk(), CROP, Normalization(), random_head(grid=g)) for g in (0, 2)]
-    with pytest.raises(ValueError, match="either all members have box regression or none"):
-        Ensemble(members, torch.device("cpu"))
-    plain = Ensemble(members[:1], torch.device("cpu"))
+def test_members_without_regression_have_a_say_in_the_class_alone() -> None:
+    def members() -> list[Member]:
+        return [
+            Member(random_trunk(s), CROP, Normalization(), random_head(grid=g, seed=s)) for s, g in ((0, 0), (1, 2))
+        ]
+
+    plain, moving = (Ensemble([m], torch.device("cpu")) for m in members())
     with pytest.raises(ValueError, match="no box regression"):
         plain.locate(IMAGE, BOXES)
+    both = Ensemble(members(), torch.device("cpu"))
+    for mirror in (False, True):
+        _, moved = both.locate(IMAGE, BOXES, mirror=mirror)
+        np.testing.assert_allclose(moved, moving.locate(IMAGE, BOXES, mirror=mirror)[1], atol=1e-3)
+    expected = (plain.predict(IMAGE, BOXES) + moving.predict(IMAGE, BOXES)) / 2
+    np.testing.assert_allclose(both.predict(IMAGE, BOXES), expected, atol=1e-5)
+    (own, nothing), (others, deltas) = both.opinions(IMAGE, BOXES)
+    assert nothing is None
+    np.testing.assert_allclose(own, plain.predict(IMAGE, BOXES), atol=1e-6)
+    np.testing.assert_allclose(others, moving.predict(IMAGE, BOXES), atol=1e-6)
+    assert deltas is not None
+    assert deltas.shape == (3, 2, 4)
+
+
+def test_one_regression_for_all_classes_moves_each_class_alike() -> None:
+    torch.manual_seed(0)
+    head = RegionHead(HeadShape(kind="softmax", grid=2, shared=True), 2, GoogLeNet(NET).num_features).eval()
+    assert head.regress is not None
+    assert head.regress.out_features == 4
+    seen = torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
+    _, deltas = head(seen)
+    assert deltas.shape == (5, 2, 4)
+    np.testing.assert_array_equal(deltas[:, 0].detach(), deltas[:, 1].detach())
+    np.testing.assert_array_equal(deltas[:, 0].detach(), head.regress(grid_features(seen, 2)).detach())
+    assert head(seen[:0]).deltas.shape == (0, 2, 4)
 
 
 # --- what is detected with it ----------

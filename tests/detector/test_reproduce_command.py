@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from detector.cli import main
+from detector.commands.reproduce_measure import Part
 from detector.commands.reproduce_run import CONFIGS, find_experiment
 from detector.data.ilsvrc_det_classes import WNIDS
 from detector.experiment.recipe import read_experiment
@@ -41,6 +42,7 @@ def test_each_experiment_says_its_command_cost_and_score_and_is_sound(name: str)
     assert regions == {"scale1", "scale2", "multibox", "scale2+multibox"}
     assert {v.combine for v in recipe.measurement.variants} == {"mean", "geometric", "maximum", "nms"}
     assert {v.context for v in recipe.measurement.variants} == {True, False}
+    assert {v.regression for v in recipe.measurement.variants} == {True, False}
     for ensemble in recipe.ensembles.values():
         seeds = [ensemble.member(i).training.seed for i in range(len(ensemble.members))]
         assert len(set(seeds)) == len(seeds)
@@ -98,6 +100,7 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
     variants = [v for v in measurement["variants"] if max(v["members"]) < 2 or v["members"] == [0, 1, 2, 3, 4, 5]]
     variants = [{**v, "members": v["members"][:2]} for v in variants]
     measurement = {**measurement, "variants": variants, "members": [1, 2], "search_side": 64, "bootstrap": 10}
+    measurement["regression"] = {**measurement["regression"], "members": 1, "grid": 2}
     return {
         **recipe,
         "pretraining": pretraining,
@@ -150,7 +153,7 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
 ) -> None:
     recipe = shrunk(yaml.safe_load((CONFIGS / "googlenet_ilsvrc14.yaml").read_text()))
     file, out = tmp_path / "small.yaml", tmp_path / "out"
-    file.write_text(yaml.safe_dump(recipe))
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False))
     det, cls = data
     arguments = ("reproduce", file, "--data", det, "--pretraining-data", cls, "--out", out, "--device", "cpu")
     assert run(*arguments) == 0
@@ -165,12 +168,23 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     with (out / "classification.csv").open() as csv_file:
         measured = [(row["members"], row["crops"], row["objects"]) for row in csv.DictReader(csv_file)]
     assert measured == [("1", "1", "3"), ("2", "1", "3")]
+    assert "| members | crops | top-1 | top-5 | ECE |" in said
+    assert {row["variant"] for row in rows.values() if row["regression"] == "True"} == {
+        "member 1 alone, box regression", "6 members, box regression"
+    }  # fmt: skip
     model = read_model_config(out / "model")
     assert len(model.members) == 2
     picture = np.full((60, 70, 3), 128, np.uint8)
     picture[10:40, 10:40] = (220, 20, 20)
     _, found = load_model(out / "model", device="cpu", score_threshold=0.0, search_side=64).detect(picture)
     assert {Source.SELECTIVE_SEARCH, Source.MULTIBOX} == set(found.source)
+    moving = read_model_config(out / "model-regression")
+    assert [member.head is not None for member in moving.members] == [True, False]
+    assert moving.refinement is not None
+    assert moving.refinement.rounds == 1
+    boxes = found.boxes
+    one, other = (load_model(out / name, device="cpu").classifier for name in ("model", "model-regression"))
+    np.testing.assert_allclose(one.predict(picture, boxes), other.predict(picture, boxes), atol=1e-5)
     # Members of one ensemble begin alike and differ by what they saw; both began from the pre-trained weights.
     assert yaml.safe_load((out / "seeds" / "member-0" / "recipe.yaml").read_text())["init"] == str(out / "pretraining")
 
@@ -179,10 +193,48 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert run(*arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert capsys.readouterr().out.splitlines()[0] == said.splitlines()[0]
+
+    # Pictures measured side by side give the same tables.
+    tables = {name: (out / name).read_text() for name in ("table.csv", "table.md", "classification.csv")}
+    measured_files = sorted(path for folder in ("pictures", "named") for path in (out / folder).iterdir())
+    assert len(measured_files) == 6
+    for path in measured_files:
+        path.unlink()
+    assert run(*arguments, "--measure-part", "2/3") == 0
+    assert len(list((out / "pictures").iterdir())) == len(list((out / "named").iterdir())) == 1
+    assert run(*arguments, "--jobs", 2) == 0
+    assert {name: (out / name).read_text() for name in tables} == tables
+    assert sorted(path for folder in ("pictures", "named") for path in (out / folder).iterdir()) == measured_files
+    assert (out / "measure-1.txt").exists()
+
     recipe["measurement"]["bootstrap"] = 11
-    file.write_text(yaml.safe_dump(recipe))
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False))
     assert run(*arguments) == 1
     assert "holds another experiment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
+def test_a_part_is_i_of_n(part: str) -> None:
+    with pytest.raises(UserError, match="say I/N"):
+        Part.read(part)
+    assert Part.read("2/4") == (1, 4)
+
+
+def test_a_part_of_what_was_never_begun_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "x"
+    assert run("reproduce", "voc07", "--data", tmp_path, "--out", out, "--measure-part", "1/2") == 1
+    assert "no experiment was begun there" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("change", [{"members": 9}, None], ids=["more than there are", "not fitted"])
+def test_regression_that_is_fitted_to_no_member_is_one_line(tmp_path: Path, change: Any) -> None:
+    recipe = yaml.safe_load((CONFIGS / "coco.yaml").read_text())
+    recipe["measurement"]["regression"] = change
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    with pytest.raises(UserError, match=r"regression") as caught:
+        read_experiment(tmp_path / "x.yaml")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +249,7 @@ def test_experiments_that_do_not_fit_together_are_one_line(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     recipe = yaml.safe_load((CONFIGS / "googlenet_ilsvrc14.yaml").read_text())
-    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**recipe, **change}))
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump({**recipe, **change}, sort_keys=False))
     with pytest.raises(UserError, match=message) as caught:
         read_experiment(tmp_path / "x.yaml")
     assert "\n" not in str(caught.value)

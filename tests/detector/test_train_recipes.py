@@ -20,7 +20,7 @@ import detector.commands.train_ensemble_run
 import detector.training.regions
 from detector.classifier import load_classifier, read_classifier_config
 from detector.cli import main
-from detector.commands.train_ensemble_run import gpus_of, member_command
+from detector.commands.train_ensemble_run import devices_of, gpus_of, member_command
 from detector.commands.train_run import TrainRequest
 from detector.config import (
     EnsembleRecipe,
@@ -34,9 +34,10 @@ from detector.data import load_dataset
 from detector.first_weights import start_of
 from detector.model import load_model, read_model_config
 from detector.nets.googlenet import paper_config
-from detector.recipes import classifier_recipe, default_recipe, ensemble_recipe, finetune_recipe, paper_recipe
+from detector.recipes import classifier_recipe, ensemble_recipe, finetune_recipe, paper_recipe
 from detector.training.processes import ALONE, Processes
 from detector.training.regions import RegionTrainer
+from proposals.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 NET = {"norm": "batch", "width": 0.1, "stem": "stride4"}
@@ -335,6 +336,25 @@ def test_gpus_take_a_member_each(
     assert "3 members on 2 GPUs" in capsys.readouterr().err
 
 
+def test_members_side_by_side_on_the_cpu_are_those_trained_one_after_another(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_ensemble(tmp_path, [{}, {}])
+    apart, together = tmp_path / "apart", tmp_path / "together"
+    command = ("train", data, "--config", recipe, "--device", "cpu")
+    assert run(*command, "--out", apart) == 0
+    assert run(*command, "--out", together, "--jobs", 2) == 0
+    assert "2 members 2 at a time" in capsys.readouterr().err
+    assert (together / "member-0.txt").is_file()
+    assert (together / "member-1.txt").is_file()
+    one, other = (read_model_config(folder).members for folder in (apart, together))
+    assert [m.sha256 for m in one] == [m.sha256 for m in other]
+    assert run("train", data, "--jobs", 2, "--out", tmp_path / "x") == 1
+    assert "--jobs is for an ensemble" in capsys.readouterr().err
+    with pytest.raises(UserError, match="without torchrun"):
+        devices_of(TrainRequest(data=data, jobs=2), Processes(0, 2))
+
+
 def test_a_members_command_holds_its_whole_recipe(tmp_path: Path) -> None:
     recipe = ensemble_recipe(TrainRecipe.model_validate(RECIPE))
     request = TrainRequest(data=Path("photos"), micro_batch=8)
@@ -421,7 +441,6 @@ def test_paper_recipe_is_the_papers() -> None:
 def test_steps_follow_the_data_within_bounds(objects: int) -> None:
     start = start_of("bundled")
     for recipe, bounds in (
-        (default_recipe(start, objects), (300, 3000)),
         (finetune_recipe(start, objects), (600, 6000)),
         (classifier_recipe(start, objects), (300, 50_000)),
     ):

@@ -1,0 +1,197 @@
+"""The measurement of an experiment whose networks are trained, picture by picture, by one process or several."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.build import load_splits
+from detector.classify import Member
+from detector.commands.console import progress, say
+from detector.commands.device_jobs import run_on_devices, shared_environment
+from detector.commands.reproduce_train import write_whole
+from detector.data import load_dataset
+from detector.experiment.measure import Sources, Study
+from detector.experiment.naming import Naming, naming_csv, naming_markdown
+from detector.experiment.recipe import DOUBLED, ExperimentRecipe, MeasurementConfig
+from detector.experiment.regression_files import ensure_regression, training_pictures, with_regression
+from detector.experiment.table import coverage, evaluate_variants, to_csv, to_markdown
+from detector.model import MODEL_FILE, choose_device, read_member, read_model_config
+from detector.nets.multibox import build_source, read_multibox_facts
+from detector.sampling import SamplingConfig
+from detector.training.loop import Interrupted
+from detector.training.pool import ImagePool
+from proposals.errors import UserError
+from proposals.merge import MergeConfig
+from proposals.resized import ResizedSource
+from proposals.selective_search import SelectiveSearch
+from proposals.types import ProposalSource
+
+REGRESSION, WITH_REGRESSION = "regression", "model-regression"
+
+
+class Part(NamedTuple):
+    """Every ``of``-th picture from number ``index`` on, counted from 0; all of them as part 0 of 1."""
+
+    index: int = 0
+    of: int = 1
+
+    @classmethod
+    def read(cls, text: str) -> Part:
+        """Of ``I/N``, I counted from 1.
+
+        Raises:
+            UserError: it is not that.
+        """
+        index, slash, of = text.partition("/")
+        if not (slash and index.isdigit() and of.isdigit() and 1 <= int(index) <= int(of)):
+            raise UserError(f"--measure-part {text}: say I/N, as 2/4 for the second of four parts")
+        return cls(int(index) - 1, int(of))
+
+
+class Measurement:
+    """Everything that is measured with the trained networks in the experiment's ``folder``.
+
+    Raises:
+        UserError: something is not trained yet, or the data cannot be read.
+    """
+
+    def __init__(self, recipe: ExperimentRecipe, data: Path, folder: Path, device: str) -> None:
+        self.recipe, self.data, self.folder, self.device = recipe, data, folder, choose_device(device)
+        settings = recipe.measurement
+        dataset = load_dataset(data, settings.split)
+        self.dataset = dataset.subset(range(min(settings.first or len(dataset), len(dataset))))
+        self.members = {
+            name: [read_member(folder / name, m) for m in read_model_config(folder / name).members]
+            for name in recipe.ensembles
+        }
+        self.first = next(iter(recipe.ensembles))
+        self._put_regression()
+        self.naming: Naming | None = None
+        if settings.members and settings.crops:
+            (folder / "named").mkdir(exist_ok=True)
+            self.naming = Naming(
+                self.members[self.first], settings.members, settings.crops, folder / "named", self.device
+            )
+        (folder / "pictures").mkdir(exist_ok=True)
+        sources = _sources(settings, folder / "multibox" if recipe.multibox is not None else None, device)
+        self.study = Study(
+            self.members, settings.variants, sources, settings.postprocess, folder / "pictures", self.device
+        )
+
+    def _put_regression(self) -> None:
+        """Give the first members of the first ensemble their box regression."""
+        settings = self.recipe.measurement.regression
+        if settings is None:
+            return
+        pool: list[ImagePool] = []  # read once, and only if there is something to fit
+
+        def training() -> tuple[ImagePool, SamplingConfig]:
+            base = self.recipe.ensembles[self.first].base
+            if not pool:
+                say("box regression: reading the training pictures")
+                pool.append(training_pictures(load_splits(self.data, base.train_split, "")[0], settings))
+            return pool[0], base.training.sampling
+
+        configs = read_model_config(self.folder / self.first).members
+        members: list[Member] = self.members[self.first]
+        folder = self.folder / REGRESSION
+        for number in range(settings.members):
+            members[number] = ensure_regression(
+                folder, number, members[number], configs[number], training, settings, self.device, say
+            )
+
+    def look(self, part: Part) -> None:
+        """Look at the pictures of ``part`` that were not looked at yet."""
+        numbers = range(part.index, len(self.dataset), part.of)
+        named = self.recipe.measurement.named
+        with progress("measuring", len(numbers), "picture") as advance:
+            for i in numbers:
+                record = self.dataset[i]
+                if self.naming is not None and (named is None or i < named):
+                    self.naming.look(record, lambda i=i: self.dataset.read(i))  # type: ignore[misc]
+                self.study.look(record.image_id, lambda i=i: self.dataset.read(i))  # type: ignore[misc]
+                advance()
+
+    def tables(self) -> Path:
+        """Write the tables, looking at what was not looked at yet, and return the path of the one for people."""
+        self.look(Part())
+        settings, dataset = self.recipe.measurement, self.dataset
+        records = list(dataset)
+        found = {r.image_id: self.study.look(r.image_id, _unread) for r in records}
+        boxes = {r.image_id: self.study.proposals(r.image_id) for r in records}
+        truths = {r.image_id: r.ground_truth for r in records}
+        results = evaluate_variants(
+            settings.variants,
+            found,
+            truths,
+            dataset.class_names,
+            blacklist=dataset.blacklisted(),
+            bootstrap_samples=settings.bootstrap,
+            seed=settings.seed,
+        )
+        write_whole(self.folder / "table.csv", to_csv(results))
+        text = to_markdown(results, coverage(boxes, truths), len(records))
+        if self.naming is not None:
+            looks = [self.naming.look(r, _unread) for r in records[: settings.named]]
+            rows = self.naming.rows(looks, dataset.class_names, settings.bootstrap, settings.seed)
+            write_whole(self.folder / "classification.csv", naming_csv(rows))
+            text += "\n" + naming_markdown(rows)
+        path = self.folder / "table.md"
+        write_whole(path, text)
+        return path
+
+    def join_regression(self) -> None:
+        """Make ``model-regression/``, the experiment's model whose first members move boxes."""
+        out = self.folder / WITH_REGRESSION
+        if self.recipe.measurement.regression is not None and not (out / MODEL_FILE).is_file():
+            model = self.folder / ("model" if self.recipe.multibox is not None else self.first)
+            with_regression(model, self.folder / REGRESSION, out)
+
+
+def _unread() -> NDArray[np.uint8]:
+    raise AssertionError("every picture has been looked at")
+
+
+def measure_side_by_side(words: Sequence[str], folder: Path, jobs: int) -> None:
+    """Look at all pictures in so many processes, which share the cores.
+
+    Args:
+        words: of the ``reproduce`` verb, to which ``--measure-part`` is added. folder: of the experiment, for logs.
+
+    Raises:
+        UserError: one failed. Interrupted: a signal came; what was looked at stays.
+    """
+    environment = shared_environment(jobs)
+
+    def launch(job: int, place: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "detector", "reproduce", *words, "--measure-part", f"{job + 1}/{jobs}"]
+        with (folder / f"measure-{job + 1}.txt").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+    say(f"measuring in {jobs} processes; what they say is in measure-*.txt in {folder}")
+    failed, stopped = run_on_devices(range(jobs), [""] * jobs, launch)
+    if stopped:
+        raise Interrupted("stopped; the pictures that were looked at are kept")
+    if failed:
+        logs = ", ".join(str(folder / f"measure-{job + 1}.txt") for job in failed)
+        raise UserError(f"measuring failed in {len(failed)} of {jobs} processes; the reasons are in {logs}")
+
+
+def _sources(settings: MeasurementConfig, multibox: Path | None, device: str) -> Sources:
+    def search(scale: float) -> ProposalSource:
+        config = settings.selective_search.model_copy(update={"superpixel_scale": scale})
+        found = SelectiveSearch(config, settings.seed)
+        return found if settings.search_side is None else ResizedSource(found, settings.search_side)
+
+    learned, merging = None, MergeConfig()
+    if multibox is not None:
+        member = read_multibox_facts(multibox).multibox
+        learned, merging = build_source(multibox, member, choose_device(device)), member.merge
+    return Sources(search(settings.selective_search.superpixel_scale), search(DOUBLED), learned, merging)

@@ -1,0 +1,110 @@
+"""The trainings of an experiment: pre-training, ensembles, MultiBox, each with the code of its own verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from detector.commands.console import say
+from detector.commands.train_classifier_run import run_classifier_training
+from detector.commands.train_common import Resume
+from detector.commands.train_ensemble_run import run_ensemble_training
+from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
+from detector.commands.train_run import TrainRequest
+from detector.config import EnsembleRecipe
+from detector.experiment.recipe import PRETRAINING, ExperimentRecipe
+from detector.model import MODEL_FILE, join_multibox
+from detector.nets.multibox import MULTIBOX_FILE
+from detector.strict_yaml import dump_yaml
+
+
+class Trainer:
+    """Trains the parts of an experiment, each with the code of its own verb."""
+
+    def __init__(
+        self,
+        recipe: ExperimentRecipe,
+        data: Path,
+        pretraining_data: Path,
+        folder: Path,
+        device: str,
+        checkpoint_minutes: float,
+        jobs: int,
+    ) -> None:
+        self.recipe, self.data, self.pretraining_data, self.folder = recipe, data, pretraining_data, folder
+        self.device, self.checkpoint_minutes, self.jobs = device, checkpoint_minutes, jobs
+
+    def train(self) -> None:
+        """Train what is not trained yet.
+
+        Raises:
+            UserError: anything the user can mend. Interrupted: stopped by a signal; what was finished stays so.
+        """
+        recipe = self.recipe
+        if recipe.pretraining is not None:
+            say("pre-training")
+            run_classifier_training(self._request(PRETRAINING, recipe.pretraining))
+        for name, ensemble in recipe.ensembles.items():
+            say(f"ensemble {name}: {len(ensemble.members)} members")
+            run_ensemble_training(self._request(name, self._begun(ensemble)))
+        if recipe.multibox is None:
+            return
+        target = self.folder / "multibox"
+        if not (target / MULTIBOX_FILE).is_file():
+            say("MultiBox")
+            multibox = recipe.multibox.model_copy(update={"init": self._init(recipe.multibox.init)})
+            config = self._config("multibox", multibox)
+            request = MultiBoxRequest(
+                data=self.data,
+                config=config,
+                out=target,
+                model=None,
+                resume=Resume.auto,
+                init=None,
+                priors=None,
+                steps=None,
+                seed=None,
+                device=self.device,
+                checkpoint_minutes=self.checkpoint_minutes,
+            )
+            run_multibox_training(request)
+        model = self.folder / "model"
+        if not (model / MODEL_FILE).is_file():
+            join_multibox(self.folder / next(iter(recipe.ensembles)), target, model)
+
+    def _request(self, name: str, recipe: BaseModel) -> TrainRequest:
+        return TrainRequest(
+            data=self.pretraining_data if name == PRETRAINING else self.data,
+            config=self._config(name, recipe),
+            out=self.folder / name,
+            resume=Resume.auto,
+            proposals=self.folder / "proposals",
+            device=self.device,
+            checkpoint_minutes=self.checkpoint_minutes,
+            jobs=1 if name == PRETRAINING else self.jobs,
+        )
+
+    def _config(self, name: str, recipe: BaseModel) -> Path:
+        path = self.folder / f"{name}.yaml"
+        write_whole(path, dump_yaml(recipe))
+        return path
+
+    def _init(self, init: str) -> str:
+        return str(self.folder / PRETRAINING) if init == PRETRAINING else init
+
+    def _begun(self, ensemble: EnsembleRecipe) -> EnsembleRecipe:
+        """``ensemble`` with the folder of the pre-training in place of its name."""
+        base = ensemble.base.model_copy(update={"init": self._init(ensemble.base.init)})
+        plans = tuple(
+            plan if plan.init is None else plan.model_copy(update={"init": self._init(plan.init)})
+            for plan in ensemble.members
+        )
+        return ensemble.model_copy(update={"base": base, "members": plans})
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write whole or not at all."""
+    temporary = path.with_name(path.name + ".unfinished")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
