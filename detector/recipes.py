@@ -17,7 +17,6 @@ from detector.training.augment import AugmentConfig
 from detector.training.regions import RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
 
-DEFAULT_EPOCHS, DEFAULT_STEPS = 30, (300, 3000)
 FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
 PAPER_EPOCHS = 60  # Caffe's replication; the paper gives none
 CLASSIFIER_EPOCHS, CLASSIFIER_STEPS = 30, (300, 50_000)
@@ -40,25 +39,6 @@ class Start(NamedTuple):
     crop: CropConfig
     normalization: Normalization
     proposals: ProposalConfig
-
-
-def default_recipe(start: Start, objects: int) -> TrainRecipe:
-    """Fine-tuning on regions drawn around the objects, for pictures of the user's own: no proposals are needed."""
-    batch = 64
-    foreground = batch * SamplingConfig().foreground
-    return TrainRecipe(
-        init=start.init,
-        training=RegionTrainingConfig(
-            net=start.net,
-            crop=start.crop,
-            normalization=start.normalization,
-            schedule=ScheduleConfig(rate=0.02, warmup=0.05),
-            steps=int(np.clip(DEFAULT_EPOCHS * objects / foreground, *DEFAULT_STEPS)),
-            batch_size=batch,
-            average=0.99,
-        ),
-        model=ModelFacts(proposals=start.proposals),
-    )
 
 
 def finetune_recipe(start: Start, objects: int) -> TrainRecipe:

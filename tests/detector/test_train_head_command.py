@@ -210,6 +210,20 @@ def test_its_options_are_for_this_recipe_alone(tmp_path: Path, capsys: pytest.Ca
     assert "--head is for --recipe head" in capsys.readouterr().err
     assert run("train", data, "--recipe", "finetune", "--split", "train", "--out", tmp_path / "m") == 1
     assert "--split is for --recipe head" in capsys.readouterr().err
+    assert run("train", data, "--members", "3", "--out", tmp_path / "m") == 1
+    assert "--members is for --recipe ensemble" in capsys.readouterr().err
+
+
+def test_it_is_the_recipe_of_a_run_that_names_none(tmp_path: Path, trunk: Path) -> None:
+    data = make_data(tmp_path / "data", [["red", "blue"], ["red"]])
+    words = [
+        "train", data, "--init", trunk, "--out", tmp_path / "model", "--steps", 2, "--cache", tmp_path / "cache",
+        "--proposals", tmp_path / "proposals", "--device", "cpu",
+    ]  # fmt: skip
+    assert run(*words) == 0
+    made = (tmp_path / "model" / "head-0.safetensors").stat().st_mtime_ns
+    assert run(*words, "--resume", "auto") == 0  # finished already
+    assert (tmp_path / "model" / "head-0.safetensors").stat().st_mtime_ns == made
 
 
 def test_the_file_in_configs_is_the_default() -> None:
