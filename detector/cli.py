@@ -56,6 +56,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.compare",
         "Say whether B is better than A, per class and overall, by a paired bootstrap over images.",
     ),
+    "calibrate": (
+        "detector.commands.calibrate",
+        "Make a copy of a model whose probabilities mean what they say.",
+    ),
     "report": (
         "detector.commands.report",
         "Write a report: one HTML file that opens offline, with the same numbers as JSON and CSV beside it.",

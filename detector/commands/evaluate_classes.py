@@ -44,7 +44,7 @@ def classify(
     """
     skipped: dict[str, int] = {}
     with progress("evaluate", len(dataset), "picture") as advance:
-        samples = _samples(detector, dataset, faults, whole_images, skipped, advance)
+        samples = annotated_samples(detector, dataset, faults, whole_images, skipped, advance)
 
         def log_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
             with np.errstate(divide="ignore"):
@@ -66,7 +66,7 @@ def classify(
     return in_words(result, skipped)
 
 
-def _samples(
+def annotated_samples(
     detector: Detector | ImageClassifier,
     dataset: Dataset,
     faults: Faults,
@@ -74,6 +74,11 @@ def _samples(
     skipped: dict[str, int],
     advance: Any,
 ) -> Iterator[Sample]:
+    """What ``detector`` is asked to name, labelled by its own classes; see :func:`classify`.
+
+    Args:
+        skipped: counts what is left out, by reason. advance: called for each picture.
+    """
     from detector.data import read_record
     from proposals.errors import UserError
 

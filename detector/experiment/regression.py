@@ -29,6 +29,7 @@ from proposals.boxes import decode, encode
 from proposals.errors import UserError
 
 Kind = Literal["class", "shared"]
+WORTH = 0.001  # of mean IoU: by so much must one regression for each class be better than one for all, for its size
 F16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -175,7 +176,8 @@ def fit_boxes(
     for kind in kinds:
         for tried in _fits(features, regions, fit, num_classes, kind, config.penalties, config):
             after = moved_overlap(tried, features[test], regions.at(test), of[test])
-            if after > best.after:
+            worth = WORTH if (kind, best.kind) == ("class", "shared") else 0
+            if after > best.after + worth:
                 best = tried._replace(before=before, after=after)
     if best.kind == "none":
         return none
