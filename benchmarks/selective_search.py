@@ -5,10 +5,12 @@
     PYTHONPATH=. python benchmarks/selective_search.py --start         # import and first call; no peer needed
 
 The photographs are those that come with scikit-image and the ones named. Every round runs every contestant once, in
-turn; the figures are medians of the rounds.
+turn; the figures are medians of the rounds. "2 processes" is what two processes, each with one thread and its own
+search, gain over one: what the machine has to give. The last table says where the second thread's time goes.
 """
 
 import argparse
+import multiprocessing
 import resource
 import statistics
 import subprocess
@@ -45,6 +47,7 @@ def compare(images, rounds, clock):
     from proposals.selective_search import selective_search
 
     cv2.setNumThreads(1)
+    companion, ours = companion_process(images)
     try:
         from opencv_peer import composed
     except ImportError:
@@ -52,26 +55,99 @@ def compare(images, rounds, clock):
     if not hasattr(cv2, "ximgproc"):
         composed = None
     for preset, scale in (("fast", 1), ("googlenet", 2)):
-        print(f"\n{preset}: milliseconds\n| photograph | size | 1 thread | 2 threads | OpenCV | x (1) | x (2) |")
-        print("|---|---|---|---|---|---|---|")
+        columns = "1 thread | 2 threads | OpenCV | OpenCV / 1 | OpenCV / 2 | 2 threads gain | 2 processes gain"
+        print(f"\n{preset}: milliseconds\n| photograph | size | {columns} |\n|---|---|---|---|---|---|---|---|---|")
         ratios = []
         for name, image in images.items():
             selective_search(image, preset)
-            times = {1: [], 2: [], "peer": []}
+            times = {1: [], 2: [], "peer": [], "processes": []}
+            ours.send((name, preset))
+            ours.recv()
             for _ in range(rounds):
                 for threads in (1, 2):
                     times[threads].append(timed(selective_search, image, preset, threads=threads, clock=clock))
+                times["processes"].append(timed(in_both, ours, image, name, preset))
                 if composed is not None:
                     times["peer"].append(timed(composed, image, scale, clock=clock))
             one, two = (1000 * statistics.median(times[threads]) for threads in (1, 2))
             peer = 1000 * statistics.median(times["peer"]) if times["peer"] else float("nan")
-            ratios.append((peer / one, peer / two))
+            both = 1000 * statistics.median(times["processes"])
+            ratios.append((peer / one, peer / two, one / two, 2 * one / both))
             size = f"{image.shape[1]}x{image.shape[0]}"
             print(
-                f"| {name} | {size} | {one:.0f} | {two:.0f} | {peer:.0f} | {peer / one:.1f} | {peer / two:.1f} |",
+                f"| {name} | {size} | {one:.0f} | {two:.0f} | {peer:.0f} "
+                + "".join(f"| {ratio:.2f} " for ratio in ratios[-1])
+                + "|",
                 flush=True,
             )
-        print("median ratio: " + " / ".join(f"{statistics.median(column):.1f}" for column in zip(*ratios, strict=True)))
+        print("medians: " + " | ".join(f"{statistics.median(column):.2f}" for column in zip(*ratios, strict=True)))
+    ours.send(None)
+    companion.join()
+
+
+def companion_process(images):
+    """A process that runs a search whenever it is told a photograph and a preset, and the connection to it."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=accompany, args=(theirs, images), daemon=True)
+    process.start()
+    return process, ours
+
+
+def accompany(connection, images):
+    from proposals.selective_search import selective_search
+
+    while (told := connection.recv()) is not None:
+        name, preset = told
+        selective_search(images[name], preset, threads=1)
+        connection.send(True)
+
+
+def in_both(connection, image, name, preset):
+    from proposals.selective_search import selective_search
+
+    connection.send((name, preset))
+    selective_search(image, preset, threads=1)
+    connection.recv()
+
+
+def losses(images, rounds):
+    """Where two threads lose time on `fast`, in milliseconds."""
+    from proposals import search_steps
+    from proposals.selective_search import selective_search
+
+    plain = search_steps.run_tasks
+    work = []
+
+    def watched(task):
+        def run():
+            wall, processor = time.perf_counter(), time.thread_time()
+            more = task()
+            work.append((time.perf_counter() - wall, time.thread_time() - processor))
+            return [watched(each) for each in more]
+
+        return run
+
+    spans = []
+    search_steps.run_tasks = lambda tasks, threads: spans.append(timed(plain, [watched(t) for t in tasks], threads))
+    print(
+        "\nfast: milliseconds\n| photograph | 1 thread: in all | its tasks' processor time | 2 threads: in all | tasks'"
+        " processor time | waiting for a core | a thread without a task | before and after the tasks |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    for name, image in images.items():
+        figures = {1: [], 2: []}
+        for _ in range(rounds):
+            for threads in (1, 2):
+                work.clear()
+                spans.clear()
+                total = timed(selective_search, image, "fast", threads=threads)
+                walls, processors = (sum(column) for column in zip(*work, strict=True))
+                idle = threads * spans[0] - walls
+                figures[threads].append((total, processors, walls - processors, idle, total - spans[0]))
+        one, two = ([1000 * statistics.median(c) for c in zip(*figures[n], strict=True)] for n in (1, 2))
+        print(f"| {name} | " + " | ".join(f"{figure:.1f}" for figure in (*one[:2], *two)) + " |", flush=True)
+    search_steps.run_tasks = plain
 
 
 def scaling(largest):
@@ -172,7 +248,9 @@ def main():
         start(arguments.rounds)
     else:
         clock = time.process_time if arguments.cpu else time.perf_counter
-        compare(photographs(arguments.photographs), arguments.rounds, clock)
+        images = photographs(arguments.photographs)
+        compare(images, arguments.rounds, clock)
+        losses(images, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Which boxes nearly repeat a better one: non-maximum suppression in linear time for selective search's boxes.
+"""Which boxes repeat or nearly repeat a better one, in linear time.
 
-Boxes are looked up in a hash table by classes of width and height, a factor of 1 / ``iou_threshold`` apart, and by
-their centre on a grid as coarse as the class is wide and high. Boxes of greater IoU than the threshold are at most one
-class apart and their centres a fraction of a cell, so few cells need to be searched.
+Near repeats are those of non-maximum suppression. Boxes are looked up in a hash table by classes of width and height, a
+factor of 1 / ``iou_threshold`` apart, and by their centre on a grid as coarse as the class is wide and high. Boxes of
+greater IoU than the threshold are at most one class apart and their centres a fraction of a cell, so few cells need to
+be searched.
 """
 
 from __future__ import annotations
@@ -20,6 +21,30 @@ def near_a_better_one(boxes: NDArray[np.int32], iou_threshold: float) -> NDArray
         iou_threshold: above 0, below 1.
     """
     return _near(np.ascontiguousarray(boxes), float(iou_threshold))  # type: ignore[no-any-return]
+
+
+def repeats(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mask ``(N,)`` of the keys that an earlier one equals."""
+    return _repeats(keys)  # type: ignore[no-any-return]
+
+
+@njit("boolean[::1](int64[::1])", cache=True, nogil=True)
+def _repeats(keys):  # type: ignore[no-untyped-def]
+    repeated = np.zeros(len(keys), np.bool_)
+    slots = 1
+    while slots < 2 * len(keys):
+        slots *= 2
+    mask = np.uint64(slots - 1)
+    table = np.full(slots, np.int32(-1), np.int32)
+    for i in range(len(keys)):
+        slot = (np.uint64(keys[i]) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24) & mask
+        while table[slot] >= 0 and keys[table[slot]] != keys[i]:
+            slot = (slot + np.uint64(1)) & mask
+        if table[slot] >= 0:
+            repeated[i] = True
+        else:
+            table[slot] = i
+    return repeated
 
 
 @njit("uint64(int64, int64, int64, int64, uint64)", cache=True, nogil=True, inline="always")
@@ -46,6 +71,10 @@ def _near(boxes, threshold):  # type: ignore[no-untyped-def]
     # Two boxes of IoU t: each side of the box around both is at most 1 / t of either's, and their two edges' distances
     # add up to at most (1 - t) of it; so their centres are at most half of (1 - t) / t of a side apart.
     reach = 0.5 * (1.0 - threshold) * step
+    # The side of a cell of each class; there are more than these only where the threshold is nearly 1.
+    sides = np.empty(256, np.float64)
+    for wc in range(256):
+        sides[wc] = step ** (wc + 1)
     for i in range(count):
         x1, y1, x2, y2 = boxes[i]
         width, height = np.float64(x2) - x1, np.float64(y2) - y1
@@ -54,11 +83,11 @@ def _near(boxes, threshold):  # type: ignore[no-untyped-def]
         height_class = int(np.floor(np.log(height) * per_class))
         area = width * height
         for wc in range(max(width_class - 1, 0), width_class + 2):
-            cell_width = step ** (wc + 1)
+            cell_width = sides[wc] if wc < 256 else step ** (wc + 1)
             first_column = int(np.floor((center_x - reach * width) / cell_width))
             last_column = int(np.floor((center_x + reach * width) / cell_width))
             for hc in range(max(height_class - 1, 0), height_class + 2):
-                cell_height = step ** (hc + 1)
+                cell_height = sides[hc] if hc < 256 else step ** (hc + 1)
                 first_row = int(np.floor((center_y - reach * height) / cell_height))
                 last_row = int(np.floor((center_y + reach * height) / cell_height))
                 for column in range(first_column, last_column + 1):
@@ -76,8 +105,10 @@ def _near(boxes, threshold):  # type: ignore[no-untyped-def]
                                     near[i] = True
                             j = after[j]
         if not near[i]:
-            column = int(np.floor(center_x / step ** (width_class + 1)))
-            row = int(np.floor(center_y / step ** (height_class + 1)))
+            cell_width = sides[width_class] if width_class < 256 else step ** (width_class + 1)
+            cell_height = sides[height_class] if height_class < 256 else step ** (height_class + 1)
+            column = int(np.floor(center_x / cell_width))
+            row = int(np.floor(center_y / cell_height))
             cell = _cell(width_class, height_class, column, row, mask)
             after[i] = head[cell]
             head[cell] = i

@@ -1,11 +1,11 @@
 """The edges of an image's pixel grid, sorted by the difference of the two pixels' colours.
 
-Shapes and words: ``planes`` ``(C, H, W)`` uint8, one colour space of the image. An edge is ``4 * pixel + direction``
-(uint32), with pixels in raster order and the directions right, down, down-right, down-left (0-3). Its weight is the
-Euclidean distance of the two pixels' smoothed colours, in grey levels, as a float of 13 significant bits. Its *key*
-(uint16) is the weight's rank among all such floats, so that edges sort by counting; of equal keys the order is by
-direction, then raster order. (Steps of equal size would not do: a component of 10,000 pixels grows by steps of
-k / 10,000.)
+Shapes and words: ``planes`` ``(C, H, W)`` uint8, one colour space of the image. An edge is ``4 * place + direction``
+(uint32), with the pixel's place of :mod:`proposals.pixel_layout` and the directions right, down, down-right, down-left
+(0-3). Its weight is the Euclidean distance of the two pixels' smoothed colours, in grey levels, as a float of 13
+significant bits. Its *key* (uint16) is the weight's rank among all such floats, so that edges sort by counting; of
+equal keys the order is by direction, then the pixels' raster order. (Steps of equal size would not do: a component of
+10,000 pixels grows by steps of k / 10,000.)
 
 The kernels index with unsigned integers because numba then leaves out its test for negative indices.
 """
@@ -22,6 +22,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from proposals.pixel_layout import Layout, layout_of
+
 # Weights below 1/64 grey level count as 0; of others the last 11 of the 23 bits behind the leading one are dropped.
 LEAST_BITS = int(np.float32(1 / 64).view(np.int32))
 DROPPED_BITS = 11
@@ -37,15 +39,16 @@ class SortedEdges:
 
     Attributes:
         order: ``(E,)`` uint32, the edges. starts: ``(KEYS + 1,)`` uint32, where in ``order`` each key starts.
-        room: at least ``(5 H W,)`` uint32, of no meaning: memory that the sorting needed and the next step may use.
-            Aligned to 8 bytes.
-        size: (height, width).
+        room: five words of uint32 for each place, of no meaning: memory that the sorting needed and the next step may
+            use. Aligned to 8 bytes.
+        size: (height, width). layout: where the pixels lie.
     """
 
     order: NDArray[np.uint32]
     starts: NDArray[np.uint32]
     room: NDArray[np.uint32]
     size: tuple[int, int]
+    layout: Layout
 
 
 def gaussian_kernel(sigma: float) -> NDArray[np.float32]:
@@ -66,26 +69,28 @@ def sort_edges(
         planes: ``(C, H, W)`` uint8. One-channel images count as three equal channels, as in the authors' code.
         sigma: Gaussian smoothing in pixels.
         connectivity: 8 or 4 neighbours of a pixel; anything else raises ValueError.
-        memory: at least ``words_needed(H W)`` long, for all that is needed; its content is lost.
+        memory: at least ``words_needed(H, W)`` long, for all that is needed; its content is lost.
     """
     height, width = planes.shape[1:]
     count = height * width
-    unit = count + count % 2
+    layout = layout_of(height, width)
+    unit = layout.places + layout.places % 2
     if memory is None:
-        memory = np.empty(words_needed(count), np.uint32)
+        memory = np.empty(words_needed(height, width), np.uint32)
     # The smoothed image and the keys lie where the order will be, which is written last.
     smoothed = memory[: len(planes) * count].view(np.float32).reshape(planes.shape)
     keys = memory[3 * unit : 3 * unit + 2 * count].view(np.uint16).reshape(4, height, width)
     order, room = memory[: 4 * unit], memory[5 * unit : 10 * unit]
     _smooth(planes, gaussian_kernel(sigma), smoothed)
     edge_keys(smoothed, connectivity, keys)
-    starts = _sort(keys, order, room[: 4 * unit], room[4 * unit :].view(np.uint8))
-    return SortedEdges(order[: starts[-1]], starts, room, (height, width))
+    starts = _sort(keys, layout.rows, layout.columns, order, room[: 4 * unit], room[4 * unit :].view(np.uint8))
+    return SortedEdges(order[: starts[-1]], starts, room, (height, width), layout)
 
 
-def words_needed(pixels: int) -> int:
+def words_needed(height: int, width: int) -> int:
     """How many words of 32 bits :func:`sort_edges` needs for an image: order, keys, and room for the steps between."""
-    return 10 * (pixels + pixels % 2)
+    places = layout_of(height, width).places
+    return 10 * (places + places % 2)
 
 
 def smooth(planes: NDArray[np.uint8], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -193,8 +198,12 @@ def prefetch(_context, array, index):  # type: ignore[no-untyped-def]
     return types.void(array, types.uint64), generate
 
 
-@njit("uint32[::1](uint16[:,:,::1], uint32[::1], uint32[::1], uint8[::1])", cache=True, nogil=True)
-def _sort(keys, order, edges, low_bytes):  # type: ignore[no-untyped-def]
+@njit(
+    "uint32[::1](uint16[:,:,::1], uint32[::1], uint32[::1], uint32[::1], uint32[::1], uint8[::1])",
+    cache=True,
+    nogil=True,
+)
+def _sort(keys, rows, columns, order, edges, low_bytes):  # type: ignore[no-untyped-def]
     """Fill ``order`` with the edges by key, stable; returns where each key starts, the number of edges last.
 
     First by the upper byte into ``edges`` and ``low_bytes``, then each of those groups by the lower byte: the lines of
@@ -215,19 +224,21 @@ def _sort(keys, order, edges, low_bytes):  # type: ignore[no-untyped-def]
         groups[high] = total
         for direction in range(4):
             total += counts[direction, high]
-    place_of = groups.copy()
+    next_to = groups.copy()
     for direction in range(4):
-        plane = flat[direction]
-        for p in range(len(plane)):
-            key = plane[p]
-            upper = np.uint64(key >> np.uint16(8))
-            place = np.uint64(place_of[upper])
-            place_of[upper] = np.uint32(place + np.uint64(1))
-            edges[place] = np.uint32(4 * p + direction)
-            low_bytes[place] = np.uint8(key)
-            # Writes wait for one another in order, so each place's next lines are asked for in advance.
-            prefetch(edges, place + np.uint64(32))
-            prefetch(low_bytes, place + np.uint64(64))
+        for y in range(keys.shape[1]):
+            line = keys[direction, y]
+            first_edge = np.uint32(4) * rows[y] + np.uint32(direction)
+            for x in range(len(line)):
+                key = line[x]
+                upper = np.uint64(key >> np.uint16(8))
+                to = np.uint64(next_to[upper])
+                next_to[upper] = np.uint32(to + np.uint64(1))
+                edges[to] = np.uint32(first_edge + np.uint32(4) * columns[x])
+                low_bytes[to] = np.uint8(key)
+                # Writes wait for one another in order, so the next lines of each group are asked for in advance.
+                prefetch(edges, to + np.uint64(32))
+                prefetch(low_bytes, to + np.uint64(64))
     starts = np.empty(KEYS + 1, np.uint32)
     places = np.empty(256, np.uint32)
     # The last group, of edges that leave the image, is cut off.

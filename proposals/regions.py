@@ -63,65 +63,63 @@ def describe(planes: NDArray[np.uint8], bins: NDArray[np.uint8], labels: NDArray
     return Regions(sizes, boxes, pairs, color, texture)
 
 
-def texture_bins(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def texture_bins(planes: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Signed bins ``(C, 4, H, W)`` uint8 of the derivatives along 0, 45, 90 and 135 degrees.
 
     9 is a derivative in the first bin; 9 + b is bin b of the positive direction and 9 - b bin b of the opposite one.
+    ``out`` is filled with the bins if given.
     """
     gaussian, slope = derivative_kernels()
-    return _texture_bins(planes, gaussian, slope)  # type: ignore[no-any-return]
+    if out is None:
+        out = np.empty((len(planes), 4, *planes.shape[1:]), np.uint8)
+    _texture_bins(planes, gaussian, slope, out)
+    return out
 
 
-@njit("uint8[:,:,:,::1](uint8[:,:,::1], float32[::1], float32[::1])", cache=True, nogil=True)
-def _texture_bins(planes, gaussian, slope):  # type: ignore[no-untyped-def]
+@njit("void(uint8[:,:,::1], float32[::1], float32[::1], uint8[:,:,:,::1])", cache=True, nogil=True)
+def _texture_bins(planes, gaussian, slope, out):  # type: ignore[no-untyped-def]
+    """Fill ``out``; both kernels have 7 taps, whose sums are written out so that they stay in registers."""
     channels, height, width = planes.shape
-    taps = len(gaussian)
-    radius = taps // 2
-    out = np.empty((channels, 4, height, width), np.uint8)
+    radius = 3
     smoothed = np.empty(width + 2 * radius, np.float32)
     sloped = np.empty(width + 2 * radius, np.float32)
     smoothed_middle = smoothed[radius : radius + width]
     sloped_middle = sloped[radius : radius + width]
-    dx = np.empty(width, np.float32)
-    dy = np.empty(width, np.float32)
     steps = np.float32(TEXTURE_BINS / TEXTURE_RANGE)
     half = np.float32(np.sqrt(0.5))
     top = np.float32(TEXTURE_BINS - 1)
+    g0, g1, g2, g3 = gaussian[0], gaussian[1], gaussian[2], gaussian[3]
+    g4, g5, g6 = gaussian[4], gaussian[5], gaussian[6]
+    s0, s1, s2, s3 = slope[0] * steps, slope[1] * steps, slope[2] * steps, slope[3] * steps
+    s4, s5, s6 = slope[4] * steps, slope[5] * steps, slope[6] * steps
     for c in range(channels):
         for y in range(height):
-            smoothed[:] = np.float32(0)
-            sloped[:] = np.float32(0)
-            for i in range(taps):
-                source = planes[c, reflect(y + i - radius, height)]
-                g = gaussian[i]
-                s = slope[i] * steps
-                for x in range(width):
-                    value = np.float32(source[x])
-                    smoothed_middle[x] += g * value
-                    sloped_middle[x] += s * value
+            r0, r1 = planes[c, reflect(y - 3, height)], planes[c, reflect(y - 2, height)]
+            r2, r3, r4 = planes[c, reflect(y - 1, height)], planes[c, y], planes[c, reflect(y + 1, height)]
+            r5, r6 = planes[c, reflect(y + 2, height)], planes[c, reflect(y + 3, height)]
+            for x in range(width):
+                v0, v1, v2, v3 = np.float32(r0[x]), np.float32(r1[x]), np.float32(r2[x]), np.float32(r3[x])
+                v4, v5, v6 = np.float32(r4[x]), np.float32(r5[x]), np.float32(r6[x])
+                smoothed_middle[x] = g0 * v0 + g1 * v1 + g2 * v2 + g3 * v3 + g4 * v4 + g5 * v5 + g6 * v6
+                sloped_middle[x] = s0 * v0 + s1 * v1 + s2 * v2 + s3 * v3 + s4 * v4 + s5 * v5 + s6 * v6
             for x in range(radius):
                 left, right = reflect(x - radius, width), reflect(width + x, width)
                 smoothed[x], smoothed[radius + width + x] = smoothed_middle[left], smoothed_middle[right]
                 sloped[x], sloped[radius + width + x] = sloped_middle[left], sloped_middle[right]
-            dx[:] = np.float32(0)
-            dy[:] = np.float32(0)
-            for i in range(taps):
-                g = gaussian[i]
-                s = slope[i] * steps
-                shifted_smoothed = smoothed[i : i + width]
-                shifted_sloped = sloped[i : i + width]
-                for x in range(width):
-                    dx[x] += s * shifted_smoothed[x]
-                    dy[x] += g * shifted_sloped[x]
             along0, along45, along90, along135 = out[c, 0, y], out[c, 1, y], out[c, 2, y], out[c, 3, y]
+            h0, h1, h2 = smoothed[0:width], smoothed[1 : width + 1], smoothed[2 : width + 2]
+            h3, h4 = smoothed[3 : width + 3], smoothed[4 : width + 4]
+            h5, h6 = smoothed[5 : width + 5], smoothed[6 : width + 6]
+            d0, d1, d2, d3 = sloped[0:width], sloped[1 : width + 1], sloped[2 : width + 2], sloped[3 : width + 3]
+            d4, d5, d6 = sloped[4 : width + 4], sloped[5 : width + 5], sloped[6 : width + 6]
             for x in range(width):
+                a = s0 * h0[x] + s1 * h1[x] + s2 * h2[x] + s3 * h3[x] + s4 * h4[x] + s5 * h5[x] + s6 * h6[x]
+                b = g0 * d0[x] + g1 * d1[x] + g2 * d2[x] + g3 * d3[x] + g4 * d4[x] + g5 * d5[x] + g6 * d6[x]
                 # int32() cuts towards zero, so both signs share the middle bin.
-                a, b = dx[x], dy[x]
                 along0[x] = np.uint8(np.int32(min(max(a, -top), top)) + 9)
                 along45[x] = np.uint8(np.int32(min(max((a + b) * half, -top), top)) + 9)
                 along90[x] = np.uint8(np.int32(min(max(b, -top), top)) + 9)
                 along135[x] = np.uint8(np.int32(min(max((b - a) * half, -top), top)) + 9)
-    return out
 
 
 @njit("int32[:,::1](int32[:,::1], int64)", cache=True, nogil=True)
@@ -206,18 +204,26 @@ def _histograms(planes, bins, labels, sizes):  # type: ignore[no-untyped-def]
     # A region's row of counts: for each channel its colours, then the four signed derivatives.
     stride = COLOR_BINS + 4 * signed
     counts = np.zeros(count * channels * stride, np.uint32)
+    row_of_counts = np.uint64(channels * stride)
+    # Eight bytes of the middle bin.
+    all_middle = np.uint64(0x0101010101010101 * (TEXTURE_BINS - 1))
     for c in range(channels):
         for y in range(height):
             row, plane = labels[y], planes[c, y]
-            along0, along45, along90, along135 = bins[c, 0, y], bins[c, 1, y], bins[c, 2, y], bins[c, 3, y]
             for x in range(width):
-                at = np.uint64(row[x]) * np.uint64(channels * stride) + np.uint64(c * stride)
+                at = np.uint64(row[x]) * row_of_counts + np.uint64(c * stride)
                 counts[at + np.uint64((np.uint32(plane[x]) * np.uint32(COLOR_BINS)) >> np.uint32(8))] += np.uint32(1)
-                at += np.uint64(COLOR_BINS)
-                counts[at + np.uint64(along0[x])] += np.uint32(1)
-                counts[at + np.uint64(signed) + np.uint64(along45[x])] += np.uint32(1)
-                counts[at + np.uint64(2 * signed) + np.uint64(along90[x])] += np.uint32(1)
-                counts[at + np.uint64(3 * signed) + np.uint64(along135[x])] += np.uint32(1)
+            for axis in range(4):
+                along = bins[c, axis, y]
+                eights = along[: width // 8 * 8].view(np.uint64)
+                start = np.uint64(c * stride + COLOR_BINS + axis * signed)
+                for i in range(np.uint64(len(eights))):
+                    # Nearly all derivatives of a photograph lie in the middle bin, whose count nobody needs.
+                    if eights[i] != all_middle:
+                        for x in range(np.uint64(8) * i, np.uint64(8) * i + np.uint64(8)):
+                            counts[np.uint64(row[x]) * row_of_counts + start + np.uint64(along[x])] += np.uint32(1)
+                for x in range(np.uint64(8 * len(eights)), np.uint64(width)):
+                    counts[np.uint64(row[x]) * row_of_counts + start + np.uint64(along[x])] += np.uint32(1)
     color = np.empty((count, channels * COLOR_BINS), np.float32)
     texture = np.empty((count, channels * 8 * TEXTURE_BINS), np.float32)
     for region in range(count):

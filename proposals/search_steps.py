@@ -1,8 +1,8 @@
 """The steps of selective search for one image, spread over threads.
 
-A colour space is prepared once (planes, texture, sorted edges); each of its scales is then segmented, described and
-grouped with every similarity. Scales already prepared go before further colour spaces, so that no more colour spaces
-are held in memory than there are threads.
+For each colour space the texture and the joins that its scales have in common are two tasks; then each scale is
+segmented and described, a task each; then it is grouped with every similarity, a task each. Tasks that others have led
+to go before further colour spaces, so that few colour spaces are held in memory at once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from proposals.colors import to_planes
 from proposals.grouping import group
 from proposals.pixel_edges import sort_edges, words_needed
-from proposals.regions import describe, texture_bins
-from proposals.scratch import borrow, give_back
-from proposals.superpixels import join, join_common
+from proposals.regions import Regions, describe, texture_bins
+from proposals.scratch import Shared, borrow, give_back
+from proposals.superpixels import Components, join, join_common
 
 Task = Callable[[], "list[Task]"]
+_NONE = np.empty((0, 4), np.int32)
 
 
 def search(
@@ -39,25 +40,51 @@ def search(
         rgb: ``(H, W, 3)`` uint8, contiguous. scales: pairs of k and min_size. threads: how many to use; the result does
             not depend on it. The others: see :class:`proposals.selective_search.SelectiveSearchConfig`.
     """
-    area = rgb.shape[0] * rgb.shape[1]
-    found: list[list[NDArray[np.int32]]] = [[] for _ in range(len(color_spaces) * len(scales))]
+    height, width = rgb.shape[:2]
+    area = height * width
+    found: list[list[NDArray[np.int32]]] = [[_NONE] * (1 + len(similarities)) for _ in color_spaces for _ in scales]
 
-    def prepare(number: int, space: str) -> list[Task]:
+    def start(number: int, space: str) -> list[Task]:
         planes = to_planes(rgb, space)
-        bins = texture_bins(planes)
-        memory = borrow(words_needed(area))
-        components = join_common(sort_edges(planes, sigma, connectivity, memory), scales)
-        give_back(memory)
+        channels = len(planes)
+        shared = Shared((channels + 1) * area, users=len(scales))
+        bins = shared.memory[: channels * area].view(np.uint8).reshape(channels, 4, height, width)
+        labels = shared.memory[channels * area : (channels + 1) * area].view(np.int32).reshape(height, width)
+        components: list[Components] = []
+        # Whichever of the two tasks ends second goes on; `next` is one step of the interpreter, so no lock is needed.
+        halves = iter((False, True))
 
-        def at_scale(index: int, k: float, min_size: int) -> list[Task]:
-            regions = describe(planes, bins, join(components, k, min_size))
-            found[index] = [regions.boxes, *(group(regions, letters, area) for letters in similarities)]
-            return []
+        def texture() -> list[Task]:
+            texture_bins(planes, bins)
+            return at_scales() if next(halves) else []
 
-        first = number * len(scales)
-        return [partial(at_scale, first + i, k, min_size) for i, (k, min_size) in enumerate(scales)]
+        def joins() -> list[Task]:
+            memory = borrow(words_needed(height, width))
+            components.append(join_common(sort_edges(planes, sigma, connectivity, memory), scales, labels))
+            give_back(memory)
+            return at_scales() if next(halves) else []
 
-    run_tasks([partial(prepare, number, space) for number, space in enumerate(color_spaces)], min(threads, len(found)))
+        def at_scales() -> list[Task]:
+            first = number * len(scales)
+            return [partial(at_scale, found[first + i], *scale) for i, scale in enumerate(scales)]
+
+        def at_scale(results: list[NDArray[np.int32]], k: float, min_size: int) -> list[Task]:
+            memory = borrow(area)
+            own = memory[:area].view(np.int32).reshape(height, width)
+            regions = describe(planes, bins, join(components[0], k, min_size, own))
+            give_back(memory)
+            shared.done()
+            results[0] = regions.boxes
+            return [partial(grouped, results, i, regions) for i in range(len(similarities))]
+
+        return [joins, texture]
+
+    def grouped(results: list[NDArray[np.int32]], i: int, regions: Regions) -> list[Task]:
+        results[1 + i] = group(regions, similarities[i], area)
+        return []
+
+    starts = [partial(start, number, space) for number, space in enumerate(color_spaces)]
+    run_tasks(starts, min(threads, len(found) * len(similarities)))
     return found
 
 

@@ -168,7 +168,7 @@ def _rank(
 
     ``segmentations`` holds for each segmentation its initial boxes, then each hierarchy's merged boxes, last one last.
     """
-    from proposals.near_duplicates import near_a_better_one
+    from proposals.near_duplicates import near_a_better_one, repeats
 
     boxes, places = [], []
     for initial, *hierarchies in segmentations:
@@ -184,7 +184,7 @@ def _rank(
     x1, y1, x2, y2 = box.astype(np.int64).T
     key = ((x1 * (size[1] + 1) + x2) * (size[0] + 1) + y1) * (size[0] + 1) + y2
     order = np.argsort(value, kind="stable")
-    order = order[np.sort(np.unique(key[order], return_index=True)[1])]
+    order = order[~repeats(key[order])]
     sides = np.minimum(x2 - x1, y2 - y1)
     order = order[sides[order] >= settings.smallest_side(size)]
     box, value = box[order], value[order]

@@ -68,26 +68,43 @@ def segment(
     return [join(components, k, min_size) for k, min_size in scales]
 
 
-def join_common(edges: SortedEdges, scales: Sequence[tuple[float, int]]) -> Components:
+def join_common(
+    edges: SortedEdges, scales: Sequence[tuple[float, int]], labels: NDArray[np.int32] | None = None
+) -> Components:
     """The joins that all ``scales``, pairs of ``k`` and ``min_size``, have in common.
 
-    Uses up ``edges``: its arrays are overwritten.
+    Uses up ``edges``: its arrays are overwritten. ``labels`` ``(H, W)`` int32 is filled and kept if given.
     """
+    layout = edges.layout
+    unit = layout.places + layout.places % 2
+    parent = edges.room[: layout.places]
+    state = edges.room[unit : 3 * unit].view(np.uint64)[: layout.places]
     height, width = edges.size
     count = height * width
-    state = edges.room[: 2 * count].view(np.uint64)
-    parent = edges.room[2 * count : 3 * count]
     far = count > NEAR_PIXELS
     least = np.float32(min(k for k, _ in scales))
-    put_off, left = _join_common(edges.order, edges.starts, parent, state, width, least, far)
-    return Components(*_contract(edges.order[:put_off], edges.starts, parent, state, height, width, left, far))
+    put_off, left = _join_common(edges.order, edges.starts, parent, state, layout.steps, count, least, far)
+    if labels is None:
+        labels = np.empty(edges.size, np.int32)
+    order = edges.order[:put_off]
+    # Where the states were there is nearly always room for the edges' ends.
+    ends = edges.room[unit:] if 2 * (put_off + 1) <= len(edges.room) - unit else np.empty(2 * (put_off + 1), np.uint32)
+    return Components(labels, *_contract(order, edges.starts, parent, state, *layout.arrays(), left, far, labels, ends))
 
 
-def join(components: Components, k: float, min_size: int) -> NDArray[np.int32]:
-    """Labels ``(H, W)`` int32 of the superpixels of scale ``k`` and at least ``min_size`` pixels."""
+def join(components: Components, k: float, min_size: int, out: NDArray[np.int32] | None = None) -> NDArray[np.int32]:
+    """Labels ``(H, W)`` int32 of the superpixels of scale ``k`` and at least ``min_size`` pixels.
+
+    ``out`` is filled with them if given.
+    """
     c = components
-    names = _join(c.sizes, c.weights, c.ends, c.edge_weights, np.float32(k), min_size)
-    return _rename(c.labels, names)  # type: ignore[no-any-return]
+    if out is None:
+        out = np.empty(c.labels.shape, np.int32)
+    # The labels are written last; until then their memory serves for the edges left over.
+    room = out.reshape(-1).view(np.uint32) if out.size > len(c.ends) else np.empty(len(c.ends) + 1, np.uint32)
+    names = _join(c.sizes, c.weights, c.ends, c.edge_weights, np.float32(k), min_size, room)
+    _rename(c.labels, names, out)
+    return out
 
 
 @njit("uint32(uint32[::1], uint32)", cache=True, nogil=True, inline="always")
@@ -109,22 +126,21 @@ def _weight(key):  # type: ignore[no-untyped-def]
 
 
 @njit(
-    "Tuple((int64, int64))(uint32[::1], uint32[::1], uint32[::1], uint64[::1], int64, float32, boolean)",
+    "Tuple((int64, int64))(uint32[::1], uint32[::1], uint32[::1], uint64[::1], uint32[::1], int64, float32, boolean)",
     cache=True,
     nogil=True,
 )
-def _join_common(order, starts, parent, state, width, least, far):  # type: ignore[no-untyped-def]
-    """Join what the ``least`` k joins, and so every scale; ``parent`` and ``state`` ``(pixels,)`` are filled.
+def _join_common(order, starts, parent, state, steps, count, least, far):  # type: ignore[no-untyped-def]
+    """Join what the ``least`` k joins, and so every scale; ``parent`` and ``state`` ``(places,)`` are filled.
 
     Moves the edges put off to the front of ``order``, with ``starts`` to match. Returns how many they are, and how many
-    components are left.
+    components of the ``count`` pixels are left.
     """
-    count = np.uint64(len(parent))
-    for pixel in range(count):
-        parent[pixel] = np.uint32(pixel)
-        state[pixel] = np.uint64(1)
+    for place in range(np.uint64(len(parent))):
+        parent[place] = np.uint32(place)
+        state[place] = np.uint64(1)
     frozen = np.uint64(FROZEN)
-    offsets = np.array([1, width, width + 1, width - 1]).astype(np.uint32)
+    low_six = np.uint32(63)
     # The edges sifted in one block are decided after the sifting of the next, when what they need has arrived.
     root_a = np.empty(2 * BLOCK + 1, np.uint32)
     root_b = np.empty(2 * BLOCK + 1, np.uint32)
@@ -145,12 +161,12 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
                 edge = order[i]
                 p = np.uint32(edge >> np.uint32(2))
                 prefetch(parent, np.uint64(p))
-                prefetch(parent, np.uint64(p + offsets[edge & np.uint32(3)]))
+                prefetch(parent, np.uint64(np.uint32(p + steps[edge & low_six])))
             for i in range(end + step, end + np.uint64(2) * step):
                 edge = order[i]
                 p = np.uint32(edge >> np.uint32(2))
                 prefetch(parent, np.uint64(parent[p]))
-                prefetch(parent, np.uint64(parent[np.uint32(p + offsets[edge & np.uint32(3)])]))
+                prefetch(parent, np.uint64(parent[np.uint32(p + steps[edge & low_six])]))
         # Most edges lie inside a component. They are sifted out here without a branch, so that the processor waits
         # for many random reads at once; a component found for a pixel here is only a step towards its present root.
         next_first = step - first
@@ -158,7 +174,7 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
         for i in range(block, end):
             edge = order[i]
             p = np.uint32(edge >> np.uint32(2))
-            q = np.uint32(p + offsets[edge & np.uint32(3)])
+            q = np.uint32(p + steps[edge & low_six])
             a = parent[parent[p]]
             b = parent[parent[q]]
             parent[p] = a
@@ -199,7 +215,7 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
                 parent[np.uint32(a ^ b ^ large)] = large
                 bits = np.uint64(np.float32(weight).view(np.uint32))
                 state[large] = np.uint64(size_a + size_b) | (bits << np.uint64(32))
-                left -= np.uint64(1)
+                left -= 1
             else:
                 state[a] = state_a | frozen
                 state[b] = state_b | frozen
@@ -211,29 +227,39 @@ def _join_common(order, starts, parent, state, width, least, far):  # type: igno
 
 
 @njit(
-    "Tuple((int32[:,::1], int32[::1], float32[::1], uint32[:,::1], float32[::1]))"
-    "(uint32[::1], uint32[::1], uint32[::1], uint64[::1], int64, int64, int64, boolean)",
+    "Tuple((int32[::1], float32[::1], uint32[:,::1], float32[::1]))(uint32[::1], uint32[::1], uint32[::1], uint64[::1],"
+    " uint32[::1], uint32[::1], uint32[::1], int64, boolean, int32[:,::1], uint32[::1])",
     cache=True,
     nogil=True,
 )
-def _contract(order, starts, parent, state, height, width, left, far):  # type: ignore[no-untyped-def]
-    """Number the ``left`` components and rewrite the edges put off as edges between them: :class:`Components`."""
-    numbered = np.empty((height, width), np.int32)
-    labels = numbered.reshape(-1)
+def _contract(order, starts, parent, state, rows, columns, steps, left, far, labels, ends):  # type: ignore[no-untyped-def]
+    """Number the ``left`` components in ``labels``, and rewrite the edges put off as edges between them.
+
+    Returns sizes, weights, ends and edge weights: see :class:`Components`. Overwrites ``order``, ``parent``
+    and ``state``; ``ends`` is room for them, at least ``(2 len(order) + 2,)``, and may lie where ``state`` does.
+    """
+    height, width = labels.shape
     sizes = np.empty(left, np.int32)
     weights = np.empty(left, np.float32)
-    labels[:] = np.int32(-1)
-    found = np.int32(0)
-    for pixel in range(np.uint64(len(parent))):
-        root = _find(parent, np.uint32(pixel))
-        label = labels[root]
-        if label < 0:
-            label = found
-            labels[root] = label
-            sizes[found] = np.int32(state[root] & np.uint64(FROZEN - 1))
-            weights[found] = np.uint32(state[root] >> np.uint64(32)).view(np.float32)
-            found += np.int32(1)
-        labels[pixel] = label
+    # A root's state is replaced by the component's number under a mark: the sign of the weight, which has none.
+    mark = np.uint64(1 << 63)
+    found = mark
+    for y in range(np.uint64(height)):
+        line = labels[y]
+        for x in range(np.uint64(width)):
+            root = _find(parent, rows[y] + columns[x])
+            number = state[root]
+            if number < mark:
+                sizes[found - mark] = np.int32(number & np.uint64(FROZEN - 1))
+                weights[found - mark] = np.uint32(number >> np.uint64(32)).view(np.float32)
+                number = found
+                state[root] = number
+                found += np.uint64(1)
+            line[x] = np.int32(number)
+    # The component of each place.
+    for y in range(np.uint64(height)):
+        for x in range(np.uint64(width)):
+            parent[rows[y] + columns[x]] = np.uint32(labels[y, x])
     # Of each pair, the last one met in its slot: a table that forgets lets a few repeats pass, which do no harm.
     slots = 64
     shift = np.uint64(58)
@@ -241,10 +267,8 @@ def _contract(order, starts, parent, state, height, width, left, far):  # type: 
         slots *= 2
         shift -= np.uint64(1)
     seen = np.zeros(slots, np.uint64)
-    offsets = np.array([1, width, width + 1, width - 1]).astype(np.uint32)
+    low_six = np.uint32(63)
     total = np.uint64(len(order))
-    ends = np.empty((total + 1, 2), np.uint32)
-    index = np.empty(total + 1, np.uint32)
     pairs = np.empty(BLOCK, np.uint64)
     kept = np.uint64(0)
     for block in range(np.uint64(0), total, np.uint64(BLOCK)):
@@ -253,12 +277,12 @@ def _contract(order, starts, parent, state, height, width, left, far):  # type: 
             for i in range(end, min(end + np.uint64(BLOCK), total)):
                 edge = order[i]
                 p = np.uint32(edge >> np.uint32(2))
-                prefetch(labels, np.uint64(p))
-                prefetch(labels, np.uint64(p + offsets[edge & np.uint32(3)]))
+                prefetch(parent, np.uint64(p))
+                prefetch(parent, np.uint64(np.uint32(p + steps[edge & low_six])))
         for i in range(block, end):
             edge = order[i]
             p = np.uint32(edge >> np.uint32(2))
-            a, b = np.uint64(labels[p]), np.uint64(labels[np.uint32(p + offsets[edge & np.uint32(3)])])
+            a, b = np.uint64(parent[p]), np.uint64(parent[np.uint32(p + steps[edge & low_six])])
             pair = (min(a, b) << np.uint64(32)) | max(a, b)
             pairs[i - block] = pair
             prefetch(seen, (pair * np.uint64(HASH)) >> shift)
@@ -266,34 +290,36 @@ def _contract(order, starts, parent, state, height, width, left, far):  # type: 
             pair = pairs[i - block]
             low, high = np.uint32(pair >> np.uint64(32)), np.uint32(pair)
             slot = (pair * np.uint64(HASH)) >> shift
-            ends[kept, 0] = low
-            ends[kept, 1] = high
-            index[kept] = i
+            ends[np.uint64(2) * kept] = low
+            ends[np.uint64(2) * kept + np.uint64(1)] = high
+            order[kept] = i
             kept += np.uint64((low != high) & (seen[slot] != pair))
             seen[slot] = pair
     edge_weights = np.empty(kept, np.float32)
     key = 0
     for j in range(kept):
-        while starts[key + 1] <= index[j]:
+        while starts[key + 1] <= order[j]:
             key += 1
         edge_weights[j] = _weight(key)
-    return numbered, sizes, weights, ends[:kept].copy(), edge_weights
+    return sizes, weights, ends[: 2 * kept].copy().reshape(-1, 2), edge_weights
 
 
 @njit(
-    "int32[::1](int32[::1], float32[::1], uint32[:,::1], float32[::1], float32, int64)",
+    "int32[::1](int32[::1], float32[::1], uint32[:,::1], float32[::1], float32, int64, uint32[::1])",
     cache=True,
     nogil=True,
 )
-def _join(first_sizes, first_weights, ends, edge_weights, k, min_size):  # type: ignore[no-untyped-def]
-    """The superpixel ``(n,)`` of each component, by first appearance, at one scale."""
+def _join(first_sizes, first_weights, ends, edge_weights, k, min_size, left_over):  # type: ignore[no-untyped-def]
+    """The superpixel ``(n,)`` of each component, by first appearance, at one scale.
+
+    ``left_over`` is room for one word more than there are edges.
+    """
     count = len(first_sizes)
     parent = np.arange(count).astype(np.uint32)
     size = first_sizes.copy()
     threshold = np.empty(count, np.float32)
     for component in range(count):
         threshold[component] = first_weights[component] + k / np.float32(size[component])
-    left_over = np.empty(len(ends) + 1, np.uint32)
     left = np.uint64(0)
     for i in range(np.uint64(len(ends))):
         a = _find(parent, ends[i, 0])
@@ -330,10 +356,8 @@ def _join(first_sizes, first_weights, ends, edge_weights, k, min_size):  # type:
     return names
 
 
-@njit("int32[:,::1](int32[:,::1], int32[::1])", cache=True, nogil=True)
-def _rename(labels, names):  # type: ignore[no-untyped-def]
-    out = np.empty(labels.shape, np.int32)
+@njit("void(int32[:,::1], int32[::1], int32[:,::1])", cache=True, nogil=True)
+def _rename(labels, names, out):  # type: ignore[no-untyped-def]
     flat_in, flat_out = labels.reshape(-1), out.reshape(-1)
     for p in range(np.uint64(len(flat_in))):
         flat_out[p] = names[np.uint32(flat_in[p])]
-    return out

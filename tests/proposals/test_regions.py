@@ -9,6 +9,9 @@ from proposals.regions import TEXTURE_RANGE, derivative_kernels, describe, textu
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (24, 31, 3), dtype=np.uint8)
+# Eight pixels in a row without a derivative are skipped together; here some rows of eight are, some are not.
+MOSTLY_FLAT = IMAGE // 32
+MOSTLY_FLAT[8:11, 20:] = 250
 LABELS = np.kron(np.array([[0, 1, 2], [0, 3, 3]]), np.ones((12, 11), int))[:, :31].astype(np.int32)
 
 
@@ -53,10 +56,11 @@ def test_color_histograms():
         np.testing.assert_allclose(histograms[n], np.concatenate(expected) / (3 * inside.sum()), rtol=1e-6)
 
 
-def test_texture_histograms_are_of_positive_gaussian_derivatives_in_eight_directions():
+@pytest.mark.parametrize("image", [IMAGE, MOSTLY_FLAT], ids=["noise", "mostly flat"])
+def test_texture_histograms_are_of_positive_gaussian_derivatives_in_eight_directions(image):
     from scipy.ndimage import correlate1d
 
-    planes = to_planes(IMAGE, "RGB")
+    planes = to_planes(image, "RGB")
     histograms = describe(planes, texture_bins(planes), LABELS).texture
     gaussian, slope = (kernel.astype(float) for kernel in derivative_kernels())
     for c, plane in enumerate(planes.astype(float)):

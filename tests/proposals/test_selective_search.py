@@ -13,7 +13,7 @@ from skimage import data
 from proposals import SelectiveSearch, SelectiveSearchConfig, UserError, selective_search
 from proposals.boxes import iou
 from proposals.image_input import as_rgb
-from proposals.near_duplicates import near_a_better_one
+from proposals.near_duplicates import near_a_better_one, repeats
 from proposals.search_steps import run_tasks
 from proposals.selective_search import PRESETS, _rank
 from proposals.types import Source
@@ -91,8 +91,16 @@ def test_of_duplicates_the_better_ranked_stays():
     assert found.scores[0] == pytest.approx(-np.random.default_rng(3).random(4).min())
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 1000])
+def test_repeats_are_all_but_the_first_of_equal_keys(count):
+    keys = np.random.default_rng(count).integers(0, 300, count) * (2**40 + 1)
+    expected = np.ones(count, bool)
+    expected[np.unique(keys, return_index=True)[1]] = False
+    np.testing.assert_array_equal(repeats(keys), expected)
+
+
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), count=st.integers(1, 120), threshold=st.sampled_from([0.3, 0.5, 0.75, 0.9]))
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 120), threshold=st.sampled_from([0.3, 0.5, 0.75, 0.9, 0.999]))
 def test_near_duplicates_equal_the_greedy_definition(seed, count, threshold):
     rng = np.random.default_rng(seed)
     corner = rng.integers(0, 30, (count, 2))
@@ -241,10 +249,23 @@ def test_the_package_gives_the_function_whatever_was_imported_first_and_costs_no
 def test_memory_kept_for_later_searches_is_lent_once_and_bounded():
     from proposals import scratch
 
+    while scratch._kept:
+        scratch._kept.pop()
     first, second = scratch.borrow(1000), scratch.borrow(1000)
     assert not np.shares_memory(first, second)
     scratch.give_back(first)
     assert scratch.borrow(900) is first
+    scratch.give_back(first)
+    small = np.empty(950, np.uint32)
+    scratch.give_back(small)
+    scratch.give_back(np.empty(5000, np.uint32))
+    assert scratch.borrow(900) is small  # the least that suffices
+    shared = scratch.Shared(960, users=2)
+    assert shared.memory is first
+    shared.done()
+    assert scratch.borrow(960) is not first
+    shared.done()
+    assert scratch.borrow(960) is first
     for _ in range(3):
         scratch.give_back(np.empty(scratch.KEPT_BYTES // 8, np.uint32))
     scratch.give_back(np.empty(scratch.KEPT_BYTES, np.uint32))  # too large to keep

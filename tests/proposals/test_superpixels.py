@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import data as data_of_skimage
 
-from proposals import superpixels
+from proposals import pixel_edges, superpixels
 from proposals.pixel_edges import DROPPED_BITS, edge_keys, gaussian_kernel, smooth, sort_edges, words_needed
+from proposals.pixel_layout import raster, tiles
 from proposals.superpixels import join, join_common, segment
 
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -157,16 +158,52 @@ def test_asking_for_data_in_advance_as_in_large_images_changes_nothing(monkeypat
     np.testing.assert_array_equal(near, segment(planes, [(60.0, 30)])[0])
 
 
-@pytest.mark.parametrize("shape", [(3, 33, 41), (1, 20, 20), (2, 1, 7)])
+@pytest.mark.parametrize("shape", [(3, 33, 41), (1, 20, 20), (2, 1, 7), (2, 65, 67)])
 def test_the_content_of_memory_lent_does_not_matter(shape):
     """Odd numbers of pixels too: the states are 8 bytes long and must lie at multiples of 8."""
     planes = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
     expected = segment(planes, [(60.0, 10)])[0]
     for filling in (0, 0xFFFFFFFF):
-        memory = np.full(words_needed(shape[1] * shape[2]) + 3, filling, np.uint32)
+        memory = np.full(words_needed(*shape[1:]) + 3, filling, np.uint32)
         components = join_common(sort_edges(planes, memory=memory), [(60.0, 10)])
         memory[:] = 7  # given back and in use elsewhere
         np.testing.assert_array_equal(join(components, 60.0, 10), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 1), (4, 4), (7, 9), (66, 65), (64, 131)])
+@pytest.mark.parametrize("layout_of", [raster, tiles])
+def test_places_are_distinct_and_steps_lead_to_the_neighbour(size, layout_of):
+    layout = layout_of(*size)
+    places = layout.rows[:, None] + layout.columns
+    assert len(np.unique(places)) == places.size
+    assert places.max() < layout.places < (size[0] + 3) * (size[1] + 3) + 1
+    for direction, (dy, dx) in enumerate(STEPS):
+        first, last = max(0, -dx), size[1] - max(0, dx)
+        here, there = places[: size[0] - dy, first:last], places[dy:, first + dx : last + dx]
+        np.testing.assert_array_equal(here + layout.steps[(4 * here + np.uint32(direction)) & np.uint32(63)], there)
+
+
+@pytest.mark.parametrize("shape", [(3, 66, 93), (1, 5, 6), (2, 1, 9), (3, 70, 64)])
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_superpixels_do_not_depend_on_where_pixels_lie(monkeypatch, shape, connectivity):
+    planes = np.random.default_rng(6).integers(0, 40, shape, dtype=np.uint8) * np.uint8(6)
+    scales = [(40.0, 10), (200.0, 40)]
+    found = []
+    for layout_of in (raster, tiles):
+        monkeypatch.setattr(pixel_edges, "layout_of", layout_of)
+        found.append(segment(planes, scales, 0.8, connectivity))
+    for in_raster, in_tiles in zip(*found, strict=True):
+        np.testing.assert_array_equal(in_raster, in_tiles)
+
+
+def test_more_edges_put_off_than_the_room_holds():
+    """Every pixel differs from its neighbours by more than k allows: all edges are put off, all pairs distinct."""
+    planes = (np.indices((70, 80)).sum(axis=0) % 2 * 200 + np.arange(80) % 3 * 20).astype(np.uint8)[None]
+    components = join_common(sort_edges(planes, sigma=0.0), [(1.0, 1)])
+    assert len(components.edge_weights) > 2 * planes.size
+    labels = join(components, 1.0, 1)
+    np.testing.assert_array_equal(labels, reference_segment(planes, 1.0, 1, 0.0, 8))
+    assert len(np.unique(labels)) > planes.size // 2
 
 
 def test_equal_edges_are_in_raster_order_within_a_direction():
