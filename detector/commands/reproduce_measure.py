@@ -37,9 +37,9 @@ REGRESSION, WITH_REGRESSION = "regression", "model-regression"
 
 
 class Part(NamedTuple):
-    """Every ``of``-th picture from number ``index`` on, counted from 0; all of them as part 0 of 1."""
+    """Every ``of``-th picture from number ``start`` on, counted from 0; all of them as part 0 of 1."""
 
-    index: int = 0
+    start: int = 0
     of: int = 1
 
     @classmethod
@@ -109,7 +109,7 @@ class Measurement:
 
     def look(self, part: Part) -> None:
         """Look at the pictures of ``part`` that were not looked at yet."""
-        numbers = range(part.index, len(self.dataset), part.of)
+        numbers = range(part.start, len(self.dataset), part.of)
         named = self.recipe.measurement.named
         with progress("measuring", len(numbers), "picture") as advance:
             for i in numbers:

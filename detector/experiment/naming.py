@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Naming:
         self.counts, self.crops, self.folder = tuple(counts), tuple(crops), folder
         self.ensemble = Ensemble(members[: max(counts)], device)
 
-    def look(self, record: ImageRecord, read: Callable[[], NDArray[np.uint8]]) -> dict[str, NDArray[np.generic]]:
+    def look(self, record: ImageRecord, read: Callable[[], NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
         """The answers about a picture's objects, from its file or by looking; ``read`` gives the picture.
 
         "labels" ``(R,)`` int64 and "answers" ``(crops, counts, R, 3)`` float64, see
@@ -63,13 +64,13 @@ class Naming:
                 means = through_windows(self._means, image, boxes, crops)  # (R, counts, K + 1)
                 for column in range(len(self.counts)):
                     table[row, column] = answers(means[:, column], labels)
-        found: dict[str, NDArray[np.generic]] = {"labels": labels, "answers": table}
+        found: dict[str, NDArray[Any]] = {"labels": labels, "answers": table}
         write_arrays(path, found, self._what())
         return found
 
     def rows(
         self,
-        looks: Sequence[dict[str, NDArray[np.generic]]],
+        looks: Sequence[dict[str, NDArray[Any]]],
         class_names: Sequence[str],
         bootstrap_samples: int,
         seed: int,

@@ -8,6 +8,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], what: st
     temporary.replace(path)
 
 
-def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.generic]] | None:
+def read_arrays(path: Path, what: str) -> dict[str, NDArray[Any]] | None:
     """The arrays of a file; ``None`` where it is missing, damaged, or of something other than ``what``."""
     if not path.is_file():
         return None

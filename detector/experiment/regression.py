@@ -204,7 +204,7 @@ def _fits(
     config: BoxRegressionConfig,
 ) -> Iterator[Fitted]:
     """A regression fitted to ``rows`` for each of the ``penalties``."""
-    targets = encode(regions.boxes[rows].astype(np.float64), regions.truth[rows].astype(np.float64))
+    targets = np.asarray(encode(regions.boxes[rows], regions.truth[rows]), np.float64)
     if kind == "shared":
         sums = RidgeSums(features.shape[1], 4)
         sums.add(features[rows], targets)

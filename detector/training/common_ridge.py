@@ -51,5 +51,5 @@ class RidgeSums:
         centre, mean = self.x / self.count, self.y / self.count
         gram = self.xx - self.count * np.outer(centre, centre)
         gram[np.diag_indices_from(gram)] += penalty
-        weights = np.linalg.solve(gram, self.xy - self.count * np.outer(centre, mean)).T
+        weights = np.asarray(np.linalg.solve(gram, self.xy - self.count * np.outer(centre, mean)).T, np.float64)
         return weights, mean - weights @ centre

@@ -47,10 +47,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net(torch.randn(8, 3, 32, 32))
     with torch.no_grad():
         logits = net.eval()(torch.randn(64, 3, 32, 32))
-        net.fc.weight *= 4 / logits.std(0).max()
-        net.fc.bias -= (logits * 4 / logits.std(0).max()).mean(0)
+        net.fc.weight.mul_(4 / logits.std(0).max())
+        net.fc.bias.sub_((logits * 4 / logits.std(0).max()).mean(0))
     folder = tmp_path_factory.mktemp("calibrate") / "model"
-    facts = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("cat", "dog"), "licence": "MIT"}
+    facts: dict[str, Any] = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("cat", "dog"), "licence": "MIT"}
     save_model(folder, [(NET, net.state_dict(), CropConfig(size=32, context_pad=2), Normalization())], **facts)
     return folder
 

@@ -254,6 +254,9 @@ def test_accuracy_of_regions_and_images(
     assert content["result"]["top1"] == pytest.approx(0.75)  # the grey tomato is background
     assert f"with {crops} crop" in done.out
     assert "top-1 accuracy 75.0 %" in done.out
+    error = content["result"]["calibration_error"]
+    assert 0 < error < 1
+    assert f"expected calibration error {100 * error:.1f} % (15 bins)" in done.out
     # Whole pictures: only b and c show one class; b's halves are red and grey.
     done = run_cli("evaluate", "--data", voc, "--metric", "images", "--crops", crops, "--out", "f")
     assert done.code == 0, done.err

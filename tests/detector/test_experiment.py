@@ -17,14 +17,16 @@ from hypothesis.extra import numpy as hnp
 import detector.classify
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig, crop_regions
+from detector.evaluation.classification import evaluate_classification
 from detector.experiment.measure import Sources, Study
+from detector.experiment.naming import Naming, naming_csv, naming_markdown
 from detector.experiment.regression import Fitted, head_of
 from detector.experiment.table import coverage, evaluate_variants, to_csv, to_markdown
 from detector.experiment.variants import Variant, combine, detect, join_by_nms
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
 from detector.postprocess import PostprocessConfig, postprocess
-from detector.types import Detections, GroundTruth
+from detector.types import Detections, GroundTruth, ImageRecord
 from proposals.merge import MergeConfig
 from proposals.types import Proposals, Source
 
@@ -235,7 +237,9 @@ def test_regression_moves_boxes_and_costs_no_second_look(
     assert crops == [9]
     boxes = sources.scale2.propose(picture(1)).boxes
     for name, shift in (("stay", 0.0), ("move", 12 * 0.375), ("move less", 12 * 0.25)):
-        expected = np.clip(boxes + np.float32([shift, 0, shift, 0]), 0, np.float32([48, 40, 48, 40]))
+        expected = np.clip(
+            boxes + np.array([shift, 0, shift, 0], np.float32), 0, np.array([48, 40, 48, 40], np.float32)
+        )
         assert len(found[name]) == 27
         rows = np.unique(found[name].boxes.round(2), axis=0)
         np.testing.assert_allclose(rows, np.unique(expected.round(2), axis=0), atol=0.02)
@@ -283,3 +287,52 @@ def test_the_tables_hold_what_was_measured() -> None:
     assert "| right | 100.0 (100.0 to 100.0) | 100.0 (100.0 to 100.0) |" in text
     assert "| scale1 | 1 | 100.0 | 100.0 | 100.0 |" in text
     assert "4 pictures" in text
+
+
+# --- naming ----------
+
+
+def test_naming_with_the_first_members_is_an_ensemble_of_them(
+    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path
+) -> None:
+    members = parts[0]["seeds"]
+    pictures = {f"p{i}": picture(i) for i in range(3)}
+    boxes = np.array([[4, 4, 30, 30], [10, 0, 40, 36], [0, 0, 20, 20]], np.float32)
+    ignore = np.array([False, False, True])
+    truth = GroundTruth(boxes, np.array([0, 2, 1]), ignore, np.zeros(3, np.bool_), np.full(3, 400.0))
+    records = [ImageRecord(name, Path(name), SIZE, truth) for name in pictures]
+    naming = Naming(members, (1, 2), (1, 10), tmp_path, CPU)
+    looks = [naming.look(r, lambda r=r: pictures[r.image_id]) for r in records]  # type: ignore[misc]
+    rows = naming.rows(looks, ("a", "b", "c"), 10, 0)
+    assert [(row.members, row.result.crops, row.result.count) for row in rows] == [
+        (1, 1, 6), (1, 10, 6), (2, 1, 6), (2, 10, 6)
+    ]  # fmt: skip
+    for row in rows:
+        ensemble = Ensemble(members[: row.members], CPU)
+        expected = evaluate_classification(
+            lambda image, windows, e=ensemble: np.log(e.predict(image, windows)),  # type: ignore[misc]
+            [(image, boxes[:2], np.array([0, 2])) for image in pictures.values()],
+            ("a", "b", "c"),
+            crops=row.result.crops,
+            bootstrap_samples=10,
+        )
+        assert (row.result.top1, row.result.top5) == (expected.top1, expected.top5)
+        assert row.result.calibration_error == pytest.approx(expected.calibration_error, abs=1e-5)
+
+    # From the files, and not from those of other rows.
+    def unread() -> np.ndarray:
+        raise AssertionError("read again")
+
+    again = [naming.look(record, unread) for record in records]
+    for one, other in zip(looks, again, strict=True):
+        np.testing.assert_array_equal(one["answers"], other["answers"])
+    with pytest.raises(AssertionError, match="read again"):
+        Naming(members, (1,), (1, 10), tmp_path, CPU).look(records[0], unread)
+    table = list(csv.DictReader(io.StringIO(naming_csv(rows))))
+    assert [float(row["ece"]) for row in table] == [row.result.calibration_error for row in rows]
+    lines = naming_markdown(rows).splitlines()
+    assert lines[0].startswith("Naming 6 annotated objects")
+    assert lines[-1].startswith("| 2 | 10 | ")
+    none = GroundTruth.of(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    nothing = ImageRecord("none", Path("none"), SIZE, none)
+    assert naming.look(nothing, unread)["labels"].shape == (0,)

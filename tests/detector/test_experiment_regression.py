@@ -86,7 +86,7 @@ def known_regions(count: int, shift: dict[int, float], noise: float = 0.0) -> tu
 
 
 def sizes(count: int) -> np.ndarray:
-    return np.tile(np.float32(SIZE), (count, 1))
+    return np.tile(np.array(SIZE, np.float32), (count, 1))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def fit(folder: Path, model: Path, number: int = 0, **changes: Any) -> tuple[Mem
 def model(tmp_path: Path) -> Path:
     members = [small_member(seed) for seed in range(2)]
     nets = [(NET, m.net.state_dict(), CROP, m.normalization) for m in members]
-    facts = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("1", "2"), "licence": "MIT"}
+    facts: dict[str, Any] = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("1", "2"), "licence": "MIT"}
     save_model(tmp_path / "model", nets, **facts)
     return tmp_path / "model"
 
