@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from detector.config import ClassifierRecipe, MultiBoxRecipe, TrainRecipe
 from detector.data import Dataset, load_dataset
-from detector.first_weights import initialise
+from detector.first_weights import initialise, initialise_multibox
 from detector.model import (
     ProposalConfig,
 )
-from detector.nets.googlenet import GoogLeNet
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_priors
 from detector.training.pool import ImagePool
@@ -154,8 +153,6 @@ def build_multibox_trainer(
         report=report,
     )
     if not trainer.checkpoint_path.exists():
-        trunk = trainer.net.trunk
-        assert isinstance(trunk, GoogLeNet)
-        initialise(trunk, recipe.init)
+        initialise_multibox(trainer.net, recipe.init)
         trainer.restart_average()
     return trainer

@@ -145,7 +145,8 @@ class MultiBoxRecipe(BaseModel):
     """A MultiBox training from the data to its folder.
 
     Attributes:
-        init: where the trunk's weights start: "random", "bundled", or a model directory, whose first network it takes.
+        init: where the weights start: "random"; of the trunk "bundled" or a model directory, whose first network it
+            takes; or a MultiBox folder, whose head is taken as far as it fits.
         priors: a file of priors in place of fitted ones, in either format; empty to fit them.
         train_split, val_split, half: as in :class:`TrainRecipe`. Validation pictures also calibrate the scores.
         training: the run. model: what ``multibox.yaml`` will say.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from detector.classifier import is_classifier, read_classifier_config
 from detector.crop import CropConfig
-from detector.model import BUNDLED_MODEL, ProposalConfig, read_member, read_model_config
+from detector.model import BUNDLED_MODEL, MODEL_FILE, ProposalConfig, read_member, read_model_config
 from detector.nets.googlenet import GoogLeNet, torchvision_config
+from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
 from detector.nets.weights import Normalization, read_torchvision_weights
 from detector.recipes import Start
 from detector.training.regions import HEADS
 from proposals.errors import UserError
+from proposals.multibox import MultiBoxNet
 
 
 def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Tensor] | None:
@@ -76,3 +79,28 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> N
             f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
         )
     net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
+
+
+def initialise_multibox(net: MultiBoxNet, init: str) -> None:
+    """Load what ``init`` names into the trunk of ``net``; of a MultiBox folder also the layers of the head that fit.
+
+    A head of other priors stays new, because its outputs mean other boxes.
+
+    Raises:
+        UserError: there is no such model, or its trunk has another architecture.
+    """
+    folder = Path(init)
+    if not (folder / MULTIBOX_FILE).is_file() or (folder / MODEL_FILE).is_file():
+        assert isinstance(net.trunk, GoogLeNet)
+        initialise(net.trunk, init)
+        return
+    other = read_multibox(folder, read_multibox_facts(folder).multibox)
+    own, given = net.state_dict(), other.state_dict()
+    wrong = [n for n in own if n.startswith("trunk.") and (n not in given or given[n].shape != own[n].shape)]
+    if wrong:
+        raise UserError(f"init {init}: weights of another architecture ({wrong[0]!r} differs); set training.trunk")
+    same = net.priors.shape == other.priors.shape and all(
+        torch.allclose(a.cpu(), b, atol=1e-4) for a, b in ((net.priors, other.priors), (net.deviation, other.deviation))
+    )
+    fits = {n: t for n, t in given.items() if n in own and own[n].shape == t.shape and (same or n.startswith("trunk."))}
+    net.load_state_dict({**own, **fits})

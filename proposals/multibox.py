@@ -38,6 +38,7 @@ class MultiBoxConfig(BaseModel):
         input_size: S; whole images are squashed to S x S.
         reduced: channels that the global head keeps of the trunk's map before it is flattened.
         hidden: units of the global head's hidden layer. dropout: before its last layers.
+        coarse: channels that the convolutional head keeps of the trunk's map for its grids of 4x4 cells and fewer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +48,7 @@ class MultiBoxConfig(BaseModel):
     reduced: int = Field(default=32, ge=1)
     hidden: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    coarse: int = Field(default=256, ge=1)
 
 
 class MultiBoxOutput(NamedTuple):
@@ -86,14 +88,14 @@ class ConvolutionalHead(nn.Module):
     The order of the priors is that of :func:`proposals.priors.grid_priors`: grid, row, column, shape.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, coarse: int) -> None:
         super().__init__()
         self.to8 = nn.Sequential(_unit(channels, 96, 1), _unit(96, 96, 3))
         self.to6 = nn.Sequential(_unit(channels, 96, 3), _unit(96, 96, 3, padding=0))
-        self.shrink = _unit(channels, 256, 3, stride=2)  # 8x8 -> 4x4, shared by the three that follow
-        self.to4 = _unit(256, 128, 3)
-        self.to3 = nn.Sequential(_unit(256, 128, 1), _unit(128, 96, 2, padding=0))
-        self.to2 = nn.Sequential(_unit(256, 128, 1), _unit(128, 96, 3, padding=0))
+        self.shrink = _unit(channels, coarse, 3, stride=2)  # 8x8 -> 4x4, shared by the three that follow
+        self.to4 = _unit(coarse, 128, 3)
+        self.to3 = nn.Sequential(_unit(coarse, 128, 1), _unit(128, 96, 2, padding=0))
+        self.to2 = nn.Sequential(_unit(coarse, 128, 1), _unit(128, 96, 3, padding=0))
         self.to1 = nn.AdaptiveAvgPool2d(1)  # of the trunk's own map
         widths = (96, 96, 128, 96, 96, channels)
         counts = [SHAPES_PER_CELL if cells > 1 else 1 for cells in GRIDS]
@@ -144,7 +146,7 @@ class MultiBoxNet(nn.Module):
                     f"the convolutional head needs a map of {GRIDS[0]}x{GRIDS[0]} but the trunk gives {height}x{width} "
                     f"for input_size {config.input_size}: set it to {fitting or 'another, or take another trunk'}"
                 )
-            self.head: nn.Module = ConvolutionalHead(channels)
+            self.head: nn.Module = ConvolutionalHead(channels, config.coarse)
         else:
             self.head = GlobalHead(channels, height, len(priors), config)
         self.reset_parameters()

@@ -98,7 +98,7 @@ def test_the_convolutional_head_takes_any_trunk_at_the_input_that_gives_8x8(stri
 def test_an_output_of_the_convolutional_head_sees_what_its_prior_lies_on() -> None:
     # The same order in net and priors: light in one corner must change the 8x8 grid's outputs there and not far away.
     torch.manual_seed(0)
-    head = ConvolutionalHead(5).eval()
+    head = ConvolutionalHead(5, 16).eval()
     dark, light = torch.zeros(1, 5, 8, 8), torch.zeros(1, 5, 8, 8)
     light[..., 1, 6] = 5.0  # row 1, column 6
     with torch.inference_mode():
