@@ -41,7 +41,7 @@ def timed(function, *args, clock=time.perf_counter, **keywords):
     return clock() - started
 
 
-def compare(images, rounds, clock):
+def compare(images, presets, rounds, clock):
     import cv2
 
     from proposals.selective_search import selective_search
@@ -54,7 +54,8 @@ def compare(images, rounds, clock):
         composed = None
     if not hasattr(cv2, "ximgproc"):
         composed = None
-    for preset, scale in (("fast", 1), ("googlenet", 2)):
+    for preset in presets:
+        scale = {"fast": 1, "googlenet": 2}[preset]
         columns = "1 thread | 2 threads | OpenCV | OpenCV / 1 | OpenCV / 2 | 2 threads gain | 2 processes gain"
         print(f"\n{preset}: milliseconds\n| photograph | size | {columns} |\n|---|---|---|---|---|---|---|---|---|")
         ratios = []
@@ -233,6 +234,7 @@ def reset_peak():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photographs", nargs="*")
+    parser.add_argument("--presets", default="fast,googlenet")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpu", action="store_true", help="processor time, for a machine that others use too")
     parser.add_argument("--scaling", action="store_true")
@@ -249,7 +251,7 @@ def main():
     else:
         clock = time.process_time if arguments.cpu else time.perf_counter
         images = photographs(arguments.photographs)
-        compare(images, arguments.rounds, clock)
+        compare(images, arguments.presets.split(","), arguments.rounds, clock)
         losses(images, arguments.rounds)
 
 
