@@ -12,8 +12,9 @@ import yaml
 from numpy.typing import NDArray
 
 from detector.classify import Ensemble, Member
+from detector.commands.doctor import check_bundled_model
 from detector.crop import CropConfig, crop_regions
-from detector.model import MODEL_FILE, load_model, read_model_config, save_head_model
+from detector.model import MODEL_FILE, ModelConfig, load_model, read_model_config, save_head_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead, grid_features, pooled_features
 from detector.nets.trunk import Trunk
@@ -290,3 +291,38 @@ def test_a_changed_head_is_refused(tmp_path: Path) -> None:
     save_weights(folder / "head-0.safetensors", random_head(seed=5).state_dict())
     with pytest.raises(UserError, match=r"head-0.safetensors: .* SHA-256 differs"):
         load_model(folder, device="cpu")
+
+
+def test_a_head_of_before_has_a_regression_for_each_class(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    content = yaml.safe_load((folder / MODEL_FILE).read_text())
+    assert content["members"][0]["head"]["shape"].pop("shared") is False
+    (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
+    assert len(load_model(folder, device="cpu", score_threshold=0.0)(IMAGE)) > 0
+
+
+def test_of_members_with_and_without_regression_the_first_must_have_it(tmp_path: Path) -> None:
+    content = yaml.safe_load((write_model(tmp_path / "m") / MODEL_FILE).read_text())
+    plain = {**content["members"][0], "file": "other.safetensors", "head": None}
+    plain["net"] = {**plain["net"], "num_outputs": 3}
+    with_it = content["members"][0]
+    assert len(ModelConfig.model_validate({**content, "members": [with_it, plain]}).members) == 2
+    with pytest.raises(ValueError, match="the first one must"):
+        ModelConfig.model_validate({**content, "members": [plain, with_it]})
+
+
+def test_machines_have_no_temperature(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", random_head("svm", 2), temperature=1.0)
+    content = yaml.safe_load((folder / MODEL_FILE).read_text())
+    with pytest.raises(ValueError, match="temperature is for softmaxes"):
+        ModelConfig.model_validate({**content, "temperature": 2.0})
+
+
+def test_the_doctor_examines_a_bundled_model_with_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path / "default")
+    monkeypatch.setattr("detector.model.BUNDLED_MODEL", folder)
+    (finding,) = check_bundled_model()
+    assert "1 network, checksums agree" in finding.text
+    save_weights(folder / "head-0.safetensors", random_head(seed=5).state_dict())
+    (finding,) = check_bundled_model()
+    assert "SHA-256 differs" in finding.text
