@@ -83,7 +83,7 @@ def search(
         results[1 + i] = group(regions, similarities[i], area)
         return []
 
-    starts = [partial(start, number, space) for number, space in enumerate(color_spaces)]
+    starts: list[Task] = [partial(start, number, space) for number, space in enumerate(color_spaces)]
     run_tasks(starts, min(threads, len(found) * len(similarities)))
     return found
 
