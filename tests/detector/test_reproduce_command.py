@@ -20,7 +20,7 @@ from detector.model import load_model, read_model_config
 from proposals.errors import UserError
 from proposals.types import Source
 
-EXPERIMENTS = ("tiny-imagenet", "googlenet-ilsvrc14", "voc07", "coco")
+EXPERIMENTS = ("tiny-imagenet", "tiny-imagenet-cpu", "googlenet-ilsvrc14", "voc07", "coco")
 
 
 def run(*arguments: object) -> int:
