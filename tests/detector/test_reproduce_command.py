@@ -68,7 +68,7 @@ def test_the_paper_s_entry_is_the_paper_s() -> None:
 
 
 def test_an_unknown_experiment_names_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"coco, googlenet-ilsvrc14, tiny-imagenet, voc07"):
+    with pytest.raises(UserError, match=r"coco, googlenet-ilsvrc14, tiny-imagenet, tiny-imagenet-cpu, voc07"):
         find_experiment("imagenet22k")
     with pytest.raises(UserError, match="no such experiment"):
         find_experiment("multibox-tiny-imagenet")  # a recipe, but of a training
