@@ -24,7 +24,7 @@ def demo_arguments() -> list[str]:
         sys.exit("error: scikit-image is not installed, and its photographs are what this shows: make demo")
     data = Path(spec.origin).parent / "data"
     out = next(path for number in itertools.count(1) if not (path := ROOT / "demo" / str(number)).exists())
-    return ["detect", *(str(data / name) for name in PHOTOGRAPHS), "--out", str(out)]
+    return ["detect", *(str(data / name) for name in PHOTOGRAPHS), "--proposal-pictures", "--out", str(out)]
 
 
 if __name__ == "__main__":

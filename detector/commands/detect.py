@@ -88,6 +88,10 @@ def detect(
             show_default="the model's own, if any",
         ),
     ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the model's first so many networks; fewer are faster.", show_default="all"),
+    ] = None,
     no_multibox: Annotated[bool, typer.Option("--no-multibox", help="Look with selective search alone.")] = False,
     search_side: Annotated[
         int | None,
@@ -161,6 +165,7 @@ def detect(
         "max_detections": max_detections,
         "proposals": proposals,
         "search_side": search_side,
+        "members": members,
         "max_proposals": max_proposals,
         "multibox": False if no_multibox else multibox,
     }
@@ -170,6 +175,7 @@ def detect(
     config = {
         "inputs": inputs,
         "model": model or "bundled",
+        "members": members,
         "device": device,
         "postprocess": detector.config,
         "proposals": {**_settings_of(detector.proposals), "max_proposals": detector.max_proposals},

@@ -128,6 +128,9 @@ def evaluate(
             show_default="the model's own",
         ),
     ] = None,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="Of a model: only its first so many networks.", show_default="all")
+    ] = None,
     first: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Of a model: only the first N pictures.", show_default="all of them"),
@@ -153,8 +156,8 @@ def evaluate(
 
     if model is not None and detections is not None:
         raise UserError("--model and --detections exclude each other; name one of them")
-    if detections is not None and (first is not None or search_side is not None):
-        raise UserError("--first and --search-side are for a model's run; leave them out with --detections")
+    if detections is not None and any(value is not None for value in (first, search_side, members)):
+        raise UserError("--first, --search-side and --members are for a model's run; leave them out with --detections")
     classes_only = metric in (Metric.regions, Metric.images)
     if metric is not None and classes_only and (detections is not None or report):
         raise UserError(f"--metric {metric.value} measures a model; leave --detections and --report out")
@@ -181,6 +184,7 @@ def evaluate(
         "score_threshold": score_threshold,
         "max_detections": max_detections,
         "search_side": search_side,
+        "members": members,
         "first": first,
     }
     faults = Faults(skip=on_error is OnError.skip)
@@ -196,7 +200,7 @@ def evaluate(
             unknown_class=unknown_classes.value,
         )
     else:
-        given = {"max_detections": max_detections, "search_side": search_side}
+        given = {"max_detections": max_detections, "search_side": search_side, "members": members}
         settings = {
             "device": device,
             "seed": seed,

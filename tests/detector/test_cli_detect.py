@@ -49,6 +49,12 @@ def test_one_picture(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path
     }
 
 
+def test_fewer_members(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    assert run_cli("detect", picture("a.png"), "--members", 2, "--out", "found").code == 0
+    assert fake_model.calls[0][1]["members"] == 2
+    assert yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())["config"]["members"] == 2
+
+
 def test_the_picture_written_is_annotated(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
     photo = picture("a.png", size=(200, 300))
     run_cli("detect", photo, "--out", "found")

@@ -103,17 +103,18 @@ def test_a_model_is_run_and_its_detections_kept(
 
 
 def test_the_first_pictures_only(run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path) -> None:
-    done = run_cli("evaluate", "--data", voc, "--out", "e", "--bootstrap", 0, "--first", 2, "--search-side", 64)
+    chosen = ("--first", 2, "--search-side", 64, "--members", 1)
+    done = run_cli("evaluate", "--data", voc, "--out", "e", "--bootstrap", 0, *chosen)
     assert done.code == 0, done.err
     assert [json.loads(row)["image_id"] for row in (tmp_path / "e" / "detections.jsonl").read_text().splitlines()] == [
         "a",
         "b",
     ]
     assert "2 images" in done.out
-    assert fake_model.calls[0][1]["search_side"] == 64
+    assert (fake_model.calls[0][1]["search_side"], fake_model.calls[0][1]["members"]) == (64, 1)
     refused = run_cli("evaluate", "--data", voc, "--detections", "e", "--first", 2)
     assert (refused.code, refused.err.count("\n")) == (1, 1)
-    assert "--first and --search-side are for a model's run" in refused.err
+    assert "--first, --search-side and --members are for a model's run" in refused.err
 
 
 def test_detections_of_a_run_give_the_same_numbers(
