@@ -72,14 +72,15 @@ def read_classifier_config(folder: Path) -> ClassifierConfig:
     return config
 
 
-def load_classifier(folder: Path, device: str = "auto") -> ImageClassifier:
-    """The classifier of a directory, ready to predict.
+def load_classifier(folder: Path, device: str = "auto", precision: str = "auto") -> ImageClassifier:
+    """The classifier of a directory, ready to predict; see :func:`detector.model.load_model` for ``precision``.
 
     Raises:
         UserError: anything wrong with the directory, in one line.
     """
     config = read_classifier_config(folder)
-    return ImageClassifier(Ensemble([read_member(folder, config.network)], choose_device(device)), config.class_names)
+    ensemble = Ensemble([read_member(folder, config.network)], choose_device(device), precision=precision)
+    return ImageClassifier(ensemble, config.class_names)
 
 
 def save_classifier(

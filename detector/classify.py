@@ -15,6 +15,7 @@ from detector.crop import CropConfig, ImagePyramid, crop_regions
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.weights import Normalization, to_tensor
+from detector.precision import detection_dtype
 from proposals.boxes import FloatArray, decode
 
 CPU_BATCH = 64  # larger batches fall out of the cache: 64 was fastest of 16 to 512 on 2 cores
@@ -64,11 +65,19 @@ class Member:
         """Whether it has box regression."""
         return self.head is not None and self.head.regress is not None
 
-    def output(self, x: Tensor) -> RegionOutput:
-        """Probabilities, and deltas where it has regression, of normalised crops ``(N, 3, S, S)``."""
+    def output(self, x: Tensor, dtype: torch.dtype = torch.float32) -> RegionOutput:
+        """Probabilities, and deltas where it has regression, of normalised crops ``(N, 3, S, S)``, all float32.
+
+        The network computes in ``dtype``, softmax and head in float32. Crops that overflow a short format go through
+        the network once more in float32.
+        """
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            y: Tensor = (self.net(x) if self.head is None else self.net.trunk(x)).float()
+        if dtype != torch.float32 and not y.isfinite().all():
+            return self.output(x)
         if self.head is None:
-            return RegionOutput(torch.softmax(self.net(x).float(), 1), None)
-        return self.head(self.net.trunk(x).float())  # type: ignore[no-any-return]
+            return RegionOutput(torch.softmax(y, 1), None)
+        return self.head(y)  # type: ignore[no-any-return]
 
 
 class Ensemble:
@@ -81,6 +90,7 @@ class Ensemble:
         batch_size: regions at a time, by default what suits the device.
         temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
             more makes the ensemble less sure of itself.
+        precision: what the networks compute in; see :func:`detector.precision.detection_dtype`.
     """
 
     def __init__(
@@ -89,6 +99,7 @@ class Ensemble:
         device: torch.device,
         batch_size: int | None = None,
         temperature: float = 1.0,
+        precision: str = "auto",
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -97,6 +108,7 @@ class Ensemble:
             raise ValueError(f"the members differ in their number of outputs: {sorted(outputs)}")
         self.num_outputs = outputs.pop()
         self.device = device
+        self.dtype = detection_dtype(precision, device)
         self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature {temperature} must be positive and finite")
@@ -178,6 +190,6 @@ class Ensemble:
                 views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
                 for number, member in members:
                     for view, sign in views:
-                        probs, deltas = member.output(view)
+                        probs, deltas = member.output(view, self.dtype)
                         found = RegionOutput(probs.cpu(), None if deltas is None else deltas.cpu())
                         yield number, part, found, sign

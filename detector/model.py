@@ -222,6 +222,7 @@ def load_model(
     seed: int = 0,
     threads: int | None = None,
     multibox: str | Path | Literal[False] | None = None,
+    precision: str = "auto",
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 
@@ -231,7 +232,8 @@ def load_model(
         proposals: selective search's preset or settings, in place of the model's. search_side, max_proposals: in place
             of the model's own (see ``ProposalConfig``). seed: of selective search's ranking. threads: of selective
             search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
-            selective search alone.
+            selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
+            processor), "float32", "bfloat16" or "float16".
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -245,6 +247,7 @@ def load_model(
         [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
         target,
         temperature=config.temperature,
+        precision=precision,
     )
     given = {
         "score_threshold": score_threshold,

@@ -136,6 +136,13 @@ def evaluate(
         typer.Option(min=1, metavar="N", help="Of a model: only the first N pictures.", show_default="all of them"),
     ] = None,
     device: Annotated[str, typer.Option(help="Of a model: auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of a model: what its networks compute in: float32, bfloat16, float16, or auto, which is float16 on a "
+            "GPU and float32 on a processor."
+        ),
+    ] = "auto",
     on_error: Annotated[
         OnError, typer.Option(help="At a picture that cannot be read: stop, or skip it and exit with code 3.")
     ] = OnError.fail,
@@ -186,6 +193,7 @@ def evaluate(
         "search_side": search_side,
         "members": members,
         "first": first,
+        "precision": precision,
     }
     faults = Faults(skip=on_error is OnError.skip)
     proposals: dict[str, Proposals] | None = None
@@ -203,6 +211,7 @@ def evaluate(
         given = {"max_detections": max_detections, "search_side": search_side, "members": members}
         settings = {
             "device": device,
+            "precision": precision,
             "seed": seed,
             "score_threshold": score_threshold,
             **{name: value for name, value in given.items() if value is not None},
@@ -275,7 +284,7 @@ def _load(
 
     detector: Detector | ImageClassifier
     if model is not None and classes_only and is_classifier(model):
-        detector = load_classifier(model, settings["device"])
+        detector = load_classifier(model, settings["device"], settings["precision"])
     else:
         detector = load_model(model, **settings)
     classes = ClassIndex(measured.class_names, measured.class_keys)

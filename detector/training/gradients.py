@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from detector.precision import DTYPES, Precision
 from detector.training.processes import ALONE, Processes
-from detector.training.settings import Precision
 from proposals.errors import UserError
 
 Item = TypeVar("Item")
@@ -40,7 +40,7 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     if precision == "float16" and device.type == "cpu":
         raise UserError("precision float16 needs a GPU; on the CPU choose float32 or bfloat16")
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+    return DTYPES[precision]
 
 
 class Gradients(Generic[Item]):

@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from detector.precision import Precision
 from detector.training.schedule import ScheduleConfig
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class RunSettings(BaseModel):

@@ -12,6 +12,8 @@ from detector.classify import Ensemble, Member
 from detector.crop import CropConfig, crop_regions
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization, to_tensor
+from detector.precision import detection_dtype
+from proposals.errors import UserError
 
 CPU = torch.device("cpu")
 CROP = CropConfig(size=32, context_pad=2)
@@ -21,8 +23,11 @@ NORMALIZATION = Normalization()
 def small_net(seed: int, outputs: int = 4) -> GoogLeNet:
     torch.manual_seed(seed)
     net = GoogLeNet(GoogLeNetConfig(num_outputs=outputs, norm="batch", width=0.1, stem="stride4"))
-    torch.nn.init.normal_(net.fc.weight, std=0.5)  # so that the probabilities differ
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics are this batch's, so that activations stay small
     net(torch.randn(8, 3, 32, 32))
+    torch.nn.init.normal_(net.fc.weight, std=0.5)  # so that the probabilities differ
     return net.eval()
 
 
@@ -114,5 +119,42 @@ def test_the_temperature_is_of_the_mean(image: NDArray[np.uint8], boxes: NDArray
 @pytest.mark.gpu
 def test_gpu_gives_the_cpus_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
     on_cpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)
-    on_gpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], torch.device("cuda")).predict(image, boxes)
+    gpu = torch.device("cuda")
+    on_gpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], gpu, precision="float32").predict(image, boxes)
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_half_precision_on_a_gpu(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)
+    half = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], torch.device("cuda"))
+    assert half.dtype == torch.float16
+    np.testing.assert_allclose(half.predict(image, boxes), exact, atol=2e-2)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float16", 0.02), ("bfloat16", 0.15)])
+def test_short_formats(image: NDArray[np.uint8], boxes: NDArray[np.float32], precision: str, tolerance: float) -> None:
+    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)
+    short = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, precision=precision).predict(image, boxes)
+    assert short.dtype == np.float32
+    assert not np.array_equal(short, exact)
+    np.testing.assert_allclose(short, exact, atol=tolerance)
+    np.testing.assert_allclose(short.sum(axis=1), 1, atol=1e-5)
+
+
+def test_what_overflows_a_short_format_is_computed_again(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+    def member() -> Member:
+        net = small_net(0)
+        with torch.no_grad():
+            net.fc.weight.mul_(1e7)  # float16 ends at 65,504
+        return Member(net, CROP, NORMALIZATION)
+
+    exact = Ensemble([member()], CPU).predict(image, boxes)
+    np.testing.assert_array_equal(Ensemble([member()], CPU, precision="float16").predict(image, boxes), exact)
+
+
+def test_unknown_precision() -> None:
+    with pytest.raises(UserError, match="precision 'int8': choose auto, float32, bfloat16, float16"):
+        Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, precision="int8")
+    assert detection_dtype("auto", CPU) == torch.float32
+    assert detection_dtype("auto", torch.device("cuda", 1)) == torch.float16
