@@ -22,13 +22,14 @@ from detector.build import load_splits
 from detector.commands.console import rate_and_end, say
 from detector.data import Dataset
 from detector.data.faults import KEPT
-from detector.model import choose_device
+from detector.model import ProposalConfig, choose_device
 from detector.report.drawing import draw_sheet
 from detector.run_folder import CONFIG_FILE, new_run_path, write_config
 from detector.strict_yaml import dump_yaml
 from detector.training.batches import Batch
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, started_by_torchrun
+from detector.training.proposal_choice import Choice, ProposalChoiceConfig, choose_proposals
 from proposals.errors import UserError
 
 RECIPE_FILE = "recipe.yaml"
@@ -157,6 +158,23 @@ def load_pool(dataset: Dataset, tell: Callable[[str], None] = say) -> ImagePool:
     if not pool.in_memory:
         tell("the pictures do not all fit in memory: some are read again whenever they are needed")
     return pool
+
+
+def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
+    """Where to look for objects of the size that ``train`` has: tried on some of its pictures.
+
+    Raises:
+        UserError: none of them has a usable object.
+    """
+    config = ProposalChoiceConfig()
+    with_objects = np.flatnonzero(np.diff(train.offsets) > 0)
+    some = np.random.default_rng([seed, 6]).permutation(with_objects)[: 2 * config.pictures]  # a few may be unreadable
+    return proposals_of(choose_proposals(ImagePool.load(train.subset(np.sort(some))), config, seed))
+
+
+def proposals_of(choice: Choice) -> ProposalConfig:
+    """What was chosen, as a model has it."""
+    return ProposalConfig(selective_search=choice.search, search_side=choice.side, max_proposals=choice.count)
 
 
 def save_sheet(batch: Batch, names: tuple[str, ...], folder: Path) -> None:

@@ -25,7 +25,7 @@ from detector.commands.train_common import (
 )
 from detector.commands.train_run import TrainRequest, check_resumed_options, named_ensemble, train_one, with_options
 from detector.config import EnsembleRecipe, MemberPlan, read_ensemble_recipe
-from detector.model import MODEL_FILE
+from detector.model import MODEL_FILE, ProposalConfig
 from detector.recipes import Recipe
 from detector.strict_yaml import dump_yaml, read_yaml
 from detector.trained import join_members
@@ -62,13 +62,13 @@ def run_ensemble_training(request: TrainRequest) -> Path:
             return folder
         recorded = read_ensemble_recipe(folder / RECIPE_FILE) if made.resuming else None
         if recorded is None:
-            recipe = asked_recipe(request)
+            recipe = asked_recipe(request, processes)
             if processes.writes:
                 begin_folder(folder, "train", recipe, recipe.base.training.seed)
         else:
             recipe = recorded
             if request.resume is Resume.auto:
-                check_same_recipe(folder, recorded, asked_recipe(request))
+                check_same_recipe(folder, recorded, asked_recipe(request, processes, recorded.base.model.proposals))
         processes.wait()
         members = [folder / f"member-{i}" for i in range(len(recipe.members))]
         devices = devices_of(request, processes)
@@ -86,11 +86,13 @@ def run_ensemble_training(request: TrainRequest) -> Path:
     return folder
 
 
-def asked_recipe(request: TrainRequest) -> EnsembleRecipe:
-    """The recipe of the file of --config, or the one by name, as the options change it."""
+def asked_recipe(
+    request: TrainRequest, processes: Processes, proposals: ProposalConfig | None = None
+) -> EnsembleRecipe:
+    """The recipe of the file of --config, or the one by name (with ``proposals``), as the options change it."""
     if request.config is None:
         train, _ = read_data(request.data, None)
-        return named_ensemble(request, len(train.boxes))
+        return named_ensemble(request, train, processes, proposals)
     recipe = read_ensemble_recipe(request.config)
     if request.members is not None:
         plans = (*recipe.members, *(MemberPlan() for _ in range(request.members)))

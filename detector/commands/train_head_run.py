@@ -22,7 +22,7 @@ from PIL import Image
 
 from detector.build import stored_source
 from detector.commands.console import progress, say
-from detector.commands.train_common import Resume, load_pool, read_data, show_progress
+from detector.commands.train_common import Resume, load_pool, proposals_of, read_data, show_progress
 from detector.crop import crop_regions
 from detector.data import Dataset, load_dataset
 from detector.head_build import FixedTrunk, about, first_trunk, propose_all, tuned_trunk, tuning_folder, tuning_of
@@ -211,7 +211,7 @@ def _choose_proposals(recipe: HeadRecipe, pool: ImagePool, folder: Path, stages:
     choice = choose_proposals(pool, recipe.choice, recipe.seed)
     (folder / "proposals.txt").write_text("".join(f"{line}\n" for line in choice.tried), encoding="utf-8")
     stages.done("choice of proposals", about(choice))
-    return ProposalConfig(selective_search=choice.search, search_side=choice.side, max_proposals=choice.count)
+    return proposals_of(choice)
 
 
 def _tune(

@@ -18,12 +18,13 @@ from detector.commands.train_common import (
     read_data,
     save_sheet,
     show_progress,
+    suited_proposals,
     teller,
 )
 from detector.config import ClassifierRecipe, EnsembleRecipe, TrainRecipe, read_recipe
 from detector.data import Dataset, load_dataset
 from detector.first_weights import start_of
-from detector.model import MODEL_FILE
+from detector.model import MODEL_FILE, ProposalConfig
 from detector.nets.googlenet import GoogLeNet
 from detector.recipes import Recipe, ensemble_recipe, finetune_recipe, paper_recipe
 from detector.report.plots import plot_training
@@ -74,17 +75,28 @@ def with_options(recipe: TrainRecipe, request: TrainRequest) -> TrainRecipe:
     return recipe.model_copy(update={"training": training, "init": init})
 
 
-def named_recipe(request: TrainRequest, objects: int) -> TrainRecipe:
-    """The recipe of a run without --config on data of so many objects, with the options' changes."""
+def named_recipe(
+    request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None = None
+) -> TrainRecipe:
+    """The recipe of a run without --config on the data ``train``, with the options' changes.
+
+    R-CNN's fine-tuning takes ``proposals``, by default those that suit the data.
+    """
+    objects = len(train.boxes)
     if request.recipe is Recipe.paper:
         return with_options(paper_recipe(objects), request)
     start = start_of(request.init or "bundled")
-    return with_options(finetune_recipe(start, objects), request)
+    if proposals is None:
+        proposals = processes.from_first(suited_proposals(train, request.seed or 0) if processes.writes else None)
+        assert proposals is not None
+    return with_options(finetune_recipe(start._replace(proposals=proposals), objects), request)
 
 
-def named_ensemble(request: TrainRequest, objects: int) -> EnsembleRecipe:
+def named_ensemble(
+    request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None = None
+) -> EnsembleRecipe:
     """The ensemble of a run without --config: members of R-CNN's fine-tuning."""
-    base = named_recipe(request, objects)
+    base = named_recipe(request, train, processes, proposals)
     return ensemble_recipe(base) if request.members is None else ensemble_recipe(base, request.members)
 
 
@@ -125,7 +137,9 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
             f"{request.data}: has pictures in folders but no boxes; annotate them with a labelling tool, or, if the "
             "folders are classes, name whole pictures with detector train-classifier"
         )
-    asked = given if given is not None else named_recipe(request, len(train.boxes))
+    asked = given
+    if asked is None:
+        asked = named_recipe(request, train, processes, recorded.model.proposals if recorded else None)
     if recorded is None:
         recipe = resolved(asked, train, val)
         if processes.writes:

@@ -38,6 +38,7 @@ from detector.model import load_model, read_model_config
 from detector.nets.googlenet import paper_config
 from detector.recipes import classifier_recipe, ensemble_recipe, finetune_recipe, paper_recipe
 from detector.training.processes import ALONE, Processes
+from detector.training.proposal_choice import ProposalChoiceConfig
 from detector.training.regions import RegionTrainer
 from proposals.errors import UserError
 
@@ -211,7 +212,9 @@ def test_a_named_recipe_fits_the_network_it_begins_from(data: Path, tmp_path: Pa
     small = read_model_config(tmp_path / "small")
     assert tuned.training.crop == small.members[0].crop
     assert tuned.training.net.width == 0.1
-    assert tuned.model.proposals == small.proposals
+    assert tuned.model.proposals != small.proposals  # those that suit the data
+    assert tuned.model.proposals.max_proposals in ProposalChoiceConfig().counts
+    assert read_model_config(tmp_path / "tuned").proposals == tuned.model.proposals
     assert (tuned.training.head_rate, tuned.training.batch_size, tuned.training.sampling.foreground) == (10, 128, 0.25)
 
 
