@@ -115,7 +115,8 @@ def build_trainer(
         windows=windows,
     )
     if not trainer.checkpoint_path.exists():
-        initialise(trainer.net, recipe.init, class_keys)
+        new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
+        initialise(trainer.net, recipe.init, class_keys, new_layers)
         trainer.restart_average()
     return trainer
 

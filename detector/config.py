@@ -38,6 +38,7 @@ class TrainRecipe(BaseModel):
         init: where the weights start: "random", "bundled", "torchvision" (its ImageNet weights, when online), a model
             or classifier directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is
             new unless that model has the same classes.
+        new_layers: parts of the net that begin with random weights whatever ``init`` has, as "inception5b" or "fc".
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
         scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
             itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
@@ -53,6 +54,7 @@ class TrainRecipe(BaseModel):
     train_split: str = "train"
     val_split: str = "val"
     scenes: tuple[str, ...] = ()
+    new_layers: tuple[str, ...] = ()
     training: RegionTrainingConfig
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)

@@ -38,7 +38,10 @@ def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Te
             state = read_member(folder, read_classifier_config(folder).network).net.state_dict()
         else:
             config = read_model_config(folder)
-            state = read_member(folder, config.members[0], len(config.class_names)).net.state_dict()
+            member = read_member(folder, config.members[0], len(config.class_names))
+            state = member.net.state_dict()
+            if member.head is not None and member.head.shape.kind == "softmax":
+                state["fc.weight"], state["fc.bias"] = member.head.classify.weight.data, member.head.classify.bias.data
             if config.class_keys == class_keys:
                 return state
     return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
@@ -60,19 +63,26 @@ def start_of(init: str) -> Start:
     return Start(init, member.net, member.crop, member.normalization, model.proposals)
 
 
-def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> None:
+def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_layers: tuple[str, ...] = ()) -> None:
     """Load the weights that ``init`` names into ``net``.
 
-    Missing auxiliary heads stay new, and so do the last layers unless ``init`` is a model of these ``class_keys``.
+    Missing auxiliary heads stay new, and so do ``new_layers`` (names of the net's parts) and the last layers, unless
+    ``init`` is a model of these ``class_keys``.
 
     Raises:
         UserError: they cannot be had or belong to another architecture.
     """
+    kept_new = tuple(f"{layer}." for layer in new_layers)
+    own = net.state_dict()
+    for layer, prefix in zip(new_layers, kept_new, strict=True):
+        if not any(n.startswith(prefix) for n in own):
+            parts = ", ".join(dict.fromkeys(n.partition(".")[0] for n in own))
+            raise UserError(f"new_layers: the net has no {layer!r}; its parts are {parts}")
     state = initial_weights(init, class_keys)
     if state is None:
         return
-    own = net.state_dict()
-    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux"))]
+    state = {n: t for n, t in state.items() if not n.startswith(kept_new)}
+    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", *kept_new))]
     wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
     if new or wrong:
         raise UserError(

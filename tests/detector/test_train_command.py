@@ -18,7 +18,7 @@ from detector.cli import main
 from detector.crop import CropConfig
 from detector.first_weights import initialise
 from detector.images import read_image
-from detector.model import load_model, read_model_config, save_model
+from detector.model import BUNDLED_MODEL, load_model, read_member, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.weights import Normalization
 from proposals.errors import UserError
@@ -174,6 +174,37 @@ def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) ->
     assert torch.equal(same.fc.weight, source.fc.weight)
     assert torch.equal(other.fc.weight, new)
     assert torch.equal(other.conv1.conv.weight, source.conv1.conv.weight)
+
+
+def test_the_bundled_model_gives_its_last_layer_to_its_own_classes() -> None:
+    config = read_model_config(BUNDLED_MODEL)
+    member = read_member(BUNDLED_MODEL, config.members[0], len(config.class_names))
+    assert member.head is not None, "else this is test_a_model_of_the_same_classes_gives_its_last_layer_too"
+    net = GoogLeNet(config.members[0].net)
+    initialise(net, "bundled", config.class_keys)
+    assert torch.equal(net.fc.weight, member.head.classify.weight)
+    crops = torch.randn(2, 3, 48, 48)
+    with torch.inference_mode():
+        member.net.eval()
+        expected = member.output(crops).probs
+        torch.testing.assert_close(torch.softmax(net.eval()(crops), 1), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_layers_that_begin_anew(tmp_path: Path) -> None:
+    config = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
+    source = GoogLeNet(config)
+    facts: dict[str, Any] = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("n1", "n2"), "licence": "MIT"}
+    crop = CropConfig(size=32, context_pad=2)
+    save_model(tmp_path / "m", [(config, source.state_dict(), crop, Normalization())], half=False, **facts)
+    net = GoogLeNet(config)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    initialise(net, str(tmp_path / "m"), ("n1", "n2"), ("inception5b", "fc"))
+    for name, tensor in net.state_dict().items():
+        expected = before if name.startswith(("inception5b.", "fc.")) else source.state_dict()
+        assert torch.equal(tensor, expected[name]), name
+    assert not torch.equal(before["fc.weight"], source.fc.weight)
+    with pytest.raises(UserError, match=r"new_layers: the net has no 'inception5'; its parts are conv1, .*fc"):
+        initialise(net, str(tmp_path / "m"), ("n1", "n2"), ("inception5",))
 
 
 def test_first_weights_of_another_architecture(tmp_path: Path) -> None:
