@@ -27,7 +27,7 @@ class HeadModelFacts(BaseModel):
     licence: str = "not stated"
     # R-CNN's 0.3 is for boxes as proposed. Boxes that were moved onto their object overlap their duplicates by more,
     # and a touching neighbour, in crowds of cells or bunches of fruit, may overlap by up to a half.
-    postprocess: PostprocessConfig = PostprocessConfig(nms_threshold=0.5, max_detections=200)
+    postprocess: PostprocessConfig = PostprocessConfig(nms_threshold=0.5, max_detections=200, soft_sigma=0.3)
 
 
 class HeadRecipe(BaseModel):
@@ -55,7 +55,7 @@ class HeadRecipe(BaseModel):
     regions: RegionTableConfig = RegionTableConfig()
     tuning: TuningConfig | None = TuningConfig()
     head: HeadTrainingConfig = HeadTrainingConfig()
-    refinement: RefinementConfig = RefinementConfig()
+    refinement: RefinementConfig = RefinementConfig(every_round=True)
     seed: int = Field(default=0, ge=0)
     model: HeadModelFacts = HeadModelFacts()
 

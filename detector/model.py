@@ -228,7 +228,8 @@ def load_model(
 
     Args:
         path: the model directory. device: "auto", "cpu" or "cuda". members: use only the first so many networks.
-        score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``).
+        score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``);
+            an ``nms_threshold`` also in place of soft suppression.
         proposals: selective search's preset or settings, in place of the model's. search_side, max_proposals: in place
             of the model's own (see ``ProposalConfig``). seed: of selective search's ranking. threads: of selective
             search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
@@ -254,7 +255,9 @@ def load_model(
         "nms_threshold": nms_threshold,
         "max_detections": max_detections,
     }
-    thresholds = {name: value for name, value in given.items() if value is not None}
+    thresholds: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if nms_threshold is not None:
+        thresholds["soft_sigma"] = None
     post = parse(PostprocessConfig, {**config.postprocess.model_dump(), **thresholds}, "settings")
     changes = {
         "selective_search": None if proposals is None else resolve_config(proposals).model_dump(),

@@ -57,10 +57,14 @@ class Detector:
             probs = self.classifier.predict(image, proposals.boxes)
             return postprocess(proposals.boxes, probs, size, self.config)
         locate = cast(RegionLocator, self.classifier).locate
-        probs, boxes = locate(image, proposals.boxes)
+        rounds = [locate(image, proposals.boxes)]
         for _ in range(self.refinement.rounds - 1):
+            probs, boxes = rounds[-1]
             regions = next_regions(boxes, probs, size, self.refinement)
-            probs, boxes = locate(image, regions, mirror=self.refinement.mirror)
+            rounds.append(locate(image, regions, mirror=self.refinement.mirror))
+        if not self.refinement.every_round:
+            rounds = rounds[-1:]
+        probs, boxes = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
         return postprocess(boxes, probs, size, self.config)
 
 

@@ -1,4 +1,4 @@
-"""From region probabilities to detections: score cut, per-class non-maximum suppression, top-k."""
+"""From region probabilities to detections: score cut, per-class non-maximum suppression (plain or soft), top-k."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torchvision.ops import batched_nms
 
+from detector.soft_nms import soft_nms
 from detector.types import Detections
 from proposals.boxes import FloatArray, clip, is_valid
 
@@ -19,6 +20,8 @@ class PostprocessConfig(BaseModel):
         score_threshold: detections below this probability are dropped.
         nms_threshold: of two boxes of one class with a greater IoU the lower-scored is dropped (R-CNN: 0.3).
         max_detections: the best so many of an image are kept.
+        soft_sigma: soft suppression in place of plain, with this sigma; ``nms_threshold`` has no meaning then. See
+            :mod:`detector.soft_nms`. ``None`` is R-CNN's, and the paper's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +29,7 @@ class PostprocessConfig(BaseModel):
     score_threshold: float = Field(default=0.3, ge=0, le=1)
     nms_threshold: float = Field(default=0.3, ge=0, le=1)
     max_detections: int = Field(default=100, ge=1)
+    soft_sigma: float | None = Field(default=None, gt=0)
 
 
 class RefinementConfig(BaseModel):
@@ -38,6 +42,7 @@ class RefinementConfig(BaseModel):
         nms_threshold: of two boxes with a greater IoU, of any class, only the higher-scored goes on.
         max_regions: the best so many go on.
         mirror: from the second round on each region is looked at twice, the second time in its mirror image.
+        every_round: detections are chosen among the regions of all rounds, in place of the last one's alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +52,7 @@ class RefinementConfig(BaseModel):
     nms_threshold: float = Field(default=0.8, ge=0, le=1)
     max_regions: int = Field(default=300, ge=1)
     mirror: bool = True
+    every_round: bool = False
 
 
 def next_regions(
@@ -82,6 +88,9 @@ def postprocess(
     order = np.argsort(-score, kind="stable")
     region, label, score = region[order], label[order], score[order]
     found = inside.reshape(each.shape)[region, label if boxes.ndim == 3 else 0]
+    if config.soft_sigma is not None:
+        kept, left = soft_nms(found, score, label, config.soft_sigma, config.score_threshold, config.max_detections)
+        return Detections(found[kept], left, label[kept].astype(np.int64), image_size)
     # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
     threshold = float(np.float32(config.nms_threshold))
     kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detector.postprocess import PostprocessConfig, postprocess
-from proposals.boxes import nms
+from proposals.boxes import iou, nms
 
 SIZE = (100, 120)
 
@@ -91,3 +91,58 @@ def test_an_iou_of_exactly_the_threshold_is_not_greater() -> None:
     probs = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
     found = postprocess(boxes, probs, (10, 10), PostprocessConfig(score_threshold=0.05, nms_threshold=0.3))
     assert len(found) == 2
+
+
+def plain_soft_nms(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], sigma: float, lowest: float
+) -> list[tuple[int, float]]:
+    """Bodla et al., figure 3, with the Gaussian: one class, word for word."""
+    left = [(i, float(score)) for i, score in enumerate(scores)]
+    found = []
+    while left:
+        best = max(left, key=lambda entry: (entry[1], -entry[0]))
+        left.remove(best)
+        if best[1] < lowest:
+            break
+        found.append(best)
+        others = boxes[[i for i, _ in left]].reshape(-1, 4)
+        overlaps = iou(boxes[best[0]][None], others)[0] if left else []
+        left = [(i, s * float(np.exp(-(o**2) / sigma))) for (i, s), o in zip(left, overlaps, strict=True)]
+    return found
+
+
+@given(
+    seed=st.integers(0, 10_000), n=st.integers(0, 40), k=st.integers(1, 3), sigma=st.sampled_from([0.1, 0.3, 0.5, 2.0])
+)
+def test_soft_suppression_equals_the_papers(seed: int, n: int, k: int, sigma: float) -> None:
+    boxes, probs = random_case(seed, n, k)
+    config = PostprocessConfig(score_threshold=0.1, soft_sigma=sigma, max_detections=1000)
+    found = postprocess(boxes, probs, SIZE, config)
+    assert (np.diff(found.scores) <= 0).all()
+    inside = np.clip(boxes, 0, [SIZE[1], SIZE[0], SIZE[1], SIZE[0]])
+    for label in range(k):
+        expected = plain_soft_nms(inside, probs[:, label], sigma, 0.1)
+        ours = found.labels == label
+        np.testing.assert_allclose(found.scores[ours], [s for _, s in expected], rtol=1e-5)
+        np.testing.assert_array_equal(found.boxes[ours], inside[[i for i, _ in expected]].reshape(-1, 4))
+
+
+def test_soft_suppression_leaves_the_best_of_all_classes() -> None:
+    boxes, probs = random_case(3, 80, 3)
+    everything, best = (
+        postprocess(boxes, probs, SIZE, PostprocessConfig(score_threshold=0, soft_sigma=0.3, max_detections=count))
+        for count in (999, 7)
+    )
+    assert len(everything) == 240
+    np.testing.assert_array_equal(best.scores, everything.scores[:7])
+    np.testing.assert_array_equal(best.boxes, everything.boxes[:7])
+    assert len(set(best.labels.tolist())) > 1
+
+
+def test_soft_suppression_keeps_a_touching_neighbour_and_lowers_a_duplicate() -> None:
+    boxes = np.array([[0, 0, 40, 40], [0, 2, 40, 42], [30, 0, 70, 40]], np.float32)
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], np.float32)
+    found = postprocess(boxes, probs, SIZE, PostprocessConfig(score_threshold=0.1, soft_sigma=0.3))
+    np.testing.assert_array_equal(found.boxes[:2], boxes[[0, 2]])
+    assert found.scores[1] > 0.6
+    assert len(found) == 2, "the duplicate fell below the threshold"

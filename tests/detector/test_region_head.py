@@ -226,6 +226,16 @@ class Walker:
         return np.concatenate([score, 1 - score], axis=1), (boxes + np.float32([10, 0, 10, 0]))[:, None]
 
 
+def test_regions_of_every_round_count_if_asked_for() -> None:
+    detector = Detector(None, Walker(), ("a",), PostprocessConfig(score_threshold=0, nms_threshold=0.9), None,  # type: ignore[arg-type]
+                        RefinementConfig(rounds=3, score_threshold=0, every_round=True))  # fmt: skip
+    box = np.array([[20, 5, 30, 15]], np.float32)
+    proposals = Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
+    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
+    np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * np.array([[3], [2], [1]]))
+    np.testing.assert_allclose(found.scores, [0.4, 0.3, 0.2])
+
+
 @pytest.mark.parametrize("rounds", [1, 2, 3])
 def test_rounds_move_regions_on(rounds: int) -> None:
     walker = Walker()
