@@ -269,6 +269,13 @@ def test_round_trip(tmp_path: Path, kind: str, grid: int) -> None:
     assert len(model(IMAGE)) > 0
 
 
+def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", postprocess=PostprocessConfig(soft_sigma=0.3))
+    assert load_model(folder, device="cpu").config.soft_sigma == 0.3
+    changed = load_model(folder, device="cpu", nms_threshold=0.4).config
+    assert (changed.soft_sigma, changed.nms_threshold) == (None, 0.4)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
