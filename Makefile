@@ -1,7 +1,7 @@
 # make demo       find objects in photographs that come with scikit-image; pictures go to demo/
 # make test       run every test (arguments: make test ARGS="tests/proposals -k boxes")
 # make lint       ruff and mypy
-# make benchmark  run the measurements in benchmarks/ (one: make benchmark ONLY=selective_search)
+# make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="head_table" ARGS="...")
 # make clean      remove the environment and the caches
 #
 # Each makes the virtual environment .venv first, once; PYTHON=/path/to/python chooses its Python.
@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-ONLY ?= *
+ONLY ?= evaluation evaluation_intervals multibox_matching pipeline report selective_search training_speed
 
 export PYTHON
 
@@ -33,8 +33,8 @@ lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 benchmark: $(READY)
-	@set -e; for script in benchmarks/$(ONLY).py; do \
-		echo "== $$script"; $(BIN)/python "$$script"; \
+	@set -e; for name in $(ONLY); do \
+		echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" $(ARGS); \
 	done
 
 clean:
