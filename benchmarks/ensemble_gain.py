@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from detector.classify import Ensemble
 from detector.data import Dataset, load_dataset
 from detector.model import choose_device, read_member, read_model_config
-from proposals.errors import UserError
 
 
 def main() -> None:
@@ -59,7 +58,7 @@ def opinions(folder: Path, data: Dataset, device: str) -> tuple[NDArray[np.float
     try:
         labels_of = np.array([index[str(key)] for key in data.class_keys])
     except KeyError as error:
-        raise UserError(f"{folder}: does not know the class {error.args[0]}") from None
+        raise SystemExit(f"error: {folder}: does not know the class {error.args[0]}") from None
     probs, labels = [], []
     for number in range(len(data)):
         truth = data[number].ground_truth

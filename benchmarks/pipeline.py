@@ -60,7 +60,7 @@ def network(ensemble: Ensemble, crops: dict[Any, np.ndarray]) -> np.ndarray:
             parts = []
             for part in torch.split(tensor, ensemble.batch_size):
                 x = normalization(part.to(ensemble.device))
-                parts.append(sum(member.output(x).probs.float() for _, member in members).cpu())
+                parts.append(sum(member.output(x, ensemble.dtype).probs for _, member in members).cpu())
             total = total + torch.cat(parts)
     return np.asarray(total / ensemble.num_members, np.float32)
 

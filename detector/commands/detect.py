@@ -74,7 +74,8 @@ def detect(
         typer.Option(
             min=0,
             max=1,
-            help="Of two boxes of one class with a greater IoU, the better stays.",
+            help="Of two boxes of one class with a greater IoU, the better stays; also in place of a model's soft "
+            "suppression.",
             show_default="the model's own, commonly 0.3",
         ),
     ] = None,

@@ -161,13 +161,19 @@ def test_first_weights_from_torchvisions_file(tmp_path: Path) -> None:
         torch.testing.assert_close(net.eval().features(x), source.eval().features(x))
 
 
-def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) -> None:
+def write_two_classes(folder: Path) -> GoogLeNet:
+    """A model directory of the classes n1 and n2, exact; its net."""
     config = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
     source = GoogLeNet(config)
     facts: dict[str, Any] = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("n1", "n2"), "licence": "MIT"}
     crop = CropConfig(size=32, context_pad=2)
-    save_model(tmp_path / "m", [(config, source.state_dict(), crop, Normalization())], half=False, **facts)
-    same, other = GoogLeNet(config), GoogLeNet(config)
+    save_model(folder, [(config, source.state_dict(), crop, Normalization())], half=False, **facts)
+    return source
+
+
+def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) -> None:
+    source = write_two_classes(tmp_path / "m")
+    same, other = GoogLeNet(source.config), GoogLeNet(source.config)
     new = other.fc.weight.clone()
     initialise(same, str(tmp_path / "m"), ("n1", "n2"))
     initialise(other, str(tmp_path / "m"), ("n1", "n3"))
@@ -191,12 +197,8 @@ def test_the_bundled_model_gives_its_last_layer_to_its_own_classes() -> None:
 
 
 def test_layers_that_begin_anew(tmp_path: Path) -> None:
-    config = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
-    source = GoogLeNet(config)
-    facts: dict[str, Any] = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("n1", "n2"), "licence": "MIT"}
-    crop = CropConfig(size=32, context_pad=2)
-    save_model(tmp_path / "m", [(config, source.state_dict(), crop, Normalization())], half=False, **facts)
-    net = GoogLeNet(config)
+    source = write_two_classes(tmp_path / "m")
+    net = GoogLeNet(source.config)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     initialise(net, str(tmp_path / "m"), ("n1", "n2"), ("inception5b", "fc"))
     for name, tensor in net.state_dict().items():
