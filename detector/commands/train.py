@@ -89,8 +89,8 @@ def train(
         str | None,
         typer.Option(
             metavar="SPLIT",
-            help="Of the head recipe: part of the data set, as train+val.",
-            show_default="the training part",
+            help="Part of the data set to train on, as train+val.",
+            show_default="the recipe's, or the training part",
         ),
     ] = None,
     head: Annotated[
@@ -157,8 +157,6 @@ def train(
             raise typer.Exit(INTERRUPTED) from None
         say(f"the model is in {folder}")
         return
-    if split is not None:
-        raise UserError("--split is for --recipe head; a recipe's file names its own split")
     if head is not None and recipe is not RecipeName.finetune:
         raise UserError("--head is for --recipe head, and for --recipe finetune, after which it trains that head")
     request = TrainRequest(
@@ -176,6 +174,7 @@ def train(
         micro_batch=micro_batch,
         checkpoint_minutes=checkpoint_minutes,
         jobs=jobs,
+        split=split,
     )
     if jobs > 1 and (head is not None or not wants_ensemble(request)):
         raise UserError(NO_JOBS)

@@ -20,10 +20,17 @@ from detector.commands.train_common import (
     begin_folder,
     check_same_recipe,
     prepare_folder,
-    read_data,
     teller,
 )
-from detector.commands.train_run import TrainRequest, check_resumed_options, named_ensemble, train_one, with_options
+from detector.commands.train_run import (
+    TrainRequest,
+    check_resumed_options,
+    named_ensemble,
+    read_parts,
+    train_one,
+    with_options,
+    with_splits,
+)
 from detector.config import EnsembleRecipe, MemberPlan, read_ensemble_recipe
 from detector.model import MODEL_FILE, ProposalConfig
 from detector.recipes import Recipe
@@ -91,18 +98,21 @@ def asked_recipe(
 ) -> EnsembleRecipe:
     """The recipe of the file of --config, or the one by name (with ``proposals``), as the options change it."""
     if request.config is None:
-        train, _ = read_data(request.data, None)
-        return named_ensemble(request, train, processes, proposals)
+        return named_ensemble(request, processes, proposals)
     recipe = read_ensemble_recipe(request.config)
     if request.members is not None:
         plans = (*recipe.members, *(MemberPlan() for _ in range(request.members)))
         recipe = recipe.model_copy(update={"members": plans[: request.members]})
-    return recipe.model_copy(update={"base": with_options(recipe.base, request)})
+    base = with_options(recipe.base, request)
+    if request.split is not None:
+        base = with_splits(base, *read_parts(request, base))
+    return recipe.model_copy(update={"base": base})
 
 
 def member_request(request: TrainRequest, member: Path) -> TrainRequest:
     """The request for one member, whose recipe is given apart from it."""
-    return replace(request, recipe=None, config=None, out=member, resume=Resume.auto, init=None, steps=None, seed=None)
+    own = replace(request, recipe=None, config=None, init=None, steps=None, seed=None, split=None)
+    return replace(own, out=member, resume=Resume.auto)
 
 
 def gpus_of(device: str, processes: Processes) -> list[str]:

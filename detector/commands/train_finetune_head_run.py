@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from detector.commands.train_common import Resume, refuse_several_processes
+from detector.commands.train_common import RECIPE_FILE, Resume, refuse_several_processes
 from detector.commands.train_head_run import HeadRequest, run_head_training
 from detector.commands.train_run import TrainRequest, run_training
+from detector.config import read_recipe
 from detector.head_config import HeadModelFacts, HeadRecipe
 from detector.model import read_model_config
 from detector.run_folder import new_run_path
@@ -31,15 +32,7 @@ def run_finetune_and_head(request: TrainRequest, kind: str, cache: Path) -> Path
     tuned = out.with_name(out.name + TUNED)
     again = Resume.no if request.resume is Resume.no else Resume.auto
     run_training(replace(request, out=tuned, resume=again))
-    config = read_model_config(tuned)
-    recipe = HeadRecipe(
-        init=str(tuned),
-        proposals=config.proposals,
-        tuning=None,
-        head=HeadTrainingConfig.model_validate({"kind": kind}),
-        seed=request.seed or 0,
-        model=HeadModelFacts(name=out.resolve().name, description=config.description, licence=config.licence),
-    )
+    recipe = second_stage(tuned, out.resolve().name, kind, request.seed or 0)
     (tuned / HEAD_FILE).write_text(dump_yaml(recipe), encoding="utf-8")
     return run_head_training(
         HeadRequest(
@@ -52,4 +45,20 @@ def run_finetune_and_head(request: TrainRequest, kind: str, cache: Path) -> Path
             device=request.device,
             micro_batch=request.micro_batch,
         )
+    )
+
+
+def second_stage(tuned: Path, name: str, kind: str, seed: int) -> HeadRecipe:
+    """The head recipe for the fine-tuned model in ``tuned``, on its own part of the data and its own regions.
+
+    It tunes the network once more, for boxes and against hard negatives, which fine-tuning knows nothing of.
+    """
+    config = read_model_config(tuned)
+    return HeadRecipe(
+        init=str(tuned),
+        train_split=read_recipe(tuned / RECIPE_FILE).train_split,
+        proposals=config.proposals,
+        head=HeadTrainingConfig.model_validate({"kind": kind}),
+        seed=seed,
+        model=HeadModelFacts(name=name, description=config.description, licence=config.licence),
     )

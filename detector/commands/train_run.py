@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.build import build_trainer, find_windows, with_classes
+from detector.build import build_trainer, find_windows, load_splits, with_classes
 from detector.commands.console import progress
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -22,7 +22,7 @@ from detector.commands.train_common import (
     teller,
 )
 from detector.config import ClassifierRecipe, EnsembleRecipe, TrainRecipe, read_recipe
-from detector.data import Dataset, load_dataset
+from detector.data import Dataset, dataset_splits, load_dataset
 from detector.first_weights import start_of
 from detector.model import MODEL_FILE, ProposalConfig
 from detector.nets.googlenet import GoogLeNet
@@ -55,15 +55,16 @@ class TrainRequest:
     micro_batch: int | None = None
     checkpoint_minutes: float = 5.0
     jobs: int = 1
+    split: str | None = None
 
 
 def check_resumed_options(request: TrainRequest) -> None:
     """UserError where options would change a run that is to go on as it is."""
-    given = (request.recipe, request.config, request.init, request.steps, request.seed, request.members)
+    given = (request.recipe, request.config, request.init, request.steps, request.seed, request.members, request.split)
     if request.resume is Resume.must and any(value is not None for value in given):
         raise UserError(
-            "--resume goes on with the run's recipe: leave out --recipe, --config, --init, --steps, --seed and "
-            "--members, or say --resume auto"
+            "--resume goes on with the run's recipe: leave out --recipe, --config, --init, --steps, --seed, "
+            "--members and --split, or say --resume auto"
         )
 
 
@@ -93,17 +94,39 @@ def named_recipe(
 
 
 def named_ensemble(
-    request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None = None
+    request: TrainRequest, processes: Processes, proposals: ProposalConfig | None = None
 ) -> EnsembleRecipe:
     """The ensemble of a run without --config: members of R-CNN's fine-tuning."""
-    base = named_recipe(request, train, processes, proposals)
+    train, val = read_parts(request, None)
+    base = with_splits(named_recipe(request, train, processes, proposals), train, val)
     return ensemble_recipe(base) if request.members is None else ensemble_recipe(base, request.members)
 
 
 def resolved(recipe: TrainRecipe, train: Dataset, val: Dataset | None) -> TrainRecipe:
     """The recipe with what the data decide: the parts of the data set, and the net's outputs."""
-    splits = {"train_split": train.split, "val_split": val.split if val is not None else ""}
-    return with_classes(recipe.model_copy(update=splits), len(train.class_names))
+    return with_classes(with_splits(recipe, train, val), len(train.class_names))
+
+
+def with_splits(recipe: TrainRecipe, train: Dataset, val: Dataset | None) -> TrainRecipe:
+    """The recipe for these parts of the data set."""
+    return recipe.model_copy(update={"train_split": train.split, "val_split": val.split if val is not None else ""})
+
+
+def read_parts(request: TrainRequest, recipe: TrainRecipe | None) -> tuple[Dataset, Dataset | None]:
+    """The training and validation data: by --split, by the recipe, or whatever parts the data set has.
+
+    What --split names is never validated on; what remains without a validation part trains without.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    if request.split is None:
+        return read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
+    val = recipe.val_split if recipe else "val"
+    named = any(part.strip().endswith(val) for part in request.split.split("+"))  # trainval has val in it
+    if named or (recipe is None and val not in dataset_splits(request.data)):
+        val = ""
+    return load_splits(request.data, request.split, val)
 
 
 def run_training(request: TrainRequest) -> Path:
@@ -130,8 +153,8 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
     recorded = read_recipe(folder / RECIPE_FILE) if made.resuming else None
     if given is None and request.config is not None:
         given = with_options(read_recipe(request.config), request)
-    known = recorded or given
-    train, val = read_data(request.data, (known.train_split, known.val_split) if known else None)
+    known = given or recorded
+    train, val = read_parts(request, known)
     if train.format == "image_folder":
         raise UserError(
             f"{request.data}: has pictures in folders but no boxes; annotate them with a labelling tool, or, if the "

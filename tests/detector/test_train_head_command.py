@@ -208,8 +208,6 @@ def test_its_options_are_for_this_recipe_alone(tmp_path: Path, capsys: pytest.Ca
     data = make_data(tmp_path / "data", [["red"]])
     assert run("train", data, "--recipe", "paper", "--head", "svm", "--out", tmp_path / "m") == 1
     assert "--head is for --recipe head" in capsys.readouterr().err
-    assert run("train", data, "--recipe", "finetune", "--split", "train", "--out", tmp_path / "m") == 1
-    assert "--split is for --recipe head" in capsys.readouterr().err
     assert run("train", data, "--members", "3", "--out", tmp_path / "m") == 1
     assert "--members is for --recipe ensemble" in capsys.readouterr().err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,16 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 import detector.commands.train_ensemble_run
+import detector.commands.train_finetune_head_run
 import detector.training.regions
 from detector.classifier import load_classifier, read_classifier_config
 from detector.cli import main
 from detector.commands.device_jobs import shared_environment
 from detector.commands.train_ensemble_run import devices_of, gpus_of, member_command
+from detector.commands.train_finetune_head_run import second_stage
 from detector.commands.train_run import TrainRequest
 from detector.config import (
     EnsembleRecipe,
@@ -34,6 +38,7 @@ from detector.config import (
 )
 from detector.data import load_dataset
 from detector.first_weights import start_of
+from detector.head_config import HeadRecipe
 from detector.model import load_model, read_model_config
 from detector.nets.googlenet import paper_config
 from detector.recipes import classifier_recipe, ensemble_recipe, finetune_recipe, paper_recipe
@@ -81,6 +86,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x, y, side = place
         fields = {"x1": x + 1, "y1": y + 1, "x2": x + side, "y2": y + side}
         (root / f"{i}.xml").write_text(XML.format(name=i, label=("red", "blue")[i % 2], **fields))
+    return root
+
+
+@pytest.fixture(scope="module")
+def parts(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same photographs as a VOC set of three parts."""
+    root = tmp_path_factory.mktemp("parts")
+    for folder, ending in (("JPEGImages", "png"), ("Annotations", "xml")):
+        (root / folder).mkdir()
+        for path in data.glob(f"*.{ending}"):
+            shutil.copy(path, root / folder)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    for split, names in (("train", "0123"), ("val", "45"), ("test", "67")):
+        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
     return root
 
 
@@ -218,11 +237,64 @@ def test_a_named_recipe_fits_the_network_it_begins_from(data: Path, tmp_path: Pa
     assert (tuned.training.head_rate, tuned.training.batch_size, tuned.training.sampling.foreground) == (10, 128, 0.25)
 
 
-@pytest.mark.parametrize("kind", ["svm", "softmax"])
-def test_a_head_on_the_finetuned_network(data: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("by", "split", "expected"),
+    [
+        ("name", None, ("train", "val")),
+        ("name", "train", ("train", "val")),
+        ("name", "train+val", ("train+val", "")),
+        ("file", "train+val", ("train+val", "test")),
+        ("file", "train+test", ("train+test", "")),
+    ],
+)
+def test_the_part_to_train_on_is_an_option(
+    parts: Path, tmp_path: Path, by: str, split: str | None, expected: tuple[str, str]
+) -> None:
+    small = write(tmp_path, {**RECIPE, "train_split": "train", "val_split": "test"})
+    options = ["--config", small]
+    if by == "name":
+        assert run("train", parts, *options, "--out", tmp_path / "small") == 0
+        options = ["--recipe", "finetune", "--init", tmp_path / "small", "--steps", 1]
+    options += ["--out", tmp_path / "m"] if split is None else ["--out", tmp_path / "m", "--split", split]
+    assert run("train", parts, *options) == 0
+    recipe = read_recipe(tmp_path / "m" / "recipe.yaml")
+    assert (recipe.train_split, recipe.val_split) == expected
+    images = sum({"train": 4, "val": 2, "test": 2}[part] for part in expected[0].split("+"))
+    assert f"{images} images" in read_model_config(tmp_path / "m").provenance["data"]
+    assert run("train", parts, *options, "--resume", "auto") == 0
+
+
+def test_an_ensemble_by_name_takes_the_parts_that_there_are(data: Path, parts: Path, tmp_path: Path) -> None:
     assert run("train", data, "--config", write(tmp_path, RECIPE), "--out", tmp_path / "small") == 0
+    words = ("--recipe", "ensemble", "--init", tmp_path / "small", "--steps", 1, "--members", 2)
+    for number, (source, split, expected) in enumerate(
+        ((data, (), ("", "")), (parts, (), ("train", "val")), (parts, ("--split", "train+val"), ("train+val", "")))
+    ):
+        out = tmp_path / str(number)
+        assert run("train", source, *words, *split, "--out", out) == 0
+        base = read_ensemble_recipe(out / "recipe.yaml").base
+        assert (base.train_split, base.val_split) == expected
+        member = read_recipe(out / "member-1" / "recipe.yaml")
+        assert (member.train_split, member.val_split) == expected
+        assert len(read_model_config(out).members) == 2
+
+
+@pytest.mark.parametrize("kind", ["svm", "softmax"])
+def test_a_head_on_the_finetuned_network(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def briefly(tuned: Path, name: str, kind: str, seed: int) -> HeadRecipe:
+        recipe = second_stage(tuned, name, kind, seed)
+        assert recipe.tuning is not None, "for boxes and against hard negatives"
+        return recipe.model_copy(update={"tuning": recipe.tuning.model_copy(update={"steps": 2, "batch_size": 8})})
+
+    monkeypatch.setattr(detector.commands.train_finetune_head_run, "second_stage", briefly)
+    assert (
+        run("train", parts, "--config", write(tmp_path, RECIPE), "--split", "train", "--out", tmp_path / "small") == 0
+    )
     words = ("--recipe", "finetune", "--init", tmp_path / "small", "--steps", 2, "--head", kind)
-    words = (*words, "--out", tmp_path / "m")
+    words = (*words, "--split", "train+val", "--out", tmp_path / "m")
+    data = parts
     assert run("train", data, *words) == 0
     tuned, whole = read_model_config(tmp_path / "m-finetuned"), read_model_config(tmp_path / "m")
     assert tuned.members[0].head is None
@@ -231,6 +303,9 @@ def test_a_head_on_the_finetuned_network(data: Path, tmp_path: Path, kind: str) 
     assert whole.refinement is not None, "box regression"
     assert whole.proposals == tuned.proposals
     assert whole.provenance["init"] == str(tmp_path / "m-finetuned")
+    assert all("split train+val, 6 images" in model.provenance["data"] for model in (tuned, whole))
+    own, first = (load_file(tmp_path / name / "member-0.safetensors") for name in ("m", "m-finetuned"))
+    assert any(not torch.equal(own[key], first[key]) for key in own), "tuned once more"
     found = load_model(tmp_path / "m", device="cpu", score_threshold=0.0)(np.full((56, 64, 3), 128, np.uint8))
     assert np.isfinite(found.scores).all()
     assert run("train", data, *words, "--resume", "auto") == 0
