@@ -17,6 +17,7 @@ from detector.commands.console import progress, say
 from detector.commands.device_jobs import run_on_devices, shared_environment
 from detector.commands.reproduce_train import write_whole
 from detector.data import load_dataset
+from detector.experiment.effects import effects_csv, effects_markdown, effects_of, measure_effects
 from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
 from detector.experiment.recipe import DOUBLED, ExperimentRecipe, MeasurementConfig
@@ -138,6 +139,11 @@ class Measurement:
         )
         write_whole(self.folder / "table.csv", to_csv(results))
         text = to_markdown(results, coverage(boxes, truths), len(records))
+        effects = effects_of(settings.variants)
+        if effects:
+            sizes = measure_effects(effects, results, samples=settings.bootstrap, seed=settings.seed)
+            write_whole(self.folder / "effects.csv", effects_csv(sizes))
+            text += "\n" + effects_markdown(sizes)
         if self.naming is not None:
             looks = [self.naming.look(r, _unread) for r in records[: settings.named]]
             rows = self.naming.rows(looks, dataset.class_names, settings.bootstrap, settings.seed)

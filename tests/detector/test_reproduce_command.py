@@ -165,6 +165,15 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert list(rows) == names
     assert {row["ensemble"] for row in rows.values()} == {"seeds", "initialisations"}
     assert all(0 <= float(row["ilsvrc_det"]) <= 1 for row in rows.values())
+    with (out / "effects.csv").open() as csv_file:
+        effects = list(csv.DictReader(csv_file))
+    changed = {row["of"] for row in effects if ";" not in row["against"]}
+    assert {"geometric mean", "maximum", "joined by suppression", "6 members, box regression"} <= changed
+    for row in effects:
+        before = [float(rows[name]["ilsvrc_det"]) for name in row["against"].split("; ")]
+        expected = float(rows[row["of"]]["ilsvrc_det"]) - sum(before) / len(before)
+        assert float(row["difference"]) == pytest.approx(expected, abs=1e-12)
+    assert "| change | before | after | difference |" in (out / "table.md").read_text()
     with (out / "classification.csv").open() as csv_file:
         measured = [(row["members"], row["crops"], row["objects"]) for row in csv.DictReader(csv_file)]
     assert measured == [("1", "1", "3"), ("2", "1", "3")]
