@@ -22,7 +22,7 @@ from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
 from detector.experiment.recipe import DOUBLED, ExperimentRecipe, MeasurementConfig
 from detector.experiment.regression_files import ensure_regression, training_pictures, with_regression
-from detector.experiment.table import coverage, evaluate_variants, to_csv, to_markdown
+from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
 from detector.model import MODEL_FILE, choose_device, read_member, read_model_config
 from detector.nets.multibox import build_source, read_multibox_facts
 from detector.sampling import SamplingConfig
@@ -138,6 +138,7 @@ class Measurement:
             seed=settings.seed,
         )
         write_whole(self.folder / "table.csv", to_csv(results))
+        write_whole(self.folder / "errors.csv", errors_csv(results))
         text = to_markdown(results, coverage(boxes, truths), len(records))
         effects = effects_of(settings.variants)
         if effects:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detector.evaluation.assemble import score
+from detector.evaluation.error_analysis import analyse_errors
 from detector.evaluation.prepare import TruthInput
 from detector.evaluation.result import EvaluationResult
 from detector.experiment.variants import Variant
@@ -100,6 +101,26 @@ def to_csv(results: Sequence[VariantResult]) -> str:
             numbers += [result.mean_ap, *(("", "") if interval is None else (interval.low, interval.high))]
         members = " ".join(str(m) for m in v.members)
         writer.writerow([v.name, v.ensemble, members, v.proposals, v.context, v.combine, v.regression, *numbers])
+    return out.getvalue()
+
+
+def errors_csv(results: Sequence[VariantResult]) -> str:
+    """One line per variant: mean AP at IoU 0.5, and what each kind of error costs of it.
+
+    See :func:`detector.evaluation.error_analysis.analyse_errors`; variants without matches are left out.
+    """
+    out = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for found in results:
+        matches = found.results["voc10"].matches
+        if matches is None:
+            continue
+        analysis = analyse_errors(matches, examples=0)
+        row = {"variant": found.variant.name, "mean_ap": analysis.mean_ap, **analysis.cost}
+        if writer is None:
+            writer = csv.DictWriter(out, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
     return out.getvalue()
 
 

@@ -23,7 +23,7 @@ from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
 from detector.experiment.recipe import read_experiment
 from detector.experiment.regression import Fitted, head_of
-from detector.experiment.table import coverage, evaluate_variants, to_csv, to_markdown
+from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
 from detector.experiment.variants import Variant, combine, detect, join_by_nms
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
@@ -340,6 +340,26 @@ def test_effects_are_measured_on_the_same_resamples() -> None:
     assert [float(line["difference"]) for line in lines] == [joint.after - joint.before, 0]
     assert "+0.0 (+0.0 to +0.0)" in effects_markdown([moved])
     assert measure_effects(effects, results, samples=0, seed=0)[0].interval is None
+
+
+def test_the_table_of_errors_says_what_each_kind_costs() -> None:
+    truth = {str(i): GroundTruth.of(np.array([[5, 5, 25, 25]], np.float32), np.array([i % 2])) for i in range(4)}
+    score = np.array([0.9], np.float32)
+    detections = {
+        name: {
+            "right": Detections(t.boxes, score, t.labels, SIZE),
+            "aside": Detections(t.boxes + np.array([8, 0, 8, 0], np.float32), score, t.labels, SIZE),
+            "misnamed": Detections(t.boxes, score, 1 - t.labels, SIZE),
+        }
+        for name, t in truth.items()
+    }
+    variants = [Variant(name=name, members=(0,)) for name in ("right", "aside", "misnamed")]
+    results = evaluate_variants(variants, detections, truth, ("a", "b"), bootstrap_samples=0, seed=0)
+    rows = [
+        (row["variant"], float(row["mean_ap"]), float(row["localisation"]), float(row["classification"]))
+        for row in csv.DictReader(io.StringIO(errors_csv(results)))
+    ]
+    assert rows == [("right", 1, 0, 0), ("aside", 0, 1, 0), ("misnamed", 0, 0, 1)]
 
 
 # --- naming ----------

@@ -165,6 +165,8 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert list(rows) == names
     assert {row["ensemble"] for row in rows.values()} == {"seeds", "initialisations"}
     assert all(0 <= float(row["ilsvrc_det"]) <= 1 for row in rows.values())
+    with (out / "errors.csv").open() as csv_file:
+        assert [row["variant"] for row in csv.DictReader(csv_file)] == names
     with (out / "effects.csv").open() as csv_file:
         effects = list(csv.DictReader(csv_file))
     changed = {row["of"] for row in effects if ";" not in row["against"]}
