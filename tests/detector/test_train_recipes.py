@@ -294,8 +294,7 @@ def test_a_head_on_the_finetuned_network(
     )
     words = ("--recipe", "finetune", "--init", tmp_path / "small", "--steps", 2, "--head", kind)
     words = (*words, "--split", "train+val", "--out", tmp_path / "m")
-    data = parts
-    assert run("train", data, *words) == 0
+    assert run("train", parts, *words) == 0
     tuned, whole = read_model_config(tmp_path / "m-finetuned"), read_model_config(tmp_path / "m")
     assert tuned.members[0].head is None
     assert whole.members[0].head is not None
@@ -308,7 +307,7 @@ def test_a_head_on_the_finetuned_network(
     assert any(not torch.equal(own[key], first[key]) for key in own), "tuned once more"
     found = load_model(tmp_path / "m", device="cpu", score_threshold=0.0)(np.full((56, 64, 3), 128, np.uint8))
     assert np.isfinite(found.scores).all()
-    assert run("train", data, *words, "--resume", "auto") == 0
+    assert run("train", parts, *words, "--resume", "auto") == 0
 
 
 def test_a_head_goes_with_its_recipes_only(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
