@@ -63,7 +63,7 @@ def opinions(folder: Path, data: Dataset, device: str) -> tuple[NDArray[np.float
     for number in range(len(data)):
         truth = data[number].ground_truth
         if len(truth):
-            probs.append(np.stack([p for p, _ in ensemble.opinions(data.read(number), truth.boxes)]))
+            probs.append(np.stack([o.probs.numpy() for o in ensemble.opinions(data.read(number), truth.boxes)]))
             labels.append(labels_of[truth.labels])
     return np.concatenate(probs, axis=1), np.concatenate(labels)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,15 +30,28 @@ class RegionClassifier(Protocol):
         ...
 
 
-class RegionLocator(RegionClassifier, Protocol):
-    """A classifier with box regression: it also tells where the object lies that a region shows part of."""
+class Examined(NamedTuple):
+    """What a classifier says of N regions.
 
-    def locate(
-        self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The probabilities ``(N, K + 1)``, and for each class the box ``(N, K, 4)`` that a region is moved to.
+    Attributes:
+        probs: ``(N, K + 1)``, background last.
+        boxes: for each class the box ``(N, K, 4)`` that a region is moved to; ``(N, 4)``, the regions themselves, from
+            a classifier without box regression.
+        overlap: ``(N,)``, predicted IoU of each region with its object; ``None`` from a classifier that predicts none.
+    """
 
-        With ``mirror`` both are means over a region and its mirror image.
+    probs: NDArray[np.float32]
+    boxes: FloatArray
+    overlap: NDArray[np.float32] | None
+
+
+class RegionExaminer(RegionClassifier, Protocol):
+    """A classifier that may also tell where the object lies that a region shows part of, and how large the part is."""
+
+    def examine(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Examined:
+        """What there is to say of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB.
+
+        With ``mirror`` it is the mean over a region and its mirror image.
         """
         ...
 
@@ -65,8 +78,13 @@ class Member:
         """Whether it has box regression."""
         return self.head is not None and self.head.regress is not None
 
+    @property
+    def judges(self) -> bool:
+        """Whether it predicts overlaps."""
+        return self.head is not None and self.head.judge is not None
+
     def output(self, x: Tensor, dtype: torch.dtype = torch.float32) -> RegionOutput:
-        """Probabilities, and deltas where it has regression, of normalised crops ``(N, 3, S, S)``, all float32.
+        """Probabilities, deltas and overlaps, the latter if it has them, of normalised crops ``(N, 3, S, S)``: float32.
 
         The network computes in ``dtype``, softmax and head in float32. Crops that overflow a short format go through
         the network once more in float32.
@@ -76,14 +94,15 @@ class Member:
         if dtype != torch.float32 and not y.isfinite().all():
             return self.output(x)
         if self.head is None:
-            return RegionOutput(torch.softmax(y, 1), None)
+            return RegionOutput(torch.softmax(y, 1))
         return self.head(y)  # type: ignore[no-any-return]
 
 
 class Ensemble:
     """The mean of the members' softmaxes, for any number of members, one included (paper, section 8).
 
-    Members that crop alike share the crops. Boxes are moved by the mean of those members that have box regression.
+    Members that crop alike share the crops. Boxes are moved by the mean of those members that have box regression, and
+    overlaps are the mean of those that predict them.
 
     Args:
         members: all with the same number of outputs; put in evaluation mode, on ``device``, normalisation folded.
@@ -114,6 +133,7 @@ class Ensemble:
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
         self.num_locating = sum(member.locates for member in members)
+        self.num_judging = sum(member.judges for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
@@ -123,56 +143,52 @@ class Ensemble:
             self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
         self.num_members = len(members)
 
-    @property
-    def locates(self) -> bool:
-        """Whether any member has box regression."""
-        return self.num_locating > 0
-
     def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
         """See :class:`RegionClassifier`."""
-        return self._run(image, boxes)[0].numpy()
+        return self._run(image, boxes).probs.numpy()
 
-    def locate(
-        self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """See :class:`RegionLocator`; the members' deltas are averaged as their probabilities are."""
-        if not self.locates:
-            raise ValueError("these members have no box regression")
-        probs, deltas = self._run(image, boxes, mirror)
+    def examine(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Examined:
+        """See :class:`RegionExaminer`; the members' deltas and overlaps are averaged as their probabilities are."""
+        probs, deltas, overlap = self._run(image, boxes, mirror)
+        judged = None if overlap is None else overlap.numpy()
+        if deltas is None:
+            return Examined(probs.numpy(), boxes, judged)
         count, classes = len(boxes), self.num_outputs - 1
         each = np.repeat(boxes.astype(np.float32), classes, axis=0)
         moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32)
-        return probs.numpy(), moved.reshape(count, classes, 4)
+        return Examined(probs.numpy(), moved.reshape(count, classes, 4), judged)
 
-    def opinions(
-        self, image: NDArray[np.uint8], boxes: FloatArray
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
-        """Each member's own probabilities ``(N, K + 1)``, and its deltas ``(N, K, 4)`` if it has box regression.
+    def opinions(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
+        """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.
 
-        In the members' order, from one pass of each; without the temperature, which is of the mean.
+        Without the temperature, which is of the mean.
         """
-        probs = torch.zeros(self.num_members, len(boxes), self.num_outputs)
-        deltas: dict[int, Tensor] = {}
-        for number, part, output, _ in self._outputs(image, boxes, False):
-            probs[number, part] = output.probs
-            if output.deltas is not None:
-                table = deltas.setdefault(number, torch.zeros(len(boxes), self.num_outputs - 1, 4))
-                table[part] = output.deltas
-        return [(p.numpy(), deltas[i].numpy() if i in deltas else None) for i, p in enumerate(probs)]
+        parts: list[list[RegionOutput]] = [[] for _ in range(self.num_members)]
+        for number, _, output, _ in self._outputs(image, boxes, False):
+            parts[number].append(output)
+        nothing = RegionOutput(torch.zeros(0, self.num_outputs))
+        return [_stacked(outputs) if outputs else nothing for outputs in parts]
 
-    def _run(self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool = False) -> tuple[Tensor, Tensor]:
-        """Mean probabilities ``(N, K + 1)`` and deltas ``(N, K, 4)``, 0 without regression."""
+    def _run(self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool = False) -> RegionOutput:
+        """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
         probs = torch.zeros(len(boxes), self.num_outputs)
-        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4)
+        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_locating else None
+        overlap = torch.zeros(len(boxes)) if self.num_judging else None
+        views = 1 + mirror
         for _, part, output, sign in self._outputs(image, boxes, mirror):
             probs[part] += output.probs
-            if output.deltas is not None:
+            if deltas is not None and output.deltas is not None:
                 deltas[part] += output.deltas * sign
-        views = 1 + mirror
+            if overlap is not None and output.overlap is not None:
+                overlap[part] += output.overlap
         probs /= self.num_members * views
+        if deltas is not None:
+            deltas /= self.num_locating * views
+        if overlap is not None:
+            overlap /= self.num_judging * views
         if self.temperature != 1:
             probs = torch.softmax(torch.log(probs.double()) / self.temperature, 1).float()
-        return probs, deltas / (max(self.num_locating, 1) * views)
+        return RegionOutput(probs, deltas, overlap)
 
     @torch.inference_mode()
     def _outputs(
@@ -190,6 +206,11 @@ class Ensemble:
                 views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
                 for number, member in members:
                     for view, sign in views:
-                        probs, deltas = member.output(view, self.dtype)
-                        found = RegionOutput(probs.cpu(), None if deltas is None else deltas.cpu())
-                        yield number, part, found, sign
+                        yield number, part, member.output(view, self.dtype).each(Tensor.cpu), sign
+
+
+def _stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:
+    """One output for the rows of all of them."""
+    probs, deltas, overlaps = (None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
+    assert probs is not None
+    return RegionOutput(probs, deltas, overlaps)

@@ -131,8 +131,12 @@ class ModelConfig(BaseModel):
         if len(set(files)) != len(files):
             raise ValueError("two members share a file")
         regress = [member.head is not None and member.head.shape.grid > 0 for member in self.members]
-        if any(regress) and not regress[0]:  # or fewer members would have none
-            raise ValueError("if any member has box regression, the first one must")
+        judge = [member.head is not None and member.head.shape.overlap > 0 for member in self.members]
+        for ability, have in (("box regression", regress), ("predicted overlaps", judge)):
+            if any(have) and not have[0]:  # or fewer members would have none
+                raise ValueError(f"if any member has {ability}, the first one must")
+        if self.postprocess.overlap_power and not any(judge):
+            raise ValueError("overlap_power is for members that predict overlaps")
         if (self.refinement is not None) != any(regress):
             raise ValueError("refinement goes with members that have box regression, and they with it")
         if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):

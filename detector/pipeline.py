@@ -7,8 +7,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.classify import RegionClassifier, RegionLocator
-from detector.postprocess import PostprocessConfig, RefinementConfig, next_regions, postprocess
+from detector.classify import RegionClassifier, RegionExaminer
+from detector.postprocess import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
 from detector.types import Detections
 from proposals.types import Proposals, ProposalSource
 
@@ -21,7 +21,7 @@ class Detector:
         class_names: the K names that ``Detections.labels`` index.
         config: thresholds.
         max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
-        refinement: of a classifier with box regression, a :class:`RegionLocator`; ``None`` leaves the regions in place.
+        refinement: of a classifier with box regression, a :class:`RegionExaminer`; ``None`` leaves regions alone.
     """
 
     def __init__(
@@ -52,19 +52,24 @@ class Detector:
 
     def classify(self, image: NDArray[np.uint8], proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of ``image`` ``(H, W, 3)`` uint8 RGB."""
-        size = proposals.image_size
-        if self.refinement is None:
+        size, power = proposals.image_size, self.config.overlap_power
+        if self.refinement is None and not power:
             probs = self.classifier.predict(image, proposals.boxes)
             return postprocess(proposals.boxes, probs, size, self.config)
-        locate = cast(RegionLocator, self.classifier).locate
-        rounds = [locate(image, proposals.boxes)]
-        for _ in range(self.refinement.rounds - 1):
-            probs, boxes = rounds[-1]
-            regions = next_regions(boxes, probs, size, self.refinement)
-            rounds.append(locate(image, regions, mirror=self.refinement.mirror))
-        if not self.refinement.every_round:
-            rounds = rounds[-1:]
-        probs, boxes = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
+        examine = cast(RegionExaminer, self.classifier).examine
+        first = examine(image, proposals.boxes)
+        if self.refinement is not None and first.boxes.ndim != 3:
+            raise ValueError("refinement moves boxes, and this classifier has no box regression")
+        boxes = proposals.boxes if self.refinement is None else first.boxes
+        rounds = [(boxes, scored(first.probs, first.overlap, power))]
+        if self.refinement is not None:
+            for _ in range(self.refinement.rounds - 1):
+                regions = next_regions(*rounds[-1], size, self.refinement)
+                found = examine(image, regions, mirror=self.refinement.mirror)
+                rounds.append((found.boxes, scored(found.probs, found.overlap, power)))
+            if not self.refinement.every_round:
+                rounds = rounds[-1:]
+        boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
         return postprocess(boxes, probs, size, self.config)
 
 

@@ -11,6 +11,9 @@ from torchvision.ops import batched_nms
 from detector.soft_nms import soft_nms
 from detector.types import Detections
 from proposals.boxes import FloatArray, clip, is_valid
+from proposals.calibration import Calibration
+
+LEAST_OVERLAP = 0.02  # taken in place of a smaller one, so that regions keep the order of their probabilities there
 
 
 class PostprocessConfig(BaseModel):
@@ -22,6 +25,10 @@ class PostprocessConfig(BaseModel):
         max_detections: the best so many of an image are kept.
         soft_sigma: soft suppression in place of plain, with this sigma; ``nms_threshold`` has no meaning then. See
             :mod:`detector.soft_nms`. ``None`` is R-CNN's, and the paper's.
+        overlap_power: a score is the probability times the predicted overlap to this power, for models that predict how
+            well a region lies on its object (IoU-Net, Jiang et al., ECCV 2018); 0 leaves it the probability.
+        calibration: of the scores of what is left, so that 0.5 means that half of such detections are right;
+            ``score_threshold`` is of calibrated scores. It keeps their order; the default leaves them alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +37,8 @@ class PostprocessConfig(BaseModel):
     nms_threshold: float = Field(default=0.3, ge=0, le=1)
     max_detections: int = Field(default=100, ge=1)
     soft_sigma: float | None = Field(default=None, gt=0)
+    overlap_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    calibration: Calibration = Calibration()
 
 
 class RefinementConfig(BaseModel):
@@ -53,6 +62,39 @@ class RefinementConfig(BaseModel):
     max_regions: int = Field(default=300, ge=1)
     mirror: bool = True
     every_round: bool = False
+
+
+def scored(probs: NDArray[np.float32], overlap: NDArray[np.float32] | None, power: float) -> NDArray[np.float32]:
+    """``probs`` ``(N, K + 1)`` with those of the K classes multiplied by ``overlap`` ``(N,)`` to ``power``.
+
+    What the classes lose the background, which is last, gains: rows that summed to one still do.
+
+    Raises:
+        ValueError: there are no overlaps, and ``power`` is not 0.
+    """
+    if not power:
+        return probs
+    if overlap is None:
+        raise ValueError("scores are to count overlaps, which this classifier does not predict")
+    classes = probs[:, :-1] * (np.maximum(overlap, LEAST_OVERLAP) ** power)[:, None]
+    lost = (probs[:, :-1] - classes).sum(axis=1, keepdims=True)
+    return np.concatenate([classes, probs[:, -1:] + lost], axis=1).astype(np.float32)
+
+
+def uncalibrated(score: float, calibration: Calibration) -> float:
+    """The score in [0, 1] that ``calibration`` makes ``score``."""
+    if calibration == Calibration() or score in (0, 1):
+        return score
+    logit = (np.log(score) - np.log1p(-score) - calibration.offset) / calibration.slope
+    return float(0.5 * (1 + np.tanh(0.5 * logit)))
+
+
+def calibrated(scores: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
+    """``scores`` in [0, 1], of any shape, calibrated; 0 stays 0 and 1 stays 1."""
+    if calibration == Calibration():
+        return scores
+    with np.errstate(divide="ignore"):
+        return calibration(np.log(scores) - np.log1p(-scores))
 
 
 def next_regions(
@@ -83,17 +125,20 @@ def postprocess(
     inside = clip(each.reshape(-1, 4), image_size).astype(np.float32)
     good = is_valid(inside).reshape(each.shape[:2])
     foreground = np.where(good, probs[:, :-1], -1.0)
-    region, label = np.nonzero(foreground >= config.score_threshold)
+    least = uncalibrated(config.score_threshold, config.calibration)
+    region, label = np.nonzero(foreground >= least)
     score = foreground[region, label].astype(np.float32)
     order = np.argsort(-score, kind="stable")
     region, label, score = region[order], label[order], score[order]
     found = inside.reshape(each.shape)[region, label if boxes.ndim == 3 else 0]
     if config.soft_sigma is not None:
-        kept, left = soft_nms(found, score, label, config.soft_sigma, config.score_threshold, config.max_detections)
-        return Detections(found[kept], left, label[kept].astype(np.int64), image_size)
-    # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
-    threshold = float(np.float32(config.nms_threshold))
-    kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()
-    # In the order of the sort above, so that equal scores stay as they came.
-    kept = np.sort(kept)[: config.max_detections]
-    return Detections(found[kept], score[kept], label[kept].astype(np.int64), image_size)
+        kept, score = soft_nms(found, score, label, config.soft_sigma, least, config.max_detections)
+    else:
+        # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
+        threshold = float(np.float32(config.nms_threshold))
+        kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()
+        # In the order of the sort above, so that equal scores stay as they came.
+        kept = np.sort(kept)[: config.max_detections]
+        score = score[kept]
+    left = calibrated(score, config.calibration)
+    return Detections(found[kept], left, label[kept].astype(np.int64), image_size)

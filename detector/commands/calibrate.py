@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from detector.data import Dataset
+    from detector.model import ModelConfig
     from detector.pipeline import Detector
+
+LEAST_SCORE = 0.01  # detections below it are not asked for: nearly all of them are wrong, and nobody would show them
 
 
 def calibrate(
@@ -23,6 +26,12 @@ def calibrate(
     data: Annotated[
         Path, typer.Option("--data", metavar="DATA", help="Annotated data set that the model was not trained on.")
     ],
+    of: Annotated[
+        str,
+        typer.Option(
+            "--of", metavar="WHAT", help="regions: what a shown region is called; detections: the scores of detections."
+        ),
+    ] = "regions",
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Part of the data set.", show_default="val, or else test")
     ] = None,
@@ -37,31 +46,54 @@ def calibrate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Make a copy of a model whose probabilities mean what they say.
+    """Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.
 
-    One temperature for all probabilities is fitted on the annotated objects of about half of the pictures; the
-    expected calibration error is that of the others, before and after. Which half a picture falls in depends on its
-    name alone. No class becomes likelier than another that it was not: accuracy stays.
+    Of regions: one temperature for all probabilities is fitted on the annotated objects of about half of the pictures.
+    Of detections: one sigmoid for all scores, so that of the detections with a score of 0.5 half are right, overlapping
+    an object of their class by half. The expected calibration error is that of the other pictures, before and after.
+    Which half a picture falls in depends on its name alone. The order of classes and of scores stays.
 
     [bold]Example:[/bold] detector calibrate my-model --data photos --out my-calibrated-model
     """
     import sys
 
-    import numpy as np
-
-    from detector.classify import Ensemble
     from detector.commands.evaluate_data import load_measured
-    from detector.evaluation.confidence import BINS, expected_calibration_error, fit_temperature, tempered
-    from detector.model import begin_copy, load_model, read_model_config, write_model_config
+    from detector.model import begin_copy, read_model_config, write_model_config
     from detector.run_folder import final_path, new_run_folder, refuse_occupied
 
+    if of not in ("regions", "detections"):
+        raise UserError(f"--of {of}: say regions or detections")
     refuse_occupied(out)
     config = read_model_config(model)
-    if any(member.head is not None and member.head.shape.kind == "svm" for member in config.members):
+    if of == "regions" and any(
+        member.head is not None and member.head.shape.kind == "svm" for member in config.members
+    ):
         raise UserError(f"{model}: its machines are calibrated one by one; a temperature is for softmaxes")
     measured = load_measured(data, split, None, "regions", pictures_needed=True, first=first)
     dataset = measured.dataset
     assert dataset is not None
+    changed, lines = (_of_regions if of == "regions" else _of_detections)(model, config, dataset, data, device)
+    settings = {"model": model.resolve(), "data": data.resolve(), "of": of, "split": measured.split, "first": first}
+    with new_run_folder(out, "calibrate", settings) as folder:
+        begin_copy(folder, [model / file for file in config.files])
+        name = "calibrated" if of == "regions" else "detections calibrated"
+        provenance = {**config.provenance, name: " ".join(["detector", *sys.argv[1:]])}
+        write_model_config(folder, changed.model_copy(update={"provenance": provenance}))
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"the model is in {out or final_path(folder)}")
+
+
+def _of_regions(
+    model: Path, config: ModelConfig, dataset: Dataset, data: Path, device: str
+) -> tuple[ModelConfig, list[str]]:
+    """The model's settings with a temperature, and lines for a person."""
+    import numpy as np
+
+    from detector.classify import Ensemble
+    from detector.evaluation.confidence import BINS, expected_calibration_error, fit_temperature, tempered
+    from detector.model import load_model
+
     detector = load_model(model, device=device)
     assert isinstance(detector.classifier, Ensemble)
     detector.classifier.temperature = 1.0  # the model's own, if it has one, is replaced
@@ -77,22 +109,52 @@ def calibrate(
         probabilities = np.exp(tempered(measured_on[0], value))
         right = probabilities.argmax(axis=1) == measured_on[1]
         errors.append(expected_calibration_error(np.clip(probabilities.max(axis=1), 0, 1), right))
-    settings = {"model": model.resolve(), "data": data.resolve(), "split": measured.split, "first": first}
-    with new_run_folder(out, "calibrate", settings) as folder:
-        begin_copy(folder, [model / file for file in config.files])
-        scores = {"calibration_error_at_temperature_1": errors[0], "calibration_error": errors[1]}
-        changes = {
-            "temperature": temperature,
-            "scores": {**config.scores, **{name: round(error, 4) for name, error in scores.items()}},
-            "provenance": {**config.provenance, "calibrated": " ".join(["detector", *sys.argv[1:]])},
-        }
-        write_model_config(folder, config.model_copy(update=changes))
-    typer.echo(f"temperature {temperature:g}, fitted to {len(fitted[1])} objects")
-    typer.echo(
+    scores = {"calibration_error_at_temperature_1": errors[0], "calibration_error": errors[1]}
+    rounded = {name: round(error, 4) for name, error in scores.items()}
+    changes = {"temperature": temperature, "scores": {**config.scores, **rounded}}
+    return config.model_copy(update=changes), [
+        f"temperature {temperature:g}, fitted to {len(fitted[1])} objects",
         f"expected calibration error of {len(measured_on[1])} others ({BINS} bins): "
-        f"{100 * errors[0]:.1f} % before, {100 * errors[1]:.1f} % after"
-    )
-    typer.echo(f"the model is in {out or final_path(folder)}")
+        f"{100 * errors[0]:.1f} % before, {100 * errors[1]:.1f} % after",
+    ]
+
+
+def _of_detections(
+    model: Path, config: ModelConfig, dataset: Dataset, data: Path, device: str
+) -> tuple[ModelConfig, list[str]]:
+    """The model's settings with a calibration of scores, and lines for a person."""
+    import numpy as np
+
+    from detector.evaluation.confidence import BINS, expected_calibration_error
+    from detector.model import load_model
+    from detector.postprocess import calibrated
+    from proposals.calibration import Calibration, fit_calibration
+
+    detector = load_model(model, device=device, score_threshold=LEAST_SCORE)
+    # The model's own calibration, if it has one, is replaced.
+    detector.config = detector.config.model_copy(update={"calibration": Calibration()})
+    (scores, right), (others, hits) = (_judged(detector, part) for part in halves(dataset))
+    if not len(others):
+        raise UserError(f"{data}: no detections in the half that the calibration is measured on")
+    inside = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)  # a score of 1 has no logit
+    fitted = fit_calibration(np.log(inside) - np.log1p(-inside), right)
+    calibration = Calibration(slope=float(f"{fitted.slope:.4g}"), offset=float(f"{fitted.offset:.4g}"))
+    after = calibrated(others, calibration)
+    errors = [expected_calibration_error(values, hits) for values in (others, after)]
+    figures = {"detection_calibration_error_before": errors[0], "detection_calibration_error": errors[1]}
+    rounded = {name: round(error, 4) for name, error in figures.items()}
+    post = config.postprocess.model_copy(update={"calibration": calibration})
+    lines = [
+        f"score = sigmoid({calibration.slope:g} * logit {calibration.offset:+g}), fitted to {len(scores)} detections, "
+        f"{int(right.sum())} of them right",
+        f"expected calibration error of {len(others)} others ({BINS} bins): "
+        f"{100 * errors[0]:.1f} % before, {100 * errors[1]:.1f} % after",
+    ]
+    for name, values in (("before", others), ("after", after)):
+        sure = values >= 0.5
+        share = f"{100 * hits[sure].mean():.1f} % are right" if sure.any() else "nothing to say of them"
+        lines.append(f"scores of 0.5 and more {name}: {int(sure.sum())}; {share}")
+    return config.model_copy(update={"postprocess": post, "scores": {**config.scores, **rounded}}), lines
 
 
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -117,3 +179,31 @@ def _log_probabilities(detector: Detector, dataset: Dataset) -> tuple[NDArray[np
             labels.append(wanted)
     with np.errstate(divide="ignore"):
         return np.log(np.concatenate(tables)), np.concatenate(labels)
+
+
+def _judged(detector: Detector, dataset: Dataset) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Scores ``(n,)`` of all detections that count by the rules of VOC, and which are right, at an IoU of 0.5."""
+    import numpy as np
+
+    from detector.commands.console import progress
+    from detector.data import read_record
+    from detector.evaluation.columns import ClassIndex
+    from detector.evaluation.matches import Outcome
+    from detector.evaluation.voc import evaluate_voc
+    from detector.types import Detections
+
+    known = ClassIndex(dataset.class_names)
+    to_data = np.array([known.find(name) for name in detector.class_names], np.int64)
+    found = {}
+    with progress("calibrate", len(dataset), "picture") as advance:
+        for record in dataset:
+            advance()
+            d = detector(read_record(record))
+            kept = to_data[d.labels] >= 0  # of classes that are annotated in these pictures
+            found[record.image_id] = Detections(d.boxes[kept], d.scores[kept], to_data[d.labels[kept]], d.image_size)
+    truth = {record.image_id: record.ground_truth for record in dataset}
+    matches = evaluate_voc(found, truth, dataset.class_names, year=2010).matches
+    assert matches is not None
+    counted = matches.outcome[0] != Outcome.IGNORED
+    right = matches.outcome[0][counted] == Outcome.TRUE_POSITIVE
+    return matches.detections.scores[counted].astype(np.float32), right

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +17,15 @@ from detector.classify import Member
 from detector.commands.console import progress, say
 from detector.commands.device_jobs import run_on_devices, shared_environment
 from detector.commands.reproduce_train import write_whole
+from detector.commands.train_common import load_pool
 from detector.data import load_dataset
 from detector.experiment.effects import effects_csv, effects_markdown, effects_of, measure_effects
+from detector.experiment.headed_model import with_heads
 from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
+from detector.experiment.overlap_files import TrainingRegions, ensure_overlap
 from detector.experiment.recipe import DOUBLED, ExperimentRecipe, MeasurementConfig
-from detector.experiment.regression_files import ensure_regression, training_pictures, with_regression
+from detector.experiment.regression_files import ensure_regression, training_pictures
 from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
 from detector.model import MODEL_FILE, choose_device, read_member, read_model_config
 from detector.nets.multibox import build_source, read_multibox_facts
@@ -29,12 +33,12 @@ from detector.sampling import SamplingConfig
 from detector.training.loop import Interrupted
 from detector.training.pool import ImagePool
 from proposals.errors import UserError
-from proposals.merge import MergeConfig
+from proposals.merge import MergeConfig, MergedSource
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch
 from proposals.types import ProposalSource
 
-REGRESSION, WITH_REGRESSION = "regression", "model-regression"
+REGRESSION, OVERLAP, WITH_HEADS = "regression", "overlap", "model-heads"
 
 
 class Part(NamedTuple):
@@ -73,7 +77,9 @@ class Measurement:
             for name in recipe.ensembles
         }
         self.first = next(iter(recipe.ensembles))
+        sources = _sources(settings, folder / "multibox" if recipe.multibox is not None else None, device)
         self._put_regression()
+        self._put_overlap(sources)
         self.naming: Naming | None = None
         if settings.members and settings.crops:
             (folder / "named").mkdir(exist_ok=True)
@@ -81,10 +87,9 @@ class Measurement:
                 self.members[self.first], settings.members, settings.crops, folder / "named", self.device
             )
         (folder / "pictures").mkdir(exist_ok=True)
-        sources = _sources(settings, folder / "multibox" if recipe.multibox is not None else None, device)
-        self.study = Study(
-            self.members, settings.variants, sources, settings.postprocess, folder / "pictures", self.device
-        )
+        power = 0.0 if settings.overlap is None else settings.overlap.power
+        thresholds = settings.postprocess.model_copy(update={"overlap_power": power})
+        self.study = Study(self.members, settings.variants, sources, thresholds, folder / "pictures", self.device)
 
     def _put_regression(self) -> None:
         """Give the first members of the first ensemble their box regression."""
@@ -107,6 +112,42 @@ class Measurement:
             members[number] = ensure_regression(
                 folder, number, members[number], configs[number], training, settings, self.device, say
             )
+
+    def _put_overlap(self, sources: Sources) -> None:
+        """Let the first members of the first ensemble predict overlaps."""
+        settings = self.recipe.measurement.overlap
+        if settings is None:
+            return
+
+        def pictures() -> ImagePool:
+            say("overlaps: reading and searching the training pictures")
+            base = self.recipe.ensembles[self.first].base
+            chosen = training_pictures(load_splits(self.data, base.train_split, "")[0], settings)
+            scenes = [load_pool(load_dataset(Path(path)), say) for path in settings.scenes]
+            return ImagePool.join([chosen, *scenes])
+
+        source: ProposalSource = sources.scale2
+        if sources.multibox is not None:
+            source = MergedSource(sources.scale2, sources.multibox, sources.merging)
+        with contextlib.ExitStack() as stack:
+
+            def bar(total: int) -> Callable[[], None]:
+                return stack.enter_context(progress("searching", total, "picture"))
+
+            training = TrainingRegions(pictures, source, bar)
+            configs = read_model_config(self.folder / self.first).members
+            members = self.members[self.first]
+            for number in range(settings.members):
+                members[number] = ensure_overlap(
+                    self.folder / OVERLAP,
+                    number,
+                    members[number],
+                    configs[number],
+                    training,
+                    settings,
+                    self.device,
+                    say,
+                )
 
     def look(self, part: Part) -> None:
         """Look at the pictures of ``part`` that were not looked at yet."""
@@ -154,12 +195,13 @@ class Measurement:
         write_whole(path, text)
         return path
 
-    def join_regression(self) -> None:
-        """Make ``model-regression/``, the experiment's model whose first members move boxes."""
-        out = self.folder / WITH_REGRESSION
-        if self.recipe.measurement.regression is not None and not (out / MODEL_FILE).is_file():
+    def join_heads(self) -> None:
+        """Make ``model-heads/``, the experiment's model with the heads that were fitted to its members."""
+        settings, out = self.recipe.measurement, self.folder / WITH_HEADS
+        if (settings.regression or settings.overlap) and not (out / MODEL_FILE).is_file():
             model = self.folder / ("model" if self.recipe.multibox is not None else self.first)
-            with_regression(model, self.folder / REGRESSION, out)
+            heads = [member.head for member in self.members[self.first]]
+            with_heads(model, heads, out, settings.overlap.power if settings.overlap else 0.0)
 
 
 def _unread() -> NDArray[np.uint8]:

@@ -6,8 +6,8 @@ The folder of an experiment:
     <ensemble>/            a model directory            }
     multibox/              a MultiBox folder            }
     model/                 the first ensemble with MultiBox, for ``detector detect --model``
-    regression/            the box regression of its first members
-    model-regression/      the model with it
+    regression/, overlap/  the box regression and the overlaps of its first members
+    model-heads/           the model with them
     pictures/, named/      a file for each picture measured, of detection and of naming objects
     table.md, table.csv, classification.csv
 """
@@ -71,7 +71,7 @@ def run_experiment(
     _claim(folder, recipe)
     Trainer(recipe, data, pretraining_data or data, folder, device, checkpoint_minutes, jobs).train()
     measurement = Measurement(recipe, data, folder, device)
-    measurement.join_regression()
+    measurement.join_heads()
     if jobs > 1:
         words = [str(file), "--data", str(data), "--out", str(folder), "--device", device]
         measure_side_by_side(words, folder, jobs)

@@ -19,7 +19,13 @@ from detector.experiment.variants import Variant
 
 METRIC = "ilsvrc_det"
 # Of each property, what the others are compared with: R-CNN's regions, bare, and the paper's mean.
-PLAIN: dict[str, object] = {"proposals": "scale1", "context": False, "combine": "mean", "regression": False}
+PLAIN: dict[str, object] = {
+    "proposals": "scale1",
+    "context": False,
+    "combine": "mean",
+    "regression": False,
+    "overlap": False,
+}
 
 
 class Effect(NamedTuple):

@@ -11,18 +11,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detector.classify import Ensemble, Member
 from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
-from detector.experiment.variants import Variant, detect
+from detector.experiment.variants import Variant, judge
+from detector.nets.region_head import RegionOutput
 from detector.postprocess import PostprocessConfig
 from detector.types import Detections
-from proposals.boxes import FloatArray, decode
+from proposals.boxes import FloatArray
 from proposals.merge import MergeConfig, merge
 from proposals.types import Proposals, ProposalSource
 
@@ -58,13 +61,16 @@ class Study:
     """Measures variants on pictures.
 
     Args:
-        members: of each ensemble by name; those with box regression move the boxes of variants with regression.
+        members: of each ensemble by name; those with box regression move the boxes of variants with regression, and
+            those with predicted overlaps weigh the scores of variants with overlap.
         variants: what to measure. sources: of proposals.
-        postprocess: thresholds; the score threshold should be low, because AP needs the low scores.
+        postprocess: thresholds; the score threshold should be low, because AP needs the low scores. Its
+            ``overlap_power`` holds for variants with overlap alone.
         folder: where each picture's file goes. device: of the networks.
 
     Raises:
-        ValueError: a variant names an ensemble or a member that is not there, or regression that no member of it has.
+        ValueError: a variant names an ensemble or a member that is not there, or regression or overlaps that no member
+            of it has.
     """
 
     def __init__(
@@ -79,8 +85,11 @@ class Study:
         for variant in variants:
             if variant.ensemble not in members or max(variant.members) >= len(members[variant.ensemble]):
                 raise ValueError(f"{variant.name}: no member {max(variant.members)} of ensemble {variant.ensemble!r}")
-            if variant.regression and not any(members[variant.ensemble][m].locates for m in variant.members):
+            mine = [members[variant.ensemble][m] for m in variant.members]
+            if variant.regression and not any(member.locates for member in mine):
                 raise ValueError(f"{variant.name}: none of its members has box regression")
+            if variant.overlap and not any(member.judges for member in mine):
+                raise ValueError(f"{variant.name}: none of its members predicts overlaps")
         self.variants, self.sources, self.postprocess, self.folder = variants, sources, postprocess, folder
         needs: dict[Key, set[str]] = {}
         for variant in variants:
@@ -125,22 +134,18 @@ class Study:
         boxes, rows = _together([proposals[name].boxes for name in self._regions()])
         row_of = dict(zip(self._regions(), rows, strict=True))
         size = (image.shape[0], image.shape[1])
-        probs: dict[Key, NDArray[np.float32]] = {}
-        deltas: dict[Key, NDArray[np.float32]] = {}
+        opinions: dict[Key, RegionOutput] = {}
         for keys, names, ensemble in self.looks:
             wanted = np.unique(np.concatenate([row_of[name] for name in sorted(names)]))
-            for key, (says, moves) in zip(keys, ensemble.opinions(image, boxes[wanted]), strict=True):
-                probs[key] = _spread(says, wanted, len(boxes))
-                if moves is not None:
-                    deltas[key] = _spread(moves, wanted, len(boxes))
+            for key, opinion in zip(keys, ensemble.opinions(image, boxes[wanted]), strict=True):
+                opinions[key] = opinion.each(partial(_spread, rows=torch.from_numpy(wanted), count=len(boxes)))
         found = {}
         for v in self.variants:
             mine, keys = row_of[v.proposals], [(v.ensemble, number, v.context) for number in v.members]
-            opinions = [probs[key][mine] for key in keys]
-            regions = boxes[mine]
-            if v.regression:
-                regions = _moved(regions, [deltas[key][mine] for key in keys if key in deltas])
-            found[v.name] = detect(regions, opinions, v.combine, size, self.postprocess)
+            chosen = [
+                opinions[key].each(partial(torch.index_select, dim=0, index=torch.from_numpy(mine))) for key in keys
+            ]
+            found[v.name] = judge(boxes[mine], chosen, v, size, self.postprocess)
         return found, proposals
 
     def _save(self, path: Path, found: dict[str, Detections], proposals: dict[str, Proposals]) -> None:
@@ -175,18 +180,11 @@ def _copy(member: Member, context: bool) -> Member:
     return Member(member.net, crop, member.normalization, member.head)
 
 
-def _spread(table: NDArray[np.float32], rows: NDArray[np.int64], count: int) -> NDArray[np.float32]:
+def _spread(table: Tensor, rows: Tensor, count: int) -> Tensor:
     """A table of ``count`` rows with those of ``table`` at ``rows`` and zeros elsewhere."""
-    full = np.zeros((count, *table.shape[1:]), np.float32)
+    full = torch.zeros(count, *table.shape[1:])
     full[rows] = table
     return full
-
-
-def _moved(boxes: FloatArray, deltas: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Where the mean of the members' ``deltas``, each ``(N, K, 4)``, moves ``boxes`` ``(N, 4)``: ``(N, K, 4)``."""
-    mean = np.mean(deltas, axis=0, dtype=np.float32)
-    each = np.repeat(boxes, mean.shape[1], axis=0)
-    return np.asarray(decode(each, mean.reshape(-1, 4)), np.float32).reshape(mean.shape)
 
 
 def _together(parts: Sequence[FloatArray]) -> tuple[FloatArray, list[NDArray[np.int64]]]:

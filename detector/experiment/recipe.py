@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.config import ClassifierRecipe, EnsembleRecipe, MultiBoxRecipe
+from detector.experiment.overlap import OverlapConfig
 from detector.experiment.regression import BoxRegressionConfig
 from detector.experiment.variants import Variant
 from detector.postprocess import PostprocessConfig
@@ -29,6 +30,7 @@ class MeasurementConfig(BaseModel):
         members, crops: top-1 and top-5 are measured for every number of members with every number of crops.
         named: only on the first so many pictures; ``None`` for all that are measured.
         regression: how box regression is fitted, for variants with it; ``None`` without such variants.
+        overlap: how the overlaps of regions with their objects are predicted, for variants with them; likewise.
         bootstrap: resamples of the pictures for the intervals. seed: of the resampling and of the search's ranking.
     """
 
@@ -44,6 +46,7 @@ class MeasurementConfig(BaseModel):
     crops: tuple[Literal[1, 10, 144], ...] = ()
     named: int | None = Field(default=None, ge=1)
     regression: BoxRegressionConfig | None = None
+    overlap: OverlapConfig | None = None
     bootstrap: int = Field(default=1000, ge=0)
     seed: int = Field(default=0, ge=0)
 
@@ -56,6 +59,13 @@ class MeasurementConfig(BaseModel):
         for variant in self.variants:
             if variant.regression and (self.regression is None or min(variant.members) >= self.regression.members):
                 raise ValueError(f"variant {variant.name!r}: regression is fitted to none of its members")
+            if variant.overlap and (self.overlap is None or min(variant.members) >= self.overlap.members):
+                raise ValueError(f"variant {variant.name!r}: overlaps are fitted to none of its members")
+            alone = variant.overlap and variant.combine == "nms"
+            if alone and self.overlap is not None and max(variant.members) >= self.overlap.members:
+                raise ValueError(f"variant {variant.name!r}: to be joined by nms every member needs overlaps")
+        if self.postprocess.overlap_power:
+            raise ValueError("postprocess.overlap_power: leave it 0; overlap.power is for the variants with overlap")
         return self
 
 
@@ -90,11 +100,13 @@ class ExperimentRecipe(BaseModel):
                 raise ValueError(f"variant {variant.name!r} proposes with MultiBox, but multibox is missing")
         name, first = next(iter(self.ensembles.items()))
         for variant in self.measurement.variants:
-            if variant.regression and variant.ensemble != name:
-                raise ValueError(f"variant {variant.name!r}: regression is fitted to the first ensemble, {name!r}")
-        regression = self.measurement.regression
-        if regression is not None and regression.members > len(first.members):
-            raise ValueError(f"measurement.regression.members: the first ensemble has {len(first.members)}")
+            if (variant.regression or variant.overlap) and variant.ensemble != name:
+                what = "regression is" if variant.regression else "overlaps are"
+                raise ValueError(f"variant {variant.name!r}: {what} fitted to the first ensemble, {name!r}")
+        fitted = {"regression": self.measurement.regression, "overlap": self.measurement.overlap}
+        for what, settings in fitted.items():
+            if settings is not None and settings.members > len(first.members):
+                raise ValueError(f"measurement.{what}.members: the first ensemble has {len(first.members)}")
         if self.measurement.members and not 1 <= max(self.measurement.members) <= len(first.members):
             raise ValueError(f"measurement.members: the first ensemble has {len(first.members)}")
         inits = [init for e in self.ensembles.values() for init in (e.base.init, *(m.init for m in e.members))]

@@ -10,7 +10,7 @@ Glossary: n regions, K classes, D features, one region a row.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector.classify import CPU_BATCH, GPU_BATCH, Member
 from detector.crop import crop_regions
-from detector.nets.region_head import HeadShape, RegionHead, grid_features
+from detector.experiment.member_head import larger_head
+from detector.nets.region_head import grid_features
 from detector.nets.weights import to_tensor
 from detector.sampling import SamplingConfig, foreground_regions, paired_iou
 from detector.training.box_regression import RegressionConfig, fit_regression
@@ -78,6 +79,15 @@ class Regions(NamedTuple):
         return Regions(self.boxes[rows], self.truth[rows], self.labels[rows], self.owner[rows])
 
 
+class PicturesRegions(Protocol):
+    """Boxes ``(n, 4)`` in the pictures of number ``owner`` ``(n,)``, sorted by it."""
+
+    @property
+    def boxes(self) -> NDArray[np.float32]: ...
+    @property
+    def owner(self) -> NDArray[np.int64]: ...
+
+
 class Fitted(NamedTuple):
     """A regression: weights ``(K or 1, 4, D)``, biases ``(K or 1, 4)``, and how it came to be.
 
@@ -113,7 +123,7 @@ def draw_regions(pool: ImagePool, sampling: SamplingConfig, config: BoxRegressio
 
 @torch.inference_mode()
 def region_features(
-    member: Member, pool: ImagePool, regions: Regions, grid: int, device: torch.device
+    member: Member, pool: ImagePool, regions: PicturesRegions, grid: int, device: torch.device
 ) -> NDArray[np.float16]:
     """Grid features ``(n, D)`` of ``regions``; ``member`` is put on ``device``, its normalisation folded."""
     net = member.net.eval().fold_normalization().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -127,7 +137,7 @@ def region_features(
     return found
 
 
-def _batches(member: Member, pool: ImagePool, regions: Regions, size: int) -> Iterator[NDArray[np.uint8]]:
+def _batches(member: Member, pool: ImagePool, regions: PicturesRegions, size: int) -> Iterator[NDArray[np.uint8]]:
     """Crops of ``regions`` in their order, ``size`` at a time and the rest, whichever picture they are of."""
     waiting: list[NDArray[np.uint8]] = []
     count = 0
@@ -223,22 +233,15 @@ def _fits(
         yield Fitted(*fitted, "class", penalty, 0, 0)
 
 
-def head_of(member: Member, fitted: Fitted, grid: int) -> RegionHead:
-    """The member's own softmax and ``fitted`` as one head on its trunk.
+def with_box_regression(member: Member, fitted: Fitted, grid: int) -> Member:
+    """The member with a head that moves boxes as ``fitted``.
 
     Raises:
-        ValueError: the member has a head already.
+        ValueError: it has box regression already.
     """
-    if member.head is not None:
-        raise ValueError("this member has a head already")
-    last = member.net.fc
-    classes = last.out_features - 1
-    shape = HeadShape(kind="softmax", grid=grid, shared=len(fitted.weights) == 1)
-    head = RegionHead(shape, classes, last.in_features)
+    head = larger_head(member, grid=grid, shared=len(fitted.weights) == 1)
     assert head.regress is not None
     with torch.no_grad():
-        head.classify.weight.copy_(last.weight)
-        head.classify.bias.copy_(last.bias)
         head.regress.weight.copy_(torch.from_numpy(fitted.weights.reshape(-1, fitted.weights.shape[2])))
         head.regress.bias.copy_(torch.from_numpy(fitted.biases.reshape(-1)))
-    return head.eval()
+    return Member(member.net, member.crop, member.normalization, head.eval())

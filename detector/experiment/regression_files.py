@@ -1,4 +1,4 @@
-"""Box regression in the experiment's folder, and as part of a model directory.
+"""Box regression in the experiment's folder.
 
 ``regression/`` holds for each member that has it ``head-N.safetensors``, the network's own last layer and the
 regression, and ``head-N.yaml``, which is written last and says how it came to be.
@@ -13,23 +13,20 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load as load_safetensors
 
 from detector.classify import Member
 from detector.data import Dataset
-from detector.experiment.regression import BoxRegressionConfig, draw_regions, fit_boxes, head_of, region_features
-from detector.model import (
-    HeadConfig,
-    MemberConfig,
-    ModelConfig,
-    begin_copy,
-    load_head,
-    read_model_config,
-    write_model_config,
+from detector.experiment.headed_model import save_head
+from detector.experiment.overlap import OverlapConfig
+from detector.experiment.regression import (
+    BoxRegressionConfig,
+    draw_regions,
+    fit_boxes,
+    region_features,
+    with_box_regression,
 )
-from detector.nets.region_head import RegionHead
-from detector.nets.weights import save_weights, sha256
-from detector.postprocess import RefinementConfig
+from detector.model import HeadConfig, MemberConfig, load_head
+from detector.nets.weights import sha256
 from detector.sampling import SamplingConfig
 from detector.strict_yaml import dump_yaml, read_settings
 from detector.training.pool import ImagePool
@@ -104,7 +101,8 @@ def _fit(
     regions = draw_regions(pool, sampling, settings)
     features = region_features(member, pool, regions, settings.grid, device)
     fitted = fit_boxes(features, regions, pool.sizes, member.num_outputs - 1, settings)
-    head = head_of(member, fitted, settings.grid)
+    head = with_box_regression(member, fitted, settings.grid).head
+    assert head is not None
     folder.mkdir(exist_ok=True)
     file = folder / f"head-{number}.safetensors"
     save_head(file, head)
@@ -125,40 +123,8 @@ def _fit(
     return found
 
 
-def save_head(file: Path, head: RegionHead) -> None:
-    """Write a head: the last layer in float16, as networks are; a regression of each class as well, for its size."""
-    state = head.state_dict()
-    whole = "regress" if head.shape.shared else "none"  # the one for all classes is small, and its weights are, too
-    save_weights(file, {name: t if name.startswith(whole) else t.half() for name, t in state.items()})
-
-
-def with_regression(model: Path, regression: Path, out: Path) -> ModelConfig:
-    """Make ``out`` a copy of the model directory ``model`` whose first members have the regressions in ``regression``.
-
-    Raises:
-        UserError: one of them is not what it should be, or ``out`` is a model directory already.
-    """
-    config = read_model_config(model)
-    begin_copy(out, [model / file for file in config.files])
-    members = list(config.members)
-    number = 0
-    while number < len(members) and fitted_path(regression, number).is_file():
-        fitted = read_settings(FittedFile, fitted_path(regression, number))
-        begin_copy(out, [regression / fitted.head.file])
-        # The file holds the trunk alone now; the last layer is the head's.
-        weights = out / members[number].file
-        state = load_safetensors(weights.read_bytes())
-        save_weights(weights, {name: t for name, t in state.items() if not name.startswith("fc.")})
-        members[number] = members[number].model_copy(update={"sha256": sha256(weights), "head": fitted.head})
-        number += 1
-    changes = {"members": tuple(members), "refinement": RefinementConfig(rounds=1) if number else None}
-    joined = ModelConfig.model_validate({**dict(config), **changes})
-    write_model_config(out, joined)
-    return joined
-
-
-def training_pictures(train: Dataset, settings: BoxRegressionConfig) -> ImagePool:
-    """The pictures that regression is fitted to."""
+def training_pictures(train: Dataset, settings: BoxRegressionConfig | OverlapConfig) -> ImagePool:
+    """The pictures that box regression or overlaps are fitted to."""
     count = min(settings.pictures, len(train))
     chosen = np.random.default_rng([settings.seed, 0]).choice(len(train), count, replace=False)
     return ImagePool.load(train.subset(np.sort(chosen)))

@@ -91,7 +91,9 @@ def to_csv(results: Sequence[VariantResult]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    writer.writerow(["variant", "ensemble", "members", "proposals", "context", "combine", "regression", *ends])
+    writer.writerow(
+        ["variant", "ensemble", "members", "proposals", "context", "combine", "regression", "overlap", *ends]
+    )
     for found in results:
         v = found.variant
         numbers: list[object] = []
@@ -100,7 +102,9 @@ def to_csv(results: Sequence[VariantResult]) -> str:
             interval = result.interval
             numbers += [result.mean_ap, *(("", "") if interval is None else (interval.low, interval.high))]
         members = " ".join(str(m) for m in v.members)
-        writer.writerow([v.name, v.ensemble, members, v.proposals, v.context, v.combine, v.regression, *numbers])
+        writer.writerow(
+            [v.name, v.ensemble, members, v.proposals, v.context, v.combine, v.regression, v.overlap, *numbers]
+        )
     return out.getvalue()
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torchvision.ops import batched_nms
 
-from detector.postprocess import PostprocessConfig, postprocess
+from detector.nets.region_head import RegionOutput
+from detector.postprocess import PostprocessConfig, postprocess, scored
 from detector.types import Detections
-from proposals.boxes import FloatArray
+from proposals.boxes import FloatArray, decode
 
 Combination = Literal["mean", "geometric", "maximum", "nms"]
 Regions = Literal["scale1", "scale2", "multibox", "scale2+multibox"]
@@ -35,6 +36,8 @@ class Variant(BaseModel):
             (likewise), or "nms": every member detects on its own and non-maximum suppression joins the detections.
         regression: regions are moved by box regression before suppression, as R-CNN's are: by the mean of those of the
             members that have it.
+        overlap: scores count how well a region lies on its object, as the members predict it; see
+            :mod:`detector.experiment.overlap`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,13 +49,15 @@ class Variant(BaseModel):
     context: bool = True
     combine: Combination = "mean"
     regression: bool = False
+    overlap: bool = False
 
     @model_validator(mode="after")
     def _members_once(self) -> Variant:
         if len(set(self.members)) != len(self.members) or min(self.members) < 0:
             raise ValueError(f"members {list(self.members)} must be different numbers from 0 up")
-        if self.regression and not self.context:
-            raise ValueError("regression is fitted to regions with context: leave context on")
+        for what, wanted in (("regression is", self.regression), ("overlaps are", self.overlap)):
+            if wanted and not self.context:
+                raise ValueError(f"{what} fitted to regions with context: leave context on")
         return self
 
 
@@ -65,21 +70,36 @@ def combine(probs: Sequence[NDArray[np.float32]], how: Literal["mean", "geometri
     return np.asarray(joined / joined.sum(axis=1, keepdims=True), np.float32)
 
 
-def detect(
+def judge(
     boxes: FloatArray,
-    probs: Sequence[NDArray[np.float32]],
-    how: Combination,
+    opinions: Sequence[RegionOutput],
+    variant: Variant,
     image_size: tuple[int, int],
     config: PostprocessConfig,
 ) -> Detections:
-    """Detections from the members' probabilities, each ``(N, K + 1)``, of regions ``boxes``.
+    """What ``variant`` detects among regions ``boxes`` ``(N, 4)`` of which its members have these ``opinions``.
 
-    Args:
-        boxes: ``(N, 4)``, or ``(N, K, 4)`` where regression has moved them, for each class to another place.
+    Boxes are moved by the mean of the deltas, and overlaps are the mean, of the members that have them. ``config`` has
+    the power of the overlaps.
     """
-    if how != "nms":
-        return postprocess(boxes, combine(probs, how), image_size, config)
-    return join_by_nms([postprocess(boxes, p, image_size, config) for p in probs], config)
+    regions = boxes
+    if variant.regression:
+        regions = moved(boxes, [o.deltas.numpy() for o in opinions if o.deltas is not None])
+    probs, each = [o.probs.numpy() for o in opinions], [o.overlap for o in opinions]
+    power = config.overlap_power if variant.overlap else 0.0
+    if variant.combine == "nms":
+        tables = [scored(p, None if o is None else o.numpy(), power) for p, o in zip(probs, each, strict=True)]
+        return join_by_nms([postprocess(regions, table, image_size, config) for table in tables], config)
+    known = [o.numpy() for o in each if o is not None]
+    overlap = np.asarray(np.mean(known, axis=0), np.float32) if known else None
+    return postprocess(regions, scored(combine(probs, variant.combine), overlap, power), image_size, config)
+
+
+def moved(boxes: FloatArray, deltas: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Where the mean of the members' ``deltas``, each ``(N, K, 4)``, moves ``boxes`` ``(N, 4)``: ``(N, K, 4)``."""
+    mean = np.mean(deltas, axis=0, dtype=np.float32)
+    each = np.repeat(boxes, mean.shape[1], axis=0)
+    return np.asarray(decode(each, mean.reshape(-1, 4)), np.float32).reshape(mean.shape)
 
 
 def join_by_nms(found: Sequence[Detections], config: PostprocessConfig) -> Detections:

@@ -1,4 +1,4 @@
-"""R-CNN's second stage as a small network on top of a trunk: class scores and box regression, both linear.
+"""R-CNN's second stage as a small network on top of a trunk: class scores, box regression, overlap; all linear.
 
 Glossary of shapes: N regions, K classes, C channels of the trunk's map, g cells a side that the regression sees.
     map     (N, C, H, W)   the trunk's output
@@ -6,10 +6,13 @@ Glossary of shapes: N regions, K classes, C channels of the trunk's map, g cells
     grid    (N, C * g * g) its means over g x g cells: where in the crop the object lies, which the mean forgets
     probs   (N, K + 1)     background last
     deltas  (N, K, 4)      tx ty tw th of each class, see :func:`proposals.boxes.encode`
+    overlap (N,)           predicted IoU of a region with the object that it shows, in [0, 1] (IoU-Net's localization
+                           confidence, Jiang et al., ECCV 2018)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,6 +31,7 @@ class HeadShape(BaseModel):
             K + 1 logits.
         grid: cells a side of the map that box regression sees; 0 for a head without regression.
         shared: one regression for all classes, in place of one for each.
+        overlap: cells a side of the map that the overlap is predicted from; 0 for a head that does not predict it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,13 +39,20 @@ class HeadShape(BaseModel):
     kind: HeadKind
     grid: int = Field(default=3, ge=0, le=14)
     shared: bool = False
+    overlap: int = Field(default=0, ge=0, le=14)
 
 
 class RegionOutput(NamedTuple):
-    """Probabilities ``(N, K + 1)`` and, from a head with regression, deltas ``(N, K, 4)``."""
+    """Probabilities ``(N, K + 1)``; deltas ``(N, K, 4)`` and overlaps ``(N,)`` from a head that has them."""
 
     probs: Tensor
-    deltas: Tensor | None
+    deltas: Tensor | None = None
+    overlap: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> RegionOutput:
+        """The output with ``change`` done to everything that is there."""
+        deltas, overlap = (None if table is None else change(table) for table in (self.deltas, self.overlap))
+        return RegionOutput(change(self.probs), deltas, overlap)
 
 
 def pooled_features(feature_map: Tensor) -> Tensor:
@@ -73,6 +84,7 @@ class RegionHead(nn.Module):
             self.register_buffer("offset", torch.zeros(num_classes))
         self.moves = 1 if shape.shared else num_classes
         self.regress = nn.Linear(num_features * shape.grid**2, 4 * self.moves) if shape.grid else None
+        self.judge = nn.Linear(num_features * shape.overlap**2, 1) if shape.overlap else None
 
     def probabilities(self, pooled: Tensor) -> Tensor:
         """``(N, C)`` -> ``(N, K + 1)``."""
@@ -84,7 +96,10 @@ class RegionHead(nn.Module):
 
     def forward(self, feature_map: Tensor) -> RegionOutput:
         probs = self.probabilities(pooled_features(feature_map))
-        if self.regress is None:
-            return RegionOutput(probs, None)
-        deltas = self.regress(grid_features(feature_map, self.shape.grid))
-        return RegionOutput(probs, deltas.view(-1, self.moves, 4).expand(-1, self.num_classes, 4))
+        deltas = overlap = None
+        if self.regress is not None:
+            deltas = self.regress(grid_features(feature_map, self.shape.grid)).view(-1, self.moves, 4)
+            deltas = deltas.expand(-1, self.num_classes, 4)
+        if self.judge is not None:
+            overlap = self.judge(grid_features(feature_map, self.shape.overlap)).flatten().clamp(0, 1)
+        return RegionOutput(probs, deltas, overlap)

@@ -35,6 +35,18 @@ class RidgeSums:
             self.xx += x.T @ x
             self.xy += x.T @ y
 
+    def __add__(self, other: RidgeSums) -> RidgeSums:
+        """The sums over the samples of both."""
+        both = RidgeSums(len(self.x), len(self.y))
+        both.count = self.count + other.count
+        both.x, both.y, both.xx, both.xy = (
+            mine + theirs
+            for mine, theirs in zip(
+                (self.x, self.y, self.xx, self.xy), (other.x, other.y, other.xx, other.xy), strict=True
+            )
+        )
+        return both
+
     @property
     def mean_square(self) -> float:
         """The mean squared length of the features."""

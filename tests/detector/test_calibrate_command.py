@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from detector.data import load_dataset
 from detector.model import MODEL_FILE, load_model, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
+from detector.postprocess import calibrated
 from proposals.errors import UserError
 
 NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
@@ -25,13 +27,14 @@ NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of noise with a box each, in YOLO's format."""
+    """Pictures of noise with a dark patch of noise each, in YOLO's format."""
     root = tmp_path_factory.mktemp("calibrate") / "photos"
     rng = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (root / kind / "val").mkdir(parents=True)
     for i in range(24):
         pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        pixels[8:32, 4:36] //= 8
         Image.fromarray(pixels).save(root / "images" / "val" / f"{i}.png")
         (root / "labels" / "val" / f"{i}.txt").write_text(f"{rng.integers(2)} 0.5 0.5 0.8 0.6\n")
     names = {"names": ["cat", "dog"], "path": ".", "train": "images/val", "val": "images/val"}
@@ -84,6 +87,51 @@ def test_the_copy_is_less_sure_and_names_the_same(run_cli: Any, data: Path, mode
     occupied = run_cli("calibrate", model, "--data", data, "--out", tmp_path / "out")
     assert occupied.code == 1
     assert len(occupied.error_lines) == 1
+
+
+def test_detections_scores_are_calibrated_and_found_as_before(
+    run_cli: Any, data: Path, model: Path, tmp_path: Path
+) -> None:
+    arguments = ("--data", data, "--of", "detections", "--device", "cpu")
+    done = run_cli("calibrate", model, *arguments, "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    config = read_model_config(tmp_path / "out")
+    assert config.temperature == 1
+    calibration = config.postprocess.calibration
+    said = re.search(r"error of (\d+) others \(15 bins\): ([\d.]+) % before, ([\d.]+) % after", done.out)
+    fitted = re.search(r"fitted to (\d+) detections, (\d+) of them right", done.out)
+    assert said is not None
+    assert fitted is not None
+    assert 0 < int(fitted[2]) < int(fitted[1]) / 2
+    assert float(said[3]) < float(said[2])
+    assert config.scores["detection_calibration_error"] == pytest.approx(float(said[3]) / 100, abs=1e-3)
+    assert re.search(r"scores of 0.5 and more before: \d+; [\d.]+ % are right", done.out)
+    # The same detections with other scores, of which the sigmoid makes one of the other.
+    image = load_dataset(data, "val").read(0)
+    old, new = (load_model(m, device="cpu", score_threshold=0.0)(image) for m in (model, tmp_path / "out"))
+    np.testing.assert_array_equal(new.boxes, old.boxes)
+    np.testing.assert_allclose(new.scores, calibrated(old.scores, calibration), rtol=1e-5)
+    again = run_cli("calibrate", tmp_path / "out", *arguments, "--out", tmp_path / "again")
+    assert again.out.splitlines()[:4] == done.out.splitlines()[:4]
+
+
+def test_detections_of_other_classes_do_not_count(run_cli: Any, data: Path, model: Path, tmp_path: Path) -> None:
+    """The network calls everything a dog."""
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    text = (other / MODEL_FILE).read_text()
+    (other / MODEL_FILE).write_text(text.replace("- dog\n", "- bird\n", 1))
+    done = run_cli("calibrate", other, "--data", data, "--of", "detections", "--out", tmp_path / "x", "--device", "cpu")
+    assert done.code == 1
+    assert len(done.error_lines) == 1
+    assert "no detections" in done.err
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_is_calibrated_is_one_of_two(run_cli: Any, data: Path, model: Path) -> None:
+    done = run_cli("calibrate", model, "--data", data, "--of", "everything")
+    assert done.code == 1
+    assert "say regions or detections" in done.err
 
 
 def test_halves_are_all_pictures_once_and_depend_on_names_alone(data: Path) -> None:

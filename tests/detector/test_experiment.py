@@ -20,9 +20,10 @@ from detector.crop import CropConfig, crop_regions
 from detector.evaluation.classification import evaluate_classification
 from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
-from detector.experiment.regression import Fitted, head_of
-from detector.experiment.variants import Variant, combine, detect, join_by_nms
+from detector.experiment.regression import Fitted, with_box_regression
+from detector.experiment.variants import Variant, combine, join_by_nms, judge
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.region_head import RegionOutput
 from detector.nets.weights import Normalization
 from detector.postprocess import PostprocessConfig, postprocess
 from detector.types import Detections, GroundTruth, ImageRecord
@@ -81,7 +82,8 @@ def test_the_mean_is_what_the_ensemble_computes() -> None:
 def test_joining_by_nms_of_equal_members_is_one_member() -> None:
     boxes, (probs,) = some_boxes(12), probabilities(1, 12)
     alone = postprocess(boxes, probs, SIZE, LOW)
-    joined = detect(boxes, [probs, probs], "nms", SIZE, LOW)
+    both = [RegionOutput(torch.from_numpy(probs))] * 2
+    joined = judge(boxes, both, Variant(name="x", members=(0, 1), combine="nms"), SIZE, LOW)
     np.testing.assert_array_equal(joined.boxes, alone.boxes)
     np.testing.assert_array_equal(joined.scores, alone.scores)
     np.testing.assert_array_equal(joined.labels, alone.labels)
@@ -208,7 +210,7 @@ def test_variants_must_name_members_that_are_there(
 def with_head(member: Member, strength: float) -> Member:
     """The member with a regression that moves every region to the right by ``strength`` of its width."""
     fitted = Fitted(np.zeros((1, 4, member.net.num_features)), np.array([[strength, 0, 0, 0]]), "shared", 1, 0, 0)
-    return Member(member.net, member.crop, member.normalization, head_of(member, fitted, grid=1))
+    return with_box_regression(member, fitted, grid=1)
 
 
 def test_regression_moves_boxes_and_costs_no_second_look(

@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig, crop_regions
+from detector.experiment.headed_model import with_heads
 from detector.experiment.regression import (
     BoxRegressionConfig,
     Fitted,
     Regions,
     draw_regions,
     fit_boxes,
-    head_of,
     moved_overlap,
     region_features,
+    with_box_regression,
 )
-from detector.experiment.regression_files import ensure_regression, fitted_path, with_regression
+from detector.experiment.regression_files import ensure_regression, fitted_path
 from detector.model import load_model, read_member, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import grid_features
@@ -243,30 +244,30 @@ def test_the_model_with_regression_names_as_before_and_moves_as_fitted(
 
     monkeypatch.setattr("detector.experiment.regression_files.fit_boxes", known)
     member, _, _ = fit(tmp_path / "regression", model)
-    config = with_regression(model, tmp_path / "regression", tmp_path / "moving")
+    config = with_heads(model, [member.head, None], tmp_path / "moving")
     assert [m.head is not None for m in config.members] == [True, False]
     assert config == read_model_config(tmp_path / "moving")
     plain = load_model(model, device="cpu").classifier
     moving = load_model(tmp_path / "moving", device="cpu", score_threshold=0.0)
     image, boxes = pool().images[0], pool().boxes
     assert isinstance(moving.classifier, Ensemble)
-    probs, moved = moving.classifier.locate(image, boxes)
+    probs, moved, _ = moving.classifier.examine(image, boxes)
     np.testing.assert_allclose(probs, plain.predict(image, boxes), atol=1e-5)
-    np.testing.assert_allclose(moved, Ensemble([member], CPU).locate(image, boxes)[1], atol=1e-3)
+    np.testing.assert_allclose(moved, Ensemble([member], CPU).examine(image, boxes).boxes, atol=1e-3)
     assert np.abs(encode(boxes, moved[:, 0])).max() > 0.01
     assert (kind == "shared") == bool((moved[:, 0] == moved[:, 1]).all())
     first_only = load_model(tmp_path / "moving", device="cpu", members=1, score_threshold=0.0)
     assert len(first_only(image)) > 0
     with pytest.raises(UserError, match="is a model directory already"):
-        with_regression(model, tmp_path / "regression", tmp_path / "moving")
+        with_heads(model, [member.head], tmp_path / "moving")
 
 
 def test_a_member_has_one_head() -> None:
     member = small_member()
     none = Fitted(np.zeros((1, 4, member.net.num_features)), np.zeros((1, 4)), "none", 1.0, 0.5, 0.5)
-    headed = Member(member.net, CROP, member.normalization, head_of(member, none, 1))
-    with pytest.raises(ValueError, match="a head already"):
-        head_of(headed, none, 1)
+    headed = with_box_regression(member, none, 1)
+    with pytest.raises(ValueError, match="has grid and shared already"):
+        with_box_regression(headed, none, 1)
     image, boxes = pool().images[0], pool().boxes
-    _, moved = Ensemble([headed], CPU).locate(image, boxes)
+    moved = Ensemble([headed], CPU).examine(image, boxes).boxes
     np.testing.assert_allclose(moved[:, 0], boxes, atol=1e-4)

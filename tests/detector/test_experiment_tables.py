@@ -49,18 +49,23 @@ def test_effects_are_of_variants_that_differ_in_one_property() -> None:
     assert effects["upper layers of their own, 3 members"] == tuple(
         f"upper layers of its own, member {i} alone" for i in (1, 2, 3)
     )
-    assert len(effects) == 7  # 2 to 6 members, and 2 and 3 of the other ensemble: nothing without its own singles
+    assert effects["6 members, overlap"] == tuple(f"{name}, overlap" for name in singles)
+    # 2 to 6 members with and without overlaps, and 2 and 3 of the other ensemble: nothing without its own singles.
+    assert len(effects) == 12
     pairs = [(effect.against[0], effect.of) for effect in effects_of(variants) if len(effect.against) == 1]
+    first, six = "member 1 alone", "6 members"
+    sources = [f"{first}, {source}" for source in ("selective search, scale 2", "MultiBox alone")]
+    scale1 = f"{first}, selective search, scale 1"
     assert pairs == [
-        ("member 1 alone, selective search, scale 1", "member 1 alone"),
-        ("member 1 alone, selective search, scale 1", "member 1 alone, selective search, scale 2"),
-        ("member 1 alone, selective search, scale 1", "member 1 alone, MultiBox alone"),
-        ("member 1 alone, without context", "member 1 alone"),
-        ("6 members", "geometric mean"),
-        ("6 members", "maximum"),
-        ("6 members", "joined by suppression"),
-        ("member 1 alone", "member 1 alone, box regression"),
-        ("6 members", "6 members, box regression"),
+        *((scale1, of) for of in (first, *sources)),
+        *((f"{scale1}, overlap", f"{of}, overlap") for of in (first, *sources)),
+        (f"{first}, without context", first),
+        *((six, how) for how in ("geometric mean", "maximum", "joined by suppression")),
+        *((of, f"{of}, box regression") for of in (first, six)),
+        *((f"{of}, overlap", f"{of}, box regression, overlap") for of in (first, six)),
+        *((of, f"{of}, overlap") for of in (*singles, *(f"{n} members" for n in range(2, 7)))),
+        *((of, f"{of}, overlap") for of in (scale1, *sources)),
+        *((f"{of}, box regression", f"{of}, box regression, overlap") for of in (first, six)),
     ]
 
 

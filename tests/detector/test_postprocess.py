@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from detector.postprocess import PostprocessConfig, postprocess
+from detector.postprocess import PostprocessConfig, calibrated, postprocess, uncalibrated
 from proposals.boxes import iou, nms
+from proposals.calibration import Calibration
 
 SIZE = (100, 120)
 
@@ -146,3 +148,39 @@ def test_soft_suppression_keeps_a_touching_neighbour_and_lowers_a_duplicate() ->
     np.testing.assert_array_equal(found.boxes[:2], boxes[[0, 2]])
     assert found.scores[1] > 0.6
     assert len(found) == 2, "the duplicate fell below the threshold"
+
+
+# --- calibrated scores ----------
+
+UNIT = st.floats(0, 1, width=32)
+
+
+@given(arrays(np.float32, 12, elements=UNIT), st.floats(0.1, 5), st.floats(-3, 3))
+def test_calibration_keeps_order_and_limits(scores: np.ndarray, slope: float, offset: float) -> None:
+    scores.sort()
+    found = calibrated(scores, Calibration(slope=slope, offset=offset))
+    assert bool((np.diff(found) >= 0).all())
+    assert bool(((found >= 0) & (found <= 1)).all())
+    assert calibrated(np.float32([0, 1]), Calibration(slope=slope, offset=offset)).tolist() == [0, 1]
+    assert calibrated(scores, Calibration()) is scores
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.2, 5), st.floats(-3, 3))
+def test_uncalibrated_is_the_inverse(score: float, slope: float, offset: float) -> None:
+    calibration = Calibration(slope=slope, offset=offset)
+    before = uncalibrated(score, calibration)
+    if 1e-4 < before < 1 - 1e-4:
+        assert float(calibrated(np.float32([before]), calibration)[0]) == pytest.approx(score, abs=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [None, 0.3])
+def test_thresholds_are_of_calibrated_scores_and_what_is_kept_is_the_same(sigma: float | None) -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [30, 0, 40, 10]], np.float32)
+    probs = np.array([[0.3, 0.7], [0.25, 0.75], [0.1, 0.9]], np.float32)
+    calibration = Calibration(slope=2.0, offset=2.5)
+    plain = postprocess(boxes, probs, SIZE, PostprocessConfig(score_threshold=0.0, soft_sigma=sigma))
+    expected = calibrated(plain.scores, calibration)
+    shown = PostprocessConfig(score_threshold=float(expected[1]) - 0.001, soft_sigma=sigma, calibration=calibration)
+    found = postprocess(boxes, probs, SIZE, shown)
+    np.testing.assert_array_equal(found.boxes, plain.boxes[:2])
+    np.testing.assert_allclose(found.scores, expected[:2], rtol=1e-5)

@@ -11,7 +11,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from detector.classify import Ensemble, Member
+from detector.classify import Ensemble, Examined, Member
 from detector.commands.doctor import check_bundled_model
 from detector.crop import CropConfig, crop_regions
 from detector.model import MODEL_FILE, ModelConfig, load_model, read_model_config, save_head_model
@@ -61,7 +61,8 @@ def write_model(folder: Path, head: RegionHead | None = None, **changes: Any) ->
 
 def test_softmax_probabilities_and_class_wise_deltas() -> None:
     head, seen = random_head(), torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
-    probs, deltas = head(seen)
+    probs, deltas, overlap = head(seen)
+    assert overlap is None
     np.testing.assert_allclose(probs.sum(1).detach(), np.ones(5), rtol=1e-5)
     assert head.regress is not None
     assert deltas is not None
@@ -74,7 +75,7 @@ def test_machines_keep_their_order_and_leave_the_rest_to_background() -> None:
     with torch.no_grad():
         head.slope.copy_(torch.tensor([0.5, 3.0]))
         head.offset.copy_(torch.tensor([-1.0, 0.3]))
-        probs, deltas = head(seen)
+        probs, deltas, _ = head(seen)
         margins = head.classify(pooled_features(seen))
     assert deltas is None
     for label in range(2):
@@ -95,16 +96,16 @@ def test_grid_features_know_where_and_pooled_ones_do_not() -> None:
 # --- the classifier ----------
 
 
-def test_predict_and_locate_are_the_trunk_with_its_head() -> None:
+def test_predict_and_examine_are_the_trunk_with_its_head() -> None:
     head, trunk = random_head(), random_trunk()
     ensemble = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu"), batch_size=2)
-    probs, moved = ensemble.locate(IMAGE, BOXES)
+    probs, moved, _ = ensemble.examine(IMAGE, BOXES)
     np.testing.assert_array_equal(ensemble.predict(IMAGE, BOXES), probs)
     assert probs.shape == (3, 3)
     assert moved.shape == (3, 2, 4)
     with torch.inference_mode():
         crops = crop_regions(IMAGE, BOXES, CROP, Normalization().fill)
-        expected, deltas = head(random_trunk().trunk(Normalization()(to_tensor(crops))))
+        expected, deltas, _ = head(random_trunk().trunk(Normalization()(to_tensor(crops))))
     np.testing.assert_allclose(probs, expected, atol=1e-4)
     for label in range(2):
         np.testing.assert_allclose(moved[:, label], decode(BOXES, deltas[:, label].numpy()), rtol=1e-3, atol=0.05)
@@ -112,29 +113,29 @@ def test_predict_and_locate_are_the_trunk_with_its_head() -> None:
 
 def test_no_boxes_are_no_boxes() -> None:
     ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), random_head())], torch.device("cpu"))
-    probs, moved = ensemble.locate(IMAGE, BOXES[:0])
+    probs, moved, _ = ensemble.examine(IMAGE, BOXES[:0])
     assert probs.shape == (0, 3)
     assert moved.shape == (0, 2, 4)
 
 
 def test_members_are_averaged() -> None:
     members = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
-    alone = [Ensemble([m], torch.device("cpu")).locate(IMAGE, BOXES) for m in members]
+    alone = [Ensemble([m], torch.device("cpu")).examine(IMAGE, BOXES) for m in members]
     again = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
-    both = Ensemble(again, torch.device("cpu")).locate(IMAGE, BOXES)
+    both = Ensemble(again, torch.device("cpu")).examine(IMAGE, BOXES)
     np.testing.assert_allclose(both[0], (alone[0][0] + alone[1][0]) / 2, atol=1e-5)
     # Centres average; sides average in their logarithms.
-    centre = [(m[..., :2] + m[..., 2:]) / 2 for _, m in (*alone, both)]
+    centre = [(m[..., :2] + m[..., 2:]) / 2 for _, m, _ in (*alone, both)]
     np.testing.assert_allclose(centre[2], (centre[0] + centre[1]) / 2, rtol=1e-3, atol=0.02)
 
 
 def test_mirror_images_are_averaged_with_their_objects_on_the_other_side() -> None:
     head = random_head()
     ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), head)], torch.device("cpu"))
-    probs, moved = ensemble.locate(IMAGE, BOXES, mirror=True)
+    probs, moved, _ = ensemble.examine(IMAGE, BOXES, mirror=True)
     with torch.inference_mode():
         x = Normalization()(to_tensor(crop_regions(IMAGE, BOXES, CROP, Normalization().fill)))
-        (p, d), (p_mirror, d_mirror) = (head(random_trunk().trunk(view)) for view in (x, x.flip(3)))
+        (p, d, _), (p_mirror, d_mirror, _) = (head(random_trunk().trunk(view)) for view in (x, x.flip(3)))
     np.testing.assert_allclose(probs, (p + p_mirror) / 2, atol=1e-4)
     deltas = ((d + d_mirror * torch.tensor([-1.0, 1, 1, 1])) / 2).numpy()
     for label in range(2):
@@ -148,15 +149,14 @@ def test_members_without_regression_have_a_say_in_the_class_alone() -> None:
         ]
 
     plain, moving = (Ensemble([m], torch.device("cpu")) for m in members())
-    with pytest.raises(ValueError, match="no box regression"):
-        plain.locate(IMAGE, BOXES)
+    np.testing.assert_array_equal(plain.examine(IMAGE, BOXES).boxes, BOXES)
     both = Ensemble(members(), torch.device("cpu"))
     for mirror in (False, True):
-        _, moved = both.locate(IMAGE, BOXES, mirror=mirror)
-        np.testing.assert_allclose(moved, moving.locate(IMAGE, BOXES, mirror=mirror)[1], atol=1e-3)
+        moved = both.examine(IMAGE, BOXES, mirror=mirror).boxes
+        np.testing.assert_allclose(moved, moving.examine(IMAGE, BOXES, mirror=mirror).boxes, atol=1e-3)
     expected = (plain.predict(IMAGE, BOXES) + moving.predict(IMAGE, BOXES)) / 2
     np.testing.assert_allclose(both.predict(IMAGE, BOXES), expected, atol=1e-5)
-    (own, nothing), (others, deltas) = both.opinions(IMAGE, BOXES)
+    (own, nothing, _), (others, deltas, _) = both.opinions(IMAGE, BOXES)
     assert nothing is None
     np.testing.assert_allclose(own, plain.predict(IMAGE, BOXES), atol=1e-6)
     np.testing.assert_allclose(others, moving.predict(IMAGE, BOXES), atol=1e-6)
@@ -170,7 +170,7 @@ def test_one_regression_for_all_classes_moves_each_class_alike() -> None:
     assert head.regress is not None
     assert head.regress.out_features == 4
     seen = torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
-    _, deltas = head(seen)
+    deltas = head(seen).deltas
     assert deltas.shape == (5, 2, 4)
     np.testing.assert_array_equal(deltas[:, 0].detach(), deltas[:, 1].detach())
     np.testing.assert_array_equal(deltas[:, 0].detach(), head.regress(grid_features(seen, 2)).detach())
@@ -217,13 +217,12 @@ class Walker:
     def predict(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         raise AssertionError("a model with box regression is asked for boxes")
 
-    def locate(
-        self, image: NDArray[np.uint8], boxes: NDArray[np.float32], *, mirror: bool = False
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def examine(self, image: NDArray[np.uint8], boxes: NDArray[np.float32], *, mirror: bool = False) -> Examined:
         self.seen.append(boxes)
         self.mirrored.append(mirror)
         score = boxes[:, :1] / 100
-        return np.concatenate([score, 1 - score], axis=1), (boxes + np.float32([10, 0, 10, 0]))[:, None]
+        moved = (boxes + np.float32([10, 0, 10, 0]))[:, None]
+        return Examined(np.concatenate([score, 1 - score], axis=1), moved, None)
 
 
 def test_regions_of_every_round_count_if_asked_for() -> None:

@@ -101,6 +101,7 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
     variants = [{**v, "members": v["members"][:2]} for v in variants]
     measurement = {**measurement, "variants": variants, "members": [1, 2], "search_side": 64, "bootstrap": 10}
     measurement["regression"] = {**measurement["regression"], "members": 1, "grid": 2}
+    measurement["overlap"] = {**measurement["overlap"], "members": 2, "grid": 2, "pictures": 3}
     return {
         **recipe,
         "pretraining": pretraining,
@@ -181,7 +182,10 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert measured == [("1", "1", "3"), ("2", "1", "3")]
     assert "| members | crops | top-1 | top-5 | ECE |" in said
     assert {row["variant"] for row in rows.values() if row["regression"] == "True"} == {
-        "member 1 alone, box regression", "6 members, box regression"
+        "member 1 alone, box regression", "6 members, box regression", "6 members, box regression, overlap"
+    }  # fmt: skip
+    assert {row["variant"] for row in rows.values() if row["overlap"] == "True"} == {
+        "member 1 alone, overlap", "6 members, overlap", "6 members, box regression, overlap"
     }  # fmt: skip
     model = read_model_config(out / "model")
     assert len(model.members) == 2
@@ -189,12 +193,14 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     picture[10:40, 10:40] = (220, 20, 20)
     _, found = load_model(out / "model", device="cpu", score_threshold=0.0, search_side=64).detect(picture)
     assert {Source.SELECTIVE_SEARCH, Source.MULTIBOX} == set(found.source)
-    moving = read_model_config(out / "model-regression")
-    assert [member.head is not None for member in moving.members] == [True, False]
+    moving = read_model_config(out / "model-heads")
+    shapes = [member.head.shape for member in moving.members if member.head is not None]
+    assert [(shape.grid, shape.overlap) for shape in shapes] == [(2, 2), (0, 2)]
+    assert moving.postprocess.overlap_power == 1.5
     assert moving.refinement is not None
     assert moving.refinement.rounds == 1
     boxes = found.boxes
-    one, other = (load_model(out / name, device="cpu").classifier for name in ("model", "model-regression"))
+    one, other = (load_model(out / name, device="cpu").classifier for name in ("model", "model-heads"))
     np.testing.assert_allclose(one.predict(picture, boxes), other.predict(picture, boxes), atol=1e-5)
     # Members of one ensemble begin alike and differ by what they saw; both began from the pre-trained weights.
     assert yaml.safe_load((out / "seeds" / "member-0" / "recipe.yaml").read_text())["init"] == str(out / "pretraining")
