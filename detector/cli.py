@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "calibrate": (
         "detector.commands.calibrate",
-        "Make a copy of a model whose probabilities mean what they say.",
+        "Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.",
     ),
     "report": (
         "detector.commands.report",
