@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms
 from detector.soft_nms import soft_nms
 from detector.types import Detections
 from proposals.boxes import FloatArray, clip, is_valid
-from proposals.calibration import Calibration
+from proposals.calibration import Calibration, sigmoid
 
 LEAST_OVERLAP = 0.02  # taken in place of a smaller one, so that regions keep the order of their probabilities there
 
@@ -86,7 +86,7 @@ def uncalibrated(score: float, calibration: Calibration) -> float:
     if calibration == Calibration() or score in (0, 1):
         return score
     logit = (np.log(score) - np.log1p(-score) - calibration.offset) / calibration.slope
-    return float(0.5 * (1 + np.tanh(0.5 * logit)))
+    return float(sigmoid(logit))
 
 
 def calibrated(scores: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:

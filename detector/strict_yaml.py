@@ -75,6 +75,13 @@ def read_settings(cls: type[T], path: Path) -> T:
     return parse(cls, read_yaml(path), path)
 
 
+def write_settings(path: Path, settings: BaseModel) -> None:
+    """Write ``settings`` to ``path``, whole or not at all."""
+    temporary = path.with_name(path.name + ".unfinished")
+    temporary.write_text(dump_yaml(settings), encoding="utf-8")
+    temporary.replace(path)
+
+
 def dump_yaml(settings: BaseModel) -> str:
     """Settings as YAML that :func:`read_settings` reads back equal."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -26,7 +26,7 @@ from detector.experiment.overlap import (
 from detector.experiment.regression import region_features
 from detector.model import MemberConfig, WeightsFile
 from detector.nets.weights import load_into, read_weights, save_weights, sha256
-from detector.strict_yaml import dump_yaml, read_settings
+from detector.strict_yaml import read_settings, write_settings
 from detector.training.pool import ImagePool
 from proposals.types import ProposalSource
 
@@ -96,9 +96,12 @@ def ensure_overlap(
     known = read_settings(OverlapFile, path) if path.is_file() else None
     same = known is not None and (known.network, _fitting(known.settings)) == (config.sha256, _fitting(settings))
     if known is None or not same or not _sound(folder, known.weights):
-        known = _fit(folder, number, member, config, training, settings, device)
+        pool, regions = training.get(settings)
+        fitted = fit_overlap(region_features(member, pool, regions, settings.grid, device), regions, settings)
+        known = _save(folder, number, fitted, regions, config.sha256, settings)
         tell(f"member {number + 1}: {known.in_words()}")
     file = folder / known.weights.file
+    # As stored, so that a run that goes on from here is the same.
     judge = nn.Linear(member.net.num_features * settings.grid**2, 1)
     load_into(judge, read_weights(file), file)
     weights = judge.weight.detach()[0].double().numpy()
@@ -116,17 +119,10 @@ def _sound(folder: Path, weights: WeightsFile) -> bool:
     return path.is_file() and sha256(path) == weights.sha256
 
 
-def _fit(
-    folder: Path,
-    number: int,
-    member: Member,
-    config: MemberConfig,
-    training: TrainingRegions,
-    settings: OverlapConfig,
-    device: torch.device,
+def _save(
+    folder: Path, number: int, fitted: FittedOverlap, regions: ProposedRegions, network: str, settings: OverlapConfig
 ) -> OverlapFile:
-    pool, regions = training.get(settings)
-    fitted = fit_overlap(region_features(member, pool, regions, settings.grid, device), regions, settings)
+    """Keep what was ``fitted`` to ``regions`` for the weights whose SHA-256 is ``network``."""
     folder.mkdir(exist_ok=True)
     file = folder / f"overlap-{number}.safetensors"
     weights, bias = torch.from_numpy(fitted.weights[None]).float(), torch.tensor([fitted.bias])
@@ -134,15 +130,12 @@ def _fit(
     found = OverlapFile(
         weights=WeightsFile(file=file.name, sha256=sha256(file)),
         settings=settings,
-        network=config.sha256,
+        network=network,
         pictures=len(np.unique(regions.owner)),
         regions=len(regions.boxes),
         penalty=fitted.penalty,
         correlation=round(fitted.correlation, 6),
         error=round(fitted.error, 6),
     )
-    path = overlap_path(folder, number)
-    temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(dump_yaml(found), encoding="utf-8")
-    temporary.replace(path)
+    write_settings(overlap_path(folder, number), found)
     return found

@@ -28,7 +28,7 @@ from detector.experiment.regression import (
 from detector.model import HeadConfig, MemberConfig, load_head
 from detector.nets.weights import sha256
 from detector.sampling import SamplingConfig
-from detector.strict_yaml import dump_yaml, read_settings
+from detector.strict_yaml import read_settings, write_settings
 from detector.training.pool import ImagePool
 
 
@@ -116,10 +116,7 @@ def _fit(
         before=round(fitted.before, 6),
         after=round(fitted.after, 6),
     )
-    path = fitted_path(folder, number)
-    temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(dump_yaml(found), encoding="utf-8")
-    temporary.replace(path)
+    write_settings(fitted_path(folder, number), found)
     return found
 
 
