@@ -9,12 +9,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.config import ClassifierRecipe, MultiBoxRecipe, TrainRecipe
+from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TrainRecipe
 from detector.data import Dataset, load_dataset
-from detector.first_weights import initialise, initialise_multibox
+from detector.first_weights import initialise, initialise_localizer, initialise_multibox
 from detector.model import (
     ProposalConfig,
 )
+from detector.training.localizer import LocalizerProgress, LocalizerTrainer
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_priors
 from detector.training.pool import ImagePool
@@ -155,5 +156,23 @@ def build_multibox_trainer(
     )
     if not trainer.checkpoint_path.exists():
         initialise_multibox(trainer.net, recipe.init)
+        trainer.restart_average()
+    return trainer
+
+
+def build_localizer_trainer(
+    recipe: LocalizerRecipe,
+    train: ImagePool,
+    val: ImagePool | None,
+    scenes: ImagePool | None,
+    folder: Path,
+    *,
+    machine: Machine,
+    report: Callable[[LocalizerProgress], None],
+) -> LocalizerTrainer:
+    """A trainer whose net has its first weights."""
+    trainer = LocalizerTrainer(recipe.training, train, val, scenes, folder, machine=machine, report=report)
+    if not trainer.checkpoint_path.exists():
+        initialise_localizer(trainer.net, recipe.init)
         trainer.restart_average()
     return trainer

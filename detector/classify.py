@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
+from detector.localize import RegionLocalizer
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.weights import Normalization, to_tensor
@@ -110,6 +111,7 @@ class Ensemble:
         temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
             more makes the ensemble less sure of itself.
         precision: what the networks compute in; see :func:`detector.precision.detection_dtype`.
+        localizer: what moves boxes and predicts overlaps in place of the members, or ``None``.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Ensemble:
         batch_size: int | None = None,
         temperature: float = 1.0,
         precision: str = "auto",
+        localizer: RegionLocalizer | None = None,
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -132,6 +135,7 @@ class Ensemble:
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
+        self.localizer = localizer
         self.num_locating = sum(member.locates for member in members)
         self.num_judging = sum(member.judges for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
@@ -150,10 +154,13 @@ class Ensemble:
     def examine(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Examined:
         """See :class:`RegionExaminer`; the members' deltas and overlaps are averaged as their probabilities are."""
         probs, deltas, overlap = self._run(image, boxes, mirror)
+        count, classes = len(boxes), self.num_outputs - 1
+        if self.localizer is not None:
+            located = self.localizer.look(image, boxes, mirror=mirror)
+            return Examined(probs.numpy(), np.repeat(located.boxes[:, None], classes, axis=1), located.overlap)
         judged = None if overlap is None else overlap.numpy()
         if deltas is None:
             return Examined(probs.numpy(), boxes, judged)
-        count, classes = len(boxes), self.num_outputs - 1
         each = np.repeat(boxes.astype(np.float32), classes, axis=0)
         moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32)
         return Examined(probs.numpy(), moved.reshape(count, classes, 4), judged)

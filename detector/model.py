@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig
+from detector.localize import RegionLocalizer
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.localizer import LocalizerMember, read_localizer, read_localizer_facts
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.trunk import Trunk
@@ -25,6 +27,7 @@ from detector.nets.weights import Normalization, load_into, read_weights, save_w
 from detector.pipeline import Detector
 from detector.postprocess import PostprocessConfig, RefinementConfig
 from detector.strict_yaml import dump_yaml, parse, read_settings
+from proposals.calibration import Calibration
 from proposals.errors import UserError
 from proposals.merge import MergedSource
 from proposals.resized import ResizedSource
@@ -32,6 +35,7 @@ from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, r
 from proposals.types import ProposalSource
 
 MODEL_FILE = "model.yaml"
+LOCALIZER_POWER, LOCALIZER_VOTING = 1.5, 0.5  # the experiment's
 BUNDLED_MODEL = Path(__file__).parent / "models" / "default"
 
 
@@ -94,7 +98,10 @@ class ModelConfig(BaseModel):
         class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
         members: the networks. proposals, postprocess: the defaults of detection with this model.
         multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
-        refinement: how box regression moves regions; for models of which the first member has it, and others may.
+        localizer: a network that says how well regions lie and where objects do, in place of the members' own heads;
+            ``None`` for none.
+        refinement: how box regression moves regions; for models with a localizer, or of which the first member has box
+            regression, and others may.
         temperature: of the members' mean probabilities, see :class:`detector.classify.Ensemble`.
         licence: of the weights. provenance: data, command, date: how the weights came to be.
         scores: measured figures by name.
@@ -111,6 +118,7 @@ class ModelConfig(BaseModel):
     proposals: ProposalConfig = ProposalConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
     multibox: MultiBoxMember | None = None
+    localizer: LocalizerMember | None = None
     refinement: RefinementConfig | None = None
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     licence: str
@@ -135,10 +143,10 @@ class ModelConfig(BaseModel):
         for ability, have in (("box regression", regress), ("predicted overlaps", judge)):
             if any(have) and not have[0]:  # or fewer members would have none
                 raise ValueError(f"if any member has {ability}, the first one must")
-        if self.postprocess.overlap_power and not any(judge):
-            raise ValueError("overlap_power is for members that predict overlaps")
-        if (self.refinement is not None) != any(regress):
-            raise ValueError("refinement goes with members that have box regression, and they with it")
+        if self.postprocess.overlap_power and not any(judge) and self.localizer is None:
+            raise ValueError("overlap_power is for members that predict overlaps, or a localizer")
+        if (self.refinement is not None) != (any(regress) or self.localizer is not None):
+            raise ValueError("refinement goes with members that have box regression or a localizer, and they with it")
         if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; machines have a sigmoid each")
         return self
@@ -147,7 +155,8 @@ class ModelConfig(BaseModel):
     def files(self) -> tuple[str, ...]:
         """Every file of the model directory beside ``model.yaml``."""
         names = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
-        return (*names, *(() if self.multibox is None else (self.multibox.file, self.multibox.priors)))
+        multibox = () if self.multibox is None else (self.multibox.file, self.multibox.priors)
+        return (*names, *multibox, *(() if self.localizer is None else (self.localizer.file,)))
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -184,6 +193,14 @@ def load_head(folder: Path, config: HeadConfig, num_classes: int, num_features: 
     head = RegionHead(config.shape, num_classes, num_features)
     _load(head, folder, config)
     return head
+
+
+def build_localizer(
+    folder: Path, config: LocalizerMember, device: torch.device, precision: str = "auto"
+) -> RegionLocalizer:
+    """The localizer of a model directory, ready to run; UserError as for :func:`read_member`."""
+    net = read_localizer(folder, config)
+    return RegionLocalizer(net, config.crop, config.normalization, device, precision=precision)
 
 
 def _load(net: nn.Module, folder: Path, config: WeightsFile) -> None:
@@ -253,6 +270,7 @@ def load_model(
         target,
         temperature=config.temperature,
         precision=precision,
+        localizer=None if config.localizer is None else build_localizer(folder, config.localizer, target, precision),
     )
     given = {
         "score_threshold": score_threshold,
@@ -299,6 +317,38 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
         begin_copy(out, [multibox / facts.multibox.file, multibox / facts.multibox.priors])
     provenance = {f"multibox {key}": value for key, value in facts.provenance.items()}
     joined = config.model_copy(update={"multibox": facts.multibox, "provenance": {**config.provenance, **provenance}})
+    write_model_config(out, joined)
+    return joined
+
+
+def join_localizer(
+    model: Path, localizer: Path, out: Path, power: float = LOCALIZER_POWER, voting: float | None = LOCALIZER_VOTING
+) -> ModelConfig:
+    """Make ``out`` a copy of the model directory ``model`` with the network in ``localizer``.
+
+    It takes the place of the members' own box regression and overlaps, if they have any: scores count its overlaps to
+    ``power``, and detections have its boxes, moved by ``voting`` (see :class:`detector.postprocess.PostprocessConfig`).
+    ``out`` may be ``localizer`` itself, which then is a model directory as well. Scores are not calibrated any more.
+
+    Raises:
+        UserError: one of them is not what it should be, or ``out`` is a model directory already.
+    """
+    config, facts = read_model_config(model), read_localizer_facts(localizer)
+    begin_copy(out, [model / file for file in config.model_copy(update={"localizer": None}).files])
+    if out.resolve() != localizer.resolve():
+        begin_copy(out, [localizer / facts.localizer.file])
+    thresholds = {"overlap_power": power, "box_voting": voting, "calibration": Calibration()}
+    joined = config.model_copy(
+        update={
+            "localizer": facts.localizer,
+            "refinement": config.refinement or RefinementConfig(rounds=1),
+            "postprocess": config.postprocess.model_copy(update=thresholds),
+            "provenance": {
+                **config.provenance,
+                **{f"localizer {key}": value for key, value in facts.provenance.items()},
+            },
+        }
+    )
     write_model_config(out, joined)
     return joined
 

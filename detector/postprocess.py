@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torchvision.ops import batched_nms
 
+from detector.box_voting import vote
 from detector.soft_nms import soft_nms
 from detector.types import Detections
 from proposals.boxes import FloatArray, clip, is_valid
@@ -27,6 +28,8 @@ class PostprocessConfig(BaseModel):
             :mod:`detector.soft_nms`. ``None`` is R-CNN's, and the paper's.
         overlap_power: a score is the probability times the predicted overlap to this power, for models that predict how
             well a region lies on its object (IoU-Net, Jiang et al., ECCV 2018); 0 leaves it the probability.
+        box_voting: every box that is left becomes the mean of all boxes of its class with at least this IoU with it,
+            weighted by score; see :mod:`detector.box_voting`. ``None`` leaves it where it is.
         calibration: of the scores of what is left, so that 0.5 means that half of such detections are right;
             ``score_threshold`` is of calibrated scores. It keeps their order; the default leaves them alone.
     """
@@ -38,6 +41,7 @@ class PostprocessConfig(BaseModel):
     max_detections: int = Field(default=100, ge=1)
     soft_sigma: float | None = Field(default=None, gt=0)
     overlap_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    box_voting: float | None = Field(default=None, gt=0, le=1)
     calibration: Calibration = Calibration()
 
 
@@ -140,5 +144,7 @@ def postprocess(
         # In the order of the sort above, so that equal scores stay as they came.
         kept = np.sort(kept)[: config.max_detections]
         score = score[kept]
-    left = calibrated(score, config.calibration)
-    return Detections(found[kept], left, label[kept].astype(np.int64), image_size)
+    found, label = found[kept], label[kept].astype(np.int64)
+    if config.box_voting is not None:
+        found = vote(found, label, inside.reshape(each.shape), foreground, config.box_voting)
+    return Detections(found, calibrated(score, config.calibration), label, image_size)

@@ -24,10 +24,11 @@ from detector.experiment.headed_model import with_heads
 from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
 from detector.experiment.overlap_files import TrainingRegions, ensure_overlap
-from detector.experiment.recipe import DOUBLED, ExperimentRecipe, MeasurementConfig
+from detector.experiment.recipe import DOUBLED, LOCALIZER, ExperimentRecipe, MeasurementConfig
 from detector.experiment.regression_files import ensure_regression, training_pictures
 from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
-from detector.model import MODEL_FILE, choose_device, read_member, read_model_config
+from detector.model import MODEL_FILE, build_localizer, choose_device, read_member, read_model_config
+from detector.nets.localizer import read_localizer_facts
 from detector.nets.multibox import build_source, read_multibox_facts
 from detector.sampling import SamplingConfig
 from detector.training.loop import Interrupted
@@ -87,9 +88,19 @@ class Measurement:
                 self.members[self.first], settings.members, settings.crops, folder / "named", self.device
             )
         (folder / "pictures").mkdir(exist_ok=True)
-        power = 0.0 if settings.overlap is None else settings.overlap.power
-        thresholds = settings.postprocess.model_copy(update={"overlap_power": power})
-        self.study = Study(self.members, settings.variants, sources, thresholds, folder / "pictures", self.device)
+        localizer = None
+        if recipe.localizer is not None:
+            place = folder / LOCALIZER
+            localizer = build_localizer(place, read_localizer_facts(place).localizer, self.device)
+        self.study = Study(
+            self.members,
+            settings.variants,
+            sources,
+            settings.postprocess_of,
+            folder / "pictures",
+            self.device,
+            localizer,
+        )
 
     def _put_regression(self) -> None:
         """Give the first members of the first ensemble their box regression."""

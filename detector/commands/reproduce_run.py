@@ -8,6 +8,8 @@ The folder of an experiment:
     model/                 the first ensemble with MultiBox, for ``detector detect --model``
     regression/, overlap/  the box regression and the overlaps of its first members
     model-heads/           the model with them
+    localizer/             the localizer's folder
+    model-localizer/       the model with it
     pictures/, named/      a file for each picture measured, of detection and of naming objects
     table.md, table.csv, classification.csv
 """

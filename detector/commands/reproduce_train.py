@@ -1,4 +1,4 @@
-"""The trainings of an experiment: pre-training, ensembles, MultiBox, each with the code of its own verb."""
+"""The trainings of an experiment: pre-training, ensembles, MultiBox, localizer, each with the code of its own verb."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from detector.commands.console import say
 from detector.commands.train_classifier_run import run_classifier_training
 from detector.commands.train_common import Resume
 from detector.commands.train_ensemble_run import run_ensemble_training
+from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
 from detector.commands.train_run import TrainRequest
-from detector.config import EnsembleRecipe
-from detector.experiment.recipe import PRETRAINING, ExperimentRecipe
-from detector.model import MODEL_FILE, join_multibox
+from detector.config import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
+from detector.experiment.recipe import LOCALIZER, PRETRAINING, WITH_LOCALIZER, ExperimentRecipe
+from detector.model import MODEL_FILE, join_localizer, join_multibox
+from detector.nets.localizer import LOCALIZER_FILE
 from detector.nets.multibox import MULTIBOX_FILE
 from detector.strict_yaml import dump_yaml
 
@@ -48,13 +50,18 @@ class Trainer:
         for name, ensemble in recipe.ensembles.items():
             say(f"ensemble {name}: {len(ensemble.members)} members")
             run_ensemble_training(self._request(name, self._begun(ensemble)))
-        if recipe.multibox is None:
-            return
-        target = self.folder / "multibox"
+        model = self.folder / next(iter(recipe.ensembles))
+        if recipe.multibox is not None:
+            model = self._train_multibox(recipe.multibox, model)
+        if recipe.localizer is not None:
+            self._train_localizer(recipe.localizer, model)
+
+    def _train_multibox(self, recipe: MultiBoxRecipe, ensemble: Path) -> Path:
+        """Make ``multibox/`` and, of it and the first ``ensemble``, ``model/``, which is returned."""
+        target, model = self.folder / "multibox", self.folder / "model"
         if not (target / MULTIBOX_FILE).is_file():
             say("MultiBox")
-            multibox = recipe.multibox.model_copy(update={"init": self._init(recipe.multibox.init)})
-            config = self._config("multibox", multibox)
+            config = self._config("multibox", recipe.model_copy(update={"init": self._init(recipe.init)}))
             request = MultiBoxRequest(
                 data=self.data,
                 config=config,
@@ -69,9 +76,33 @@ class Trainer:
                 checkpoint_minutes=self.checkpoint_minutes,
             )
             run_multibox_training(request)
-        model = self.folder / "model"
         if not (model / MODEL_FILE).is_file():
-            join_multibox(self.folder / next(iter(recipe.ensembles)), target, model)
+            join_multibox(ensemble, target, model)
+        return model
+
+    def _train_localizer(self, recipe: LocalizerRecipe, model: Path) -> None:
+        """Make ``localizer/`` and, of it and ``model``, ``model-localizer/``."""
+        target, joined = self.folder / LOCALIZER, self.folder / WITH_LOCALIZER
+        if not (target / LOCALIZER_FILE).is_file():
+            say("localizer")
+            config = self._config(LOCALIZER, recipe.model_copy(update={"init": self._init(recipe.init)}))
+            request = LocalizerRequest(
+                data=self.data,
+                config=config,
+                out=target,
+                model=None,
+                resume=Resume.auto,
+                init=None,
+                steps=None,
+                seed=None,
+                device=self.device,
+                checkpoint_minutes=self.checkpoint_minutes,
+            )
+            run_localizer_training(request)
+        if not (joined / MODEL_FILE).is_file():
+            settings = self.recipe.measurement
+            voting = settings.voting if any(v.voting for v in settings.variants) else None
+            join_localizer(model, target, joined, settings.localizer_power, voting)
 
     def _request(self, name: str, recipe: BaseModel) -> TrainRequest:
         return TrainRequest(

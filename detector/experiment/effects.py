@@ -25,6 +25,8 @@ PLAIN: dict[str, object] = {
     "combine": "mean",
     "regression": False,
     "overlap": False,
+    "localizer": False,
+    "voting": False,
 }
 
 

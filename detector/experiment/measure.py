@@ -22,6 +22,7 @@ from torch import Tensor
 from detector.classify import Ensemble, Member
 from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
 from detector.experiment.variants import Variant, judge
+from detector.localize import Located, RegionLocalizer
 from detector.nets.region_head import RegionOutput
 from detector.postprocess import PostprocessConfig
 from detector.types import Detections
@@ -64,13 +65,13 @@ class Study:
         members: of each ensemble by name; those with box regression move the boxes of variants with regression, and
             those with predicted overlaps weigh the scores of variants with overlap.
         variants: what to measure. sources: of proposals.
-        postprocess: thresholds; the score threshold should be low, because AP needs the low scores. Its
-            ``overlap_power`` holds for variants with overlap alone.
+        postprocess: the thresholds of a variant; the score threshold should be low, because AP needs the low scores.
         folder: where each picture's file goes. device: of the networks.
+        localizer: for variants with it.
 
     Raises:
         ValueError: a variant names an ensemble or a member that is not there, or regression or overlaps that no member
-            of it has.
+            of it has, or needs a localizer that is not there.
     """
 
     def __init__(
@@ -78,9 +79,10 @@ class Study:
         members: Mapping[str, Sequence[Member]],
         variants: Sequence[Variant],
         sources: Sources,
-        postprocess: PostprocessConfig,
+        postprocess: Callable[[Variant], PostprocessConfig],
         folder: Path,
         device: torch.device,
+        localizer: RegionLocalizer | None = None,
     ) -> None:
         for variant in variants:
             if variant.ensemble not in members or max(variant.members) >= len(members[variant.ensemble]):
@@ -90,7 +92,10 @@ class Study:
                 raise ValueError(f"{variant.name}: none of its members has box regression")
             if variant.overlap and not any(member.judges for member in mine):
                 raise ValueError(f"{variant.name}: none of its members predicts overlaps")
-        self.variants, self.sources, self.postprocess, self.folder = variants, sources, postprocess, folder
+            if variant.localizer and localizer is None:
+                raise ValueError(f"{variant.name}: there is no localizer")
+        self.variants, self.sources, self.folder, self.localizer = variants, sources, folder, localizer
+        self.thresholds = {v.name: postprocess(v) for v in variants}
         needs: dict[Key, set[str]] = {}
         for variant in variants:
             for number in variant.members:
@@ -139,14 +144,29 @@ class Study:
             wanted = np.unique(np.concatenate([row_of[name] for name in sorted(names)]))
             for key, opinion in zip(keys, ensemble.opinions(image, boxes[wanted]), strict=True):
                 opinions[key] = opinion.each(partial(_spread, rows=torch.from_numpy(wanted), count=len(boxes)))
+        located = self._locate(image, boxes, row_of)
         found = {}
         for v in self.variants:
             mine, keys = row_of[v.proposals], [(v.ensemble, number, v.context) for number in v.members]
             chosen = [
                 opinions[key].each(partial(torch.index_select, dim=0, index=torch.from_numpy(mine))) for key in keys
             ]
-            found[v.name] = judge(boxes[mine], chosen, v, size, self.postprocess)
+            here = None if located is None else Located(located.overlap[mine], located.boxes[mine])
+            found[v.name] = judge(boxes[mine], chosen, v, size, self.thresholds[v.name], here)
         return found, proposals
+
+    def _locate(
+        self, image: NDArray[np.uint8], boxes: FloatArray, row_of: Mapping[str, NDArray[np.int64]]
+    ) -> Located | None:
+        """What the localizer says of ``boxes``; zeros in the rows that no variant asks it about."""
+        names = sorted({v.proposals for v in self.variants if v.localizer})
+        if self.localizer is None or not names:
+            return None
+        wanted = np.unique(np.concatenate([row_of[name] for name in names]))
+        seen = self.localizer.look(image, boxes[wanted])
+        located = Located(np.zeros(len(boxes), np.float32), np.zeros((len(boxes), 4), np.float32))
+        located.overlap[wanted], located.boxes[wanted] = seen.overlap, seen.boxes
+        return located
 
     def _save(self, path: Path, found: dict[str, Detections], proposals: dict[str, Proposals]) -> None:
         arrays: dict[str, NDArray[np.generic]] = {}
@@ -160,7 +180,7 @@ class Study:
 
     def _what(self) -> str:
         """What was measured, so that a file of other variants is not taken for one of these."""
-        return json.dumps([[v.model_dump(mode="json") for v in self.variants], self.postprocess.model_dump()])
+        return json.dumps([[v.model_dump(mode="json"), self.thresholds[v.name].model_dump()] for v in self.variants])
 
     def _load(self, path: Path) -> dict[str, Detections] | None:
         """The detections in a picture's file; ``None`` where it is missing, damaged or of other variants."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from detector.config import ClassifierRecipe, EnsembleRecipe, MultiBoxRecipe
+from detector.config import ClassifierRecipe, EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
 from detector.experiment.overlap import OverlapConfig
 from detector.experiment.regression import BoxRegressionConfig
 from detector.experiment.variants import Variant
@@ -16,6 +16,7 @@ from detector.strict_yaml import read_settings
 from proposals.selective_search import SelectiveSearchConfig
 
 PRETRAINING = "pretraining"  # as ``init`` of a later stage: the weights of the first one
+LOCALIZER, WITH_LOCALIZER = "localizer", "model-localizer"  # folders of an experiment
 DOUBLED = 2.0
 
 
@@ -31,6 +32,8 @@ class MeasurementConfig(BaseModel):
         named: only on the first so many pictures; ``None`` for all that are measured.
         regression: how box regression is fitted, for variants with it; ``None`` without such variants.
         overlap: how the overlaps of regions with their objects are predicted, for variants with them; likewise.
+        localizer_power: scores of variants with the localizer are probability times its overlap to this power.
+        voting: least IoU of the boxes that vote, in variants with voting; MR-CNN's by default.
         bootstrap: resamples of the pictures for the intervals. seed: of the resampling and of the search's ranking.
     """
 
@@ -47,6 +50,8 @@ class MeasurementConfig(BaseModel):
     named: int | None = Field(default=None, ge=1)
     regression: BoxRegressionConfig | None = None
     overlap: OverlapConfig | None = None
+    localizer_power: float = Field(default=1.5, ge=0, allow_inf_nan=False)
+    voting: float = Field(default=0.5, gt=0, le=1)
     bootstrap: int = Field(default=1000, ge=0)
     seed: int = Field(default=0, ge=0)
 
@@ -66,7 +71,18 @@ class MeasurementConfig(BaseModel):
                 raise ValueError(f"variant {variant.name!r}: to be joined by nms every member needs overlaps")
         if self.postprocess.overlap_power:
             raise ValueError("postprocess.overlap_power: leave it 0; overlap.power is for the variants with overlap")
+        if self.postprocess.box_voting is not None:
+            raise ValueError("postprocess.box_voting: leave it null; voting is for the variants with it")
         return self
+
+    def postprocess_of(self, variant: Variant) -> PostprocessConfig:
+        """The thresholds of a variant, with what its overlaps and its votes are worth."""
+        power = self.overlap.power if variant.overlap and self.overlap is not None else 0.0
+        changes = {
+            "overlap_power": self.localizer_power if variant.localizer else power,
+            "box_voting": self.voting if variant.voting else None,
+        }
+        return self.postprocess.model_copy(update=changes)
 
 
 class ExperimentRecipe(BaseModel):
@@ -76,6 +92,7 @@ class ExperimentRecipe(BaseModel):
         pretraining: of whole pictures, whose weights the ensembles may begin from (``init: pretraining``).
         ensembles: by the name that variants call them. The first one becomes the model directory with MultiBox.
         multibox: the network that proposes; ``None`` for an experiment without.
+        localizer: what judges and moves regions in variants with it; ``None`` for an experiment without.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +101,7 @@ class ExperimentRecipe(BaseModel):
     pretraining: ClassifierRecipe | None = None
     ensembles: dict[str, EnsembleRecipe] = Field(min_length=1)
     multibox: MultiBoxRecipe | None = None
+    localizer: LocalizerRecipe | None = None
     measurement: MeasurementConfig
 
     @model_validator(mode="after")
@@ -98,6 +116,8 @@ class ExperimentRecipe(BaseModel):
                 )
             if "multibox" in variant.proposals and self.multibox is None:
                 raise ValueError(f"variant {variant.name!r} proposes with MultiBox, but multibox is missing")
+            if variant.localizer and self.localizer is None:
+                raise ValueError(f"variant {variant.name!r} needs the localizer, which is missing")
         name, first = next(iter(self.ensembles.items()))
         for variant in self.measurement.variants:
             if (variant.regression or variant.overlap) and variant.ensemble != name:
@@ -112,6 +132,8 @@ class ExperimentRecipe(BaseModel):
         inits = [init for e in self.ensembles.values() for init in (e.base.init, *(m.init for m in e.members))]
         if self.multibox is not None:
             inits.append(self.multibox.init)
+        if self.localizer is not None:
+            inits.append(self.localizer.init)
         if PRETRAINING in inits and self.pretraining is None:
             raise ValueError("init: pretraining, but there is no pretraining")
         return self

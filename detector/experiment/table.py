@@ -91,9 +91,8 @@ def to_csv(results: Sequence[VariantResult]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    writer.writerow(
-        ["variant", "ensemble", "members", "proposals", "context", "combine", "regression", "overlap", *ends]
-    )
+    properties = ("proposals", "context", "combine", "regression", "overlap", "localizer", "voting")
+    writer.writerow(["variant", "ensemble", "members", *properties, *ends])
     for found in results:
         v = found.variant
         numbers: list[object] = []
@@ -102,9 +101,7 @@ def to_csv(results: Sequence[VariantResult]) -> str:
             interval = result.interval
             numbers += [result.mean_ap, *(("", "") if interval is None else (interval.low, interval.high))]
         members = " ".join(str(m) for m in v.members)
-        writer.writerow(
-            [v.name, v.ensemble, members, v.proposals, v.context, v.combine, v.regression, v.overlap, *numbers]
-        )
+        writer.writerow([v.name, v.ensemble, members, *(getattr(v, name) for name in properties), *numbers])
     return out.getvalue()
 
 

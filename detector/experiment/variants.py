@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torchvision.ops import batched_nms
 
+from detector.localize import Located
 from detector.nets.region_head import RegionOutput
 from detector.postprocess import PostprocessConfig, postprocess, scored
 from detector.types import Detections
@@ -38,6 +39,8 @@ class Variant(BaseModel):
             members that have it.
         overlap: scores count how well a region lies on its object, as the members predict it; see
             :mod:`detector.experiment.overlap`.
+        localizer: overlaps and boxes are the localizer's, in place of the members' own.
+        voting: the boxes that suppression leaves are moved by bounding-box voting.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +53,8 @@ class Variant(BaseModel):
     combine: Combination = "mean"
     regression: bool = False
     overlap: bool = False
+    localizer: bool = False
+    voting: bool = False
 
     @model_validator(mode="after")
     def _members_once(self) -> Variant:
@@ -58,6 +63,10 @@ class Variant(BaseModel):
         for what, wanted in (("regression is", self.regression), ("overlaps are", self.overlap)):
             if wanted and not self.context:
                 raise ValueError(f"{what} fitted to regions with context: leave context on")
+        if self.localizer and (self.regression or self.overlap):
+            raise ValueError("a localizer takes the place of regression and overlap: leave them off")
+        if self.voting and self.combine == "nms":
+            raise ValueError("members that are joined by nms have no boxes in common to vote with: leave voting off")
         return self
 
 
@@ -76,17 +85,21 @@ def judge(
     variant: Variant,
     image_size: tuple[int, int],
     config: PostprocessConfig,
+    located: Located | None = None,
 ) -> Detections:
     """What ``variant`` detects among regions ``boxes`` ``(N, 4)`` of which its members have these ``opinions``.
 
-    Boxes are moved by the mean of the deltas, and overlaps are the mean, of the members that have them. ``config`` has
-    the power of the overlaps.
+    Boxes are moved by the mean of the deltas, and overlaps are the mean, of the members that have them. ``config`` is
+    the variant's own: it has the power of the overlaps. ``located`` is what the localizer says of the regions.
     """
-    regions = boxes
-    if variant.regression:
-        regions = moved(boxes, [o.deltas.numpy() for o in opinions if o.deltas is not None])
     probs, each = [o.probs.numpy() for o in opinions], [o.overlap for o in opinions]
-    power = config.overlap_power if variant.overlap else 0.0
+    regions, power = boxes, config.overlap_power
+    if variant.localizer:
+        if located is None:
+            raise ValueError(f"{variant.name}: no localizer has looked at the regions")
+        regions, each = located.boxes, [torch.from_numpy(located.overlap)] * len(opinions)
+    elif variant.regression:
+        regions = moved(boxes, [o.deltas.numpy() for o in opinions if o.deltas is not None])
     if variant.combine == "nms":
         tables = [scored(p, None if o is None else o.numpy(), power) for p, o in zip(probs, each, strict=True)]
         return join_by_nms([postprocess(regions, table, image_size, config) for table in tables], config)

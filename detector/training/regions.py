@@ -152,7 +152,7 @@ class Progress(BaseModel):
 
 
 @torch.no_grad()
-def measure_statistics(net: GoogLeNet, inputs: Iterable[Tensor]) -> None:
+def measure_statistics(net: nn.Module, inputs: Iterable[Tensor]) -> None:
     """Replace the running means and variances of normalisation by plain means over ``inputs``, ``(N, 3, S, S)`` each.
 
     A net of averaged weights has other activations than those whose statistics were averaged along (Izmailov et al.,

@@ -35,6 +35,10 @@ LOW = PostprocessConfig(score_threshold=0.01)
 SIZE = (40, 48)
 
 
+def low(variant: Variant) -> PostprocessConfig:
+    return LOW
+
+
 def probabilities(members: int, regions: int, classes: int = 3, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     return [rng.dirichlet(np.ones(classes + 1), regions).astype(np.float32) for _ in range(members)]
@@ -151,7 +155,7 @@ def test_each_source_is_asked_once_and_each_variant_equals_a_detector_of_its_own
         for name, m in (("one", padded), ("bare", bare))
     }
     before = [source.asked for source in (sources.scale1, sources.scale2, sources.multibox)]  # type: ignore[union-attr]
-    study = Study(members, VARIANTS, sources, LOW, tmp_path, CPU)
+    study = Study(members, VARIANTS, sources, low, tmp_path, CPU)
     found = study.look("a/b c", lambda: image)
     after = [source.asked for source in (sources.scale1, sources.scale2, sources.multibox)]  # type: ignore[union-attr]
     assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1]
@@ -169,7 +173,7 @@ def test_a_picture_is_looked_at_once_and_a_damaged_file_again(
     parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path
 ) -> None:
     members, sources = parts
-    study = Study(members, VARIANTS, sources, LOW, tmp_path, CPU)
+    study = Study(members, VARIANTS, sources, low, tmp_path, CPU)
     reads: list[int] = []
 
     def read() -> np.ndarray:
@@ -188,7 +192,7 @@ def test_a_picture_is_looked_at_once_and_a_damaged_file_again(
         study.look("x", read)
     assert len(reads) == 4
     # Another set of variants does not take the file for its own.
-    Study(members, VARIANTS[:2], sources, LOW, tmp_path, CPU).look("x", read)
+    Study(members, VARIANTS[:2], sources, low, tmp_path, CPU).look("x", read)
     assert len(reads) == 5
     assert [p.suffix for p in tmp_path.iterdir()] == [".npz"]
 
@@ -199,12 +203,12 @@ def test_variants_must_name_members_that_are_there(
     members, sources = parts
     for wrong in (Variant(name="x", members=(2,)), Variant(name="x", ensemble="none", members=(0,))):
         with pytest.raises(ValueError, match="no member"):
-            Study(members, [wrong], sources, LOW, tmp_path, CPU)
+            Study(members, [wrong], sources, low, tmp_path, CPU)
     with pytest.raises(ValueError, match="different numbers"):
         Variant(name="x", members=(1, 1))
     alone = Sources(sources.scale1, sources.scale2, None, sources.merging)
     with pytest.raises(ValueError, match="no MultiBox network"):
-        Study(members, VARIANTS, alone, LOW, tmp_path, CPU).look("x", lambda: picture(0))
+        Study(members, VARIANTS, alone, low, tmp_path, CPU).look("x", lambda: picture(0))
 
 
 def with_head(member: Member, strength: float) -> Member:
@@ -233,7 +237,7 @@ def test_regression_moves_boxes_and_costs_no_second_look(
 
     monkeypatch.setattr(detector.classify, "crop_regions", counted)
     everything = LOW.model_copy(update={"score_threshold": 0.0, "nms_threshold": 1.0, "max_detections": 1000})
-    found = Study(heads, variants, sources, everything, tmp_path, CPU).look("x", lambda: picture(1))
+    found = Study(heads, variants, sources, lambda v: everything, tmp_path, CPU).look("x", lambda: picture(1))
     # Both members see each of the 9 regions once, in crops that they share.
     assert crops == [9]
     boxes = sources.scale2.propose(picture(1)).boxes
@@ -246,7 +250,7 @@ def test_regression_moves_boxes_and_costs_no_second_look(
         np.testing.assert_allclose(rows, np.unique(expected.round(2), axis=0), atol=0.02)
     np.testing.assert_allclose(np.sort(found["move"].scores), np.sort(found["stay"].scores), atol=1e-6)
     with pytest.raises(ValueError, match="none of its members has box regression"):
-        Study(members, variants, sources, LOW, tmp_path, CPU)
+        Study(members, variants, sources, low, tmp_path, CPU)
     with pytest.raises(ValueError, match="leave context on"):
         Variant(name="x", members=(0,), context=False, regression=True)
 
@@ -263,7 +267,7 @@ def test_only_regions_that_a_variant_needs_are_looked_at(
         return crop_regions(image, boxes, crop, *rest, **named)
 
     monkeypatch.setattr(detector.classify, "crop_regions", counted)
-    Study(members, VARIANTS, sources, LOW, tmp_path, CPU).look("x", lambda: picture(1))
+    Study(members, VARIANTS, sources, low, tmp_path, CPU).look("x", lambda: picture(1))
     # Member 0 looks at merged 13 (its MultiBox 4 are among them) with context and without; member 1 at scale 1 as well;
     # the other ensemble's at the 9 of scale 2.
     assert sorted(seen) == [(0, 13), (6, 9), (6, 13), (6, 19)]

@@ -274,7 +274,11 @@ def test_variants_with_overlap_have_their_scores_weighed(tmp_path: Path) -> None
         Variant(name="joined", members=(0, 1), proposals="scale2", overlap=True, combine="nms"),
     ]
     sources = Sources(Shifts(), Shifts(), None, MergeConfig())
-    thresholds = LOW.model_copy(update={"overlap_power": 2.0})
+    squared = LOW.model_copy(update={"overlap_power": 2.0})
+
+    def thresholds(variant: Variant) -> PostprocessConfig:
+        return squared if variant.overlap else LOW
+
     image = pool().images[0]
     found = Study({"seeds": members}, variants, sources, thresholds, tmp_path, CPU).look("x", lambda: image)
     boxes = Shifts().propose(image).boxes

@@ -50,8 +50,11 @@ def test_effects_are_of_variants_that_differ_in_one_property() -> None:
         f"upper layers of its own, member {i} alone" for i in (1, 2, 3)
     )
     assert effects["6 members, overlap"] == tuple(f"{name}, overlap" for name in singles)
-    # 2 to 6 members with and without overlaps, and 2 and 3 of the other ensemble: nothing without its own singles.
-    assert len(effects) == 12
+    for what in ("localizer", "localizer, voting"):
+        assert effects[f"6 members, {what}"] == tuple(f"{name}, {what}" for name in singles)
+    # 2 to 6 members with and without overlaps, 2 and 3 of the other ensemble, 6 with the localizer, and 6 that vote:
+    # nothing without its own singles.
+    assert len(effects) == 14
     pairs = [(effect.against[0], effect.of) for effect in effects_of(variants) if len(effect.against) == 1]
     first, six = "member 1 alone", "6 members"
     sources = [f"{first}, {source}" for source in ("selective search, scale 2", "MultiBox alone")]

@@ -102,11 +102,20 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
     measurement = {**measurement, "variants": variants, "members": [1, 2], "search_side": 64, "bootstrap": 10}
     measurement["regression"] = {**measurement["regression"], "members": 1, "grid": 2}
     measurement["overlap"] = {**measurement["overlap"], "members": 2, "grid": 2, "pictures": 3}
+    plain = {"ensemble": "seeds", "members": [0, 1], "localizer": True}
+    variants += [{**plain, "name": "localizer"}, {**plain, "name": "localizer, voting", "voting": True}]
+    crop = {**ensembles["seeds"]["base"]["training"]["crop"], "context_pad": 6}
+    localizer = {
+        **{name: ensembles["seeds"]["base"][name] for name in ("train_split", "val_split")},
+        "init": "pretraining",
+        "training": {**SMALL_RUN, "trunk": {**trunk, "norm": "batch"}, "crop": crop, "statistics_batches": 1},
+    }
     return {
         **recipe,
         "pretraining": pretraining,
         "ensembles": ensembles,
         "multibox": multibox,
+        "localizer": localizer,
         "measurement": measurement,
     }
 
@@ -199,6 +208,13 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert moving.postprocess.overlap_power == 1.5
     assert moving.refinement is not None
     assert moving.refinement.rounds == 1
+    assert {row["variant"] for row in rows.values() if row["localizer"] == "True"} == {"localizer", "localizer, voting"}
+    assert {row["variant"] for row in rows.values() if row["voting"] == "True"} == {"localizer, voting"}
+    assert "| localizer -> localizer, voting |" in (out / "table.md").read_text()
+    located = read_model_config(out / "model-localizer")
+    assert located.localizer is not None
+    assert (located.postprocess.overlap_power, located.postprocess.box_voting) == (1.5, 0.5)
+    assert yaml.safe_load((out / "localizer" / "recipe.yaml").read_text())["init"] == str(out / "pretraining")
     boxes = found.boxes
     one, other = (load_model(out / name, device="cpu").classifier for name in ("model", "model-heads"))
     np.testing.assert_allclose(one.predict(picture, boxes), other.predict(picture, boxes), atol=1e-5)

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from red_squares import red_squares
 
 from detector.cli import main
 from detector.crop import CropConfig
@@ -49,22 +50,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A YOLO data set of red squares on grey noise."""
-    root = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("val", 4)):
-        for kind in ("images", "labels"):
-            (root / split / kind).mkdir(parents=True)
-        for i in range(count):
-            image = rng.integers(90, 160, (40, 48, 3), dtype=np.uint8)
-            x, y, side = int(rng.integers(0, 24)), int(rng.integers(0, 16)), int(rng.integers(14, 24))
-            image[y : y + side, x : x + side] = (220, 20, 20)
-            Image.fromarray(image).save(root / split / "images" / f"{i}.png")
-            place = (x + side / 2) / 48, (y + side / 2) / 40, side / 48, side / 40
-            (root / split / "labels" / f"{i}.txt").write_text("0 " + " ".join(f"{v:.6f}" for v in place) + "\n")
-    names = {"train": "train/images", "val": "val/images", "names": ["red"]}
-    (root / "data.yaml").write_text(yaml.safe_dump(names))
-    return root
+    return red_squares(tmp_path_factory.mktemp("squares"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,127 @@
+"""What the ``train-localizer`` verb does once its options are read: a run folder from the data to the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from detector.build import build_localizer_trainer, load_splits
+from detector.commands.console import say
+from detector.commands.train_common import (
+    RECIPE_FILE,
+    Resume,
+    begin_folder,
+    load_pool,
+    prepare_folder,
+    show_progress,
+)
+from detector.config import LocalizerRecipe, read_localizer_recipe
+from detector.data import load_dataset
+from detector.model import choose_device, join_localizer, read_model_config
+from detector.nets.localizer import LOCALIZER_FILE
+from detector.report.drawing import draw_sheet
+from detector.report.plots import plot_training
+from detector.trained import save_trained_localizer
+from detector.training.localizer import LocalizerProgress, LocalizerTrainer
+from detector.training.loop import Machine
+from detector.training.pool import ImagePool
+from proposals.errors import UserError
+
+SHEET_CROPS = 32
+
+
+@dataclass(frozen=True)
+class LocalizerRequest:
+    """The verb's options; see :func:`detector.commands.train_localizer.train_localizer`."""
+
+    data: Path
+    config: Path | None
+    out: Path | None
+    model: Path | None
+    resume: Resume
+    init: str | None
+    steps: int | None
+    seed: int | None
+    device: str
+    checkpoint_minutes: float
+
+
+def choose_recipe(request: LocalizerRequest, folder: Path, resuming: bool) -> LocalizerRecipe:
+    """The recipe of the run to resume or of the given file, with the options' changes.
+
+    ``--resume auto`` goes by the recorded recipe once there is one.
+    """
+    if resuming:
+        given = (request.config, request.init, request.steps, request.seed)
+        if request.resume is Resume.must and any(v is not None for v in given):
+            raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
+        return read_localizer_recipe(folder / RECIPE_FILE)
+    if request.config is None:
+        raise UserError("give --config a recipe with task: localizer, such as configs/localizer_tiny_imagenet.yaml")
+    recipe = read_localizer_recipe(request.config)
+    run = {name: value for name, value in (("steps", request.steps), ("seed", request.seed)) if value is not None}
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=run)})
+    return recipe if request.init is None else recipe.model_copy(update={"init": request.init})
+
+
+def run_localizer_training(request: LocalizerRequest) -> Path:
+    """Train as asked and return the folder, which is a localizer's then, and with --model a model directory.
+
+    Raises:
+        UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
+    """
+    if request.model is not None:
+        read_model_config(request.model)  # before the hours, not after them
+    made = prepare_folder(request.out, request.resume, "train-localizer", LOCALIZER_FILE)
+    folder = made.path
+    if made.finished:
+        say(f"{folder}: finished already")
+        return folder
+    recipe = choose_recipe(request, folder, made.resuming)
+    train, val = load_splits(request.data, recipe.train_split, recipe.val_split)
+    say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
+    pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
+    scenes = None
+    if recipe.scenes:
+        scenes = ImagePool.join([load_pool(load_dataset(Path(path))) for path in recipe.scenes])
+    if not made.resuming:
+        folder.mkdir(parents=True, exist_ok=True)
+        begin_folder(folder, "train-localizer", recipe, recipe.training.seed)
+    with show_progress(recipe.training.steps, describe) as report:
+        trainer = build_localizer_trainer(
+            recipe,
+            pools[0],
+            pools[1] if len(pools) > 1 else None,
+            scenes,
+            folder,
+            machine=Machine(choose_device(request.device), checkpoint_minutes=request.checkpoint_minutes, tell=say),
+            report=report,
+        )
+        if trainer.checkpoint_path.exists():
+            trainer.resume()
+            say(f"going on from step {trainer.step} of {recipe.training.steps}")
+        else:
+            save_sheet(trainer, folder)
+        net = trainer.run()
+    plot_training(folder / "log.csv", folder / "curves.png")
+    save_trained_localizer(folder, recipe, train, trainer, net)
+    if request.model is not None:
+        join_localizer(request.model, folder, folder)
+    trainer.clean_up()
+    return folder
+
+
+def save_sheet(trainer: LocalizerTrainer, folder: Path) -> None:
+    """A picture of the first crops as they enter the net, with their IoUs."""
+    batch = trainer.batches.batch(0)
+    crops = batch.crops[:SHEET_CROPS].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    labels = [f"{overlap:.2f}" for overlap in batch.overlaps[:SHEET_CROPS].tolist()]
+    Image.fromarray(draw_sheet(list(crops), labels, columns=8)).save(folder / "crops.png")
+
+
+def describe(entry: LocalizerProgress) -> tuple[str, bool]:
+    """A line of the log for people; one with a validation is kept on the terminal."""
+    worth = "" if entry.correlation_val is None else f", validation correlation {entry.correlation_val:.3f}"
+    return f"loss {entry.loss:.3f}{worth}, {entry.crops_per_second:.0f} crops/s", bool(worth)

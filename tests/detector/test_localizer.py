@@ -1,0 +1,259 @@
+"""A localizer at work: on regions, in an ensemble, in a model directory, in an experiment's variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from detector.classify import Ensemble, Member
+from detector.crop import CropConfig, crop_regions
+from detector.experiment.measure import Sources, Study
+from detector.experiment.recipe import MeasurementConfig
+from detector.experiment.variants import Variant
+from detector.localize import RegionLocalizer
+from detector.model import MODEL_FILE, join_localizer, load_model, read_model_config, save_model
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.localizer import Localizer, read_localizer, read_localizer_facts, save_localizer
+from detector.nets.weights import Normalization, to_tensor
+from detector.postprocess import PostprocessConfig, postprocess, scored
+from proposals.boxes import decode
+from proposals.errors import UserError
+from proposals.merge import MergeConfig
+from proposals.types import Proposals, Source
+
+NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
+CROP = CropConfig(size=32, context_pad=6)
+CPU = torch.device("cpu")
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+BOXES = np.array([[2, 3, 30, 40], [10, 0, 60, 20], [0, 0, 64, 48]], np.float32)
+
+
+def localizer(seed: int = 0) -> Localizer:
+    torch.manual_seed(seed)
+    net = Localizer(NET, 2)
+    torch.nn.init.normal_(net.fc.weight, std=0.002)
+    return net.eval()
+
+
+def ready(seed: int = 0, **options: int) -> RegionLocalizer:
+    return RegionLocalizer(localizer(seed), CROP, Normalization(), CPU, **options)
+
+
+def members(count: int = 2) -> list[Member]:
+    nets = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        nets.append(Member(GoogLeNet(NET).eval(), CropConfig(size=32, context_pad=2), Normalization()))
+    return nets
+
+
+# --- on regions ----------
+
+
+def test_it_says_what_the_network_says() -> None:
+    found = ready().look(IMAGE, BOXES)
+    crops = crop_regions(IMAGE, BOXES, CROP, Normalization().fill)
+    with torch.inference_mode():
+        logits, deltas = localizer()(Normalization()(to_tensor(crops)))
+    np.testing.assert_allclose(found.overlap, logits.sigmoid(), atol=1e-5)
+    np.testing.assert_allclose(found.boxes, decode(BOXES, deltas.numpy()), rtol=1e-4, atol=1e-3)
+    assert found.overlap.dtype == found.boxes.dtype == np.float32
+    assert ((found.overlap > 0) & (found.overlap < 1)).all()
+
+
+def test_parts_of_the_regions_and_none_of_them() -> None:
+    whole, parts = ready().look(IMAGE, BOXES), ready(batch_size=2).look(IMAGE, BOXES)
+    np.testing.assert_allclose(whole.overlap, parts.overlap, atol=1e-6)
+    np.testing.assert_allclose(whole.boxes, parts.boxes, atol=1e-3)
+    nothing = ready().look(IMAGE, np.zeros((0, 4), np.float32))
+    assert nothing.overlap.shape == (0,)
+    assert nothing.boxes.shape == (0, 4)
+
+
+def test_with_mirror_images_it_is_the_mean_of_both() -> None:
+    found = ready().look(IMAGE, BOXES, mirror=True)
+    x = Normalization()(to_tensor(crop_regions(IMAGE, BOXES, CROP, Normalization().fill)))
+    with torch.inference_mode():
+        here, there = localizer()(x), localizer()(x.flip(3))
+    other = there.deltas * torch.tensor([-1.0, 1, 1, 1])  # what lies to the right is to the left in the mirror
+    overlap, deltas = (here.logits.sigmoid() + there.logits.sigmoid()) / 2, (here.deltas + other) / 2
+    np.testing.assert_allclose(found.overlap, overlap, atol=1e-5)
+    np.testing.assert_allclose(found.boxes, decode(BOXES, deltas.numpy()), rtol=1e-4, atol=1e-3)
+
+
+def test_what_overflows_a_short_format_is_computed_again() -> None:
+    net = localizer()
+    with torch.no_grad():
+        net.fc.weight *= 1e6
+    short = RegionLocalizer(net, CROP, Normalization(), CPU, precision="float16").look(IMAGE, BOXES)
+    assert np.isfinite(short.overlap).all()
+    assert not np.isnan(short.boxes).any()
+
+
+# --- in an ensemble ----------
+
+
+def test_it_takes_the_members_place_in_boxes_and_overlaps() -> None:
+    plain, with_it = Ensemble(members(), CPU), Ensemble(members(), CPU, localizer=ready())
+    seen, located = with_it.examine(IMAGE, BOXES), ready().look(IMAGE, BOXES)
+    np.testing.assert_array_equal(seen.probs, plain.examine(IMAGE, BOXES).probs)
+    assert seen.boxes.shape == (3, 2, 4)
+    for label in range(2):
+        np.testing.assert_array_equal(seen.boxes[:, label], located.boxes)
+    np.testing.assert_array_equal(seen.overlap, located.overlap)
+
+
+# --- on disk ----------
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """A model directory of two members and a localizer's folder."""
+    nets = [(NET, m.net.state_dict(), m.crop, m.normalization) for m in members()]
+    names = ("a", "b")
+    thresholds = PostprocessConfig(score_threshold=0.0)
+    save_model(
+        tmp_path / "model", nets, name="m", class_names=names, class_keys=names, licence="MIT", half=False,
+        postprocess=thresholds,
+    )  # fmt: skip
+    save_localizer(tmp_path / "localizer", localizer(), CROP, Normalization(), name="l", licence="MIT", half=False,
+                   provenance={"data": "noise"}, scores={"val_correlation": 0.5})  # fmt: skip
+    return tmp_path / "model", tmp_path / "localizer"
+
+
+def test_a_model_with_it_weighs_scores_moves_boxes_and_votes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    model, folder = folders
+    config = join_localizer(model, folder, tmp_path / "both", power=2.0, voting=0.4)
+    assert config == read_model_config(tmp_path / "both")
+    assert config.provenance["localizer data"] == "noise"
+    assert set(config.files) == {path.name for path in (tmp_path / "both").iterdir()} - {MODEL_FILE}
+    detector = load_model(tmp_path / "both", device="cpu")
+    found, proposals = detector.detect(IMAGE)
+    seen = Ensemble(members(), CPU, localizer=ready()).examine(IMAGE, proposals.boxes)
+    thresholds = PostprocessConfig(score_threshold=0.0, box_voting=0.4)
+    expected = postprocess(seen.boxes, scored(seen.probs, seen.overlap, 2.0), (48, 64), thresholds)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
+    one = load_model(tmp_path / "both", device="cpu", members=1)
+    assert one.classifier.localizer is not None  # type: ignore[attr-defined]
+
+
+def test_it_may_be_joined_into_its_own_folder_and_replaced(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    model, folder = folders
+    join_localizer(model, folder, folder)
+    assert load_model(folder, device="cpu").class_names == ("a", "b")
+    save_localizer(tmp_path / "other", localizer(1), CROP, Normalization(), name="o", licence="MIT")
+    again = join_localizer(folder, tmp_path / "other", tmp_path / "again")
+    assert again.localizer == read_localizer_facts(tmp_path / "other").localizer
+    load_model(tmp_path / "again", device="cpu")
+    with pytest.raises(UserError, match="is a model directory already"):
+        join_localizer(model, folder, model)
+    with pytest.raises(UserError, match=r"not a localizer folder: it has no localizer\.yaml"):
+        join_localizer(model, model, tmp_path / "out")
+    with pytest.raises(UserError, match="no such localizer folder"):
+        read_localizer_facts(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="is a localizer folder already"):
+        save_localizer(folder, localizer(), CROP, Normalization(), name="l", licence="MIT")
+
+
+def test_what_is_saved_is_what_is_read(folders: tuple[Path, Path]) -> None:
+    facts = read_localizer_facts(folders[1])
+    assert facts.scores == {"val_correlation": 0.5}
+    x = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        for a, b in zip(localizer()(x), read_localizer(folders[1], facts.localizer)(x), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_damaged_and_foreign_files_are_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    model, folder = folders
+    join_localizer(model, folder, tmp_path / "both")
+    weights, settings = tmp_path / "both" / "localizer.safetensors", tmp_path / "both" / MODEL_FILE
+    whole, text = weights.read_bytes(), settings.read_text()
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match="SHA-256 differs"):
+        load_model(tmp_path / "both")
+    weights.unlink()
+    with pytest.raises(UserError, match=r"localizer's localizer\.safetensors is missing"):
+        load_model(tmp_path / "both")
+    weights.write_bytes(whole)
+    for change, message in (
+        ({"localizer": {"file": "../localizer.safetensors"}}, "name of a .safetensors file"),
+        ({"localizer": {"grid": 3}}, "fc.weight"),
+        ({"refinement": None}, "refinement goes with"),
+    ):
+        content = yaml.safe_load(text)
+        for key, value in change.items():
+            content[key] = {**content[key], **value} if isinstance(value, dict) else value
+        settings.write_text(yaml.safe_dump(content))
+        with pytest.raises(UserError, match=message):
+            load_model(tmp_path / "both")
+
+
+# --- in an experiment ----------
+
+
+class Shifts:
+    """Nine boxes of 20 pixels."""
+
+    def propose(self, image: np.ndarray) -> Proposals:
+        corners = np.array([(x, y) for x in (0, 8, 16) for y in (0, 8, 16)], np.float32)
+        boxes = np.concatenate([corners, corners + 20], axis=1)
+        sources = np.full(9, Source.GIVEN, np.uint8)
+        return Proposals(boxes, np.zeros(9, np.float32), sources, (image.shape[0], image.shape[1]))
+
+
+VARIANTS = (
+    Variant(name="plain", members=(0, 1), proposals="scale2"),
+    Variant(name="located", members=(0, 1), proposals="scale2", localizer=True),
+    Variant(name="voted", members=(0, 1), proposals="scale2", localizer=True, voting=True),
+    Variant(name="plain votes", members=(0,), proposals="scale2", voting=True),
+    Variant(name="joined", members=(0, 1), proposals="scale2", localizer=True, combine="nms"),
+)
+
+
+def test_variants_have_the_localizer_s_scores_and_boxes(tmp_path: Path) -> None:
+    settings = MeasurementConfig(variants=VARIANTS, localizer_power=2.0, voting=0.4)
+    sources = Sources(Shifts(), Shifts(), None, MergeConfig())
+    study = Study({"seeds": members()}, VARIANTS, sources, settings.postprocess_of, tmp_path, CPU, ready())
+    found = study.look("x", lambda: IMAGE)
+    boxes = Shifts().propose(IMAGE).boxes
+    seen, low = Ensemble(members(), CPU, localizer=ready()).examine(IMAGE, boxes), settings.postprocess
+    weighed = scored(seen.probs, seen.overlap, 2.0)
+    located = postprocess(seen.boxes, weighed, (48, 64), low)
+    voted = postprocess(seen.boxes, weighed, (48, 64), low.model_copy(update={"box_voting": 0.4}))
+    for name, expected in (
+        ("located", located),
+        ("voted", voted),
+        ("plain", postprocess(boxes, seen.probs, (48, 64), low)),
+    ):
+        np.testing.assert_allclose(found[name].scores, expected.scores, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found[name].boxes, expected.boxes, atol=0.02, err_msg=name)
+    alone = Ensemble(members(1), CPU).predict(IMAGE, boxes)
+    with_votes = postprocess(boxes, alone, (48, 64), low.model_copy(update={"box_voting": 0.4}))
+    np.testing.assert_allclose(found["plain votes"].boxes, with_votes.boxes, atol=0.02)
+    assert found["joined"].scores[0] <= max(float(seen.overlap.max()) ** 2, 1e-3)
+    assert study.look("x", _unread)["voted"].scores.tolist() == found["voted"].scores.tolist()
+    other = MeasurementConfig(variants=VARIANTS, localizer_power=1.0)
+    again = Study({"seeds": members()}, VARIANTS, sources, other.postprocess_of, tmp_path, CPU, ready())
+    assert again.look("x", lambda: IMAGE)["located"].scores[0] > found["located"].scores[0]
+
+
+def _unread() -> np.ndarray:
+    raise AssertionError("the picture's file is there")
+
+
+def test_variants_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="takes the place of regression and overlap"):
+        Variant(name="x", members=(0,), localizer=True, overlap=True)
+    with pytest.raises(ValueError, match="leave voting off"):
+        Variant(name="x", members=(0, 1), combine="nms", voting=True)
+    with pytest.raises(ValueError, match=r"postprocess\.box_voting: leave it null"):
+        MeasurementConfig(variants=VARIANTS, postprocess=PostprocessConfig(box_voting=0.5))
+    sources = Sources(Shifts(), Shifts(), None, MergeConfig())
+    with pytest.raises(ValueError, match="there is no localizer"):
+        Study({"seeds": members()}, VARIANTS, sources, lambda v: PostprocessConfig(), tmp_path, CPU)
