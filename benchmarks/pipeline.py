@@ -1,4 +1,4 @@
-"""Seconds for one 640x480 photograph, by stage: proposals, crops, network and the rest.
+"""Seconds for one 640x480 photograph, by stage: proposals, crops, network, localizer and the rest.
 
 Command:  .venv/bin/python benchmarks/pipeline.py        (or: make benchmark ONLY=pipeline)
           --model DIR for another model, --repeats N, --threads N, --device cuda
@@ -27,7 +27,7 @@ from detector.crop import ImagePyramid, crop_regions
 from detector.model import load_model
 from detector.nets.weights import to_tensor
 from detector.pipeline import Detector
-from detector.postprocess import postprocess
+from detector.postprocess import postprocess, scored
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 SIZE = (480, 640)
@@ -78,7 +78,13 @@ def one_photograph(detector: Detector, ensemble: Ensemble, image: np.ndarray) ->
         }
     )
     spent["network"], probs = timed(lambda: network(ensemble, crops))
-    spent["suppression"], _ = timed(lambda: postprocess(proposals.boxes, probs, proposals.image_size, detector.config))
+    boxes, overlap, power = proposals.boxes, None, 0.0
+    if (localizer := ensemble.localizer) is not None:
+        spent["localizer"], (overlap, boxes) = timed(lambda: localizer.look(image, proposals.boxes))
+        power = detector.config.overlap_power
+    spent["suppression"], _ = timed(
+        lambda: postprocess(boxes, scored(probs, overlap, power), proposals.image_size, detector.config)
+    )
     spent["whole call"], _ = timed(lambda: detector(image))
     return spent, len(proposals)
 

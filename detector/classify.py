@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
-from detector.localize import RegionLocalizer
+from detector.localize import RegionLocalizer, joint_overlap
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.weights import Normalization, to_tensor
@@ -111,7 +111,7 @@ class Ensemble:
         temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
             more makes the ensemble less sure of itself.
         precision: what the networks compute in; see :func:`detector.precision.detection_dtype`.
-        localizer: what moves boxes and predicts overlaps in place of the members, or ``None``.
+        localizer: what moves boxes in place of the members, and predicts overlaps beside those that do, or ``None``.
     """
 
     def __init__(
@@ -154,11 +154,12 @@ class Ensemble:
     def examine(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Examined:
         """See :class:`RegionExaminer`; the members' deltas and overlaps are averaged as their probabilities are."""
         probs, deltas, overlap = self._run(image, boxes, mirror)
+        judged = None if overlap is None else overlap.numpy()
         count, classes = len(boxes), self.num_outputs - 1
         if self.localizer is not None:
             located = self.localizer.look(image, boxes, mirror=mirror)
-            return Examined(probs.numpy(), np.repeat(located.boxes[:, None], classes, axis=1), located.overlap)
-        judged = None if overlap is None else overlap.numpy()
+            judged = joint_overlap(judged, located.overlap)
+            return Examined(probs.numpy(), np.repeat(located.boxes[:, None], classes, axis=1), judged)
         if deltas is None:
             return Examined(probs.numpy(), boxes, judged)
         each = np.repeat(boxes.astype(np.float32), classes, axis=0)

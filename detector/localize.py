@@ -25,6 +25,18 @@ class Located(NamedTuple):
     boxes: NDArray[np.float32]
 
 
+def joint_overlap(
+    members: NDArray[np.float32] | None, localizer: NDArray[np.float32] | None
+) -> NDArray[np.float32] | None:
+    """Predicted IoUs ``(N,)``: the mean of what the members say and what the localizer says, as far as they say any.
+
+    The localizer counts as much as all members, for it sees what they do not: a region's surroundings.
+    """
+    if members is None or localizer is None:
+        return localizer if members is None else members
+    return ((members + localizer) / 2).astype(np.float32)
+
+
 class RegionLocalizer:
     """A localizer ready to run; the network is put in evaluation mode, on ``device``, its normalisation folded.
 

@@ -35,7 +35,7 @@ from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, r
 from proposals.types import ProposalSource
 
 MODEL_FILE = "model.yaml"
-LOCALIZER_POWER, LOCALIZER_VOTING = 1.5, 0.5  # the experiment's
+LOCALIZER_POWER = 2.0  # the experiment's
 BUNDLED_MODEL = Path(__file__).parent / "models" / "default"
 
 
@@ -98,8 +98,8 @@ class ModelConfig(BaseModel):
         class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
         members: the networks. proposals, postprocess: the defaults of detection with this model.
         multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
-        localizer: a network that says how well regions lie and where objects do, in place of the members' own heads;
-            ``None`` for none.
+        localizer: a network that says how well regions lie, beside the members that predict it, and where objects do,
+            in the members' place; ``None`` for none.
         refinement: how box regression moves regions; for models with a localizer, or of which the first member has box
             regression, and others may.
         temperature: of the members' mean probabilities, see :class:`detector.classify.Ensemble`.
@@ -321,13 +321,11 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
     return joined
 
 
-def join_localizer(
-    model: Path, localizer: Path, out: Path, power: float = LOCALIZER_POWER, voting: float | None = LOCALIZER_VOTING
-) -> ModelConfig:
+def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCALIZER_POWER) -> ModelConfig:
     """Make ``out`` a copy of the model directory ``model`` with the network in ``localizer``.
 
-    It takes the place of the members' own box regression and overlaps, if they have any: scores count its overlaps to
-    ``power``, and detections have its boxes, moved by ``voting`` (see :class:`detector.postprocess.PostprocessConfig`).
+    It takes the place of the members' own box regression, if they have any: detections have its boxes. Scores count its
+    overlaps, or the mean of its and the members' if those predict any, to ``power``.
     ``out`` may be ``localizer`` itself, which then is a model directory as well. Scores are not calibrated any more.
 
     Raises:
@@ -337,7 +335,7 @@ def join_localizer(
     begin_copy(out, [model / file for file in config.model_copy(update={"localizer": None}).files])
     if out.resolve() != localizer.resolve():
         begin_copy(out, [localizer / facts.localizer.file])
-    thresholds = {"overlap_power": power, "box_voting": voting, "calibration": Calibration()}
+    thresholds = {"overlap_power": power, "calibration": Calibration()}
     joined = config.model_copy(
         update={
             "localizer": facts.localizer,

@@ -24,10 +24,10 @@ from detector.experiment.headed_model import with_heads
 from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
 from detector.experiment.overlap_files import TrainingRegions, ensure_overlap
-from detector.experiment.recipe import DOUBLED, LOCALIZER, ExperimentRecipe, MeasurementConfig
+from detector.experiment.recipe import DOUBLED, LOCALIZER, WITH_LOCALIZER, ExperimentRecipe, MeasurementConfig
 from detector.experiment.regression_files import ensure_regression, training_pictures
 from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
-from detector.model import MODEL_FILE, build_localizer, choose_device, read_member, read_model_config
+from detector.model import MODEL_FILE, build_localizer, choose_device, join_localizer, read_member, read_model_config
 from detector.nets.localizer import read_localizer_facts
 from detector.nets.multibox import build_source, read_multibox_facts
 from detector.sampling import SamplingConfig
@@ -206,13 +206,18 @@ class Measurement:
         write_whole(path, text)
         return path
 
-    def join_heads(self) -> None:
-        """Make ``model-heads/``, the experiment's model with the heads that were fitted to its members."""
+    def join_models(self) -> None:
+        """Make ``model-heads/``, the experiment's model with the heads that were fitted to its members, and
+        ``model-localizer/``, the same with the localizer."""
         settings, out = self.recipe.measurement, self.folder / WITH_HEADS
-        if (settings.regression or settings.overlap) and not (out / MODEL_FILE).is_file():
-            model = self.folder / ("model" if self.recipe.multibox is not None else self.first)
-            heads = [member.head for member in self.members[self.first]]
-            with_heads(model, heads, out, settings.overlap.power if settings.overlap else 0.0)
+        model = self.folder / ("model" if self.recipe.multibox is not None else self.first)
+        if settings.regression or settings.overlap:
+            if not (out / MODEL_FILE).is_file():
+                heads = [member.head for member in self.members[self.first]]
+                with_heads(model, heads, out, settings.overlap.power if settings.overlap else 0.0)
+            model = out
+        if self.recipe.localizer is not None and not (self.folder / WITH_LOCALIZER / MODEL_FILE).is_file():
+            join_localizer(model, self.folder / LOCALIZER, self.folder / WITH_LOCALIZER, settings.localizer_power)
 
 
 def _unread() -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ The folder of an experiment:
     regression/, overlap/  the box regression and the overlaps of its first members
     model-heads/           the model with them
     localizer/             the localizer's folder
-    model-localizer/       the model with it
+    model-localizer/       the model with the heads and with it
     pictures/, named/      a file for each picture measured, of detection and of naming objects
     table.md, table.csv, classification.csv
 """
@@ -73,7 +73,7 @@ def run_experiment(
     _claim(folder, recipe)
     Trainer(recipe, data, pretraining_data or data, folder, device, checkpoint_minutes, jobs).train()
     measurement = Measurement(recipe, data, folder, device)
-    measurement.join_heads()
+    measurement.join_models()
     if jobs > 1:
         words = [str(file), "--data", str(data), "--out", str(folder), "--device", device]
         measure_side_by_side(words, folder, jobs)

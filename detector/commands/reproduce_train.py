@@ -14,8 +14,8 @@ from detector.commands.train_localizer_run import LocalizerRequest, run_localize
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
 from detector.commands.train_run import TrainRequest
 from detector.config import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
-from detector.experiment.recipe import LOCALIZER, PRETRAINING, WITH_LOCALIZER, ExperimentRecipe
-from detector.model import MODEL_FILE, join_localizer, join_multibox
+from detector.experiment.recipe import LOCALIZER, PRETRAINING, ExperimentRecipe
+from detector.model import MODEL_FILE, join_multibox
 from detector.nets.localizer import LOCALIZER_FILE
 from detector.nets.multibox import MULTIBOX_FILE
 from detector.strict_yaml import dump_yaml
@@ -50,14 +50,13 @@ class Trainer:
         for name, ensemble in recipe.ensembles.items():
             say(f"ensemble {name}: {len(ensemble.members)} members")
             run_ensemble_training(self._request(name, self._begun(ensemble)))
-        model = self.folder / next(iter(recipe.ensembles))
         if recipe.multibox is not None:
-            model = self._train_multibox(recipe.multibox, model)
+            self._train_multibox(recipe.multibox, self.folder / next(iter(recipe.ensembles)))
         if recipe.localizer is not None:
-            self._train_localizer(recipe.localizer, model)
+            self._train_localizer(recipe.localizer)
 
-    def _train_multibox(self, recipe: MultiBoxRecipe, ensemble: Path) -> Path:
-        """Make ``multibox/`` and, of it and the first ``ensemble``, ``model/``, which is returned."""
+    def _train_multibox(self, recipe: MultiBoxRecipe, ensemble: Path) -> None:
+        """Make ``multibox/`` and, of it and the first ``ensemble``, ``model/``."""
         target, model = self.folder / "multibox", self.folder / "model"
         if not (target / MULTIBOX_FILE).is_file():
             say("MultiBox")
@@ -78,11 +77,10 @@ class Trainer:
             run_multibox_training(request)
         if not (model / MODEL_FILE).is_file():
             join_multibox(ensemble, target, model)
-        return model
 
-    def _train_localizer(self, recipe: LocalizerRecipe, model: Path) -> None:
-        """Make ``localizer/`` and, of it and ``model``, ``model-localizer/``."""
-        target, joined = self.folder / LOCALIZER, self.folder / WITH_LOCALIZER
+    def _train_localizer(self, recipe: LocalizerRecipe) -> None:
+        """Make ``localizer/``."""
+        target = self.folder / LOCALIZER
         if not (target / LOCALIZER_FILE).is_file():
             say("localizer")
             config = self._config(LOCALIZER, recipe.model_copy(update={"init": self._init(recipe.init)}))
@@ -99,10 +97,6 @@ class Trainer:
                 checkpoint_minutes=self.checkpoint_minutes,
             )
             run_localizer_training(request)
-        if not (joined / MODEL_FILE).is_file():
-            settings = self.recipe.measurement
-            voting = settings.voting if any(v.voting for v in settings.variants) else None
-            join_localizer(model, target, joined, settings.localizer_power, voting)
 
     def _request(self, name: str, recipe: BaseModel) -> TrainRequest:
         return TrainRequest(

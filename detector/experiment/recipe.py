@@ -50,7 +50,7 @@ class MeasurementConfig(BaseModel):
     named: int | None = Field(default=None, ge=1)
     regression: BoxRegressionConfig | None = None
     overlap: OverlapConfig | None = None
-    localizer_power: float = Field(default=1.5, ge=0, allow_inf_nan=False)
+    localizer_power: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     voting: float = Field(default=0.5, gt=0, le=1)
     bootstrap: int = Field(default=1000, ge=0)
     seed: int = Field(default=0, ge=0)

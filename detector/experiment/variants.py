@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torchvision.ops import batched_nms
 
-from detector.localize import Located
+from detector.localize import Located, joint_overlap
 from detector.nets.region_head import RegionOutput
 from detector.postprocess import PostprocessConfig, postprocess, scored
 from detector.types import Detections
@@ -39,7 +39,7 @@ class Variant(BaseModel):
             members that have it.
         overlap: scores count how well a region lies on its object, as the members predict it; see
             :mod:`detector.experiment.overlap`.
-        localizer: overlaps and boxes are the localizer's, in place of the members' own.
+        localizer: boxes are the localizer's, and so are overlaps; with ``overlap`` the mean of its and the members'.
         voting: the boxes that suppression leaves are moved by bounding-box voting.
     """
 
@@ -63,8 +63,8 @@ class Variant(BaseModel):
         for what, wanted in (("regression is", self.regression), ("overlaps are", self.overlap)):
             if wanted and not self.context:
                 raise ValueError(f"{what} fitted to regions with context: leave context on")
-        if self.localizer and (self.regression or self.overlap):
-            raise ValueError("a localizer takes the place of regression and overlap: leave them off")
+        if self.localizer and self.regression:
+            raise ValueError("a localizer takes the place of regression: leave it off")
         if self.voting and self.combine == "nms":
             raise ValueError("members that are joined by nms have no boxes in common to vote with: leave voting off")
         return self
@@ -92,19 +92,21 @@ def judge(
     Boxes are moved by the mean of the deltas, and overlaps are the mean, of the members that have them. ``config`` is
     the variant's own: it has the power of the overlaps. ``located`` is what the localizer says of the regions.
     """
-    probs, each = [o.probs.numpy() for o in opinions], [o.overlap for o in opinions]
+    probs = [o.probs.numpy() for o in opinions]
+    each = [o.overlap.numpy() if variant.overlap and o.overlap is not None else None for o in opinions]
     regions, power = boxes, config.overlap_power
     if variant.localizer:
         if located is None:
             raise ValueError(f"{variant.name}: no localizer has looked at the regions")
-        regions, each = located.boxes, [torch.from_numpy(located.overlap)] * len(opinions)
+        regions = located.boxes
     elif variant.regression:
         regions = moved(boxes, [o.deltas.numpy() for o in opinions if o.deltas is not None])
+    beside = located.overlap if variant.localizer and located is not None else None
     if variant.combine == "nms":
-        tables = [scored(p, None if o is None else o.numpy(), power) for p, o in zip(probs, each, strict=True)]
+        tables = [scored(p, joint_overlap(o, beside), power) for p, o in zip(probs, each, strict=True)]
         return join_by_nms([postprocess(regions, table, image_size, config) for table in tables], config)
-    known = [o.numpy() for o in each if o is not None]
-    overlap = np.asarray(np.mean(known, axis=0), np.float32) if known else None
+    known = [o for o in each if o is not None]
+    overlap = joint_overlap(np.asarray(np.mean(known, axis=0), np.float32) if known else None, beside)
     return postprocess(regions, scored(combine(probs, variant.combine), overlap, power), image_size, config)
 
 

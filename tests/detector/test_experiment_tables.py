@@ -50,11 +50,11 @@ def test_effects_are_of_variants_that_differ_in_one_property() -> None:
         f"upper layers of its own, member {i} alone" for i in (1, 2, 3)
     )
     assert effects["6 members, overlap"] == tuple(f"{name}, overlap" for name in singles)
-    for what in ("localizer", "localizer, voting"):
-        assert effects[f"6 members, {what}"] == tuple(f"{name}, {what}" for name in singles)
-    # 2 to 6 members with and without overlaps, 2 and 3 of the other ensemble, 6 with the localizer, and 6 that vote:
-    # nothing without its own singles.
-    assert len(effects) == 14
+    located = "overlap, localizer"
+    assert effects[f"6 members, {located}"] == tuple(f"{name}, {located}" for name in singles)
+    # 2 to 6 members, with overlaps, and with the localizer too; 2 and 3 of the other ensemble: nothing without its own
+    # singles.
+    assert len(effects) == 17
     pairs = [(effect.against[0], effect.of) for effect in effects_of(variants) if len(effect.against) == 1]
     first, six = "member 1 alone", "6 members"
     sources = [f"{first}, {source}" for source in ("selective search, scale 2", "MultiBox alone")]
@@ -69,6 +69,12 @@ def test_effects_are_of_variants_that_differ_in_one_property() -> None:
         *((of, f"{of}, overlap") for of in (*singles, *(f"{n} members" for n in range(2, 7)))),
         *((of, f"{of}, overlap") for of in (scale1, *sources)),
         *((f"{of}, box regression", f"{of}, box regression, overlap") for of in (first, six)),
+        (f"{six}, localizer", f"{six}, {located}"),
+        (six, f"{six}, localizer"),
+        *((f"{of}, overlap", f"{of}, {located}") for of in (*singles, *(f"{n} members" for n in range(2, 7)))),
+        (six, f"{six}, voting"),
+        (f"{six}, box regression, overlap", f"{six}, box regression, overlap, voting"),
+        (f"{six}, {located}", f"{six}, {located}, voting"),
     ]
 
 

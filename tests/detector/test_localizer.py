@@ -14,10 +14,12 @@ from detector.crop import CropConfig, crop_regions
 from detector.experiment.measure import Sources, Study
 from detector.experiment.recipe import MeasurementConfig
 from detector.experiment.variants import Variant
-from detector.localize import RegionLocalizer
+from detector.localize import RegionLocalizer, joint_overlap
 from detector.model import MODEL_FILE, join_localizer, load_model, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import Localizer, read_localizer, read_localizer_facts, save_localizer
+from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
 from detector.postprocess import PostprocessConfig, postprocess, scored
 from proposals.boxes import decode
@@ -107,6 +109,22 @@ def test_it_takes_the_members_place_in_boxes_and_overlaps() -> None:
     np.testing.assert_array_equal(seen.overlap, located.overlap)
 
 
+def test_beside_members_that_predict_overlaps_it_counts_as_much_as_all_of_them() -> None:
+    torch.manual_seed(0)
+    shape = HeadShape(kind="softmax", grid=2, shared=True, overlap=2)
+    features = GoogLeNet(NET).num_features
+    judging = [
+        Member(Trunk(NET).eval(), CROP, Normalization(), RegionHead(shape, 2, features).eval()) for _ in range(2)
+    ]
+    alone = Ensemble(judging, CPU).examine(IMAGE, BOXES)
+    both = Ensemble(judging, CPU, localizer=ready()).examine(IMAGE, BOXES)
+    located = ready().look(IMAGE, BOXES)
+    np.testing.assert_allclose(both.overlap, (alone.overlap + located.overlap) / 2, atol=1e-6)
+    np.testing.assert_array_equal(both.boxes[:, 0], located.boxes)  # not the members' box regression
+    assert joint_overlap(None, None) is None
+    np.testing.assert_array_equal(joint_overlap(alone.overlap, None), alone.overlap)
+
+
 # --- on disk ----------
 
 
@@ -125,17 +143,17 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "model", tmp_path / "localizer"
 
 
-def test_a_model_with_it_weighs_scores_moves_boxes_and_votes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_model_with_it_weighs_scores_and_moves_boxes(folders: tuple[Path, Path], tmp_path: Path) -> None:
     model, folder = folders
-    config = join_localizer(model, folder, tmp_path / "both", power=2.0, voting=0.4)
+    config = join_localizer(model, folder, tmp_path / "both", power=3.0)
     assert config == read_model_config(tmp_path / "both")
     assert config.provenance["localizer data"] == "noise"
     assert set(config.files) == {path.name for path in (tmp_path / "both").iterdir()} - {MODEL_FILE}
     detector = load_model(tmp_path / "both", device="cpu")
     found, proposals = detector.detect(IMAGE)
     seen = Ensemble(members(), CPU, localizer=ready()).examine(IMAGE, proposals.boxes)
-    thresholds = PostprocessConfig(score_threshold=0.0, box_voting=0.4)
-    expected = postprocess(seen.boxes, scored(seen.probs, seen.overlap, 2.0), (48, 64), thresholds)
+    thresholds = PostprocessConfig(score_threshold=0.0)
+    expected = postprocess(seen.boxes, scored(seen.probs, seen.overlap, 3.0), (48, 64), thresholds)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
     one = load_model(tmp_path / "both", device="cpu", members=1)
@@ -248,8 +266,8 @@ def _unread() -> np.ndarray:
 
 
 def test_variants_that_make_no_sense_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="takes the place of regression and overlap"):
-        Variant(name="x", members=(0,), localizer=True, overlap=True)
+    with pytest.raises(ValueError, match="takes the place of regression"):
+        Variant(name="x", members=(0,), localizer=True, regression=True)
     with pytest.raises(ValueError, match="leave voting off"):
         Variant(name="x", members=(0, 1), combine="nms", voting=True)
     with pytest.raises(ValueError, match=r"postprocess\.box_voting: leave it null"):

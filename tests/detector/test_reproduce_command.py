@@ -104,6 +104,7 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
     measurement["overlap"] = {**measurement["overlap"], "members": 2, "grid": 2, "pictures": 3}
     plain = {"ensemble": "seeds", "members": [0, 1], "localizer": True}
     variants += [{**plain, "name": "localizer"}, {**plain, "name": "localizer, voting", "voting": True}]
+    variants.append({**plain, "name": "localizer and overlap", "overlap": True})
     crop = {**ensembles["seeds"]["base"]["training"]["crop"], "context_pad": 6}
     localizer = {
         **{name: ensembles["seeds"]["base"][name] for name in ("train_split", "val_split")},
@@ -194,7 +195,7 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
         "member 1 alone, box regression", "6 members, box regression", "6 members, box regression, overlap"
     }  # fmt: skip
     assert {row["variant"] for row in rows.values() if row["overlap"] == "True"} == {
-        "member 1 alone, overlap", "6 members, overlap", "6 members, box regression, overlap"
+        "member 1 alone, overlap", "6 members, overlap", "6 members, box regression, overlap", "localizer and overlap"
     }  # fmt: skip
     model = read_model_config(out / "model")
     assert len(model.members) == 2
@@ -208,12 +209,15 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert moving.postprocess.overlap_power == 1.5
     assert moving.refinement is not None
     assert moving.refinement.rounds == 1
-    assert {row["variant"] for row in rows.values() if row["localizer"] == "True"} == {"localizer", "localizer, voting"}
+    assert {row["variant"] for row in rows.values() if row["localizer"] == "True"} == {
+        "localizer", "localizer, voting", "localizer and overlap"
+    }  # fmt: skip
     assert {row["variant"] for row in rows.values() if row["voting"] == "True"} == {"localizer, voting"}
     assert "| localizer -> localizer, voting |" in (out / "table.md").read_text()
     located = read_model_config(out / "model-localizer")
     assert located.localizer is not None
-    assert (located.postprocess.overlap_power, located.postprocess.box_voting) == (1.5, 0.5)
+    assert (located.postprocess.overlap_power, located.postprocess.box_voting) == (2.0, None)
+    assert [member.head is not None for member in located.members] == [True, True]
     assert yaml.safe_load((out / "localizer" / "recipe.yaml").read_text())["init"] == str(out / "pretraining")
     boxes = found.boxes
     one, other = (load_model(out / name, device="cpu").classifier for name in ("model", "model-heads"))

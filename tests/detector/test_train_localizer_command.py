@@ -84,7 +84,7 @@ def test_from_pictures_to_detections(data: Path, model: Path, tmp_path: Path) ->
     assert (out / "log.csv").read_text().splitlines()[-1].startswith("8,")
     config = read_model_config(out)
     assert config.localizer == facts.localizer
-    assert config.postprocess.overlap_power == 1.5
+    assert config.postprocess.overlap_power == 2.0
     picture = data / "val" / "images" / "0.png"
     found = ("detect", picture, "--model", out, "--score-threshold", 0, "--device", "cpu", "--out", tmp_path / "found")
     assert run(*found) == 0
