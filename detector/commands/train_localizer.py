@@ -16,7 +16,11 @@ def train_localizer(
     ],
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A recipe with task: localizer, as in configs/."),
+        typer.Option(
+            metavar="FILE",
+            help="A recipe with task: localizer, as in configs/.",
+            show_default="go on from the bundled one",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -52,7 +56,7 @@ def train_localizer(
     Its overlaps weigh the scores of detections, and its boxes take the regions' place. The classes are ignored. Ctrl-C
     and SIGTERM save a checkpoint first; --resume, with the same DATA, --out and --model, goes on from it.
 
-    [bold]Example:[/bold] detector train-localizer photos/ --config localizer.yaml --model my-model --out better-model
+    [bold]Example:[/bold] detector train-localizer photos/ --model my-model --out my-better-model
     """
     from detector.commands.train_common import read_resume, refuse_several_processes
     from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training

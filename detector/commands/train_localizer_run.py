@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from detector.build import build_localizer_trainer, load_splits
+from detector.build import build_localizer_trainer
 from detector.commands.console import say
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -15,21 +16,25 @@ from detector.commands.train_common import (
     begin_folder,
     load_pool,
     prepare_folder,
+    read_data,
     show_progress,
 )
 from detector.config import LocalizerRecipe, read_localizer_recipe
 from detector.data import load_dataset
-from detector.model import choose_device, join_localizer, read_model_config
+from detector.model import BUNDLED_MODEL, choose_device, join_localizer, read_model_config
 from detector.nets.localizer import LOCALIZER_FILE
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training
 from detector.trained import save_trained_localizer
-from detector.training.localizer import LocalizerProgress, LocalizerTrainer
+from detector.training.localizer import LocalizerProgress, LocalizerTrainer, LocalizerTrainingConfig
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
+from detector.training.schedule import ScheduleConfig
 from proposals.errors import UserError
 
 SHEET_CROPS = 32
+DEFAULT_RATE, DEFAULT_BATCH = 0.02, 128  # of the default recipe, which goes on from a trained network
+DEFAULT_EPOCHS, DEFAULT_STEPS = 60, (300, 3000)  # regions of each object, and the bounds of the steps
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class LocalizerRequest:
     checkpoint_minutes: float
 
 
-def choose_recipe(request: LocalizerRequest, folder: Path, resuming: bool) -> LocalizerRecipe:
-    """The recipe of the run to resume or of the given file, with the options' changes.
+def choose_recipe(request: LocalizerRequest, folder: Path, resuming: bool) -> LocalizerRecipe | None:
+    """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default.
 
     ``--resume auto`` goes by the recorded recipe once there is one.
     """
@@ -58,9 +63,28 @@ def choose_recipe(request: LocalizerRequest, folder: Path, resuming: bool) -> Lo
         if request.resume is Resume.must and any(v is not None for v in given):
             raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
         return read_localizer_recipe(folder / RECIPE_FILE)
-    if request.config is None:
-        raise UserError("give --config a recipe with task: localizer, such as configs/localizer_tiny_imagenet.yaml")
-    recipe = read_localizer_recipe(request.config)
+    return None if request.config is None else with_options(read_localizer_recipe(request.config), request)
+
+
+def default_recipe(request: LocalizerRequest, objects: int) -> LocalizerRecipe:
+    """To go on from the bundled localizer with so many objects, with the options' changes."""
+    bundled = read_model_config(BUNDLED_MODEL).localizer
+    assert bundled is not None
+    training = LocalizerTrainingConfig(
+        trunk=bundled.trunk,
+        grid=bundled.grid,
+        crop=bundled.crop,
+        normalization=bundled.normalization,
+        schedule=ScheduleConfig(rate=DEFAULT_RATE),
+        steps=int(np.clip(DEFAULT_EPOCHS * objects / DEFAULT_BATCH, *DEFAULT_STEPS)),
+        batch_size=DEFAULT_BATCH,
+        average=0.99,
+    )
+    return with_options(LocalizerRecipe(training=training), request)
+
+
+def with_options(recipe: LocalizerRecipe, request: LocalizerRequest) -> LocalizerRecipe:
+    """``recipe`` as the command line's options change it."""
     run = {name: value for name, value in (("steps", request.steps), ("seed", request.seed)) if value is not None}
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=run)})
     return recipe if request.init is None else recipe.model_copy(update={"init": request.init})
@@ -80,7 +104,11 @@ def run_localizer_training(request: LocalizerRequest) -> Path:
         say(f"{folder}: finished already")
         return folder
     recipe = choose_recipe(request, folder, made.resuming)
-    train, val = load_splits(request.data, recipe.train_split, recipe.val_split)
+    train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
+    if recipe is None:
+        recipe = default_recipe(request, len(train.boxes))
+        splits = {"train_split": train.split, "val_split": "" if val is None else val.split}
+        recipe = recipe.model_copy(update=splits)
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
     pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
     scenes = None

@@ -26,7 +26,7 @@ from detector.nets.weights import Normalization, to_tensor
 from detector.sampling import paired_iou, perturbed_boxes
 from detector.training.augment import AugmentConfig, distort
 from detector.training.average import parameter_groups
-from detector.training.batches import make_ahead
+from detector.training.batches import loader_threads, make_ahead
 from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.order import EpochOrder
 from detector.training.pool import ImagePool
@@ -205,9 +205,9 @@ class LocalizerBatches:
             shown,
         )
 
-    def stream(self, steps: Iterator[int]) -> Iterator[LocalizerBatch]:
-        """The batches of ``steps``, made ahead in one thread while the net computes."""
-        return make_ahead(self.batch, steps)
+    def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[LocalizerBatch]:
+        """The batches of ``steps``, made ahead in so many threads while the net computes."""
+        return make_ahead(self.batch, steps, threads)
 
 
 class LocalizerLoss(NamedTuple):
@@ -359,7 +359,7 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
 
     def stream(self, steps: Iterator[int]) -> Iterator[LocalizerBatch]:
         """See the base class."""
-        return self.batches.stream(steps)
+        return self.batches.stream(steps, loader_threads(self.train, self.device))
 
     def outcome(self, batch: LocalizerBatch) -> Outcome:
         """The loss and its two parts."""

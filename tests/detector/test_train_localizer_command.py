@@ -14,9 +14,10 @@ import yaml
 from red_squares import red_squares
 
 from detector.cli import main
+from detector.config import read_localizer_recipe
 from detector.crop import CropConfig
 from detector.images import read_image
-from detector.model import read_model_config, save_model
+from detector.model import BUNDLED_MODEL, read_model_config, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import read_localizer, read_localizer_facts
 from detector.nets.weights import Normalization
@@ -117,6 +118,20 @@ def test_it_goes_on_from_another_localizer(data: Path, model: Path, tmp_path: Pa
     assert run("train-localizer", data, "--config", other, "--init", second, "--out", tmp_path / "wider") == 1
 
 
+def test_the_default_recipe_goes_on_from_the_bundled_localizer(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("train-localizer", data, "--steps", 1, "--out", out) == 0
+    recipe = read_localizer_recipe(out / "recipe.yaml")
+    assert (recipe.init, recipe.train_split, recipe.val_split) == ("bundled", "train", "val")
+    bundled = read_model_config(BUNDLED_MODEL).localizer
+    assert bundled is not None
+    mine = read_localizer_facts(out).localizer
+    assert (mine.crop, mine.grid, mine.trunk) == (bundled.crop, bundled.grid, bundled.trunk)
+    # One step at a low rate leaves it nearly what it was.
+    before, after = read_localizer(BUNDLED_MODEL, bundled), read_localizer(out, mine)
+    torch.testing.assert_close(before.fc.weight, after.fc.weight, atol=0.02, rtol=0)
+
+
 def load_first(model: Path) -> dict[str, torch.Tensor]:
     from detector.model import read_member
 
@@ -152,7 +167,7 @@ def test_an_interrupted_run_is_resumed(
     ("arguments", "message"),
     [
         (["nowhere", "--config", "RECIPE"], "nowhere"),
-        (["DATA"], "give --config a recipe with task: localizer"),
+        (["empty"], "empty"),
         (["DATA", "--config", "missing.yaml"], "missing.yaml: no such file"),
         (["DATA", "--config", "RECIPE", "--init", "nowhere"], "nowhere: no such model directory"),
         (["DATA", "--config", "RECIPE", "--model", "nowhere"], "nowhere: no such model directory"),
