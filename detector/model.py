@@ -25,7 +25,7 @@ from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
 from detector.pipeline import Detector
-from detector.postprocess import PostprocessConfig, RefinementConfig
+from detector.postprocess import PostprocessConfig, RefinementConfig, uncalibrated
 from detector.strict_yaml import dump_yaml, parse, read_settings
 from proposals.calibration import Calibration
 from proposals.errors import UserError
@@ -325,8 +325,9 @@ def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCAL
     """Make ``out`` a copy of the model directory ``model`` with the network in ``localizer``.
 
     It takes the place of the members' own box regression, if they have any: detections have its boxes. Scores count its
-    overlaps, or the mean of its and the members' if those predict any, to ``power``.
-    ``out`` may be ``localizer`` itself, which then is a model directory as well. Scores are not calibrated any more.
+    overlaps, or the mean of its and the members' if those predict any, to ``power``. They are not calibrated any more:
+    what was known of their calibration is left out, and the score threshold is that of the plain scores. ``out`` may be
+    ``localizer`` itself, which then is a model directory as well.
 
     Raises:
         UserError: one of them is not what it should be, or ``out`` is a model directory already.
@@ -335,16 +336,22 @@ def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCAL
     begin_copy(out, [model / file for file in config.model_copy(update={"localizer": None}).files])
     if out.resolve() != localizer.resolve():
         begin_copy(out, [localizer / facts.localizer.file])
-    thresholds = {"overlap_power": power, "calibration": Calibration()}
+    post = config.postprocess
+    thresholds = {
+        "overlap_power": power,
+        "score_threshold": uncalibrated(post.score_threshold, post.calibration),
+        "calibration": Calibration(),
+    }
+    known = {key: text for key, text in config.provenance.items() if key != "detections calibrated"}
+    kept = [name for name in config.scores if not name.startswith("detection_calibration")]
+    scores = {name: config.scores[name] for name in kept}
     joined = config.model_copy(
         update={
             "localizer": facts.localizer,
             "refinement": config.refinement or RefinementConfig(rounds=1),
-            "postprocess": config.postprocess.model_copy(update=thresholds),
-            "provenance": {
-                **config.provenance,
-                **{f"localizer {key}": value for key, value in facts.provenance.items()},
-            },
+            "postprocess": post.model_copy(update=thresholds),
+            "provenance": {**known, **{f"localizer {key}": text for key, text in facts.provenance.items()}},
+            "scores": {**scores, **{f"localizer_{name}": value for name, value in facts.scores.items()}},
         }
     )
     write_model_config(out, joined)

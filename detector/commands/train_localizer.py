@@ -42,7 +42,7 @@ def train_localizer(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="First weights of the trunk: random, bundled, or a model folder.",
+            help="First weights: random, bundled, a localizer's folder or a model's.",
             show_default="the recipe's",
         ),
     ] = None,

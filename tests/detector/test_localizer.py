@@ -21,8 +21,9 @@ from detector.nets.localizer import Localizer, read_localizer, read_localizer_fa
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
-from detector.postprocess import PostprocessConfig, postprocess, scored
+from detector.postprocess import PostprocessConfig, calibrated, postprocess, scored
 from proposals.boxes import decode
+from proposals.calibration import Calibration
 from proposals.errors import UserError
 from proposals.merge import MergeConfig
 from proposals.types import Proposals, Source
@@ -158,6 +159,22 @@ def test_a_model_with_it_weighs_scores_and_moves_boxes(folders: tuple[Path, Path
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.01)
     one = load_model(tmp_path / "both", device="cpu", members=1)
     assert one.classifier.localizer is not None  # type: ignore[attr-defined]
+
+
+def test_joining_leaves_no_old_calibration(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    model, folder = folders
+    settings = yaml.safe_load((model / MODEL_FILE).read_text())
+    settings["postprocess"] |= {"score_threshold": 0.3, "calibration": {"slope": 2.0, "offset": 1.0}}
+    settings["provenance"] = {"data": "squares", "detections calibrated": "once"}
+    settings["scores"] = {"val_top1": 0.4, "detection_calibration_error": 0.1}
+    (model / MODEL_FILE).write_text(yaml.safe_dump(settings))
+    before, after = read_model_config(model), join_localizer(model, folder, tmp_path / "both")
+    assert after.postprocess.calibration == Calibration()
+    # The same raw score is the least that is shown.
+    plain = np.array([after.postprocess.score_threshold], np.float32)
+    assert calibrated(plain, before.postprocess.calibration)[0] == pytest.approx(0.3, abs=1e-6)
+    assert after.scores == {"val_top1": 0.4, "localizer_val_correlation": 0.5}
+    assert after.provenance == {"data": "squares", "localizer data": "noise"}
 
 
 def test_it_may_be_joined_into_its_own_folder_and_replaced(folders: tuple[Path, Path], tmp_path: Path) -> None:
