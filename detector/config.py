@@ -11,7 +11,7 @@ from detector.model import ProposalConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.postprocess import PostprocessConfig
 from detector.strict_yaml import read_settings
-from detector.training.localizer import LocalizerTrainingConfig
+from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.multibox import MultiBoxTrainingConfig
 from detector.training.regions import RegionTrainingConfig
 from proposals.merge import MergeConfig

@@ -15,7 +15,8 @@ import torch
 from detector.classifier import ClassifierConfig, save_classifier
 from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TrainRecipe
 from detector.data import Dataset
-from detector.model import MemberConfig, ModelConfig, read_model_config, save_model, write_model_config
+from detector.model import MemberConfig, ModelConfig, read_model_config
+from detector.model_writing import save_model, write_model_config
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import Localizer, LocalizerFacts, save_localizer
 from detector.nets.multibox import MultiBoxFacts, save_multibox

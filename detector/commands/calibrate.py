@@ -58,7 +58,8 @@ def calibrate(
     import sys
 
     from detector.commands.evaluate_data import load_measured
-    from detector.model import begin_copy, read_model_config, write_model_config
+    from detector.model import read_model_config
+    from detector.model_writing import begin_copy, write_model_config
     from detector.run_folder import final_path, new_run_folder, refuse_occupied
 
     if of not in ("regions", "detections"):

@@ -27,7 +27,8 @@ from detector.experiment.overlap_files import TrainingRegions, ensure_overlap
 from detector.experiment.recipe import DOUBLED, LOCALIZER, WITH_LOCALIZER, ExperimentRecipe, MeasurementConfig
 from detector.experiment.regression_files import ensure_regression, training_pictures
 from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
-from detector.model import MODEL_FILE, build_localizer, choose_device, join_localizer, read_member, read_model_config
+from detector.model import MODEL_FILE, build_localizer, choose_device, read_member, read_model_config
+from detector.model_writing import join_localizer
 from detector.nets.localizer import read_localizer_facts
 from detector.nets.multibox import build_source, read_multibox_facts
 from detector.sampling import SamplingConfig

@@ -10,12 +10,14 @@ from detector.commands.console import say
 from detector.commands.train_classifier_run import run_classifier_training
 from detector.commands.train_common import Resume
 from detector.commands.train_ensemble_run import run_ensemble_training
-from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
+from detector.commands.train_localizer_run import run_localizer_training
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
+from detector.commands.train_part import PartRequest
 from detector.commands.train_run import TrainRequest
 from detector.config import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
 from detector.experiment.recipe import LOCALIZER, PRETRAINING, ExperimentRecipe
-from detector.model import MODEL_FILE, join_multibox
+from detector.model import MODEL_FILE
+from detector.model_writing import join_multibox
 from detector.nets.localizer import LOCALIZER_FILE
 from detector.nets.multibox import MULTIBOX_FILE
 from detector.strict_yaml import dump_yaml
@@ -84,7 +86,7 @@ class Trainer:
         if not (target / LOCALIZER_FILE).is_file():
             say("localizer")
             config = self._config(LOCALIZER, recipe.model_copy(update={"init": self._init(recipe.init)}))
-            request = LocalizerRequest(
+            request = PartRequest(
                 data=self.data,
                 config=config,
                 out=target,

@@ -27,7 +27,8 @@ from detector.crop import crop_regions
 from detector.data import Dataset, load_dataset
 from detector.head_build import FixedTrunk, about, first_trunk, propose_all, tuned_trunk, tuning_folder, tuning_of
 from detector.head_config import HeadRecipe, read_head_recipe
-from detector.model import MODEL_FILE, ProposalConfig, choose_device, save_head_model
+from detector.model import MODEL_FILE, ProposalConfig, choose_device
+from detector.model_writing import save_head_model
 from detector.nets.region_head import HeadKind
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say
+from detector.commands.train_part_options import CheckpointMinutes, Data, Device, ResumeWord, Seed, Steps
 
 
 def train_localizer(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
-    ],
+    data: Data,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -30,14 +28,7 @@ def train_localizer(
         Path | None,
         typer.Option(metavar="DIR", help="Make --out a copy of this model directory that has the result."),
     ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[auto]",
-            help="Go on with the interrupted run in --out; auto: or begin one.",
-            show_default="a new run",
-        ),
-    ] = None,
+    resume: ResumeWord = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -46,10 +37,10 @@ def train_localizer(
             show_default="the recipe's",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+    steps: Steps = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    checkpoint_minutes: CheckpointMinutes = 5.0,
 ) -> None:
     """Train a localizer, which says how well a region lies on an object and where the object lies.
 
@@ -58,13 +49,11 @@ def train_localizer(
 
     [bold]Example:[/bold] detector train-localizer photos/ --model my-model --out my-better-model
     """
-    from detector.commands.train_common import read_resume, refuse_several_processes
-    from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
-    from detector.training.denormals import flushed_denormals
-    from detector.training.loop import Interrupted
+    from detector.commands.train_common import read_resume
+    from detector.commands.train_localizer_run import run_localizer_training
+    from detector.commands.train_part import PartRequest, run_part
 
-    refuse_several_processes("a localizer")
-    request = LocalizerRequest(
+    request = PartRequest(
         data=data,
         config=config,
         out=out,
@@ -76,10 +65,4 @@ def train_localizer(
         device=device,
         checkpoint_minutes=checkpoint_minutes,
     )
-    try:
-        with flushed_denormals():
-            folder = run_localizer_training(request)
-    except Interrupted as stopped:
-        say(f"{stopped}; go on with --resume")
-        raise typer.Exit(INTERRUPTED) from None
-    say(f"the localizer is in {folder}" if model is None else f"the model with the localizer is in {folder}")
+    run_part(lambda: run_localizer_training(request), "the localizer", model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,63 +9,27 @@ from PIL import Image
 
 from detector.build import build_localizer_trainer
 from detector.commands.console import say
-from detector.commands.train_common import (
-    RECIPE_FILE,
-    Resume,
-    begin_folder,
-    load_pool,
-    prepare_folder,
-    read_data,
-    show_progress,
-)
+from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
+from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
 from detector.config import LocalizerRecipe, read_localizer_recipe
 from detector.data import load_dataset
-from detector.model import BUNDLED_MODEL, choose_device, join_localizer, read_model_config
+from detector.model import BUNDLED_MODEL, choose_device, read_model_config
+from detector.model_writing import join_localizer
 from detector.nets.localizer import LOCALIZER_FILE
 from detector.report.drawing import draw_sheet
-from detector.report.plots import plot_training
 from detector.trained import save_trained_localizer
-from detector.training.localizer import LocalizerProgress, LocalizerTrainer, LocalizerTrainingConfig
+from detector.training.localizer import LocalizerProgress, LocalizerTrainer
+from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.schedule import ScheduleConfig
-from proposals.errors import UserError
 
 SHEET_CROPS = 32
 DEFAULT_RATE, DEFAULT_BATCH = 0.02, 128  # of the default recipe, which goes on from a trained network
 DEFAULT_EPOCHS, DEFAULT_STEPS = 60, (300, 3000)  # regions of each object, and the bounds of the steps
 
 
-@dataclass(frozen=True)
-class LocalizerRequest:
-    """The verb's options; see :func:`detector.commands.train_localizer.train_localizer`."""
-
-    data: Path
-    config: Path | None
-    out: Path | None
-    model: Path | None
-    resume: Resume
-    init: str | None
-    steps: int | None
-    seed: int | None
-    device: str
-    checkpoint_minutes: float
-
-
-def choose_recipe(request: LocalizerRequest, folder: Path, resuming: bool) -> LocalizerRecipe | None:
-    """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default.
-
-    ``--resume auto`` goes by the recorded recipe once there is one.
-    """
-    if resuming:
-        given = (request.config, request.init, request.steps, request.seed)
-        if request.resume is Resume.must and any(v is not None for v in given):
-            raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
-        return read_localizer_recipe(folder / RECIPE_FILE)
-    return None if request.config is None else with_options(read_localizer_recipe(request.config), request)
-
-
-def default_recipe(request: LocalizerRequest, objects: int) -> LocalizerRecipe:
+def default_recipe(request: PartRequest, objects: int) -> LocalizerRecipe:
     """To go on from the bundled localizer with so many objects, with the options' changes."""
     bundled = read_model_config(BUNDLED_MODEL).localizer
     assert bundled is not None
@@ -83,32 +46,23 @@ def default_recipe(request: LocalizerRequest, objects: int) -> LocalizerRecipe:
     return with_options(LocalizerRecipe(training=training), request)
 
 
-def with_options(recipe: LocalizerRecipe, request: LocalizerRequest) -> LocalizerRecipe:
-    """``recipe`` as the command line's options change it."""
-    run = {name: value for name, value in (("steps", request.steps), ("seed", request.seed)) if value is not None}
-    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=run)})
-    return recipe if request.init is None else recipe.model_copy(update={"init": request.init})
-
-
-def run_localizer_training(request: LocalizerRequest) -> Path:
+def run_localizer_training(request: PartRequest) -> Path:
     """Train as asked and return the folder, which is a localizer's then, and with --model a model directory.
 
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
     """
-    if request.model is not None:
-        read_model_config(request.model)  # before the hours, not after them
     made = prepare_folder(request.out, request.resume, "train-localizer", LOCALIZER_FILE)
     folder = made.path
     if made.finished:
         say(f"{folder}: finished already")
         return folder
-    recipe = choose_recipe(request, folder, made.resuming)
+    recipe = choose_recipe(
+        request, folder, made.resuming, read_localizer_recipe, lambda recipe: with_options(recipe, request)
+    )
     train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
     if recipe is None:
-        recipe = default_recipe(request, len(train.boxes))
-        splits = {"train_split": train.split, "val_split": "" if val is None else val.split}
-        recipe = recipe.model_copy(update=splits)
+        recipe = with_splits(default_recipe(request, len(train.boxes)), train, val)
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
     pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
     scenes = None
@@ -127,13 +81,7 @@ def run_localizer_training(request: LocalizerRequest) -> Path:
             machine=Machine(choose_device(request.device), checkpoint_minutes=request.checkpoint_minutes, tell=say),
             report=report,
         )
-        if trainer.checkpoint_path.exists():
-            trainer.resume()
-            say(f"going on from step {trainer.step} of {recipe.training.steps}")
-        else:
-            save_sheet(trainer, folder)
-        net = trainer.run()
-    plot_training(folder / "log.csv", folder / "curves.png")
+        net = train_to_the_end(trainer, recipe.training.steps, folder, lambda: save_sheet(trainer, folder))
     save_trained_localizer(folder, recipe, train, trainer, net)
     if request.model is not None:
         join_localizer(request.model, folder, folder)

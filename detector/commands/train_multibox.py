@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say
+from detector.commands.train_part_options import CheckpointMinutes, Data, Device, ResumeWord, Seed, Steps
 
 
 def train_multibox(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
-    ],
+    data: Data,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -28,14 +26,7 @@ def train_multibox(
         Path | None,
         typer.Option(metavar="DIR", help="Make --out a copy of this model directory that proposes with the result."),
     ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[auto]",
-            help="Go on with the interrupted run in --out; auto: or begin one.",
-            show_default="a new run",
-        ),
-    ] = None,
+    resume: ResumeWord = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -52,10 +43,10 @@ def train_multibox(
             show_default="the recipe's, or fitted to the data",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+    steps: Steps = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    checkpoint_minutes: CheckpointMinutes = 5.0,
 ) -> None:
     """Train MultiBox, which proposes boxes at once where selective search has to group superpixels.
 
@@ -64,12 +55,10 @@ def train_multibox(
 
     [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
     """
-    from detector.commands.train_common import read_resume, refuse_several_processes
+    from detector.commands.train_common import read_resume
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
-    from detector.training.denormals import flushed_denormals
-    from detector.training.loop import Interrupted
+    from detector.commands.train_part import run_part
 
-    refuse_several_processes("MultiBox")
     request = MultiBoxRequest(
         data=data,
         config=config,
@@ -83,10 +72,4 @@ def train_multibox(
         device=device,
         checkpoint_minutes=checkpoint_minutes,
     )
-    try:
-        with flushed_denormals():
-            folder = run_multibox_training(request)
-    except Interrupted as stopped:
-        say(f"{stopped}; go on with --resume")
-        raise typer.Exit(INTERRUPTED) from None
-    say(f"MultiBox is in {folder}" if model is None else f"the model with MultiBox is in {folder}")
+    run_part(lambda: run_multibox_training(request), "MultiBox", model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,24 +11,16 @@ from PIL import Image
 
 from detector.build import build_multibox_trainer, choose_priors
 from detector.commands.console import say
-from detector.commands.train_common import (
-    RECIPE_FILE,
-    Resume,
-    begin_folder,
-    load_pool,
-    prepare_folder,
-    read_data,
-    show_progress,
-)
+from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
+from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
 from detector.config import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
-from detector.model import choose_device, join_multibox, read_model_config
+from detector.model import choose_device
+from detector.model_writing import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE, PRIORS
 from detector.report.drawing import draw_proposals, draw_sheet
-from detector.report.plots import plot_training
 from detector.trained import save_trained_multibox
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer
-from proposals.errors import UserError
 from proposals.priors import read_priors, write_priors
 from proposals.types import Proposals, Source
 
@@ -37,48 +30,23 @@ SHEET_PICTURES = 16
 
 
 @dataclass(frozen=True)
-class MultiBoxRequest:
+class MultiBoxRequest(PartRequest):
     """The verb's options; see :func:`detector.commands.train_multibox.train_multibox`."""
 
-    data: Path
-    config: Path | None
-    out: Path | None
-    model: Path | None
-    resume: Resume
-    init: str | None
     priors: Path | None
-    steps: int | None
-    seed: int | None
-    device: str
-    checkpoint_minutes: float
-
-
-def choose_recipe(request: MultiBoxRequest, folder: Path, resuming: bool) -> MultiBoxRecipe | None:
-    """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default.
-
-    ``--resume auto`` goes by the recorded recipe once there is one.
-    """
-    if resuming:
-        given = (request.config, request.init, request.priors, request.steps, request.seed)
-        if request.resume is Resume.must and any(v is not None for v in given):
-            raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
-        return read_multibox_recipe(folder / RECIPE_FILE)
-    return None if request.config is None else with_options(read_multibox_recipe(request.config), request)
 
 
 def default_recipe(request: MultiBoxRequest, pictures: int) -> MultiBoxRecipe:
     """The default recipe for so many pictures, with the options' changes."""
     batch = default_multibox_recipe(1).training.batch_size
     steps = int(np.clip(DEFAULT_EPOCHS * pictures / batch, *DEFAULT_STEPS))
-    return with_options(default_multibox_recipe(steps), request)
+    return changed(default_multibox_recipe(steps), request)
 
 
-def with_options(recipe: MultiBoxRecipe, request: MultiBoxRequest) -> MultiBoxRecipe:
+def changed(recipe: MultiBoxRecipe, request: MultiBoxRequest) -> MultiBoxRecipe:
     """``recipe`` as the command line's options change it."""
-    run = {"steps": request.steps, "seed": request.seed}
-    rest = {"init": request.init, "priors": None if request.priors is None else str(request.priors)}
-    training = recipe.training.model_copy(update={k: v for k, v in run.items() if v is not None})
-    return recipe.model_copy(update={"training": training, **{k: v for k, v in rest.items() if v is not None}})
+    recipe = with_options(recipe, request)
+    return recipe if request.priors is None else recipe.model_copy(update={"priors": str(request.priors)})
 
 
 def run_multibox_training(request: MultiBoxRequest) -> Path:
@@ -87,20 +55,17 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
     """
-    if request.model is not None:
-        read_model_config(request.model)  # before the hours, not after them
     made = prepare_folder(request.out, request.resume, "train-multibox", MULTIBOX_FILE)
     folder = made.path
     if made.finished:
         say(f"{folder}: finished already")
         return folder
-    recipe = choose_recipe(request, folder, made.resuming)
+    recipe = choose_recipe(
+        request, folder, made.resuming, read_multibox_recipe, partial(changed, request=request), (request.priors,)
+    )
     train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
     if recipe is None:
-        recipe = default_recipe(request, len(train))
-        recipe = recipe.model_copy(
-            update={"train_split": train.split, "val_split": val.split if val is not None else ""}
-        )
+        recipe = with_splits(default_recipe(request, len(train)), train, val)
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
     pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
     if made.resuming:
@@ -120,13 +85,7 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
             machine=Machine(choose_device(request.device), checkpoint_minutes=request.checkpoint_minutes, tell=say),
             report=report,
         )
-        if trainer.checkpoint_path.exists():
-            trainer.resume()
-            say(f"going on from step {trainer.step} of {recipe.training.steps}")
-        else:
-            save_sheet(trainer, folder)
-        net = trainer.run()
-    plot_training(folder / "log.csv", folder / "curves.png")
+        net = train_to_the_end(trainer, recipe.training.steps, folder, lambda: save_sheet(trainer, folder))
     save_trained_multibox(folder, recipe, train, trainer, net)
     if request.model is not None:
         join_multibox(request.model, folder, folder)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from safetensors.torch import load as load_safetensors
 
-from detector.model import HeadConfig, ModelConfig, begin_copy, read_model_config, write_model_config
+from detector.model import HeadConfig, ModelConfig, read_model_config
+from detector.model_writing import begin_copy, write_model_config
 from detector.nets.region_head import RegionHead
 from detector.nets.weights import save_weights, sha256
 from detector.postprocess import RefinementConfig

@@ -16,7 +16,8 @@ from PIL import Image
 from detector.commands.calibrate import halves
 from detector.crop import CropConfig
 from detector.data import load_dataset
-from detector.model import MODEL_FILE, load_model, read_model_config, save_model
+from detector.model import MODEL_FILE, load_model, read_model_config
+from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
 from detector.postprocess import calibrated

@@ -117,7 +117,7 @@ def test_the_gpu_is_named() -> None:
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small model directory in the bundled one's place."""
     from detector.crop import CropConfig
-    from detector.model import save_model
+    from detector.model_writing import save_model
     from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
     from detector.nets.weights import Normalization
 

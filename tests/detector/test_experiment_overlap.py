@@ -31,7 +31,8 @@ from detector.experiment.overlap_files import TrainingRegions, ensure_overlap, o
 from detector.experiment.recipe import read_experiment
 from detector.experiment.regression import Fitted, with_box_regression
 from detector.experiment.variants import Variant
-from detector.model import load_model, read_member, read_model_config, save_model
+from detector.model import load_model, read_member, read_model_config
+from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
 from detector.postprocess import PostprocessConfig, postprocess, scored

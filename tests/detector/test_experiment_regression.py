@@ -25,7 +25,8 @@ from detector.experiment.regression import (
     with_box_regression,
 )
 from detector.experiment.regression_files import ensure_regression, fitted_path
-from detector.model import load_model, read_member, read_model_config, save_model
+from detector.model import load_model, read_member, read_model_config
+from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import grid_features
 from detector.nets.weights import Normalization, to_tensor

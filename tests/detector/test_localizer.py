@@ -15,7 +15,8 @@ from detector.experiment.measure import Sources, Study
 from detector.experiment.recipe import MeasurementConfig
 from detector.experiment.variants import Variant
 from detector.localize import RegionLocalizer, joint_overlap
-from detector.model import MODEL_FILE, join_localizer, load_model, read_model_config, save_model
+from detector.model import MODEL_FILE, load_model, read_model_config
+from detector.model_writing import join_localizer, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import Localizer, read_localizer, read_localizer_facts, save_localizer
 from detector.nets.region_head import HeadShape, RegionHead

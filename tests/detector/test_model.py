@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from detector.crop import CropConfig
-from detector.model import BUNDLED_MODEL, MODEL_FILE, load_model, read_model_config, save_model
+from detector.model import BUNDLED_MODEL, MODEL_FILE, load_model, read_model_config
+from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization, save_weights, sha256
 from proposals.errors import UserError

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from detector.classify import Ensemble, Examined, Member
 from detector.crop import CropConfig, crop_regions
-from detector.model import MODEL_FILE, ModelConfig, load_model, save_head_model
+from detector.model import MODEL_FILE, ModelConfig, load_model
+from detector.model_writing import save_head_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead, grid_features
 from detector.nets.trunk import Trunk

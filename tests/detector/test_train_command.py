@@ -18,7 +18,8 @@ from detector.cli import main
 from detector.crop import CropConfig
 from detector.first_weights import initialise
 from detector.images import read_image
-from detector.model import BUNDLED_MODEL, load_model, read_member, read_model_config, save_model
+from detector.model import BUNDLED_MODEL, load_model, read_member, read_model_config
+from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.weights import Normalization
 from proposals.errors import UserError

@@ -17,7 +17,8 @@ from detector.cli import main
 from detector.crop import CropConfig
 from detector.head_config import HeadRecipe, read_head_recipe
 from detector.images import read_image
-from detector.model import load_model, read_model_config, save_model
+from detector.model import load_model, read_model_config
+from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.weights import Normalization
 from detector.strict_yaml import dump_yaml

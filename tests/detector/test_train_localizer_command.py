@@ -17,7 +17,8 @@ from detector.cli import main
 from detector.config import read_localizer_recipe
 from detector.crop import CropConfig
 from detector.images import read_image
-from detector.model import BUNDLED_MODEL, read_model_config, save_model
+from detector.model import BUNDLED_MODEL, read_model_config
+from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import read_localizer, read_localizer_facts
 from detector.nets.weights import Normalization

@@ -19,7 +19,8 @@ from red_squares import red_squares
 from detector.cli import main
 from detector.crop import CropConfig
 from detector.images import read_image
-from detector.model import join_multibox, load_model, read_model_config, save_model
+from detector.model import load_model, read_model_config
+from detector.model_writing import join_multibox, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.multibox import build_source, read_multibox, read_multibox_facts
 from detector.nets.weights import Normalization

@@ -19,16 +19,13 @@ from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.localizer import DELTA_SCALE, Localizer, LocalizerOutput
 from detector.training.augment import AugmentConfig
-from detector.training.localizer import (
+from detector.training.localizer import LocalizerProgress, LocalizerTrainer, localizer_loss, validate_localizer
+from detector.training.localizer_batches import (
     JitterConfig,
     LocalizerBatches,
-    LocalizerProgress,
-    LocalizerTrainer,
     LocalizerTrainingConfig,
     boxes_anywhere,
     draw_regions,
-    localizer_loss,
-    validate_localizer,
 )
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool

@@ -1,0 +1,24 @@
+"""Options that the verbs share which train a part of a detector: ``train-multibox`` and ``train-localizer``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
+]
+ResumeWord = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[auto]",
+        help="Go on with the interrupted run in --out; auto: or begin one.",
+        show_default="a new run",
+    ),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+CheckpointMinutes = Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")]
