@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,8 @@ from detector.first_weights import initialise, initialise_localizer, initialise_
 from detector.model import (
     ProposalConfig,
 )
-from detector.training.localizer import LocalizerProgress, LocalizerTrainer
+from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
+from detector.training.localizer_batches import Proposed
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_priors
 from detector.training.pool import ImagePool
@@ -160,6 +162,44 @@ def build_multibox_trainer(
     return trainer
 
 
+def search_pictures(
+    recipe: LocalizerRecipe,
+    train: ImagePool,
+    val: ImagePool | None,
+    scenes: ImagePool | None,
+    store: Path,
+    show: Callable[[int], Callable[[], None]],
+) -> SearchedPictures:
+    """The proposals that a localizer learns from beside what it draws itself; none if the recipe wants none.
+
+    ``show`` is called with the number of pictures and gives what is called after each.
+    """
+    settings = recipe.searching
+    if not recipe.training.jitter.proposed:
+        return NOTHING_SEARCHED
+    source = stored_source(settings.proposals, store)
+
+    def with_objects(pool: ImagePool | None) -> NDArray[np.int64]:
+        return np.zeros(0, np.int64) if pool is None else np.unique(pool.owner).astype(np.int64)
+
+    mixed = np.random.default_rng([recipe.training.seed, 8]).permutation(with_objects(train))
+    wanted = [np.sort(mixed[: settings.pictures]), with_objects(scenes), with_objects(val)[: settings.val_pictures]]
+    advance = show(sum(len(numbers) for numbers in wanted))
+
+    def found(pool: ImagePool | None, numbers: NDArray[np.int64]) -> Proposed:
+        boxes: dict[int, NDArray[np.float32]] = {}
+        for number in numbers.tolist():
+            assert pool is not None
+            with contextlib.suppress(ImageTooSmall):
+                proposed = source.propose(pool.images[number]).boxes[: settings.proposals.max_proposals]
+                if len(proposed):
+                    boxes[number] = proposed
+            advance()
+        return boxes
+
+    return SearchedPictures(*(found(pool, numbers) for pool, numbers in zip((train, scenes, val), wanted, strict=True)))
+
+
 def build_localizer_trainer(
     recipe: LocalizerRecipe,
     train: ImagePool,
@@ -167,11 +207,14 @@ def build_localizer_trainer(
     scenes: ImagePool | None,
     folder: Path,
     *,
+    searched: SearchedPictures,
     machine: Machine,
     report: Callable[[LocalizerProgress], None],
 ) -> LocalizerTrainer:
     """A trainer whose net has its first weights."""
-    trainer = LocalizerTrainer(recipe.training, train, val, scenes, folder, machine=machine, report=report)
+    trainer = LocalizerTrainer(
+        recipe.training, train, val, scenes, folder, searched=searched, machine=machine, report=report
+    )
     if not trainer.checkpoint_path.exists():
         initialise_localizer(trainer.net, recipe.init)
         trainer.restart_average()

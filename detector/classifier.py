@@ -19,7 +19,7 @@ from detector.crop import CropConfig
 from detector.model import MemberConfig, choose_device, read_member
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.weights import Normalization, save_weights, sha256
-from detector.strict_yaml import dump_yaml, read_settings
+from detector.strict_yaml import read_settings, write_settings
 from proposals.errors import UserError
 
 CLASSIFIER_FILE = "classifier.yaml"
@@ -118,7 +118,5 @@ def save_classifier(
         provenance=provenance,
         scores=scores,
     )
-    temporary = folder / (CLASSIFIER_FILE + ".tmp")
-    temporary.write_text(dump_yaml(config), encoding="utf-8")
-    temporary.replace(folder / CLASSIFIER_FILE)
+    write_settings(folder / CLASSIFIER_FILE, config)
     return config

@@ -181,6 +181,22 @@ def default_multibox_recipe(steps: int) -> MultiBoxRecipe:
     return MultiBoxRecipe(training=training)
 
 
+class SearchingConfig(BaseModel):
+    """In which pictures a localizer's training looks for proposals, to learn from them as well.
+
+    Attributes:
+        pictures: so many training pictures with objects, chosen at random; beside all scenes.
+        val_pictures: the first so many validation pictures, on whose proposals the network is measured.
+        proposals: how they are searched.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int = Field(default=2000, ge=1)
+    val_pictures: int = Field(default=200, ge=0)
+    proposals: ProposalConfig = ProposalConfig()
+
+
 class LocalizerRecipe(BaseModel):
     """A localizer's training from the data to its folder.
 
@@ -189,6 +205,7 @@ class LocalizerRecipe(BaseModel):
             one; otherwise, of the trunk, that model's first network.
         scenes: more annotated data sets to learn from, whatever their classes; paths as the command line would take
             them. ``training.jitter.scenes`` says how much.
+        searching: for proposals to learn from, if ``training.jitter.proposed`` is more than 0.
         train_split, val_split, half: as in :class:`TrainRecipe`.
         training: the run. model: what ``localizer.yaml`` will say.
     """
@@ -200,6 +217,7 @@ class LocalizerRecipe(BaseModel):
     train_split: str = "train"
     val_split: str = "val"
     scenes: tuple[str, ...] = ()
+    searching: SearchingConfig = SearchingConfig()
     training: LocalizerTrainingConfig
     half: bool = True
     model: ClassifierFacts = ClassifierFacts()

@@ -17,7 +17,7 @@ from detector.nets.multibox import read_multibox_facts
 from detector.nets.region_head import RegionHead
 from detector.nets.weights import Normalization, save_weights, sha256
 from detector.postprocess import RefinementConfig, uncalibrated
-from detector.strict_yaml import dump_yaml
+from detector.strict_yaml import write_settings
 from proposals.calibration import Calibration
 from proposals.errors import UserError
 
@@ -97,9 +97,7 @@ def begin_copy(out: Path, files: Sequence[Path]) -> None:
 
 def write_model_config(folder: Path, config: ModelConfig) -> None:
     """Write ``model.yaml``, which makes ``folder`` a model directory: after everything that it names."""
-    temporary = folder / (MODEL_FILE + ".tmp")
-    temporary.write_text(dump_yaml(config), encoding="utf-8")
-    temporary.replace(folder / MODEL_FILE)
+    write_settings(folder / MODEL_FILE, config)
 
 
 def save_model(

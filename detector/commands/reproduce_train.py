@@ -10,9 +10,8 @@ from detector.commands.console import say
 from detector.commands.train_classifier_run import run_classifier_training
 from detector.commands.train_common import Resume
 from detector.commands.train_ensemble_run import run_ensemble_training
-from detector.commands.train_localizer_run import run_localizer_training
+from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
-from detector.commands.train_part import PartRequest
 from detector.commands.train_run import TrainRequest
 from detector.config import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
 from detector.experiment.recipe import LOCALIZER, PRETRAINING, ExperimentRecipe
@@ -86,7 +85,7 @@ class Trainer:
         if not (target / LOCALIZER_FILE).is_file():
             say("localizer")
             config = self._config(LOCALIZER, recipe.model_copy(update={"init": self._init(recipe.init)}))
-            request = PartRequest(
+            request = LocalizerRequest(
                 data=self.data,
                 config=config,
                 out=target,
@@ -97,6 +96,7 @@ class Trainer:
                 seed=None,
                 device=self.device,
                 checkpoint_minutes=self.checkpoint_minutes,
+                proposals=self.folder / "proposals",
             )
             run_localizer_training(request)
 

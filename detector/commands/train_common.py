@@ -25,7 +25,7 @@ from detector.data.faults import KEPT
 from detector.model import ProposalConfig, choose_device
 from detector.report.drawing import draw_sheet
 from detector.run_folder import CONFIG_FILE, new_run_path, write_config
-from detector.strict_yaml import dump_yaml
+from detector.strict_yaml import write_settings
 from detector.training.batches import Batch
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, started_by_torchrun
@@ -104,10 +104,8 @@ def prepare_folder(out: Path | None, resume: Resume, verb: str, finished: str) -
 def begin_folder(folder: Path, verb: str, recipe: BaseModel, seed: int) -> None:
     """Make the run folder; the recipe in it is what a resumed run goes by, so it is there whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (RECIPE_FILE + ".tmp")
-    temporary.write_text(dump_yaml(recipe), encoding="utf-8")
     write_config(folder / CONFIG_FILE, verb, recipe.model_dump(mode="json"), seed)
-    temporary.replace(folder / RECIPE_FILE)
+    write_settings(folder / RECIPE_FILE, recipe)
 
 
 def check_same_recipe(folder: Path, recorded: BaseModel, asked: BaseModel) -> None:

@@ -37,6 +37,9 @@ def train_localizer(
             show_default="the recipe's",
         ),
     ] = None,
+    proposals: Annotated[
+        Path, typer.Option(metavar="DIR", help="Store of proposals, for recipes that learn from them; added to.")
+    ] = Path("runs/proposals"),
     steps: Steps = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -50,10 +53,10 @@ def train_localizer(
     [bold]Example:[/bold] detector train-localizer photos/ --model my-model --out my-better-model
     """
     from detector.commands.train_common import read_resume
-    from detector.commands.train_localizer_run import run_localizer_training
-    from detector.commands.train_part import PartRequest, run_part
+    from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
+    from detector.commands.train_part import run_part
 
-    request = PartRequest(
+    request = LocalizerRequest(
         data=data,
         config=config,
         out=out,
@@ -64,5 +67,6 @@ def train_localizer(
         seed=seed,
         device=device,
         checkpoint_minutes=checkpoint_minutes,
+        proposals=proposals,
     )
     run_part(lambda: run_localizer_training(request), "the localizer", model)

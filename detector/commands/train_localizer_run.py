@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from detector.build import build_localizer_trainer
-from detector.commands.console import say
+from detector.build import build_localizer_trainer, search_pictures
+from detector.commands.console import progress, say
 from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
 from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
 from detector.config import LocalizerRecipe, read_localizer_recipe
@@ -29,6 +32,13 @@ DEFAULT_RATE, DEFAULT_BATCH = 0.02, 128  # of the default recipe, which goes on 
 DEFAULT_EPOCHS, DEFAULT_STEPS = 60, (300, 3000)  # regions of each object, and the bounds of the steps
 
 
+@dataclass(frozen=True)
+class LocalizerRequest(PartRequest):
+    """The verb's options; see :func:`detector.commands.train_localizer.train_localizer`."""
+
+    proposals: Path
+
+
 def default_recipe(request: PartRequest, objects: int) -> LocalizerRecipe:
     """To go on from the bundled localizer with so many objects, with the options' changes."""
     bundled = read_model_config(BUNDLED_MODEL).localizer
@@ -46,7 +56,7 @@ def default_recipe(request: PartRequest, objects: int) -> LocalizerRecipe:
     return with_options(LocalizerRecipe(training=training), request)
 
 
-def run_localizer_training(request: PartRequest) -> Path:
+def run_localizer_training(request: LocalizerRequest) -> Path:
     """Train as asked and return the folder, which is a localizer's then, and with --model a model directory.
 
     Raises:
@@ -71,13 +81,21 @@ def run_localizer_training(request: PartRequest) -> Path:
     if not made.resuming:
         folder.mkdir(parents=True, exist_ok=True)
         begin_folder(folder, "train-localizer", recipe, recipe.training.seed)
+    with contextlib.ExitStack() as stack:
+
+        def show(total: int) -> Callable[[], None]:
+            return stack.enter_context(progress("searching", total, "picture"))
+
+        val_pool = pools[1] if len(pools) > 1 else None
+        searched = search_pictures(recipe, pools[0], val_pool, scenes, request.proposals, show)
     with show_progress(recipe.training.steps, describe) as report:
         trainer = build_localizer_trainer(
             recipe,
             pools[0],
-            pools[1] if len(pools) > 1 else None,
+            val_pool,
             scenes,
             folder,
+            searched=searched,
             machine=Machine(choose_device(request.device), checkpoint_minutes=request.checkpoint_minutes, tell=say),
             report=report,
         )

@@ -22,8 +22,8 @@ from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_head import grid_features
 from detector.nets.trunk import Trunk
-from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
-from detector.strict_yaml import dump_yaml, read_settings
+from detector.nets.weights import Normalization, check_file, load_into, read_weights, save_weights, sha256
+from detector.strict_yaml import read_settings, write_settings
 from proposals.errors import UserError
 
 LOCALIZER_FILE = "localizer.yaml"
@@ -120,10 +120,7 @@ def read_localizer(folder: Path, member: LocalizerMember) -> Localizer:
         UserError: the file is missing, damaged or changed, or does not fit the architecture.
     """
     path = folder / member.file
-    if not path.is_file():
-        raise UserError(f"{folder}: the localizer's {member.file} is missing")
-    if sha256(path) != member.sha256:
-        raise UserError(f"{path}: not the file that the settings name (its SHA-256 differs)")
+    check_file(path, member.sha256, "the localizer's")
     net = Localizer(member.trunk, member.grid)
     load_into(net, read_weights(path), path)
     return net.eval()
@@ -162,7 +159,5 @@ def save_localizer(
         provenance=provenance or {},
         scores=scores or {},
     )
-    temporary = folder / (LOCALIZER_FILE + ".tmp")
-    temporary.write_text(dump_yaml(facts), encoding="utf-8")
-    temporary.replace(folder / LOCALIZER_FILE)
+    write_settings(folder / LOCALIZER_FILE, facts)
     return facts

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.trunk import Trunk
-from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
-from detector.strict_yaml import dump_yaml, read_settings
+from detector.nets.weights import Normalization, check_file, load_into, read_weights, save_weights, sha256
+from detector.strict_yaml import read_settings, write_settings
 from proposals.errors import UserError
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig, MultiBoxNet
@@ -89,11 +89,8 @@ def read_multibox(folder: Path, member: MultiBoxMember) -> MultiBoxNet:
     Raises:
         UserError: a file is missing, damaged or changed, or does not fit the architecture.
     """
-    for name, digest in ((member.file, member.sha256), (member.priors, member.priors_sha256)):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder}: MultiBox's {name} is missing")
-        if sha256(folder / name) != digest:
-            raise UserError(f"{folder / name}: not the file that the settings name (its SHA-256 differs)")
+    check_file(folder / member.file, member.sha256, "MultiBox's")
+    check_file(folder / member.priors, member.priors_sha256, "MultiBox's")
     net = MultiBoxNet(Trunk(member.trunk), read_priors(folder / member.priors), member.net)
     load_into(net, read_weights(folder / member.file), folder / member.file)
     return net.eval()
@@ -146,7 +143,5 @@ def save_multibox(
         provenance=provenance or {},
         scores=scores or {},
     )
-    temporary = folder / (MULTIBOX_FILE + ".tmp")
-    temporary.write_text(dump_yaml(facts), encoding="utf-8")
-    temporary.replace(folder / MULTIBOX_FILE)
+    write_settings(folder / MULTIBOX_FILE, facts)
     return facts

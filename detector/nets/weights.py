@@ -66,6 +66,14 @@ def _sha256_310(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
+def check_file(path: Path, digest: str, whose: str) -> None:
+    """UserError where ``path``, which is ``whose`` ("MultiBox's"), is missing, or its SHA-256 is not ``digest``."""
+    if not path.is_file():
+        raise UserError(f"{path.parent}: {whose} {path.name} is missing")
+    if sha256(path) != digest:
+        raise UserError(f"{path}: not the file that the settings name (its SHA-256 differs)")
+
+
 def save_weights(path: Path, state: Mapping[str, Tensor], *, half: bool = False) -> None:
     """Write a state dict as safetensors, to a temporary name first, so that no reader sees half a file.
 

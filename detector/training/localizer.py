@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
 
@@ -19,11 +21,17 @@ from detector.nets.weights import to_tensor
 from detector.sampling import paired_iou
 from detector.training.average import parameter_groups
 from detector.training.batches import loader_threads
-from detector.training.localizer_batches import LocalizerBatch, LocalizerBatches, LocalizerTrainingConfig, draw_regions
+from detector.training.localizer_batches import (
+    LocalizerBatch,
+    LocalizerBatches,
+    LocalizerTrainingConfig,
+    Proposed,
+    draw_regions,
+)
 from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.regions import measure_statistics
-from proposals.boxes import decode
+from proposals.boxes import decode, iou
 from proposals.errors import UserError
 
 VALIDATION_REGIONS = 8  # of each object
@@ -55,45 +63,86 @@ class Validation(NamedTuple):
         correlation: of predicted and true IoU, over all regions.
         error: mean absolute difference of the two.
         before, after: mean IoU with the object, of regions of at least ``move_iou``, as drawn and once moved.
+        proposed: the correlation among proposals instead, where pictures were searched.
     """
 
     correlation: float
     error: float
     before: float
     after: float
+    proposed: float = math.nan
 
 
-@torch.inference_mode()
 def validate_localizer(
-    net: Localizer, pool: ImagePool, config: LocalizerTrainingConfig, limit: int | None = None
+    net: Localizer,
+    pool: ImagePool,
+    config: LocalizerTrainingConfig,
+    limit: int | None = None,
+    searched: Proposed = MappingProxyType({}),
 ) -> Validation:
-    """Measure ``net`` on regions of (the first ``limit`` pictures of) ``pool``, the same ones every time."""
-    was_training = net.training
-    net.eval()
-    device = next(net.parameters()).device
+    """Measure ``net`` on regions of (the first ``limit`` pictures of) ``pool``, the same ones every time.
+
+    ``searched``: all proposals of some of its pictures.
+    """
     rng = np.random.default_rng([config.seed, 4])
     objects = np.flatnonzero(pool.owner < (limit or len(pool.images)))
     regions = draw_regions(rng, pool, np.repeat(objects, VALIDATION_REGIONS), config.jitter)
-    owner = np.repeat(pool.owner[objects], VALIDATION_REGIONS)
+    predicted, moved = _look(net, pool, np.repeat(pool.owner[objects], VALIDATION_REGIONS), regions.boxes, config)
+    near = regions.overlaps >= config.move_iou
+    proposed = math.nan
+    if searched:
+        owner = np.repeat(list(searched), [len(boxes) for boxes in searched.values()])
+        boxes = np.concatenate(list(searched.values()))
+        overlaps = [iou(found, pool.truth(number)).max(axis=1, initial=0.0) for number, found in searched.items()]
+        proposed = _correlation(_look(net, pool, owner, boxes, config)[0], np.concatenate(overlaps))
+    return Validation(
+        correlation=_correlation(predicted, regions.overlaps),
+        error=float(np.abs(predicted - regions.overlaps).mean()) if len(predicted) else math.nan,
+        before=float(regions.overlaps[near].mean()) if near.any() else math.nan,
+        after=float(paired_iou(moved[near], regions.objects[near]).mean()) if near.any() else math.nan,
+        proposed=proposed,
+    )
+
+
+def _correlation(predicted: NDArray[np.float32], true: NDArray[np.float32]) -> float:
+    spread = min(predicted.std(), true.std()) if len(true) else 0.0
+    return float(np.corrcoef(predicted, true)[0, 1]) if spread > 0 else math.nan
+
+
+@torch.inference_mode()
+def _look(
+    net: Localizer,
+    pool: ImagePool,
+    owner: NDArray[np.integer],
+    boxes: NDArray[np.float32],
+    config: LocalizerTrainingConfig,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What ``net`` says of ``boxes`` ``(N, 4)`` in pictures ``owner`` ``(N,)``: IoUs ``(N,)``, boxes ``(N, 4)``."""
+    was_training = net.training
+    net.eval()
+    device = next(net.parameters()).device
     predicted, moved = np.empty(len(owner), np.float32), np.empty((len(owner), 4), np.float32)
     for start in range(0, len(owner), VALIDATION_BATCH):
         part = range(start, min(start + VALIDATION_BATCH, len(owner)))
         crops = [
-            crop_regions(pool.images[owner[i]], regions.boxes[i][None], config.crop, config.normalization.fill)
-            for i in part
+            crop_regions(pool.images[owner[i]], boxes[i][None], config.crop, config.normalization.fill) for i in part
         ]
         output = net(config.normalization(to_tensor(np.concatenate(crops)).to(device)))
         predicted[part] = output.logits.sigmoid().cpu().numpy()
-        moved[part] = decode(regions.boxes[part], output.deltas.cpu().numpy())
+        moved[part] = decode(boxes[part], output.deltas.cpu().numpy())
     net.train(was_training)
-    near = regions.overlaps >= config.move_iou
-    spread = min(predicted.std(), regions.overlaps.std()) if len(owner) else 0.0
-    return Validation(
-        correlation=float(np.corrcoef(predicted, regions.overlaps)[0, 1]) if spread > 0 else math.nan,
-        error=float(np.abs(predicted - regions.overlaps).mean()) if len(owner) else math.nan,
-        before=float(regions.overlaps[near].mean()) if near.any() else math.nan,
-        after=float(paired_iou(moved[near], regions.objects[near]).mean()) if near.any() else math.nan,
-    )
+    return predicted, moved
+
+
+class SearchedPictures(NamedTuple):
+    """Proposals of some of the training pictures, of the scenes, and of some of the validation pictures."""
+
+    train: Proposed = MappingProxyType({})
+    scenes: Proposed = MappingProxyType({})
+    val: Proposed = MappingProxyType({})
+
+
+NOTHING_SEARCHED = SearchedPictures()
 
 
 class LocalizerProgress(BaseModel):
@@ -107,6 +156,7 @@ class LocalizerProgress(BaseModel):
     move_loss: float
     correlation_val: float | None
     iou_moved_val: float | None
+    correlation_proposed_val: float | None
     crops_per_second: float
     seconds: float
 
@@ -116,7 +166,8 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
 
     Args:
         config: what to do. train: pictures to learn from. val: pictures to watch, or None.
-        scenes: more pictures to learn from, or None. folder: the run folder, which exists.
+        scenes: more pictures to learn from, or None. searched: proposals of some pictures of each of the three.
+        folder: the run folder, which exists.
         report: called with each :class:`LocalizerProgress`. The others: see :class:`detector.training.loop.Trainer`.
     """
 
@@ -128,6 +179,7 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
         scenes: ImagePool | None,
         folder: Path,
         *,
+        searched: SearchedPictures = NOTHING_SEARCHED,
         machine: Machine,
         report: Callable[[LocalizerProgress], None],
         log_every: int = 50,
@@ -157,7 +209,8 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
             validate_every=validate_every,
         )
         self.validate_images = validate_images
-        self.batches = LocalizerBatches(train, scenes, config)
+        self.batches = LocalizerBatches(train, scenes, config, searched.train, searched.scenes)
+        self.searched_val = searched.val
         self.last_validation: Validation | None = None
 
     @property
@@ -208,12 +261,12 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
         if self.val is None or not len(self.val.boxes):
             return None
         limit = None if last else self.validate_images
-        self.last_validation = validate_localizer(net, self.val, self.config, limit)
+        self.last_validation = validate_localizer(net, self.val, self.config, limit, self.searched_val)
         worth = self.last_validation.correlation
         return worth if math.isfinite(worth) else None
 
     def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
-        moved = None if worth is None or self.last_validation is None else self.last_validation.after
+        measured = None if worth is None else self.last_validation
         entry = LocalizerProgress(
             step=self.step,
             epoch=round(self.step / self.steps_per_epoch, 4),
@@ -222,9 +275,14 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
             overlap_loss=round(figures[0], 5),
             move_loss=round(figures[1], 5),
             correlation_val=None if worth is None else round(worth, 5),
-            iou_moved_val=None if moved is None or not math.isfinite(moved) else round(moved, 5),
+            iou_moved_val=None if measured is None else _known(measured.after),
+            correlation_proposed_val=None if measured is None else _known(measured.proposed),
             crops_per_second=round(speed, 1),
             seconds=round(self.seconds, 1),
         )
         self.log.write(entry)
         self.report(entry)
+
+
+def _known(value: float) -> float | None:
+    return round(value, 5) if math.isfinite(value) else None

@@ -1,13 +1,15 @@
 """The regions that a localizer is trained on, and batches of them.
 
 They are drawn around annotated objects and elsewhere in their pictures, so that every IoU occurs and low ones most
-often, as among proposals. IoU-Net draws its own around objects alone (Jiang et al., ECCV 2018, section 3.3), and found
-that better than proposals; nothing is searched.
+often. IoU-Net draws its own around objects alone (Jiang et al., ECCV 2018, section 3.3), and found that better than
+proposals. Here some may be proposals as well, of pictures that were searched: those are what it judges in the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +42,8 @@ class JitterConfig(BaseModel):
             for the others it is any candidate.
         minimum_side: candidates are at least so wide and high, relative to the picture's longer side.
         scenes: share of a batch from the pictures given as such, if there are any.
+        proposed: share of the regions whose candidates are not drawn but are all proposals of a picture that was
+            searched; see :class:`detector.config.LocalizerRecipe`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +54,7 @@ class JitterConfig(BaseModel):
     even: float = Field(default=0.5, ge=0, le=1)
     minimum_side: float = Field(default=0.04, gt=0, lt=1)
     scenes: float = Field(default=0.25, ge=0, le=1)
+    proposed: float = Field(default=0.0, ge=0, le=1)
 
 
 class LocalizerTrainingConfig(RunSettings):
@@ -78,6 +83,10 @@ class LocalizerTrainingConfig(RunSettings):
     statistics_batches: int = Field(default=20, ge=0)
 
 
+Proposed = Mapping[int, NDArray[np.float32]]
+"""Proposals ``(P, 4)`` of those pictures of a pool that were searched, by number."""
+
+
 class Regions(NamedTuple):
     """Regions ``(N, 4)``, their IoU ``(N,)`` with the object they cover most, and that object's box ``(N, 4)``."""
 
@@ -102,17 +111,22 @@ def boxes_anywhere(rng: np.random.Generator, sizes: NDArray[np.float32], smalles
 
 
 def draw_regions(
-    rng: np.random.Generator, pool: ImagePool, objects: NDArray[np.int64], config: JitterConfig
+    rng: np.random.Generator,
+    pool: ImagePool,
+    objects: NDArray[np.int64],
+    config: JitterConfig,
+    proposals: Proposed | None = None,
 ) -> Regions:
-    """One region for each of ``objects`` ``(N,)`` of ``pool``, around it or elsewhere in its picture."""
-    count, each = len(objects), config.candidates
-    images = pool.owner[objects]
-    own, sizes = np.repeat(pool.boxes[objects], each, axis=0), np.repeat(pool.sizes[images], each, axis=0)
-    strength = rng.uniform(0, config.strength, (len(own), 1)).astype(np.float32)
-    candidates = perturbed_boxes(rng, own, strength)  # type: ignore[arg-type]
-    anywhere = rng.random(len(own)) < config.anywhere
-    candidates[anywhere] = boxes_anywhere(rng, sizes[anywhere], config.minimum_side)
-    candidates = candidates.reshape(count, each, 4)
+    """One region for each of ``objects`` ``(N,)`` of ``pool``, around it or elsewhere in its picture.
+
+    With ``proposals`` it is one of those of its picture.
+    """
+    count, images = len(objects), pool.owner[objects]
+    candidates = (
+        _drawn_candidates(rng, pool, objects, config)
+        if proposals is None
+        else [proposals[image] for image in images.tolist()]
+    )
     even, wanted = rng.random(count) < config.even, rng.random(count)
     boxes, found = np.empty((count, 4), np.float32), np.empty((count, 4), np.float32)
     for i, image in enumerate(images.tolist()):
@@ -129,6 +143,20 @@ def draw_regions(
     return Regions(boxes, paired_iou(boxes, found), found)
 
 
+def _drawn_candidates(
+    rng: np.random.Generator, pool: ImagePool, objects: NDArray[np.int64], config: JitterConfig
+) -> NDArray[np.float32]:
+    """For each of ``objects`` ``(N,)`` boxes ``(N, candidates, 4)``, which may reach beyond the picture."""
+    count, each = len(objects), config.candidates
+    images = pool.owner[objects]
+    own, sizes = np.repeat(pool.boxes[objects], each, axis=0), np.repeat(pool.sizes[images], each, axis=0)
+    strength = rng.uniform(0, config.strength, (len(own), 1)).astype(np.float32)
+    candidates = perturbed_boxes(rng, own, strength)  # type: ignore[arg-type]
+    anywhere = rng.random(len(own)) < config.anywhere
+    candidates[anywhere] = boxes_anywhere(rng, sizes[anywhere], config.minimum_side)
+    return candidates.reshape(count, each, 4)
+
+
 class LocalizerBatch(NamedTuple):
     """Crops ``(B, 3, S, S)`` float32 0..255, channels last; IoUs ``(B,)``; deltas ``(B, 4)``; each region's picture."""
 
@@ -138,28 +166,62 @@ class LocalizerBatch(NamedTuple):
     shown: list[str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """So many regions of every batch: for ``objects`` of ``pool`` in turn, drawn, or of their pictures' proposals."""
+
+    pool: ImagePool
+    share: int
+    objects: NDArray[np.int64]
+    order: EpochOrder
+    proposals: Proposed | None = None
+
+    def draw(self, rng: np.random.Generator, step: int, config: JitterConfig) -> tuple[NDArray[np.int64], Regions]:
+        places = [self.order[step * self.share + i] for i in range(self.share)]
+        objects = self.objects[places]
+        return objects, draw_regions(rng, self.pool, objects, config, self.proposals)
+
+
 class LocalizerBatches:
     """Draws batches of regions; each depends on the seed and the step alone.
 
     Args:
         scenes: more pictures, a share of every batch; ``None`` for none.
+        searched, searched_scenes: proposals of some pictures of either; ``jitter.proposed`` of its share of a batch are
+            regions of these, if they have any objects.
     """
 
-    def __init__(self, pool: ImagePool, scenes: ImagePool | None, config: LocalizerTrainingConfig) -> None:
+    def __init__(
+        self,
+        pool: ImagePool,
+        scenes: ImagePool | None,
+        config: LocalizerTrainingConfig,
+        searched: Proposed = MappingProxyType({}),
+        searched_scenes: Proposed = MappingProxyType({}),
+    ) -> None:
         self.config = config
         from_scenes = 0 if scenes is None else round(config.batch_size * config.jitter.scenes)
-        parts = [(pool, config.batch_size - from_scenes)] + ([(scenes, from_scenes)] if scenes is not None else [])
+        drawn: list[tuple[ImagePool, int, NDArray[np.int64], Proposed | None]] = []
+        proposed: list[tuple[ImagePool, int, NDArray[np.int64], Proposed | None]] = []
+        pools = [(pool, config.batch_size - from_scenes, searched)]
+        if scenes is not None:
+            pools.append((scenes, from_scenes, searched_scenes))
+        for part, share, known in pools:
+            objects = np.flatnonzero(np.isin(part.owner, list(known)))
+            of_known = round(share * config.jitter.proposed) if len(objects) else 0
+            drawn.append((part, share - of_known, np.arange(len(part.boxes)), None))
+            proposed.append((part, of_known, objects, known))
         self.parts = [
-            (part, share, EpochOrder(len(part.boxes), config.seed + number))
-            for number, (part, share) in enumerate(parts)
+            _Part(part, share, objects, EpochOrder(len(objects), config.seed + number), known)
+            for number, (part, share, objects, known) in enumerate([*drawn, *proposed])
             if share
         ]
 
     @property
     def steps_per_epoch(self) -> float:
         """Batches in which every object of the first pool is shown once."""
-        pool, share, _ = self.parts[0]
-        return len(pool.boxes) / share
+        first = self.parts[0]
+        return len(first.objects) / first.share
 
     def batch(self, step: int) -> LocalizerBatch:
         """The batch of ``step``."""
@@ -167,18 +229,17 @@ class LocalizerBatches:
         rng = np.random.default_rng([config.seed, 2, step])
         crops = np.empty((config.batch_size, size, size, 3), np.uint8)
         drawn, shown, place = [], [], 0
-        for pool, share, order in self.parts:
-            objects = np.array([order[step * share + i] for i in range(share)], np.int64)
-            regions = draw_regions(rng, pool, objects, config.jitter)
-            kinds = rng.integers(len(INTERPOLATIONS), size=share)
-            for i, image in enumerate(pool.owner[objects].tolist()):
+        for part in self.parts:
+            objects, regions = part.draw(rng, step, config.jitter)
+            kinds = rng.integers(len(INTERPOLATIONS), size=part.share)
+            for i, image in enumerate(part.pool.owner[objects].tolist()):
                 kind = [INTERPOLATIONS[kinds[i]]] if config.augment.random_interpolation else None
                 fill = config.normalization.fill
                 out = crops[place : place + 1]
                 crop_regions(
-                    pool.images[image], regions.boxes[i][None], config.crop, fill, interpolations=kind, out=out
+                    part.pool.images[image], regions.boxes[i][None], config.crop, fill, interpolations=kind, out=out
                 )
-                shown.append(pool.name(image))
+                shown.append(part.pool.name(image))
                 place += 1
             drawn.append(regions)
         overlaps = np.concatenate([regions.overlaps for regions in drawn])

@@ -93,6 +93,25 @@ def test_from_pictures_to_detections(data: Path, model: Path, tmp_path: Path) ->
     assert json.loads((tmp_path / "found" / "detections.jsonl").read_text())["detections"]
 
 
+def test_it_learns_from_proposals_too(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = {"selective_search": {"color_spaces": ["HSV"], "k": [50.0], "min_box_side": 8}, "search_side": None}
+    jitter = {"proposed": 0.5, "scenes": 0.25}
+    searching = {"pictures": 3, "val_pictures": 2, "proposals": search}
+    recipe = write_recipe(tmp_path, searching=searching, training={**RECIPE["training"], "jitter": jitter})
+    words = ("train-localizer", data, "--config", recipe, "--proposals", tmp_path / "store")
+    assert run(*words, "--out", tmp_path / "out") == 0
+    assert "val_proposed" in read_localizer_facts(tmp_path / "out").scores
+    log = (tmp_path / "out" / "log.csv").read_text().splitlines()
+    assert float(dict(zip(log[0].split(","), log[-1].split(","), strict=True))["correlation_proposed_val"]) <= 1
+    assert len(list((tmp_path / "store").rglob("*.proposals"))) == 5
+    assert run(*words, "--out", tmp_path / "again") == 0
+    weights = ((tmp_path / folder / "localizer.safetensors").read_bytes() for folder in ("out", "again"))
+    assert len(set(weights)) == 1
+    plain = write_recipe(tmp_path, searching=searching)
+    assert run(*words[:3], plain, "--proposals", tmp_path / "unused", "--out", tmp_path / "plain") == 0
+    assert not (tmp_path / "unused").exists()
+
+
 def test_the_trunk_begins_with_the_model_s_first_network(data: Path, model: Path, tmp_path: Path) -> None:
     still = {**RECIPE["training"], "schedule": {"rate": 1e-9}, "steps": 1}
     recipe = write_recipe(tmp_path, half=False, training=still)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import signal
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from shared_training import made_up_pool
 
 from detector.crop import CropConfig
+from detector.localize import RegionLocalizer
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.localizer import DELTA_SCALE, Localizer, LocalizerOutput
 from detector.training.augment import AugmentConfig
@@ -143,6 +145,47 @@ def test_scenes_are_a_share_of_each_batch() -> None:
     assert alone.steps_per_epoch == len(POOL.boxes) / 8
 
 
+def some_proposals(pool: ImagePool, numbers: list[int], seed: int = 3) -> dict[int, np.ndarray]:
+    """Twenty boxes anywhere in each of these pictures."""
+    rng = np.random.default_rng(seed)
+    return {n: boxes_anywhere(rng, np.repeat(pool.sizes[[n]], 20, axis=0), 0.2) for n in numbers}
+
+
+def test_proposals_are_a_share_of_the_regions() -> None:
+    scenes = made_up_pool(2)
+    known, in_scenes = some_proposals(POOL, [2, 5]), some_proposals(scenes, [0, 1])
+    jitter = JitterConfig(proposed=0.5, scenes=0.25, even=0.5)
+    batches = LocalizerBatches(POOL, scenes, config(batch_size=16, jitter=jitter), known, in_scenes)
+    assert [(p.share, p.proposals is None) for p in batches.parts] == [(6, True), (2, True), (6, False), (2, False)]
+    rng = np.random.default_rng(0)
+    for part, source in zip(batches.parts[2:], (known, in_scenes), strict=True):
+        objects, regions = part.draw(rng, 3, jitter)
+        for image, region in zip(part.pool.owner[objects].tolist(), regions.boxes, strict=True):
+            assert image in source
+            assert (region == source[image]).all(1).any()
+    assert batches.batch(0).crops.shape[0] == 16
+    assert batches.steps_per_epoch == len(POOL.boxes) / 6
+
+
+def test_regions_among_proposals_are_even_or_as_they_come() -> None:
+    known = some_proposals(POOL, list(range(len(POOL.images))))
+    objects = np.arange(4000) % len(POOL.boxes)
+    drawn, even = (
+        draw_regions(np.random.default_rng(0), POOL, objects, JitterConfig(even=share), known).overlaps
+        for share in (0, 1)
+    )
+    every = np.concatenate([iou(known[image], POOL.truth(image)).max(1) for image in POOL.owner.tolist()])
+    assert abs(drawn.mean() - every.mean()) < 0.02
+    assert even.mean() > drawn.mean() + 0.05
+
+
+def test_without_searched_pictures_every_region_is_drawn() -> None:
+    asked, plain = (
+        LocalizerBatches(POOL, None, config(jitter=JitterConfig(proposed=share))).batch(3) for share in (0.5, 0.0)
+    )
+    assert torch.equal(asked.crops, plain.crops)
+
+
 def test_every_object_comes_once_an_epoch() -> None:
     batches = LocalizerBatches(POOL, None, config(batch_size=len(POOL.boxes)))
     assert batches.steps_per_epoch == 1
@@ -188,10 +231,24 @@ def test_it_learns_how_much_of_a_square_is_covered_and_where_it_lies(tmp_path: P
     assert log[-1].loss < log[0].loss
 
 
+def test_it_is_measured_on_proposals_too(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run")
+    net = trainer.new_net().eval()
+    known = some_proposals(POOL, [1, 4, 6])
+    measured = validate_localizer(net, POOL, trainer.config, searched=known)
+    one = validate_localizer(net, POOL, trainer.config)
+    assert measured[:4] == one[:4]
+    assert np.isnan(one.proposed)
+    looker = RegionLocalizer(copy.deepcopy(net), trainer.config.crop, trainer.config.normalization, MACHINE.device)
+    predicted = np.concatenate([looker.look(POOL.images[n], boxes).overlap for n, boxes in known.items()])
+    true = np.concatenate([iou(boxes, POOL.truth(n)).max(1) for n, boxes in known.items()])
+    assert measured.proposed == pytest.approx(np.corrcoef(predicted, true)[0, 1], abs=1e-3)
+
+
 def test_the_output_moves_a_region_to_its_object(tmp_path: Path) -> None:
     batch = LocalizerBatches(POOL, None, config(augment=PLAIN)).batch(0)
     rng = np.random.default_rng([5, 2, 0])
-    order = LocalizerBatches(POOL, None, config()).parts[0][2]
+    order = LocalizerBatches(POOL, None, config()).parts[0].order
     regions = draw_regions(rng, POOL, np.array([order[i] for i in range(8)]), JitterConfig())
     np.testing.assert_allclose(decode(regions.boxes, batch.deltas.numpy()), regions.objects, atol=1e-3)
 
