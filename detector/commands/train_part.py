@@ -63,7 +63,7 @@ def choose_recipe(
     folder: Path,
     resuming: bool,
     read: Callable[[Path], Recipe],
-    with_options: Callable[[Recipe], Recipe],
+    changed: Callable[[Recipe], Recipe],
     more_options: tuple[object, ...] = (),
 ) -> Recipe | None:
     """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default.
@@ -71,7 +71,7 @@ def choose_recipe(
     ``--resume auto`` goes by the recorded recipe once there is one.
 
     Args:
-        read: a recipe's file. with_options: a recipe as the command line's options change it; ``more_options`` are
+        read: a recipe's file. changed: a recipe as the command line's options change it; ``more_options`` are
             those of the verb alone.
 
     Raises:
@@ -82,7 +82,7 @@ def choose_recipe(
         if request.resume is Resume.must and any(option is not None for option in given):
             raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
         return read(folder / RECIPE_FILE)
-    return None if request.config is None else with_options(read(request.config))
+    return None if request.config is None else changed(read(request.config))
 
 
 def with_options(recipe: Recipe, request: PartRequest) -> Recipe:
