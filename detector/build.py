@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +41,14 @@ def stored_source(config: ProposalConfig, store: Path, seed: int = 0) -> Proposa
     return ProposalStore(store, {**search.settings(), "search_side": config.search_side}, source)
 
 
+def proposed_boxes(source: ProposalSource, image: NDArray[np.uint8], count: int | None) -> NDArray[np.float32]:
+    """The first ``count`` boxes ``(P, 4)`` that ``source`` proposes; none for a picture too small to be searched."""
+    try:
+        return source.propose(image).boxes[:count]
+    except ImageTooSmall:
+        return np.zeros((0, 4), np.float32)
+
+
 def find_windows(
     recipe: TrainRecipe,
     pool: ImagePool,
@@ -58,10 +65,7 @@ def find_windows(
     source = stored_source(config, store)
 
     def propose(index: int) -> NDArray[np.float32]:
-        try:
-            return source.propose(pool.images[index]).boxes[: config.max_proposals]
-        except ImageTooSmall:
-            return np.zeros((0, 4), np.float32)
+        return proposed_boxes(source, pool.images[index], config.max_proposals)
 
     for index in range(processes.rank, len(pool.images), processes.count):
         propose(index)
@@ -190,10 +194,9 @@ def search_pictures(
         boxes: dict[int, NDArray[np.float32]] = {}
         for number in numbers.tolist():
             assert pool is not None
-            with contextlib.suppress(ImageTooSmall):
-                proposed = source.propose(pool.images[number]).boxes[: settings.proposals.max_proposals]
-                if len(proposed):
-                    boxes[number] = proposed
+            proposed = proposed_boxes(source, pool.images[number], settings.proposals.max_proposals)
+            if len(proposed):
+                boxes[number] = proposed
             advance()
         return boxes
 

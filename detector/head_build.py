@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detector.build import proposed_boxes
 from detector.crop import CropConfig
 from detector.first_weights import initial_weights, start_of
 from detector.head_config import HeadRecipe
@@ -31,7 +32,7 @@ from detector.training.trunk_tuning import (
     TuningProgress,
     mine_background,
 )
-from proposals.errors import ImageTooSmall, UserError
+from proposals.errors import UserError
 from proposals.store import image_key, settings_key
 from proposals.types import ProposalSource
 
@@ -103,10 +104,7 @@ def propose_all(
     """The first ``count`` boxes of each picture, ``(P, 4)``; none for one that is too small to be searched."""
     found = []
     for index in range(len(pool.images)):
-        try:
-            found.append(source.propose(pool.images[index]).boxes[:count])
-        except ImageTooSmall:
-            found.append(np.zeros((0, 4), np.float32))
+        found.append(proposed_boxes(source, pool.images[index], count))
         advance()
     return found
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from command_line import run
 from PIL import Image
 
-from detector.cli import main
 from detector.commands.reproduce_measure import Part
 from detector.commands.reproduce_run import CONFIGS, find_experiment
 from detector.data.ilsvrc_det_classes import WNIDS
@@ -21,13 +21,6 @@ from proposals.errors import UserError
 from proposals.types import Source
 
 EXPERIMENTS = ("tiny-imagenet", "tiny-imagenet-cpu", "googlenet-ilsvrc14", "voc07", "coco")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(a) for a in arguments])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

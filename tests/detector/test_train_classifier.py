@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import run
 from shared_recipes import (
     RECIPE,
     TRAINING,
-    run,
     write,
     write_class_folders,
     write_photographs,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_line import run
 from PIL import Image
 
 import detector.training.regions
-from detector.cli import main
 from detector.crop import CropConfig
 from detector.first_weights import initialise
 from detector.images import read_image
@@ -65,13 +65,6 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, **changes}))
     return path
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(a) for a in arguments])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 def test_trained_model_finds_the_squares(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

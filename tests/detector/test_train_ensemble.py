@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from shared_recipes import (
     RECIPE,
     TRAINING,
-    run,
     write_ensemble,
     write_photographs,
 )

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_line import run
 from PIL import Image
 
-from detector.cli import main
 from detector.crop import CropConfig
 from detector.head_config import HeadRecipe, read_head_recipe
 from detector.images import read_image
@@ -69,13 +69,6 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder, [(config, GoogLeNet(config).state_dict(), CropConfig(size=32, context_pad=2), Normalization())],
                **facts)  # fmt: skip
     return folder
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(a) for a in arguments])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 def train(data: Path, folder: Path, trunk: Path, out: str = "model", *more: object, **changes: Any) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from command_line import run
 from red_squares import red_squares
 
-from detector.cli import main
 from detector.config import read_localizer_recipe
 from detector.crop import CropConfig
 from detector.images import read_image
@@ -61,13 +61,6 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "localizer.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, **changes}))
     return path
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(a) for a in arguments])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 def test_from_pictures_to_detections(data: Path, model: Path, tmp_path: Path) -> None:

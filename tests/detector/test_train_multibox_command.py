@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_line import run
 from PIL import Image
 from red_squares import red_squares
 
-from detector.cli import main
 from detector.crop import CropConfig
 from detector.images import read_image
 from detector.model import load_model, read_model_config
@@ -69,13 +69,6 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     path = folder / "multibox.yaml"
     path.write_text(yaml.safe_dump({**RECIPE, **changes}))
     return path
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(a) for a in arguments])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
 
 
 @pytest.fixture(scope="module")

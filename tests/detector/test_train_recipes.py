@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_line import run
 from safetensors.torch import load_file
 from shared_recipes import (
     RECIPE,
-    run,
     write,
     write_class_folders,
     write_parts,

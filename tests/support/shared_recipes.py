@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 from PIL import Image
-
-from detector.cli import main
 
 NET = {"norm": "batch", "width": 0.1, "stem": "stride4"}
 TRAINING: dict[str, Any] = {
@@ -86,10 +83,3 @@ def write_ensemble(folder: Path, members: list[dict[str, Any]]) -> Path:
     base = {"train_split": "", "val_split": "", **RECIPE}
     path.write_text(yaml.safe_dump({"task": "ensemble", "base": base, "members": members}))
     return path
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as caught:
-        main([str(a) for a in arguments])
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
