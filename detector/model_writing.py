@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from detector.crop import CropConfig
 from detector.model import MODEL_FILE, HeadConfig, MemberConfig, ModelConfig, read_model_config
 from detector.nets.googlenet import GoogLeNetConfig
-from detector.nets.localizer import read_localizer_facts
-from detector.nets.multibox import read_multibox_facts
+from detector.nets.localizer import LOCALIZER_FILE, LocalizerFacts, read_localizer_facts
+from detector.nets.multibox import MULTIBOX_FILE, MultiBoxFacts, read_multibox_facts
 from detector.nets.region_head import RegionHead
 from detector.nets.weights import Normalization, save_weights, sha256
 from detector.postprocess import RefinementConfig, uncalibrated
@@ -22,6 +22,7 @@ from proposals.calibration import Calibration
 from proposals.errors import UserError
 
 LOCALIZER_POWER = 2.0  # the experiment's
+Told = TypeVar("Told", str, float)
 
 
 def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
@@ -77,6 +78,54 @@ def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCAL
     )
     write_model_config(out, joined)
     return joined
+
+
+def take_multibox(model: Path, out: Path) -> MultiBoxFacts:
+    """Make ``out`` the folder of the model directory ``model``'s MultiBox: what :func:`join_multibox` joined to it.
+
+    Its scores are not known any more, for a model directory does not hold them.
+
+    Raises:
+        UserError: ``model`` is no model directory or has no MultiBox, or a file cannot be copied.
+    """
+    config = read_model_config(model)
+    if config.multibox is None:
+        raise UserError(f"{model}: has no MultiBox that could be taken")
+    begin_copy(out, [model / config.multibox.file, model / config.multibox.priors])
+    facts = MultiBoxFacts(
+        name=config.name,
+        multibox=config.multibox,
+        licence=config.licence,
+        provenance=_part(config.provenance, "multibox "),
+    )
+    write_settings(out / MULTIBOX_FILE, facts)
+    return facts
+
+
+def take_localizer(model: Path, out: Path) -> LocalizerFacts:
+    """Make ``out`` the folder of the model directory ``model``'s localizer: what :func:`join_localizer` joined to it.
+
+    Raises:
+        UserError: ``model`` is no model directory or has no localizer, or a file cannot be copied.
+    """
+    config = read_model_config(model)
+    if config.localizer is None:
+        raise UserError(f"{model}: has no localizer that could be taken")
+    begin_copy(out, [model / config.localizer.file])
+    facts = LocalizerFacts(
+        name=config.name,
+        localizer=config.localizer,
+        licence=config.licence,
+        provenance=_part(config.provenance, "localizer "),
+        scores=_part(config.scores, "localizer_"),
+    )
+    write_settings(out / LOCALIZER_FILE, facts)
+    return facts
+
+
+def _part(told: Mapping[str, Told], prefix: str) -> dict[str, Told]:
+    """What ``told`` says under names with ``prefix``, by the rest of each name."""
+    return {name.removeprefix(prefix): value for name, value in told.items() if name.startswith(prefix)}
 
 
 def begin_copy(out: Path, files: Sequence[Path]) -> None:

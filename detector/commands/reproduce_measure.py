@@ -24,7 +24,7 @@ from detector.experiment.headed_model import with_heads
 from detector.experiment.measure import Sources, Study
 from detector.experiment.naming import Naming, naming_csv, naming_markdown
 from detector.experiment.overlap_files import TrainingRegions, ensure_overlap
-from detector.experiment.recipe import DOUBLED, LOCALIZER, WITH_LOCALIZER, ExperimentRecipe, MeasurementConfig
+from detector.experiment.recipe import DOUBLED, LOCALIZER, MULTIBOX, WITH_LOCALIZER, ExperimentRecipe, MeasurementConfig
 from detector.experiment.regression_files import ensure_regression, training_pictures
 from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
 from detector.model import MODEL_FILE, build_localizer, choose_device, read_member, read_model_config
@@ -79,7 +79,7 @@ class Measurement:
             for name in recipe.ensembles
         }
         self.first = next(iter(recipe.ensembles))
-        sources = _sources(settings, folder / "multibox" if recipe.multibox is not None else None, device)
+        sources = _sources(settings, folder / MULTIBOX if recipe.has_multibox else None, device)
         self._put_regression()
         self._put_overlap(sources)
         self.naming: Naming | None = None
@@ -90,7 +90,7 @@ class Measurement:
             )
         (folder / "pictures").mkdir(exist_ok=True)
         localizer = None
-        if recipe.localizer is not None:
+        if recipe.has_localizer:
             place = folder / LOCALIZER
             localizer = build_localizer(place, read_localizer_facts(place).localizer, self.device)
         self.study = Study(
@@ -211,13 +211,13 @@ class Measurement:
         """Make ``model-heads/``, the experiment's model with the heads that were fitted to its members, and
         ``model-localizer/``, the same with the localizer."""
         settings, out = self.recipe.measurement, self.folder / WITH_HEADS
-        model = self.folder / ("model" if self.recipe.multibox is not None else self.first)
+        model = self.folder / ("model" if self.recipe.has_multibox else self.first)
         if settings.regression or settings.overlap:
             if not (out / MODEL_FILE).is_file():
                 heads = [member.head for member in self.members[self.first]]
                 with_heads(model, heads, out, settings.overlap.power if settings.overlap else 0.0)
             model = out
-        if self.recipe.localizer is not None and not (self.folder / WITH_LOCALIZER / MODEL_FILE).is_file():
+        if self.recipe.has_localizer and not (self.folder / WITH_LOCALIZER / MODEL_FILE).is_file():
             join_localizer(model, self.folder / LOCALIZER, self.folder / WITH_LOCALIZER, settings.localizer_power)
 
 

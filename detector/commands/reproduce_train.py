@@ -14,9 +14,9 @@ from detector.commands.train_localizer_run import LocalizerRequest, run_localize
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
 from detector.commands.train_run import TrainRequest
 from detector.config import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
-from detector.experiment.recipe import LOCALIZER, PRETRAINING, ExperimentRecipe
+from detector.experiment.recipe import LOCALIZER, MULTIBOX, PRETRAINING, ExperimentRecipe
 from detector.model import MODEL_FILE
-from detector.model_writing import join_multibox
+from detector.model_writing import join_multibox, take_localizer, take_multibox
 from detector.nets.localizer import LOCALIZER_FILE
 from detector.nets.multibox import MULTIBOX_FILE
 from detector.strict_yaml import dump_yaml
@@ -52,16 +52,23 @@ class Trainer:
             say(f"ensemble {name}: {len(ensemble.members)} members")
             run_ensemble_training(self._request(name, self._begun(ensemble)))
         if recipe.multibox is not None:
-            self._train_multibox(recipe.multibox, self.folder / next(iter(recipe.ensembles)))
+            self._train_multibox(recipe.multibox)
+        elif recipe.multibox_of is not None and not (self.folder / MULTIBOX / MULTIBOX_FILE).is_file():
+            take_multibox(Path(recipe.multibox_of), self.folder / MULTIBOX)
+        model = self.folder / "model"
+        if recipe.has_multibox and not (model / MODEL_FILE).is_file():
+            join_multibox(self.folder / next(iter(recipe.ensembles)), self.folder / MULTIBOX, model)
         if recipe.localizer is not None:
             self._train_localizer(recipe.localizer)
+        elif recipe.localizer_of is not None and not (self.folder / LOCALIZER / LOCALIZER_FILE).is_file():
+            take_localizer(Path(recipe.localizer_of), self.folder / LOCALIZER)
 
-    def _train_multibox(self, recipe: MultiBoxRecipe, ensemble: Path) -> None:
-        """Make ``multibox/`` and, of it and the first ``ensemble``, ``model/``."""
-        target, model = self.folder / "multibox", self.folder / "model"
+    def _train_multibox(self, recipe: MultiBoxRecipe) -> None:
+        """Make ``multibox/``."""
+        target = self.folder / MULTIBOX
         if not (target / MULTIBOX_FILE).is_file():
             say("MultiBox")
-            config = self._config("multibox", recipe.model_copy(update={"init": self._init(recipe.init)}))
+            config = self._config(MULTIBOX, recipe.model_copy(update={"init": self._init(recipe.init)}))
             request = MultiBoxRequest(
                 data=self.data,
                 config=config,
@@ -76,8 +83,6 @@ class Trainer:
                 checkpoint_minutes=self.checkpoint_minutes,
             )
             run_multibox_training(request)
-        if not (model / MODEL_FILE).is_file():
-            join_multibox(ensemble, target, model)
 
     def _train_localizer(self, recipe: LocalizerRecipe) -> None:
         """Make ``localizer/``."""

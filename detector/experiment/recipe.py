@@ -16,7 +16,7 @@ from detector.strict_yaml import read_settings
 from proposals.selective_search import SelectiveSearchConfig
 
 PRETRAINING = "pretraining"  # as ``init`` of a later stage: the weights of the first one
-LOCALIZER, WITH_LOCALIZER = "localizer", "model-localizer"  # folders of an experiment
+MULTIBOX, LOCALIZER, WITH_LOCALIZER = "multibox", "localizer", "model-localizer"  # folders of an experiment
 DOUBLED = 2.0
 
 
@@ -93,6 +93,7 @@ class ExperimentRecipe(BaseModel):
         ensembles: by the name that variants call them. The first one becomes the model directory with MultiBox.
         multibox: the network that proposes; ``None`` for an experiment without.
         localizer: what judges and moves regions in variants with it; ``None`` for an experiment without.
+        multibox_of, localizer_of: in place of a recipe, a model directory whose own is taken as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +103,26 @@ class ExperimentRecipe(BaseModel):
     ensembles: dict[str, EnsembleRecipe] = Field(min_length=1)
     multibox: MultiBoxRecipe | None = None
     localizer: LocalizerRecipe | None = None
+    multibox_of: str | None = None
+    localizer_of: str | None = None
     measurement: MeasurementConfig
+
+    @property
+    def has_multibox(self) -> bool:
+        """Whether there is a MultiBox, trained here or taken."""
+        return self.multibox is not None or self.multibox_of is not None
+
+    @property
+    def has_localizer(self) -> bool:
+        """Whether there is a localizer, trained here or taken."""
+        return self.localizer is not None or self.localizer_of is not None
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> ExperimentRecipe:
+        for part in ("multibox", "localizer"):
+            if getattr(self, part) is not None and getattr(self, f"{part}_of") is not None:
+                raise ValueError(f"{part} and {part}_of: say one of them")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentRecipe:
@@ -114,9 +134,9 @@ class ExperimentRecipe(BaseModel):
                 raise ValueError(
                     f"variant {variant.name!r}: member {max(variant.members)} of an ensemble of {len(recipe.members)}"
                 )
-            if "multibox" in variant.proposals and self.multibox is None:
+            if "multibox" in variant.proposals and not self.has_multibox:
                 raise ValueError(f"variant {variant.name!r} proposes with MultiBox, but multibox is missing")
-            if variant.localizer and self.localizer is None:
+            if variant.localizer and not self.has_localizer:
                 raise ValueError(f"variant {variant.name!r} needs the localizer, which is missing")
         name, first = next(iter(self.ensembles.items()))
         for variant in self.measurement.variants:

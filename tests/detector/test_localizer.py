@@ -16,7 +16,7 @@ from detector.experiment.recipe import MeasurementConfig
 from detector.experiment.variants import Variant
 from detector.localize import RegionLocalizer, joint_overlap
 from detector.model import MODEL_FILE, load_model, read_model_config
-from detector.model_writing import join_localizer, save_model
+from detector.model_writing import join_localizer, save_model, take_localizer
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import Localizer, read_localizer, read_localizer_facts, save_localizer
 from detector.nets.region_head import HeadShape, RegionHead
@@ -176,6 +176,20 @@ def test_joining_leaves_no_old_calibration(folders: tuple[Path, Path], tmp_path:
     assert calibrated(plain, before.postprocess.calibration)[0] == pytest.approx(0.3, abs=1e-6)
     assert after.scores == {"val_top1": 0.4, "localizer_val_correlation": 0.5}
     assert after.provenance == {"data": "squares", "localizer data": "noise"}
+
+
+def test_what_was_joined_can_be_taken_out_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    model, folder = folders
+    join_localizer(model, folder, tmp_path / "both")
+    taken = take_localizer(tmp_path / "both", tmp_path / "taken")
+    before = read_localizer_facts(folder)
+    assert taken == read_localizer_facts(tmp_path / "taken")
+    assert taken == before.model_copy(update={"name": "m"})  # a model directory holds no other name
+    again = join_localizer(model, tmp_path / "taken", tmp_path / "again")
+    assert again == read_model_config(tmp_path / "both")
+    load_model(tmp_path / "again", device="cpu")
+    with pytest.raises(UserError, match="has no localizer that could be taken"):
+        take_localizer(model, tmp_path / "none")
 
 
 def test_it_may_be_joined_into_its_own_folder_and_replaced(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from PIL import Image
 from detector.commands.reproduce_measure import Part
 from detector.commands.reproduce_run import CONFIGS, find_experiment
 from detector.data.ilsvrc_det_classes import WNIDS
-from detector.experiment.recipe import read_experiment
+from detector.experiment.recipe import ExperimentRecipe, read_experiment
 from detector.model import load_model, read_model_config
 from proposals.errors import UserError
 from proposals.types import Source
 
-EXPERIMENTS = ("tiny-imagenet", "tiny-imagenet-cpu", "googlenet-ilsvrc14", "voc07", "coco")
+COMPARISONS = ("tiny-imagenet", "tiny-imagenet-cpu", "googlenet-ilsvrc14", "voc07", "coco")  # the paper's
+EXPERIMENTS = (*COMPARISONS, "tiny-imagenet-wide-cpu")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -31,14 +32,19 @@ def test_each_experiment_says_its_command_cost_and_score_and_is_sound(name: str)
         assert any(word in line for line in head), word
     assert any(f"detector reproduce {name} " in line for line in head)
     recipe = read_experiment(path)
+    for ensemble in recipe.ensembles.values():
+        seeds = [ensemble.member(i).training.seed for i in range(len(ensemble.members))]
+        assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_the_paper_s_comparisons_are_in_each_experiment_that_repeats_it(name: str) -> None:
+    recipe = read_experiment(find_experiment(name))
     regions = {v.proposals for v in recipe.measurement.variants}
     assert regions == {"scale1", "scale2", "multibox", "scale2+multibox"}
     assert {v.combine for v in recipe.measurement.variants} == {"mean", "geometric", "maximum", "nms"}
     assert {v.context for v in recipe.measurement.variants} == {True, False}
     assert {v.regression for v in recipe.measurement.variants} == {True, False}
-    for ensemble in recipe.ensembles.values():
-        seeds = [ensemble.member(i).training.seed for i in range(len(ensemble.members))]
-        assert len(set(seeds)) == len(seeds)
 
 
 def test_the_paper_s_entry_is_the_paper_s() -> None:
@@ -61,7 +67,7 @@ def test_the_paper_s_entry_is_the_paper_s() -> None:
 
 
 def test_an_unknown_experiment_names_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"coco, googlenet-ilsvrc14, tiny-imagenet, tiny-imagenet-cpu, voc07"):
+    with pytest.raises(UserError, match=", ".join(sorted(EXPERIMENTS))):
         find_experiment("imagenet22k")
     with pytest.raises(UserError, match="no such experiment"):
         find_experiment("multibox-tiny-imagenet")  # a recipe, but of a training
@@ -237,10 +243,43 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert sorted(path for folder in ("pictures", "named") for path in (out / folder).iterdir()) == measured_files
     assert (out / "measure-1.txt").exists()
 
+    # Another experiment may take the trained parts as they are.
+    taken = str(out / "model-localizer")
+    plain = {"ensemble": "seeds", "members": [0, 1]}
+    variants = [{**plain, "name": "plain"}, {**plain, "name": "localizer", "localizer": True}]
+    changes = {"variants": variants, "regression": None, "overlap": None, "members": [], "crops": []}
+    other = {
+        **recipe,
+        "pretraining": None,
+        "ensembles": {"seeds": {**recipe["ensembles"]["seeds"]}},
+        "measurement": {**recipe["measurement"], **changes},
+        **{"multibox": None, "localizer": None, "multibox_of": taken, "localizer_of": taken},
+    }
+    other["ensembles"]["seeds"]["base"] = {**other["ensembles"]["seeds"]["base"], "init": str(out / "seeds")}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
+    others = ("reproduce", tmp_path / "other.yaml", "--data", det, "--out", tmp_path / "other", "--device", "cpu")
+    assert run(*others) == 0
+    with (tmp_path / "other" / "table.csv").open() as csv_file:
+        assert [row["variant"] for row in csv.DictReader(csv_file)] == ["plain", "localizer"]
+    mine = read_model_config(tmp_path / "other" / "model-localizer")
+    assert (mine.multibox, mine.localizer) == (located.multibox, located.localizer)
+    assert {member.head for member in mine.members} == {None}
+
     recipe["measurement"]["bootstrap"] = 11
     file.write_text(yaml.safe_dump(recipe, sort_keys=False))
     assert run(*arguments) == 1
     assert "holds another experiment" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["multibox", "localizer"])
+def test_a_part_is_trained_or_taken_but_not_both(part: str) -> None:
+    recipe = yaml.safe_load(find_experiment("tiny-imagenet-cpu").read_text())
+    with pytest.raises(ValueError, match=f"{part} and {part}_of: say one of them"):
+        ExperimentRecipe.model_validate({**recipe, f"{part}_of": "somewhere"})
+    missing = "multibox is missing" if part == "multibox" else "needs the localizer, which is missing"
+    with pytest.raises(ValueError, match=missing):
+        ExperimentRecipe.model_validate({**recipe, part: None})
+    ExperimentRecipe.model_validate({**recipe, part: None, f"{part}_of": "somewhere"})
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
