@@ -12,7 +12,10 @@ For some networks and crop sizes, with batches as the recipes draw them:
 - both: the loader's thread beside the net, as in a run. The share of the time that the net waits for a batch says
   whether it starves.
 
-Last, what PyTorch's flush of denormal numbers is worth. Without ``--data`` the pictures are scikit-image's.
+Then the net alone in float32 and in bfloat16 (``precision: bfloat16``), step by step in turn, and whether the processor
+has instructions for bfloat16; and what PyTorch's flush of denormal numbers is worth.
+
+Without ``--data`` the pictures are scikit-image's.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ from detector.training.regions import loss_of
 SMALL = {"norm": "batch", "width": 0.375, "stem": "stride4", "dropout": 0.2}
 CASES: tuple[tuple[str, GoogLeNetConfig, int, int], ...] = (  # name, net, crop, batch
     ("3/8 width, stride 4", GoogLeNetConfig(num_outputs=21, **SMALL), 48, 128),
-    ("3/8 width, stride 4 (the bundled net)", GoogLeNetConfig(num_outputs=21, **SMALL), 64, 128),
+    ("3/8 width, stride 4", GoogLeNetConfig(num_outputs=21, **SMALL), 64, 128),
+    ("half width, stride 4 (the bundled net)", GoogLeNetConfig(num_outputs=21, **{**SMALL, "width": 0.5}), 48, 128),
     ("Table 1 with auxiliary heads", paper_config(21), 224, 16),
 )
 CPU = torch.device("cpu")
@@ -150,6 +154,37 @@ def case(
     )
 
 
+def precisions(name: str, config: GoogLeNetConfig, size: int, batch: int, seconds: float) -> str:
+    """A row of the second table: crops per second in float32 and in bfloat16, one step of each in turn."""
+    torch.manual_seed(0)
+    net = on_device(GoogLeNet(config), CPU).train()
+    optimizer = torch.optim.SGD(parameter_groups(net, 1e-4), lr=1e-3, momentum=0.9, nesterov=True)
+    crops = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 21, (batch,))
+    times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[torch.bfloat16]) < 4:
+        for dtype, spent in times.items():
+            start = time.perf_counter()
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                loss = loss_of(net(crops), labels, 0.0)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            spent.append(time.perf_counter() - start)
+    whole, short = (batch / statistics.median(spent[1:]) for spent in times.values())
+    return f"| {name} | {size} | {whole:.0f} | {short:.0f} | {short / whole:.2f} |"
+
+
+def bfloat16_instructions() -> str:
+    """The processor's instructions for bfloat16, by Linux; "unknown" elsewhere."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return "unknown"
+    return ", ".join(sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"})) or "none"
+
+
 def denormal_seconds(flush: bool) -> float:
     """Seconds of a convolution of denormal numbers in this process, which must not have computed anything before."""
     torch.set_flush_denormal(flush)
@@ -191,6 +226,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for name, config, side, batch in CASES:
         print(case(name, config, side, batch, pool, peak, arguments.seconds), flush=True)
+    print(f"\ninstructions for bfloat16: {bfloat16_instructions()}\n")
+    print("| net | crop | float32, crops/s | bfloat16, crops/s | ratio |")
+    print("|---|---|---|---|---|")
+    for name, config, side, batch in CASES:
+        print(precisions(name, config, side, batch, 2 * arguments.seconds), flush=True)
 
 
 if __name__ == "__main__":
