@@ -45,6 +45,7 @@ class Trainer:
             UserError: anything the user can mend. Interrupted: stopped by a signal; what was finished stays so.
         """
         recipe = self.recipe
+        self._take()  # first, for a folder that is not there should be known before hours of training
         if recipe.pretraining is not None:
             say("pre-training")
             run_classifier_training(self._request(PRETRAINING, recipe.pretraining))
@@ -53,15 +54,20 @@ class Trainer:
             run_ensemble_training(self._request(name, self._begun(ensemble)))
         if recipe.multibox is not None:
             self._train_multibox(recipe.multibox)
-        elif recipe.multibox_of is not None and not (self.folder / MULTIBOX / MULTIBOX_FILE).is_file():
-            take_multibox(Path(recipe.multibox_of), self.folder / MULTIBOX)
         model = self.folder / "model"
         if recipe.has_multibox and not (model / MODEL_FILE).is_file():
             join_multibox(self.folder / next(iter(recipe.ensembles)), self.folder / MULTIBOX, model)
         if recipe.localizer is not None:
             self._train_localizer(recipe.localizer)
-        elif recipe.localizer_of is not None and not (self.folder / LOCALIZER / LOCALIZER_FILE).is_file():
-            take_localizer(Path(recipe.localizer_of), self.folder / LOCALIZER)
+
+    def _take(self) -> None:
+        """Make ``multibox/`` and ``localizer/`` of what the recipe takes from model directories."""
+        of = self.recipe.multibox_of
+        if of is not None and not (self.folder / MULTIBOX / MULTIBOX_FILE).is_file():
+            take_multibox(Path(of), self.folder / MULTIBOX)
+        of = self.recipe.localizer_of
+        if of is not None and not (self.folder / LOCALIZER / LOCALIZER_FILE).is_file():
+            take_localizer(Path(of), self.folder / LOCALIZER)
 
     def _train_multibox(self, recipe: MultiBoxRecipe) -> None:
         """Make ``multibox/``."""

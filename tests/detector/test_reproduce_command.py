@@ -265,6 +265,13 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert (mine.multibox, mine.localizer) == (located.multibox, located.localizer)
     assert {member.head for member in mine.members} == {None}
 
+    # A part that is not where it is said to be is known before anything is trained.
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**other, "localizer_of": str(out / "model")}, sort_keys=False))
+    capsys.readouterr()
+    assert run(*others[:5], tmp_path / "third", *others[6:]) == 1
+    assert "has no localizer that could be taken" in capsys.readouterr().err
+    assert not (tmp_path / "third" / "seeds").exists()
+
     recipe["measurement"]["bootstrap"] = 11
     file.write_text(yaml.safe_dump(recipe, sort_keys=False))
     assert run(*arguments) == 1
