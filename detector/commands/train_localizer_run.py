@@ -14,7 +14,7 @@ from detector.build import build_localizer_trainer, search_pictures
 from detector.commands.console import progress, say
 from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
 from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
-from detector.config import LocalizerRecipe, read_localizer_recipe
+from detector.config import LocalizerRecipe, SearchingConfig, read_localizer_recipe
 from detector.data import load_dataset
 from detector.model import BUNDLED_MODEL, choose_device, read_model_config
 from detector.model_writing import join_localizer
@@ -22,13 +22,14 @@ from detector.nets.localizer import LOCALIZER_FILE
 from detector.report.drawing import draw_sheet
 from detector.trained import save_trained_localizer
 from detector.training.localizer import LocalizerProgress, LocalizerTrainer
-from detector.training.localizer_batches import LocalizerTrainingConfig
+from detector.training.localizer_batches import JitterConfig, LocalizerTrainingConfig
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.schedule import ScheduleConfig
 
 SHEET_CROPS = 32
 DEFAULT_RATE, DEFAULT_BATCH = 0.02, 128  # of the default recipe, which goes on from a trained network
+DEFAULT_PROPOSED = 0.5  # of the regions, where a model says how it proposes
 DEFAULT_EPOCHS, DEFAULT_STEPS = 60, (300, 3000)  # regions of each object, and the bounds of the steps
 
 
@@ -40,10 +41,18 @@ class LocalizerRequest(PartRequest):
 
 
 def default_recipe(request: PartRequest, objects: int) -> LocalizerRecipe:
-    """To go on from the bundled localizer with so many objects, with the options' changes."""
+    """To go on from the bundled localizer with so many objects, with the options' changes.
+
+    It also learns from what ``--model`` proposes, for that is what it will judge.
+    """
     bundled = read_model_config(BUNDLED_MODEL).localizer
     assert bundled is not None
+    jitter, searching = JitterConfig(), SearchingConfig()
+    if request.model is not None:
+        jitter = JitterConfig(proposed=DEFAULT_PROPOSED)
+        searching = SearchingConfig(proposals=read_model_config(request.model).proposals)
     training = LocalizerTrainingConfig(
+        jitter=jitter,
         trunk=bundled.trunk,
         grid=bundled.grid,
         crop=bundled.crop,
@@ -53,7 +62,7 @@ def default_recipe(request: PartRequest, objects: int) -> LocalizerRecipe:
         batch_size=DEFAULT_BATCH,
         average=0.99,
     )
-    return with_options(LocalizerRecipe(training=training), request)
+    return with_options(LocalizerRecipe(training=training, searching=searching), request)
 
 
 def run_localizer_training(request: LocalizerRequest) -> Path:

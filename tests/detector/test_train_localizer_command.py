@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,28 @@ def test_the_default_recipe_goes_on_from_the_bundled_localizer(data: Path, tmp_p
     # One step at a low rate leaves it nearly what it was.
     before, after = read_localizer(BUNDLED_MODEL, bundled), read_localizer(out, mine)
     torch.testing.assert_close(before.fc.weight, after.fc.weight, atol=0.02, rtol=0)
+
+
+def test_with_a_model_the_default_recipe_learns_from_what_that_proposes(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = yaml.safe_load((model / "model.yaml").read_text())
+    settings["proposals"] = {**settings["proposals"], "search_side": 48, "max_proposals": 7}
+    mine = tmp_path / "mine"
+    shutil.copytree(model, mine)
+    (mine / "model.yaml").write_text(yaml.safe_dump(settings))
+    out, store = tmp_path / "out", tmp_path / "store"
+    assert run("train-localizer", data, "--steps", 1, "--model", mine, "--out", out, "--proposals", store) == 0
+    recipe = read_localizer_recipe(out / "recipe.yaml")
+    assert recipe.training.jitter.proposed == 0.5
+    assert recipe.searching.proposals == read_model_config(mine).proposals
+    assert (recipe.searching.proposals.search_side, recipe.searching.proposals.max_proposals) == (48, 7)
+    assert any(store.iterdir())
+    assert "val_proposed" in read_localizer_facts(out).scores
+    alone = tmp_path / "alone"
+    assert run("train-localizer", data, "--steps", 1, "--out", alone) == 0
+    assert read_localizer_recipe(alone / "recipe.yaml").training.jitter.proposed == 0
+    assert "val_proposed" not in read_localizer_facts(alone).scores
 
 
 def load_first(model: Path) -> dict[str, torch.Tensor]:
