@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
-from detector.localize import RegionLocalizer, joint_overlap
+from detector.localize import LocalizerBoxes, RegionLocalizer, joint_boxes, joint_overlap
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.weights import Normalization, to_tensor
@@ -111,7 +111,8 @@ class Ensemble:
         temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
             more makes the ensemble less sure of itself.
         precision: what the networks compute in; see :func:`detector.precision.detection_dtype`.
-        localizer: what moves boxes in place of the members, and predicts overlaps beside those that do, or ``None``.
+        localizer: what moves boxes, and predicts overlaps beside the members that do, or ``None``.
+        localizer_boxes: where a localizer moves boxes to: see :func:`detector.localize.joint_boxes`.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Ensemble:
         temperature: float = 1.0,
         precision: str = "auto",
         localizer: RegionLocalizer | None = None,
+        localizer_boxes: LocalizerBoxes = "alone",
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -135,7 +137,7 @@ class Ensemble:
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
-        self.localizer = localizer
+        self.localizer, self.localizer_boxes = localizer, localizer_boxes
         self.num_locating = sum(member.locates for member in members)
         self.num_judging = sum(member.judges for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
@@ -156,15 +158,15 @@ class Ensemble:
         probs, deltas, overlap = self._run(image, boxes, mirror)
         judged = None if overlap is None else overlap.numpy()
         count, classes = len(boxes), self.num_outputs - 1
+        moved = None
+        if deltas is not None:
+            each = np.repeat(boxes.astype(np.float32), classes, axis=0)
+            moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(count, classes, 4)
         if self.localizer is not None:
             located = self.localizer.look(image, boxes, mirror=mirror)
             judged = joint_overlap(judged, located.overlap)
-            return Examined(probs.numpy(), np.repeat(located.boxes[:, None], classes, axis=1), judged)
-        if deltas is None:
-            return Examined(probs.numpy(), boxes, judged)
-        each = np.repeat(boxes.astype(np.float32), classes, axis=0)
-        moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32)
-        return Examined(probs.numpy(), moved.reshape(count, classes, 4), judged)
+            moved = joint_boxes(moved, located.boxes, classes, self.localizer_boxes)
+        return Examined(probs.numpy(), boxes if moved is None else moved, judged)
 
     def opinions(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
         """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from proposals.boxes import FloatArray, decode
 
 CPU_BATCH = 64
 GPU_BATCH = 512
+LocalizerBoxes = Literal["alone", "mean"]
 
 
 class Located(NamedTuple):
@@ -35,6 +36,19 @@ def joint_overlap(
     if members is None or localizer is None:
         return localizer if members is None else members
     return ((members + localizer) / 2).astype(np.float32)
+
+
+def joint_boxes(
+    members: NDArray[np.float32] | None, localizer: NDArray[np.float32], classes: int, how: LocalizerBoxes
+) -> NDArray[np.float32]:
+    """Moved boxes ``(N, classes, 4)``: the localizer's for every class, or the mean of them and the members'.
+
+    Args:
+        members: boxes ``(N, classes, 4)`` of the members' box regression, or ``None`` if no member has it.
+        localizer: boxes ``(N, 4)``. how: "alone" for the localizer's boxes, "mean" for the mean of both.
+    """
+    boxes = np.repeat(localizer[:, None], classes, axis=1)
+    return boxes if how == "alone" or members is None else ((members + boxes) / 2).astype(np.float32)
 
 
 class RegionLocalizer:

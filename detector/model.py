@@ -15,7 +15,7 @@ from torch import nn
 
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig
-from detector.localize import RegionLocalizer
+from detector.localize import LocalizerBoxes, RegionLocalizer
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import LocalizerMember, read_localizer
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
@@ -94,8 +94,9 @@ class ModelConfig(BaseModel):
         class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
         members: the networks. proposals, postprocess: the defaults of detection with this model.
         multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
-        localizer: a network that says how well regions lie, beside the members that predict it, and where objects do,
-            in the members' place; ``None`` for none.
+        localizer: a network that says how well regions lie, beside the members that predict it, and where objects do;
+            ``None`` for none.
+        localizer_boxes: "alone" if boxes are the localizer's; "mean" if they are the mean of them and the members'.
         refinement: how box regression moves regions; for models with a localizer, or of which the first member has box
             regression, and others may.
         temperature: of the members' mean probabilities, see :class:`detector.classify.Ensemble`.
@@ -115,6 +116,7 @@ class ModelConfig(BaseModel):
     postprocess: PostprocessConfig = PostprocessConfig()
     multibox: MultiBoxMember | None = None
     localizer: LocalizerMember | None = None
+    localizer_boxes: LocalizerBoxes = "alone"
     refinement: RefinementConfig | None = None
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     licence: str
@@ -143,6 +145,8 @@ class ModelConfig(BaseModel):
             raise ValueError("overlap_power is for members that predict overlaps, or a localizer")
         if (self.refinement is not None) != (any(regress) or self.localizer is not None):
             raise ValueError("refinement goes with members that have box regression or a localizer, and they with it")
+        if self.localizer is not None and self.localizer_boxes == "mean" and not any(regress):
+            raise ValueError("localizer_boxes: mean is for members that have box regression")
         if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; machines have a sigmoid each")
         return self
@@ -267,6 +271,7 @@ def load_model(
         temperature=config.temperature,
         precision=precision,
         localizer=None if config.localizer is None else build_localizer(folder, config.localizer, target, precision),
+        localizer_boxes=config.localizer_boxes,
     )
     given = {
         "score_threshold": score_threshold,

@@ -46,10 +46,10 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
 def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCALIZER_POWER) -> ModelConfig:
     """Make ``out`` a copy of the model directory ``model`` with the network in ``localizer``.
 
-    It takes the place of the members' own box regression, if they have any: detections have its boxes. Scores count its
-    overlaps, or the mean of its and the members' if those predict any, to ``power``. They are not calibrated any more:
-    what was known of their calibration is left out, and the score threshold is that of the plain scores. ``out`` may be
-    ``localizer`` itself, which then is a model directory as well.
+    Where all members have box regression, detections have the mean of its boxes and theirs; otherwise its boxes. Scores
+    count its overlaps, or the mean of its and the members' if those predict any, to ``power``. They are not calibrated
+    any more: what was known of their calibration is left out, and the score threshold is that of the plain scores.
+    ``out`` may be ``localizer`` itself, which then is a model directory as well.
 
     Raises:
         UserError: one of them is not what it should be, or ``out`` is a model directory already.
@@ -64,12 +64,14 @@ def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCAL
         "score_threshold": uncalibrated(post.score_threshold, post.calibration),
         "calibration": Calibration(),
     }
+    regress = all(member.head is not None and member.head.shape.grid for member in config.members)
     known = {key: text for key, text in config.provenance.items() if key != "detections calibrated"}
     kept = [name for name in config.scores if not name.startswith("detection_calibration")]
     scores = {name: config.scores[name] for name in kept}
     joined = config.model_copy(
         update={
             "localizer": facts.localizer,
+            "localizer_boxes": "mean" if regress else "alone",
             "refinement": config.refinement or RefinementConfig(rounds=1),
             "postprocess": post.model_copy(update=thresholds),
             "provenance": {**known, **{f"localizer {key}": text for key, text in facts.provenance.items()}},

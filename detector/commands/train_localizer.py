@@ -47,8 +47,9 @@ def train_localizer(
 ) -> None:
     """Train a localizer, which says how well a region lies on an object and where the object lies.
 
-    Its overlaps weigh the scores of detections, and its boxes take the regions' place. The classes are ignored. Ctrl-C
-    and SIGTERM save a checkpoint first; --resume, with the same DATA, --out and --model, goes on from it.
+    Its overlaps weigh the scores of detections, and its boxes take the regions' place, or the mean of its boxes and the
+    model's own where all of that model's networks have box regression. The classes are ignored. Ctrl-C and SIGTERM save
+    a checkpoint first; --resume, with the same DATA, --out and --model, goes on from it.
 
     [bold]Example:[/bold] detector train-localizer photos/ --model my-model --out my-better-model
     """

@@ -11,6 +11,7 @@ import yaml
 
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig, crop_regions
+from detector.experiment.headed_model import with_heads
 from detector.experiment.measure import Sources, Study
 from detector.experiment.recipe import MeasurementConfig
 from detector.experiment.variants import Variant
@@ -123,6 +124,13 @@ def test_beside_members_that_predict_overlaps_it_counts_as_much_as_all_of_them()
     located = ready().look(IMAGE, BOXES)
     np.testing.assert_allclose(both.overlap, (alone.overlap + located.overlap) / 2, atol=1e-6)
     np.testing.assert_array_equal(both.boxes[:, 0], located.boxes)  # not the members' box regression
+    mean = Ensemble(judging, CPU, localizer=ready(), localizer_boxes="mean").examine(IMAGE, BOXES)
+    np.testing.assert_allclose(mean.boxes, (alone.boxes + located.boxes[:, None]) / 2, atol=1e-4)
+    assert not np.allclose(mean.boxes, both.boxes, atol=0.01)
+    np.testing.assert_array_equal(mean.overlap, both.overlap)
+    # Members without box regression leave the localizer's.
+    plain = Ensemble(members(), CPU, localizer=ready(), localizer_boxes="mean").examine(IMAGE, BOXES)
+    np.testing.assert_array_equal(plain.boxes[:, 1], located.boxes)
     assert joint_overlap(None, None) is None
     np.testing.assert_array_equal(joint_overlap(alone.overlap, None), alone.overlap)
 
@@ -176,6 +184,34 @@ def test_joining_leaves_no_old_calibration(folders: tuple[Path, Path], tmp_path:
     assert calibrated(plain, before.postprocess.calibration)[0] == pytest.approx(0.3, abs=1e-6)
     assert after.scores == {"val_top1": 0.4, "localizer_val_correlation": 0.5}
     assert after.provenance == {"data": "squares", "localizer data": "noise"}
+
+
+@pytest.mark.parametrize(("heads", "expected"), [(2, "mean"), (1, "alone")])
+def test_boxes_are_the_mean_where_all_members_regress_them(
+    folders: tuple[Path, Path], tmp_path: Path, heads: int, expected: str
+) -> None:
+    model, folder = folders
+    torch.manual_seed(0)
+    shape = HeadShape(kind="softmax", grid=2, shared=True)
+    own = [RegionHead(shape, 2, GoogLeNet(NET).num_features) for _ in range(heads)]
+    with_heads(model, [*own, *[None] * (2 - heads)], tmp_path / "heads")
+    assert join_localizer(tmp_path / "heads", folder, tmp_path / "both").localizer_boxes == expected
+    classifier = load_model(tmp_path / "both", device="cpu").classifier
+    assert classifier.localizer_boxes == expected  # type: ignore[attr-defined]
+    # Taken out by hand, the members' own boxes are left.
+    settings = yaml.safe_load((tmp_path / "both" / MODEL_FILE).read_text())
+    settings["postprocess"]["overlap_power"] = 0.0  # nothing else predicts overlaps
+    (tmp_path / "both" / MODEL_FILE).write_text(yaml.safe_dump({**settings, "localizer": None}))
+    assert load_model(tmp_path / "both", device="cpu").classifier.localizer is None  # type: ignore[attr-defined]
+
+
+def test_a_mean_with_nothing_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    model, folder = folders
+    join_localizer(model, folder, tmp_path / "both")
+    settings = yaml.safe_load((tmp_path / "both" / MODEL_FILE).read_text())
+    (tmp_path / "both" / MODEL_FILE).write_text(yaml.safe_dump({**settings, "localizer_boxes": "mean"}))
+    with pytest.raises(UserError, match="mean is for members that have box regression"):
+        load_model(tmp_path / "both", device="cpu")
 
 
 def test_what_was_joined_can_be_taken_out_again(folders: tuple[Path, Path], tmp_path: Path) -> None:
