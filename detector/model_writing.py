@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from detector.crop import CropConfig
+from detector.localize import LocalizerBoxes
 from detector.model import MODEL_FILE, HeadConfig, MemberConfig, ModelConfig, read_model_config
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.localizer import LOCALIZER_FILE, LocalizerFacts, read_localizer_facts
@@ -43,13 +44,22 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
     return joined
 
 
-def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCALIZER_POWER) -> ModelConfig:
+def join_localizer(
+    model: Path,
+    localizer: Path,
+    out: Path,
+    power: float = LOCALIZER_POWER,
+    boxes: LocalizerBoxes | None = None,
+) -> ModelConfig:
     """Make ``out`` a copy of the model directory ``model`` with the network in ``localizer``.
 
-    Where all members have box regression, detections have the mean of its boxes and theirs; otherwise its boxes. Scores
-    count its overlaps, or the mean of its and the members' if those predict any, to ``power``. They are not calibrated
-    any more: what was known of their calibration is left out, and the score threshold is that of the plain scores.
-    ``out`` may be ``localizer`` itself, which then is a model directory as well.
+    Scores count its overlaps, or the mean of its and the members' if those predict any, to ``power``. They are not
+    calibrated any more: what was known of their calibration is left out, and the score threshold is that of the plain
+    scores. ``out`` may be ``localizer`` itself, which then is a model directory as well.
+
+    Args:
+        boxes: of detections, see :class:`detector.model.ModelConfig`; by default "mean" where all members have box
+            regression and "alone" elsewhere.
 
     Raises:
         UserError: one of them is not what it should be, or ``out`` is a model directory already.
@@ -64,14 +74,16 @@ def join_localizer(model: Path, localizer: Path, out: Path, power: float = LOCAL
         "score_threshold": uncalibrated(post.score_threshold, post.calibration),
         "calibration": Calibration(),
     }
-    regress = all(member.head is not None and member.head.shape.grid for member in config.members)
+    if boxes is None:
+        regress = all(member.head is not None and member.head.shape.grid for member in config.members)
+        boxes = "mean" if regress else "alone"
     known = {key: text for key, text in config.provenance.items() if key != "detections calibrated"}
     kept = [name for name in config.scores if not name.startswith("detection_calibration")]
     scores = {name: config.scores[name] for name in kept}
     joined = config.model_copy(
         update={
             "localizer": facts.localizer,
-            "localizer_boxes": "mean" if regress else "alone",
+            "localizer_boxes": boxes,
             "refinement": config.refinement or RefinementConfig(rounds=1),
             "postprocess": post.model_copy(update=thresholds),
             "provenance": {**known, **{f"localizer {key}": text for key, text in facts.provenance.items()}},

@@ -218,7 +218,9 @@ class Measurement:
                 with_heads(model, heads, out, settings.overlap.power if settings.overlap else 0.0)
             model = out
         if self.recipe.has_localizer and not (self.folder / WITH_LOCALIZER / MODEL_FILE).is_file():
-            join_localizer(model, self.folder / LOCALIZER, self.folder / WITH_LOCALIZER, settings.localizer_power)
+            # Its boxes alone, as in the variants that were measured.
+            out, power = self.folder / WITH_LOCALIZER, settings.localizer_power
+            join_localizer(model, self.folder / LOCALIZER, out, power, boxes="alone")
 
 
 def _unread() -> NDArray[np.uint8]:

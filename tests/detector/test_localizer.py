@@ -196,6 +196,7 @@ def test_boxes_are_the_mean_where_all_members_regress_them(
     own = [RegionHead(shape, 2, GoogLeNet(NET).num_features) for _ in range(heads)]
     with_heads(model, [*own, *[None] * (2 - heads)], tmp_path / "heads")
     assert join_localizer(tmp_path / "heads", folder, tmp_path / "both").localizer_boxes == expected
+    assert join_localizer(tmp_path / "heads", folder, tmp_path / "own", boxes="alone").localizer_boxes == "alone"
     classifier = load_model(tmp_path / "both", device="cpu").classifier
     assert classifier.localizer_boxes == expected  # type: ignore[attr-defined]
     # Taken out by hand, the members' own boxes are left.

@@ -215,6 +215,7 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert "| localizer -> localizer, voting |" in (out / "table.md").read_text()
     located = read_model_config(out / "model-localizer")
     assert located.localizer is not None
+    assert located.localizer_boxes == "alone"  # as it was measured
     assert (located.postprocess.overlap_power, located.postprocess.box_voting) == (2.0, None)
     assert [member.head is not None for member in located.members] == [True, True]
     assert yaml.safe_load((out / "localizer" / "recipe.yaml").read_text())["init"] == str(out / "pretraining")
