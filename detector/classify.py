@@ -159,7 +159,7 @@ class Ensemble:
         judged = None if overlap is None else overlap.numpy()
         count, classes = len(boxes), self.num_outputs - 1
         moved = None
-        if deltas is not None:
+        if deltas is not None and (self.localizer is None or self.localizer_boxes == "mean"):
             each = np.repeat(boxes.astype(np.float32), classes, axis=0)
             moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(count, classes, 4)
         if self.localizer is not None:

@@ -43,7 +43,7 @@ class LocalizerRequest(PartRequest):
 def default_recipe(request: PartRequest, objects: int) -> LocalizerRecipe:
     """To go on from the bundled localizer with so many objects, with the options' changes.
 
-    It also learns from what ``--model`` proposes, for that is what it will judge.
+    It also learns from what the selective search of ``--model`` proposes, for that is what it will judge.
     """
     bundled = read_model_config(BUNDLED_MODEL).localizer
     assert bundled is not None
