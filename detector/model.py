@@ -6,6 +6,7 @@ The directory is all that a :class:`detector.pipeline.Detector` needs, so that a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import nn
 
+from detector.class_choice import chosen_labels
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig
 from detector.localize import LocalizerBoxes, RegionLocalizer
@@ -244,6 +246,7 @@ def load_model(
     threads: int | None = None,
     multibox: str | Path | Literal[False] | None = None,
     precision: str = "auto",
+    classes: Sequence[str] | None = None,
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 
@@ -255,7 +258,8 @@ def load_model(
             of the model's own (see ``ProposalConfig``). seed: of selective search's ranking. threads: of selective
             search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
             selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
-            processor), "float32", "bfloat16" or "float16".
+            processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
+            for, by default all; labels stay those of the model.
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -264,6 +268,9 @@ def load_model(
     config = read_model_config(folder)
     if members is not None and not 1 <= members <= len(config.members):
         raise UserError(f"members {members}: {folder} has {len(config.members)}")
+    labels = (
+        None if classes is None else chosen_labels(classes, config.class_names, config.class_keys, folder / MODEL_FILE)
+    )
     target = choose_device(device)
     ensemble = Ensemble(
         [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
@@ -295,7 +302,7 @@ def load_model(
     home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
     if member is not None:
         source = MergedSource(source, build_source(home, member, target), member.merge)
-    return Detector(source, ensemble, config.class_names, post, where.max_proposals, config.refinement)
+    return Detector(source, ensemble, config.class_names, post, where.max_proposals, config.refinement, labels)
 
 
 def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:

@@ -22,6 +22,7 @@ class Detector:
         config: thresholds.
         max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
         refinement: of a classifier with box regression, a :class:`RegionExaminer`; ``None`` leaves regions alone.
+        labels: the classes that are looked for; ``None`` for all of them.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Detector:
         config: PostprocessConfig,
         max_proposals: int | None = None,
         refinement: RefinementConfig | None = None,
+        labels: tuple[int, ...] | None = None,
     ) -> None:
         self.proposals = proposals
         self.classifier = classifier
@@ -39,6 +41,7 @@ class Detector:
         self.config = config
         self.max_proposals = max_proposals
         self.refinement = refinement
+        self.labels = labels
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""
@@ -55,7 +58,7 @@ class Detector:
         size, power = proposals.image_size, self.config.overlap_power
         if self.refinement is None and not power:
             probs = self.classifier.predict(image, proposals.boxes)
-            return postprocess(proposals.boxes, probs, size, self.config)
+            return postprocess(proposals.boxes, probs, size, self.config, self.labels)
         examine = cast(RegionExaminer, self.classifier).examine
         first = examine(image, proposals.boxes)
         if self.refinement is not None and first.boxes.ndim != 3:
@@ -70,7 +73,7 @@ class Detector:
             if not self.refinement.every_round:
                 rounds = rounds[-1:]
         boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
-        return postprocess(boxes, probs, size, self.config)
+        return postprocess(boxes, probs, size, self.config, self.labels)
 
 
 def _check(image: NDArray[np.uint8]) -> None:

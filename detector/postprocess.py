@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -115,13 +117,19 @@ def next_regions(
 
 
 def postprocess(
-    boxes: FloatArray, probs: NDArray[np.float32], image_size: tuple[int, int], config: PostprocessConfig
+    boxes: FloatArray,
+    probs: NDArray[np.float32],
+    image_size: tuple[int, int],
+    config: PostprocessConfig,
+    labels: Sequence[int] | None = None,
 ) -> Detections:
     """Detections from the class probabilities of regions.
 
     Args:
         boxes: ``(N, 4)`` regions in pixels, or ``(N, K, 4)``, another one for each class.
         probs: ``(N, K + 1)``, background last. image_size: (height, width).
+        labels: the classes that are looked for; ``None`` for all K. Those of one class never depend on another, but for
+            ``max_detections``.
 
     A region may yield several detections, one for each class whose probability reaches the threshold.
     """
@@ -129,6 +137,8 @@ def postprocess(
     inside = clip(each.reshape(-1, 4), image_size).astype(np.float32)
     good = is_valid(inside).reshape(each.shape[:2])
     foreground = np.where(good, probs[:, :-1], -1.0)
+    if labels is not None:
+        foreground[:, np.setdiff1d(np.arange(foreground.shape[1]), labels)] = -1.0
     least = uncalibrated(config.score_threshold, config.calibration)
     region, label = np.nonzero(foreground >= least)
     score = foreground[region, label].astype(np.float32)

@@ -82,6 +82,12 @@ def detect(
     max_detections: Annotated[
         int | None, typer.Option(min=1, help="At most so many per picture.", show_default="the model's own")
     ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class", metavar="NAME", help="Look for this class only; may be given several times.", show_default="all"
+        ),
+    ] = None,
     proposals: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +182,7 @@ def detect(
         "score_threshold": score_threshold,
         "nms_threshold": nms_threshold,
         "max_detections": max_detections,
+        "classes": classes or None,
         "proposals": proposals,
         "search_side": search_side,
         "members": members,
@@ -189,6 +196,7 @@ def detect(
         "inputs": inputs,
         "model": model or "bundled",
         "members": members,
+        "classes": "all" if detector.labels is None else [detector.class_names[label] for label in detector.labels],
         "device": device,
         "precision": precision,
         "postprocess": detector.config,

@@ -83,12 +83,15 @@ class FakeModel:
     calls: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
 
     def __call__(self, path: Any = None, **settings: Any) -> Any:
+        from detector.class_choice import chosen_labels
         from detector.pipeline import Detector
         from detector.postprocess import PostprocessConfig
 
         self.calls.append((path, settings))
         thresholds = {name: settings[name] for name in PostprocessConfig.model_fields if name in settings}
-        return Detector(Halves(), ByColour(), ("tomato", "sky"), PostprocessConfig(**thresholds))
+        names, classes = ("tomato", "sky"), settings.get("classes")
+        labels = None if classes is None else chosen_labels(classes, names, ("n1", "n2"))
+        return Detector(Halves(), ByColour(), names, PostprocessConfig(**thresholds), labels=labels)
 
 
 @pytest.fixture

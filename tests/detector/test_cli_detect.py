@@ -55,6 +55,19 @@ def test_fewer_members(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Pa
     assert yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())["config"]["members"] == 2
 
 
+def test_one_class_only(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("a.png", right=BLUE)
+    assert run_cli("detect", photo, "--out", "both").code == 0
+    assert run_cli("detect", photo, "--class", "Sky", "--out", "sky").code == 0
+    names = [[found["class_name"] for found in lines_of(tmp_path / out)[0]["detections"]] for out in ("both", "sky")]
+    assert names == [["tomato", "sky"], ["sky"]]
+    written = [yaml.safe_load((tmp_path / out / "config.yaml").read_text())["config"] for out in ("both", "sky")]
+    assert [config["classes"] for config in written] == ["all", ["sky"]]
+    done = run_cli("detect", photo, "--class", "tomatoes", "--out", "none")
+    assert (done.code, done.error_lines) == (1, ["error: the model has no class 'tomatoes'; did you mean 'tomato'?"])
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_picture_written_is_annotated(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
     photo = picture("a.png", size=(200, 300))
     run_cli("detect", photo, "--out", "found")

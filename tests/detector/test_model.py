@@ -68,6 +68,20 @@ def test_half_precision_halves_the_file_and_keeps_the_values(tmp_path: Path) -> 
     assert sizes[0] < 0.65 * sizes[1]  # the header does not shrink
 
 
+def test_classes_can_be_left_out(model: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    limits = {"score_threshold": 0.0, "max_detections": 10_000}
+    everything = load_model(model, device="cpu", **limits)(image)  # type: ignore[arg-type]
+    dogs = load_model(model, device="cpu", classes=["n2"], **limits)(image)  # type: ignore[arg-type]
+    assert set(everything.labels) == {0, 1}
+    assert set(dogs.labels) == {1}
+    np.testing.assert_array_equal(dogs.scores, everything.scores[everything.labels == 1])
+    with pytest.raises(UserError, match="the model has no class 'doge'; did you mean 'dog'"):
+        load_model(model, classes=["doge"])
+    with pytest.raises(UserError, match=f"no class 'bird'; its 2 class_names stand in {model / MODEL_FILE}$"):
+        load_model(model, classes=["bird"])
+
+
 def test_members_can_be_left_out(model: Path) -> None:
     assert load_model(model, device="cpu", members=1).classifier.num_members == 1  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"members 3: .* has 2"):
