@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detector.classifier import is_classifier, read_classifier_config
 from detector.crop import CropConfig
-from detector.model import BUNDLED_MODEL, MODEL_FILE, ProposalConfig, read_member, read_model_config
+from detector.model import BUNDLED_MODEL, MODEL_FILE, ProposalConfig, named_folder, read_member, read_model_config
 from detector.nets.googlenet import GoogLeNet, torchvision_config
 from detector.nets.localizer import LOCALIZER_FILE, Localizer, read_localizer, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
@@ -34,7 +34,7 @@ def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Te
     if init == "torchvision" or init.endswith(".pth"):
         state = read_torchvision_weights(None if init == "torchvision" else Path(init))
     else:
-        folder = BUNDLED_MODEL if init == "bundled" else Path(init)
+        folder = named_folder(init)
         if is_classifier(folder):
             # Its classes may be the same, but the detection net has an output more.
             state = read_member(folder, read_classifier_config(folder).network).net.state_dict()
@@ -104,7 +104,7 @@ def initialise_localizer(net: Localizer, init: str) -> None:
     Raises:
         UserError: there is no such model, or the trunk has another architecture.
     """
-    folder = BUNDLED_MODEL if init == "bundled" else Path(init)
+    folder = named_folder(init)
     member = None
     if (folder / LOCALIZER_FILE).is_file():
         member = read_localizer_facts(folder).localizer

@@ -37,6 +37,11 @@ MODEL_FILE = "model.yaml"
 BUNDLED_MODEL = Path(__file__).parent / "models" / "default"
 
 
+def named_folder(name: str) -> Path:
+    """The model directory that a recipe calls ``name``: a path, or "bundled" for the package's own."""
+    return BUNDLED_MODEL if name == "bundled" else Path(name)
+
+
 class WeightsFile(BaseModel):
     """A file of weights in the model's folder, and its SHA-256."""
 

@@ -15,7 +15,7 @@ from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_t
 from detector.commands.train_run import TrainRequest
 from detector.config import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
 from detector.experiment.recipe import LOCALIZER, MULTIBOX, PRETRAINING, ExperimentRecipe
-from detector.model import MODEL_FILE
+from detector.model import MODEL_FILE, named_folder
 from detector.model_writing import join_multibox, take_localizer, take_multibox
 from detector.nets.localizer import LOCALIZER_FILE
 from detector.nets.multibox import MULTIBOX_FILE
@@ -64,10 +64,10 @@ class Trainer:
         """Make ``multibox/`` and ``localizer/`` of what the recipe takes from model directories."""
         of = self.recipe.multibox_of
         if of is not None and not (self.folder / MULTIBOX / MULTIBOX_FILE).is_file():
-            take_multibox(Path(of), self.folder / MULTIBOX)
+            take_multibox(named_folder(of), self.folder / MULTIBOX)
         of = self.recipe.localizer_of
         if of is not None and not (self.folder / LOCALIZER / LOCALIZER_FILE).is_file():
-            take_localizer(Path(of), self.folder / LOCALIZER)
+            take_localizer(named_folder(of), self.folder / LOCALIZER)
 
     def _train_multibox(self, recipe: MultiBoxRecipe) -> None:
         """Make ``multibox/``."""

@@ -16,12 +16,13 @@ from detector.commands.reproduce_measure import Part
 from detector.commands.reproduce_run import CONFIGS, find_experiment
 from detector.data.ilsvrc_det_classes import WNIDS
 from detector.experiment.recipe import ExperimentRecipe, read_experiment
-from detector.model import load_model, read_model_config
+from detector.model import BUNDLED_MODEL, load_model, read_model_config
+from detector.nets.multibox import read_multibox_facts
 from proposals.errors import UserError
 from proposals.types import Source
 
 COMPARISONS = ("tiny-imagenet", "tiny-imagenet-cpu", "googlenet-ilsvrc14", "voc07", "coco")  # the paper's
-EXPERIMENTS = (*COMPARISONS, "tiny-imagenet-wide-cpu")
+EXPERIMENTS = (*COMPARISONS, "tiny-imagenet-wide-cpu", "tiny-imagenet-beginnings-cpu")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -267,11 +268,14 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert {member.head for member in mine.members} == {None}
 
     # A part that is not where it is said to be is known before anything is trained.
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump({**other, "localizer_of": str(out / "model")}, sort_keys=False))
+    lacking = {**other, "multibox_of": "bundled", "localizer_of": str(out / "model")}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(lacking, sort_keys=False))
     capsys.readouterr()
     assert run(*others[:5], tmp_path / "third", *others[6:]) == 1
     assert "has no localizer that could be taken" in capsys.readouterr().err
     assert not (tmp_path / "third" / "seeds").exists()
+    bundled = read_multibox_facts(tmp_path / "third" / "multibox").multibox
+    assert bundled == read_model_config(BUNDLED_MODEL).multibox
 
     recipe["measurement"]["bootstrap"] = 11
     file.write_text(yaml.safe_dump(recipe, sort_keys=False))
