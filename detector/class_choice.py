@@ -12,7 +12,7 @@ MOST_SUGGESTIONS = 6
 
 
 def chosen_labels(
-    wanted: Sequence[str], names: Sequence[str], keys: Sequence[str], file: str | Path = "model.yaml"
+    wanted: str | Sequence[str], names: Sequence[str], keys: Sequence[str], file: str | Path = "model.yaml"
 ) -> tuple[int, ...]:
     """The labels, ascending, of the classes that ``wanted`` names.
 
@@ -20,11 +20,12 @@ def chosen_labels(
     only one class is called so.
 
     Args:
-        names, keys: of the K classes, by label. file: where people can read the names.
+        wanted: one name or several. names, keys: of the K classes, by label. file: where people can read the names.
 
     Raises:
         UserError: nothing is wanted, or a name is no class's; it says which ones come near.
     """
+    wanted = [wanted] if isinstance(wanted, str) else wanted
     if not wanted:
         raise UserError("classes: name at least one")
     return tuple(sorted({_label(name, names, keys, file) for name in wanted}))

@@ -251,7 +251,7 @@ def load_model(
     threads: int | None = None,
     multibox: str | Path | Literal[False] | None = None,
     precision: str = "auto",
-    classes: Sequence[str] | None = None,
+    classes: str | Sequence[str] | None = None,
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 

@@ -40,6 +40,10 @@ def test_an_unknown_name_is_told_what_comes_near(wanted: str, hint: str) -> None
         chosen_labels([wanted], NAMES, KEYS)
 
 
+def test_one_name_needs_no_list() -> None:
+    assert chosen_labels("Persian cat", NAMES, KEYS) == (1,)
+
+
 def test_no_class_is_no_choice() -> None:
     with pytest.raises(UserError, match="name at least one"):
         chosen_labels([], NAMES, KEYS)
