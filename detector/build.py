@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from detector.classify import Ensemble
 from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TrainRecipe
 from detector.data import Dataset, load_dataset
 from detector.first_weights import initialise, initialise_localizer, initialise_multibox
-from detector.model import (
-    ProposalConfig,
-)
+from detector.model import ProposalConfig, named_folder, read_member, read_model_config
 from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
 from detector.training.localizer_batches import Proposed
 from detector.training.loop import Machine
@@ -22,6 +22,7 @@ from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_pr
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.regions import Progress, RegionTrainer
+from detector.training.teaching import Teacher
 from detector.training.windows import Windows
 from proposals.errors import ImageTooSmall, UserError
 from proposals.multibox import CONVOLUTIONAL_PRIORS
@@ -97,6 +98,23 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
     return train, val
 
 
+def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, precision: str) -> Teacher:
+    """The classifier of the model ``name``, "bundled" or a directory; see :func:`detector.model.load_model`.
+
+    Raises:
+        UserError: it cannot be read, or has other classes than the data.
+    """
+    folder = named_folder(name)
+    config = read_model_config(folder)
+    if config.class_keys != class_keys:
+        raise UserError(
+            f"teacher {name}: knows {len(config.class_keys)} classes ({', '.join(config.class_keys[:3])}, ...), "
+            f"the data have {len(class_keys)} ({', '.join(class_keys[:3])}, ...); they must be the same, in order"
+        )
+    members = [read_member(folder, member, len(class_keys)) for member in config.members]
+    return Ensemble(members, device, temperature=config.temperature, precision=precision)
+
+
 def build_trainer(
     recipe: TrainRecipe | ClassifierRecipe,
     train: ImagePool,
@@ -109,7 +127,8 @@ def build_trainer(
     scenes: ImagePool | None = None,
     windows: Windows | None = None,
 ) -> RegionTrainer:
-    """A trainer whose net has its first weights."""
+    """A trainer whose net has its first weights, and its teacher if the recipe names one."""
+    teacher_name = recipe.teacher if isinstance(recipe, TrainRecipe) else ""
     trainer = RegionTrainer(
         recipe.training,
         train,
@@ -120,6 +139,9 @@ def build_trainer(
         report=report,
         scenes=scenes,
         windows=windows,
+        teacher=find_teacher(teacher_name, class_keys, machine.device, recipe.training.precision)
+        if teacher_name
+        else None,
     )
     if not trainer.checkpoint_path.exists():
         new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -179,6 +180,25 @@ class Ensemble:
         nothing = RegionOutput(torch.zeros(0, self.num_outputs))
         return [_stacked(outputs) if outputs else nothing for outputs in parts]
 
+    @torch.inference_mode()
+    def name_crops(self, crops: Tensor) -> Tensor:
+        """Probabilities ``(N, K + 1)`` on the CPU of crops ``(N, 3, S, S)``, 0..255, made already.
+
+        Members that take another size have them resized; the context is then that of these crops.
+        """
+        probs = torch.zeros(len(crops), self.num_outputs)
+        for start in range(0, len(crops), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            for (crop, normalization), members in self.groups.items():
+                x = crops[part].to(self.device)
+                if x.shape[-1] != crop.size:
+                    size = (crop.size, crop.size)
+                    x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 255)
+                x = normalization(x).contiguous(memory_format=torch.channels_last)
+                for _, member in members:
+                    probs[part] += member.output(x, self.dtype).probs.cpu()
+        return self._tempered(probs / self.num_members)
+
     def _run(self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool = False) -> RegionOutput:
         """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
         probs = torch.zeros(len(boxes), self.num_outputs)
@@ -191,14 +211,17 @@ class Ensemble:
                 deltas[part] += output.deltas * sign
             if overlap is not None and output.overlap is not None:
                 overlap[part] += output.overlap
-        probs /= self.num_members * views
+        probs = self._tempered(probs / (self.num_members * views))
         if deltas is not None:
             deltas /= self.num_locating * views
         if overlap is not None:
             overlap /= self.num_judging * views
-        if self.temperature != 1:
-            probs = torch.softmax(torch.log(probs.double()) / self.temperature, 1).float()
         return RegionOutput(probs, deltas, overlap)
+
+    def _tempered(self, probs: Tensor) -> Tensor:
+        if self.temperature == 1:
+            return probs
+        return torch.softmax(torch.log(probs.double()) / self.temperature, 1).float()
 
     @torch.inference_mode()
     def _outputs(

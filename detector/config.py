@@ -43,6 +43,8 @@ class TrainRecipe(BaseModel):
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
         scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
             itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
+        teacher: whose answers the net learns from beside the labels, by ``training.teaching``: "bundled" or a model
+            directory, of the same classes in the same order; "" is none.
         training: the run. Its ``net.num_outputs`` follows from the data set's classes.
         half: store the result in float16.
         model: what ``model.yaml`` will say.
@@ -56,9 +58,16 @@ class TrainRecipe(BaseModel):
     val_split: str = "val"
     scenes: tuple[str, ...] = ()
     new_layers: tuple[str, ...] = ()
+    teacher: str = ""
     training: RegionTrainingConfig
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)
+
+    @model_validator(mode="after")
+    def _taught(self) -> TrainRecipe:
+        if bool(self.teacher) != (self.training.teaching is not None):
+            raise ValueError("teacher and training.teaching go together: the one needs the other")
+        return self
 
 
 class ClassifierFacts(BaseModel):
@@ -92,6 +101,8 @@ class ClassifierRecipe(BaseModel):
     def _names_whole_pictures(self) -> ClassifierRecipe:
         if self.training.background:
             raise ValueError("training.background must be false: whole pictures have none")
+        if self.training.teaching is not None:
+            raise ValueError("training.teaching is of regions; a classifier of whole pictures has no teacher")
         return self
 
 

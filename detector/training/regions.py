@@ -20,12 +20,13 @@ from detector.nets.weights import Normalization, to_tensor
 from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
-from detector.training.batches import Batch, CropBatches, RegionBatches, loader_threads
+from detector.training.batches import UNREADABLE, Batch, CropBatches, RegionBatches, loader_threads
 from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.scene_background import Scenes
 from detector.training.settings import RunSettings
+from detector.training.teaching import TaughtBatches, Teacher, TeachingConfig
 from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
 
@@ -48,6 +49,7 @@ class RegionTrainingConfig(RunSettings):
             less and teach the same; the last entry should be the crop's own size. Empty: always the crop's own.
         statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
             the running ones, which belong to the weights before averaging.
+        teaching: how the net learns from a teacher, if it has one; see :mod:`detector.training.teaching`.
     """
 
     net: GoogLeNetConfig
@@ -65,6 +67,7 @@ class RegionTrainingConfig(RunSettings):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     crop_sizes: tuple[tuple[float, int], ...] = ()
     statistics_batches: int = Field(default=20, ge=0)
+    teaching: TeachingConfig | None = None
 
     @model_validator(mode="after")
     def _whole_pictures(self) -> RegionTrainingConfig:
@@ -86,12 +89,29 @@ class RegionTrainingConfig(RunSettings):
         return size
 
 
-def loss_of(output: Tensor | Logits, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy, plus 0.3 times that of each auxiliary head (paper, section 5)."""
+def loss_of(
+    output: Tensor | Logits,
+    labels: Tensor,
+    label_smoothing: float,
+    answers: Tensor | None = None,
+    share: float = 0.0,
+) -> Tensor:
+    """Cross-entropy, plus 0.3 times that of each auxiliary head (paper, section 5).
+
+    With a teacher's ``answers`` ``(B, K + 1)`` their ``share`` of it is cross-entropy with those.
+    """
+
+    def of_one(logits: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        if answers is None:
+            return loss
+        seen = labels != UNREADABLE
+        return (1 - share) * loss + share * F.cross_entropy(logits[seen], answers[seen])
+
     if isinstance(output, Logits):
-        main, *aux = (F.cross_entropy(o, labels, label_smoothing=label_smoothing) for o in output)
+        main, *aux = map(of_one, output)
         return main + AUX_LOSS_WEIGHT * sum(aux[1:], aux[0])
-    return F.cross_entropy(output, labels, label_smoothing=label_smoothing)
+    return of_one(output)
 
 
 @torch.inference_mode()
@@ -177,6 +197,7 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         config: what to do. train: pictures to learn from. val: pictures to watch accuracy on, or None.
         num_classes: K; the net must have K + 1 outputs, without background K. folder: the run folder, which exists.
         scenes: photographs that give background, or None. windows: of ``train``, for ``regions: windows``.
+        teacher: of the same classes, for ``config.teaching``.
         report: called with each :class:`Progress`. The others: see :class:`detector.training.loop.Trainer`.
     """
 
@@ -195,6 +216,7 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         validate_images: int = 2000,
         scenes: ImagePool | None = None,
         windows: Windows | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         if config.num_classes != num_classes:
             and_background = " and background" if config.background else ""
@@ -229,13 +251,18 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
             "scenes": None if scenes is None else Scenes.search(scenes, sampling.iou_background, sampling.minimum_side),
             "processes": machine.processes,
         }
-        self.batches: CropBatches
+        source: CropBatches
         if config.regions == "windows":
             if windows is None:
                 raise UserError("regions: windows needs the proposals of the training pictures")
-            self.batches = WindowBatches(windows, train, **about)
+            source = WindowBatches(windows, train, **about)
         else:
-            self.batches = RegionBatches(train, **about)
+            source = RegionBatches(train, **about)
+        self.batches: CropBatches | TaughtBatches = source
+        if (teacher is None) != (config.teaching is None):
+            raise UserError("a teacher and training.teaching go together: the one needs the other")
+        if teacher is not None and config.teaching is not None:
+            self.batches = TaughtBatches(source, teacher, config.teaching)
         self.last_accuracy: float | None = None
 
     @property
@@ -265,7 +292,8 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         crops, labels = batch.crops.chunk(parts), batch.labels.chunk(parts)
         ends = np.cumsum([len(part) for part in labels])
         shown = [batch.shown[end - len(part) : end] for end, part in zip(ends, labels, strict=True)]
-        return [Batch(*part) for part in zip(crops, labels, shown, strict=True)]
+        answers = [None] * len(labels) if batch.answers is None else batch.answers.chunk(parts)
+        return [Batch(*part) for part in zip(crops, labels, shown, answers, strict=True)]
 
     def describe(self, batch: Batch) -> list[str]:
         """See the base class."""
@@ -280,7 +308,10 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         output = self.model(self.config.normalization(batch.crops.to(self.device, non_blocking=True)))
         logits = output.main if isinstance(output, Logits) else output
         right = float((logits.detach().argmax(1) == labels).sum())
-        return Outcome(loss_of(output, labels, self.config.label_smoothing), len(labels), (right,))
+        answers = None if batch.answers is None else batch.answers.to(self.device, non_blocking=True)
+        share = self.config.teaching.share if self.config.teaching else 0.0
+        loss = loss_of(output, labels, self.config.label_smoothing, answers, share)
+        return Outcome(loss, len(labels), (right,))
 
     def validate(self, net: GoogLeNet, last: bool) -> float | None:
         """Top-1 on annotated boxes of the validation pictures: of all of them at the end."""
