@@ -173,7 +173,9 @@ def test_loss_is_the_mean_of_the_labels_and_the_teachers() -> None:
 def test_a_pupil_learns_what_only_its_teacher_says(tmp_path: Path) -> None:
     """The labels say nothing (all are 0); with the teacher's share at 1 the net still tells the colours apart."""
     blind = ImagePool(POOL.images, POOL.sizes, POOL.boxes, np.zeros_like(POOL.labels), POOL.owner, POOL.first)
-    changes = {"steps": 60, "teaching": TeachingConfig(share=1.0, uses=3, **PLAIN)}
+    # Eight crops a step and one batch of statistics learned it on some processors only: too noisy to normalise by.
+    changes: dict[str, Any] = {"steps": 60, "batch_size": 32, "statistics_batches": 4}
+    changes["teaching"] = TeachingConfig(share=1.0, uses=3, **PLAIN)
     net = trainer(tmp_path, ByColour(), blind, **changes).run()
     config = settings()
     found = [
