@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from detector.classify import Ensemble
-from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TrainRecipe
+from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TeacherRecipe, TrainRecipe
 from detector.data import Dataset, load_dataset
-from detector.first_weights import initialise, initialise_localizer, initialise_multibox
-from detector.model import ProposalConfig, named_folder, read_member, read_model_config
+from detector.first_weights import initialise, initialise_localizer, initialise_multibox, initialise_teacher
+from detector.model import ModelConfig, ProposalConfig, named_folder, read_member, read_model_config
+from detector.teacher import is_teacher, load_teacher, read_teacher_config
 from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
 from detector.training.localizer_batches import Proposed
 from detector.training.loop import Machine
@@ -22,6 +23,7 @@ from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_pr
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.regions import Progress, RegionTrainer
+from detector.training.teacher import TeacherTrainer
 from detector.training.teaching import Teacher
 from detector.training.windows import Windows
 from proposals.errors import ImageTooSmall, UserError
@@ -32,7 +34,7 @@ from proposals.selective_search import SelectiveSearch
 from proposals.store import ProposalStore
 from proposals.types import ProposalSource
 
-RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe)
+RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe)
 
 
 def stored_source(config: ProposalConfig, store: Path, seed: int = 0) -> ProposalStore:
@@ -99,18 +101,21 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
 
 
 def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, precision: str) -> Teacher:
-    """The classifier of the model ``name``, "bundled" or a directory; see :func:`detector.model.load_model`.
+    """The classifier of the model ``name``, "bundled" or a directory, or a teacher directory; see
+    :func:`detector.model.load_model` for ``precision``.
 
     Raises:
         UserError: it cannot be read, or has other classes than the data.
     """
     folder = named_folder(name)
-    config = read_model_config(folder)
+    config = read_teacher_config(folder) if is_teacher(folder) else read_model_config(folder)
     if config.class_keys != class_keys:
         raise UserError(
             f"teacher {name}: knows {len(config.class_keys)} classes ({', '.join(config.class_keys[:3])}, ...), "
             f"the data have {len(class_keys)} ({', '.join(class_keys[:3])}, ...); they must be the same, in order"
         )
+    if not isinstance(config, ModelConfig):
+        return load_teacher(folder, device, precision)
     members = [read_member(folder, member, len(class_keys)) for member in config.members]
     return Ensemble(members, device, temperature=config.temperature, precision=precision)
 
@@ -146,6 +151,27 @@ def build_trainer(
     if not trainer.checkpoint_path.exists():
         new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
         initialise(trainer.net, recipe.init, class_keys, new_layers)
+        trainer.restart_average()
+    return trainer
+
+
+def build_teacher_trainer(
+    recipe: TeacherRecipe,
+    train: ImagePool,
+    val: ImagePool | None,
+    class_keys: tuple[str, ...],
+    folder: Path,
+    *,
+    machine: Machine,
+    report: Callable[[Progress], None],
+    scenes: ImagePool | None = None,
+) -> TeacherTrainer:
+    """A trainer whose net has its first weights."""
+    trainer = TeacherTrainer(
+        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report, scenes=scenes
+    )
+    if not trainer.checkpoint_path.exists():
+        initialise_teacher(trainer.net, recipe.init, class_keys)
         trainer.restart_average()
     return trainer
 

@@ -14,6 +14,7 @@ from detector.strict_yaml import read_settings
 from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.multibox import MultiBoxTrainingConfig
 from detector.training.regions import RegionTrainingConfig
+from detector.training.teacher import TeacherTrainingConfig
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig
 from proposals.multibox_source import MultiBoxProposalConfig
@@ -103,6 +104,32 @@ class ClassifierRecipe(BaseModel):
             raise ValueError("training.background must be false: whole pictures have none")
         if self.training.teaching is not None:
             raise ValueError("training.teaching is of regions; a classifier of whole pictures has no teacher")
+        return self
+
+
+class TeacherRecipe(BaseModel):
+    """Training a teacher, from published weights and the data to the teacher directory.
+
+    Attributes:
+        init: where the weights start: a file of EfficientNet-Lite0's published weights, a teacher directory, "random".
+        scenes: as in :class:`TrainRecipe`. training: the run, of drawn regions and background.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["teacher"] = "teacher"
+    init: str = Field(min_length=1)
+    train_split: str = "train"
+    val_split: str = "val"
+    scenes: tuple[str, ...] = ()
+    training: TeacherTrainingConfig
+    half: bool = True
+    model: ClassifierFacts = ClassifierFacts()
+
+    @model_validator(mode="after")
+    def _names_regions(self) -> TeacherRecipe:
+        if not self.training.background or self.training.regions != "drawn":
+            raise ValueError("a teacher learns drawn regions and background: training.regions, training.background")
         return self
 
 
@@ -252,3 +279,8 @@ def read_ensemble_recipe(path: Path) -> EnsembleRecipe:
 def read_classifier_recipe(path: Path) -> ClassifierRecipe:
     """The recipe of a classifier of whole pictures in a YAML file; UserError in one line for anything wrong with it."""
     return read_settings(ClassifierRecipe, path)
+
+
+def read_teacher_recipe(path: Path) -> TeacherRecipe:
+    """The recipe of a teacher in a YAML file; UserError in one line for anything wrong with it."""
+    return read_settings(TeacherRecipe, path)

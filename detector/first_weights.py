@@ -10,12 +10,14 @@ from torch import Tensor
 from detector.classifier import is_classifier, read_classifier_config
 from detector.crop import CropConfig
 from detector.model import BUNDLED_MODEL, MODEL_FILE, ProposalConfig, named_folder, read_member, read_model_config
+from detector.nets.efficientnet_lite import EfficientNetLite, folded_weights
 from detector.nets.googlenet import GoogLeNet, torchvision_config
 from detector.nets.localizer import LOCALIZER_FILE, Localizer, read_localizer, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
-from detector.nets.weights import Normalization, read_torchvision_weights
+from detector.nets.weights import Normalization, load_into, read_published_weights, read_torchvision_weights
 from detector.nets.widen import can_widen, widen
 from detector.recipes import Start
+from detector.teacher import is_teacher, read_teacher_config, read_teacher_weights
 from detector.training.regions import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
@@ -94,6 +96,26 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_
             f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
         )
     net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
+
+
+def initialise_teacher(net: EfficientNetLite, init: str, class_keys: tuple[str, ...]) -> None:
+    """Load what ``init`` names into ``net``: a teacher directory, or a file of the published weights.
+
+    The last layer stays new, unless ``init`` is a teacher of these ``class_keys``.
+
+    Raises:
+        UserError: they cannot be had or belong to another architecture.
+    """
+    if init == "random":
+        return
+    path, same = Path(init), False
+    if is_teacher(path):
+        state, same = read_teacher_weights(path), read_teacher_config(path).class_keys == class_keys
+    else:
+        state = folded_weights(read_published_weights(path, "expected EfficientNet-Lite0's, see docs/training.md"))
+    if not same:
+        state |= {name: tensor for name, tensor in net.state_dict().items() if name.startswith(HEADS)}
+    load_into(net, state, path)
 
 
 def initialise_localizer(net: Localizer, init: str) -> None:

@@ -7,19 +7,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detector.config import ClassifierRecipe, EnsembleRecipe, MemberPlan, ModelFacts, TrainRecipe
+from detector.config import ClassifierRecipe, EnsembleRecipe, MemberPlan, ModelFacts, TeacherRecipe, TrainRecipe
 from detector.crop import CropConfig
 from detector.model import ProposalConfig
+from detector.nets.efficientnet_lite import EfficientNetLiteConfig
 from detector.nets.googlenet import GoogLeNetConfig, paper_config
 from detector.nets.weights import Normalization
 from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig
 from detector.training.regions import RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
+from detector.training.teacher import TeacherTrainingConfig
 
 FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
 PAPER_EPOCHS = 60  # Caffe's replication; the paper gives none
 CLASSIFIER_EPOCHS, CLASSIFIER_STEPS = 30, (300, 50_000)
+TEACHER_SHOWN, TEACHER_STEPS = 30, (300, 2400)  # foreground regions shown per object, and bounds of the steps
+TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of the published weights
 MEMBERS = 6
 
 
@@ -107,6 +111,25 @@ def classifier_recipe(start: Start, pictures: int) -> ClassifierRecipe:
             steps=int(np.clip(CLASSIFIER_EPOCHS * pictures / batch, *CLASSIFIER_STEPS)),
             batch_size=batch,
             schedule=ScheduleConfig(rate=0.1, warmup=0.05),
+        ),
+    )
+
+
+def teacher_recipe(start: Start, init: str, objects: int) -> TeacherRecipe:
+    """A teacher for pupils that begin from ``start``: their crops, which it enlarges for itself."""
+    batch = 128
+    sampling = SamplingConfig(foreground=0.75, iou_background=0.3)
+    return TeacherRecipe(
+        init=init,
+        training=TeacherTrainingConfig(
+            net=EfficientNetLiteConfig(num_outputs=start.net.num_outputs),
+            crop=start.crop,
+            normalization=TEACHER_NORMALIZATION,
+            sampling=sampling,
+            schedule=ScheduleConfig(kind="cosine", rate=1e-4, warmup=0.05),
+            steps=int(np.clip(TEACHER_SHOWN * objects / (batch * sampling.foreground), *TEACHER_STEPS)),
+            batch_size=batch,
+            average=0.99,
         ),
     )
 

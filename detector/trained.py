@@ -13,13 +13,15 @@ from pathlib import Path
 import torch
 
 from detector.classifier import ClassifierConfig, save_classifier
-from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TrainRecipe
+from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TeacherRecipe, TrainRecipe
 from detector.data import Dataset
 from detector.model import MemberConfig, ModelConfig, read_model_config
 from detector.model_writing import save_model, write_model_config
+from detector.nets.efficientnet_lite import EfficientNetLite
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import Localizer, LocalizerFacts, save_localizer
 from detector.nets.multibox import MultiBoxFacts, save_multibox
+from detector.teacher import TeacherConfig, save_teacher
 from detector.training.localizer import LocalizerTrainer
 from detector.training.multibox import MultiBoxTrainer, calibrate
 from proposals.errors import UserError
@@ -67,6 +69,25 @@ def save_trained_classifier(
         licence=recipe.model.licence,
         provenance=_provenance(dataset, recipe.init, seconds),
         scores={} if top1 is None else {"val_top1_of_whole_pictures": round(top1, 4)},
+    )
+
+
+def save_trained_teacher(
+    folder: Path, recipe: TeacherRecipe, dataset: Dataset, net: EfficientNetLite, top1: float | None, seconds: float
+) -> TeacherConfig:
+    """Make ``folder``, a finished run's, a teacher directory as well."""
+    return save_teacher(
+        folder,
+        net,
+        recipe.training.normalization,
+        half=recipe.half,
+        name=recipe.model.name or folder.resolve().name,
+        description=recipe.model.description,
+        class_names=dataset.class_names,
+        class_keys=tuple(str(key) for key in dataset.class_keys),
+        licence=recipe.model.licence,
+        provenance=_provenance(dataset, recipe.init, seconds),
+        scores={} if top1 is None else {"val_top1_on_annotated_boxes": round(top1, 4)},
     )
 
 

@@ -24,7 +24,7 @@ LAYERS = (
     ),
     ("localize",),
     ("classify",),
-    ("pipeline", "training", "model", "model_writing", "classifier"),
+    ("pipeline", "training", "model", "model_writing", "classifier", "teacher"),
     ("config", "recipes", "head_config"),
     ("first_weights", "trained", "build", "head_build", "experiment"),
     ("commands",),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from detector.build import build_trainer, find_windows, load_splits, with_classes
 from detector.commands.console import progress
@@ -21,20 +23,21 @@ from detector.commands.train_common import (
     suited_proposals,
     teller,
 )
-from detector.config import ClassifierRecipe, EnsembleRecipe, TrainRecipe, read_recipe
+from detector.config import ClassifierRecipe, EnsembleRecipe, TeacherRecipe, TrainRecipe, read_recipe
 from detector.data import Dataset, dataset_splits, load_dataset
 from detector.first_weights import start_of
 from detector.model import MODEL_FILE, ProposalConfig
-from detector.nets.googlenet import GoogLeNet
 from detector.recipes import Recipe, ensemble_recipe, finetune_recipe, paper_recipe
 from detector.report.plots import plot_training
 from detector.trained import save_trained
-from detector.training.loop import Interrupted, Machine
+from detector.training.loop import Interrupted, Machine, Net
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
-from detector.training.regions import Progress, RegionTrainer
+from detector.training.regions import CropTrainer, Progress
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
+
+RecipeT = TypeVar("RecipeT", ClassifierRecipe, TeacherRecipe)
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
             check_same_recipe(folder, recorded, resolved(asked, train, val))
     processes.wait()
     tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects, {len(train.class_names)} classes")
-    trainer, net = train_network(recipe, folder, train, val, request, processes)
+    trainer, net = train_network(build_trainer, recipe, folder, train, val, request, processes)
     if processes.writes:
         save_trained(folder, recipe, train, net, trainer.last_accuracy, trainer.seconds)
         trainer.clean_up()
@@ -182,33 +185,38 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
 
 
 def train_network(
-    recipe: TrainRecipe | ClassifierRecipe,
+    build: Callable[..., CropTrainer[Net]],
+    recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe,
     folder: Path,
     train: Dataset,
     val: Dataset | None,
     request: TrainRequest,
     processes: Processes,
-) -> tuple[RegionTrainer, GoogLeNet]:
-    """The run itself, new or resumed: the trainer at its end, and the trained net."""
+) -> tuple[CropTrainer[Net], Net]:
+    """The run itself, new or resumed: the trainer at its end, and the trained net.
+
+    ``build``: makes the trainer of such a recipe; see :mod:`detector.build`.
+    """
     tell = teller(processes)
     pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
-    scenes = windows = None
+    given: dict[str, object] = {}
     names = train.class_names
     if isinstance(recipe, ClassifierRecipe):
         pools = [pool.whole() for pool in pools]
     else:
         names = (*names, "background")
         if recipe.scenes:
-            scenes = ImagePool.join([load_pool(load_dataset(Path(path)), tell) for path in recipe.scenes])
-        if recipe.training.regions == "windows":
+            given["scenes"] = ImagePool.join([load_pool(load_dataset(Path(path)), tell) for path in recipe.scenes])
+        if isinstance(recipe, TrainRecipe) and recipe.training.regions == "windows":
             with progress("proposing", len(pools[0].images), "picture") as advance:
                 windows = find_windows(recipe, pools[0], request.proposals, processes=processes, advance=advance)
+            given["windows"] = windows
             tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
     machine = Machine(
         own_device(request.device, processes), processes, request.micro_batch, request.checkpoint_minutes, tell
     )
     with show_progress(recipe.training.steps, describe, processes.writes) as report:
-        trainer = build_trainer(
+        trainer = build(
             recipe,
             pools[0],
             pools[1] if len(pools) > 1 else None,
@@ -216,8 +224,7 @@ def train_network(
             folder,
             machine=machine,
             report=report,
-            scenes=scenes,
-            windows=windows,
+            **given,
         )
         if processes.from_first(trainer.checkpoint_path.exists()):
             trainer.resume()
@@ -235,6 +242,62 @@ def train_network(
     if processes.writes:
         plot_training(folder / LOG_FILE, folder / "curves.png")
     return trainer, net
+
+
+@dataclass(frozen=True)
+class Kind(Generic[RecipeT, Net]):
+    """A verb that trains one network by one recipe, from the data to the finished folder.
+
+    Attributes:
+        verb: its name. finished: the file that a finished folder has. read: of a recipe's file. ask: the recipe that
+            the options ask for. build: its trainer. save: makes the run folder what it becomes.
+    """
+
+    verb: str
+    finished: str
+    read: Callable[[Path], RecipeT]
+    ask: Callable[[TrainRequest, Dataset, Dataset | None], RecipeT]
+    build: Callable[..., CropTrainer[Net]]
+    save: Callable[[Path, RecipeT, Dataset, Net, float | None, float], object]
+
+
+def run_kind(kind: Kind[RecipeT, Net], request: TrainRequest) -> Path:
+    """Train as asked and return the folder, which is what the verb makes then.
+
+    Raises:
+        UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
+    """
+    check_resumed_options(request)
+    with joined_processes(request.device) as processes:
+        tell = teller(processes)
+        made = None
+        if processes.writes:
+            made = prepare_folder(request.out, request.resume, kind.verb, kind.finished)
+        made = processes.from_first(made)
+        assert made is not None
+        folder = made.path
+        if made.finished:
+            tell(f"{folder}: finished already")
+            return folder
+        recorded = kind.read(folder / RECIPE_FILE) if made.resuming else None
+        known = recorded or (kind.read(request.config) if request.config is not None else None)
+        train, val = read_data(request.data, (known.train_split, known.val_split) if known else None)
+        if recorded is None:
+            recipe = kind.ask(request, train, val)
+            if processes.writes:
+                begin_folder(folder, kind.verb, recipe, recipe.training.seed)
+        else:
+            recipe = recorded
+            if request.resume is Resume.auto:
+                check_same_recipe(folder, recorded, kind.ask(request, train, val))
+        processes.wait()
+        tell(f"{train.name}: {len(train)} training pictures of {len(train.class_names)} classes")
+        trainer, net = train_network(kind.build, recipe, folder, train, val, request, processes)
+        if processes.writes:
+            kind.save(folder, recipe, train, net, trainer.last_accuracy, trainer.seconds)
+            trainer.clean_up()
+        processes.wait()
+    return folder
 
 
 def describe(entry: Progress) -> tuple[str, bool]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,18 +137,32 @@ def read_torchvision_weights(path: Path | None) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged, or nothing could be downloaded.
     """
-    try:
-        if path is not None:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            from torchvision.models import GoogLeNet_Weights
+    if path is not None:
+        return read_published_weights(path, "expected torchvision's googlenet-*.pth")
 
-            state = GoogLeNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    def download() -> Any:
+        from torchvision.models import GoogLeNet_Weights
+
+        return GoogLeNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+
+    return _state_dict(download, "torchvision's GoogLeNet weights", "give a local file")
+
+
+def read_published_weights(path: Path, remedy: str) -> dict[str, Tensor]:
+    """The state dict in a ``.pth`` file that PyTorch wrote; ``remedy`` ends the message of the error.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return _state_dict(lambda: torch.load(path, map_location="cpu", weights_only=True), str(path), remedy)
+
+
+def _state_dict(load: Callable[[], Any], where: str, remedy: str) -> dict[str, Tensor]:
+    try:
+        state = load()
     except Exception as error:  # torch.load and the hub raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        remedy = "give a local file" if path is None else "expected torchvision's googlenet-*.pth"
-        where = path if path is not None else "torchvision's GoogLeNet weights"
         raise UserError(f"{where}: cannot be loaded ({reason}); {remedy}") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path}: holds no state dict")
+        raise UserError(f"{where}: holds no state dict; {remedy}")
     return state

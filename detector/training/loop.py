@@ -62,7 +62,7 @@ class Trainer(ABC, Generic[Net, Item]):
         self.machine, self.device, self.processes = machine, machine.device, machine.processes
         self.net, self.optimizer, self.folder = net, optimizer, folder
         self.log_every, self.validate_every = log_every, validate_every
-        if self.processes.count > 1:
+        if self.processes.count > 1 and config.shared_normalization:
             share_normalization(net, self.device)
         self.gradients: Gradients[Item] = Gradients(
             net,

@@ -1,12 +1,13 @@
-"""Training a region classifier: K classes and background, from annotated pictures."""
+"""Training a network to name regions: K classes and background, from annotated pictures."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
 from detector.training.batches import UNREADABLE, Batch, CropBatches, RegionBatches, loader_threads
-from detector.training.loop import Machine, Outcome, Trainer, on_device
+from detector.training.loop import Machine, Net, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.scene_background import Scenes
@@ -35,24 +36,20 @@ HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
 """The layers that name the classes: new wherever the classes are."""
 
 
-class RegionTrainingConfig(RunSettings):
-    """Everything that decides the outcome of a run; see also :class:`detector.training.settings.RunSettings`.
+class CropTrainingConfig(RunSettings):
+    """What decides the outcome of a run whatever the net; see also :class:`detector.training.settings.RunSettings`.
 
     Attributes:
         regions: "drawn" afresh around the objects, or "windows": the model's own proposals and the annotated boxes of
             the whole set, as R-CNN's fine-tuning has them.
         background: whether there is a class of background, K + 1 outputs in all; without it the regions are whole
             pictures and the outputs K: a classifier to begin detection nets from.
-        weight_decay: on convolution and linear weights only. nesterov: of the momentum.
+        weight_decay: on convolution and linear weights only.
         head_rate: the last layers' learning rate, relative to the others'; 10 in R-CNN.
         crop_sizes: pairs (share of the run, crop side): from that share on crops have that side. Small crops first cost
             less and teach the same; the last entry should be the crop's own size. Empty: always the crop's own.
-        statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
-            the running ones, which belong to the weights before averaging.
-        teaching: how the net learns from a teacher, if it has one; see :mod:`detector.training.teaching`.
     """
 
-    net: GoogLeNetConfig
     regions: Literal["drawn", "windows"] = "drawn"
     background: bool = True
     crop: CropConfig
@@ -60,25 +57,16 @@ class RegionTrainingConfig(RunSettings):
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     batch_size: int = Field(default=128, ge=2)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = True
     head_rate: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=2e-4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     crop_sizes: tuple[tuple[float, int], ...] = ()
-    statistics_batches: int = Field(default=20, ge=0)
-    teaching: TeachingConfig | None = None
 
     @model_validator(mode="after")
-    def _whole_pictures(self) -> RegionTrainingConfig:
+    def _whole_pictures(self) -> CropTrainingConfig:
         if not self.background and (self.sampling.foreground != 1 or self.regions != "drawn"):
             raise ValueError("without background, sampling.foreground must be 1 and the regions drawn")
         return self
-
-    @property
-    def num_classes(self) -> int:
-        """K, by the net's outputs."""
-        return self.net.num_outputs - self.background
 
     def crop_size(self, step: int) -> int:
         """The crops' side in ``step``."""
@@ -87,6 +75,28 @@ class RegionTrainingConfig(RunSettings):
             if step >= share * self.steps:
                 size = side
         return size
+
+
+class RegionTrainingConfig(CropTrainingConfig):
+    """Everything that decides the outcome of a run.
+
+    Attributes:
+        nesterov: of the momentum.
+        statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
+            the running ones, which belong to the weights before averaging.
+        teaching: how the net learns from a teacher, if it has one; see :mod:`detector.training.teaching`.
+    """
+
+    net: GoogLeNetConfig
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    statistics_batches: int = Field(default=20, ge=0)
+    teaching: TeachingConfig | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """K, by the net's outputs."""
+        return self.net.num_outputs - self.background
 
 
 def loss_of(
@@ -116,9 +126,9 @@ def loss_of(
 
 @torch.inference_mode()
 def truth_accuracy(
-    net: GoogLeNet,
+    net: nn.Module,
     pool: ImagePool,
-    config: RegionTrainingConfig,
+    config: CropTrainingConfig,
     limit: int | None = None,
     processes: Processes = ALONE,
 ) -> float:
@@ -190,20 +200,20 @@ def measure_statistics(net: nn.Module, inputs: Iterable[Tensor]) -> None:
     net.eval()
 
 
-class RegionTrainer(Trainer[GoogLeNet, Batch]):
-    """Trains one region classifier, or a classifier of whole pictures (``background: false``).
+class CropTrainer(Trainer[Net, Batch], Generic[Net]):
+    """Trains a net to name crops; a subclass says which, and how its weights move.
 
     Args:
-        config: what to do. train: pictures to learn from. val: pictures to watch accuracy on, or None.
-        num_classes: K; the net must have K + 1 outputs, without background K. folder: the run folder, which exists.
-        scenes: photographs that give background, or None. windows: of ``train``, for ``regions: windows``.
-        teacher: of the same classes, for ``config.teaching``.
+        config: what to do. outputs: of the net. train: pictures to learn from. val: pictures to watch accuracy on, or
+            None. num_classes: K; the net must have K + 1 outputs, without background K. folder: the run folder, which
+            exists. scenes: photographs that give background, or None. windows: of ``train``, for ``regions: windows``.
         report: called with each :class:`Progress`. The others: see :class:`detector.training.loop.Trainer`.
     """
 
     def __init__(
         self,
-        config: RegionTrainingConfig,
+        config: CropTrainingConfig,
+        outputs: int,
         train: ImagePool,
         val: ImagePool | None,
         num_classes: int,
@@ -216,28 +226,26 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         validate_images: int = 2000,
         scenes: ImagePool | None = None,
         windows: Windows | None = None,
-        teacher: Teacher | None = None,
     ) -> None:
-        if config.num_classes != num_classes:
+        if outputs - config.background != num_classes:
             and_background = " and background" if config.background else ""
-            raise UserError(f"the net has {config.net.num_outputs} outputs for {num_classes} classes{and_background}")
+            raise UserError(f"the net has {outputs} outputs for {num_classes} classes{and_background}")
         if not len(train.boxes):
             raise UserError("the training data hold no usable object")
         torch.manual_seed(config.first_seed)
-        net = on_device(GoogLeNet(config.net), machine.device)
+        net = on_device(self.new_net(), machine.device)
         if config.init_seed is not None:
             torch.manual_seed(config.seed)
-        groups = parameter_groups(net, config.weight_decay, HEADS, config.head_rate)
         super().__init__(
             config,
             net,
-            torch.optim.SGD(groups, lr=0.1, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0),
+            self.new_optimizer(parameter_groups(net, config.weight_decay, HEADS, config.head_rate)),
             folder,
             machine=machine,
             log_every=log_every,
             validate_every=validate_every,
         )
-        self.config, self.train, self.val, self.report = config, train, val, report
+        self.run_config, self.train, self.val, self.report = config, train, val, report
         self.validate_images = validate_images
         sampling = config.sampling
         about: dict[str, Any] = {
@@ -251,40 +259,31 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
             "scenes": None if scenes is None else Scenes.search(scenes, sampling.iou_background, sampling.minimum_side),
             "processes": machine.processes,
         }
-        source: CropBatches
+        self.batches: CropBatches | TaughtBatches
         if config.regions == "windows":
             if windows is None:
                 raise UserError("regions: windows needs the proposals of the training pictures")
-            source = WindowBatches(windows, train, **about)
+            self.batches = WindowBatches(windows, train, **about)
         else:
-            source = RegionBatches(train, **about)
-        self.batches: CropBatches | TaughtBatches = source
-        if (teacher is None) != (config.teaching is None):
-            raise UserError("a teacher and training.teaching go together: the one needs the other")
-        if teacher is not None and config.teaching is not None:
-            self.batches = TaughtBatches(source, teacher, config.teaching)
+            self.batches = RegionBatches(train, **about)
         self.last_accuracy: float | None = None
+
+    @abstractmethod
+    def new_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """What moves the weights; its rate is set in every step."""
+
+    def loss(self, output: Tensor | Logits, labels: Tensor, batch: Batch) -> Tensor:
+        """Of the net's output; ``labels`` are those of ``batch`` on the device."""
+        return loss_of(output, labels, self.run_config.label_smoothing)
 
     @property
     def steps_per_epoch(self) -> float:
         """Batches in which every object is shown once as foreground."""
         return self.batches.steps_per_epoch
 
-    def new_net(self) -> GoogLeNet:
-        """See the base class."""
-        return GoogLeNet(self.config.net)
-
-    def averaged_net(self) -> GoogLeNet:
-        """The averaged net with normalisation statistics of its own, in evaluation mode."""
-        net = super().averaged_net()
-        batches = range(self.config.steps, self.config.steps + self.config.statistics_batches)
-        crops = (self.batches.batch(step, self.config.crop.size).crops for step in batches)
-        measure_statistics(net, (self.config.normalization(x.to(self.device)) for x in crops))
-        return net
-
     def stream(self, steps: Iterator[int]) -> Iterator[Batch]:
         """See the base class."""
-        pairs = ((step, self.config.crop_size(step)) for step in steps)
+        pairs = ((step, self.run_config.crop_size(step)) for step in steps)
         return self.batches.stream(pairs, loader_threads(self.train, self.device))
 
     def split(self, batch: Batch, parts: int) -> list[Batch]:
@@ -305,20 +304,17 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
     def outcome(self, batch: Batch) -> Outcome:
         """The loss, and how many crops the net had right."""
         labels = batch.labels.to(self.device, non_blocking=True)
-        output = self.model(self.config.normalization(batch.crops.to(self.device, non_blocking=True)))
+        output = self.model(self.run_config.normalization(batch.crops.to(self.device, non_blocking=True)))
         logits = output.main if isinstance(output, Logits) else output
         right = float((logits.detach().argmax(1) == labels).sum())
-        answers = None if batch.answers is None else batch.answers.to(self.device, non_blocking=True)
-        share = self.config.teaching.share if self.config.teaching else 0.0
-        loss = loss_of(output, labels, self.config.label_smoothing, answers, share)
-        return Outcome(loss, len(labels), (right,))
+        return Outcome(self.loss(output, labels, batch), len(labels), (right,))
 
-    def validate(self, net: GoogLeNet, last: bool) -> float | None:
+    def validate(self, net: Net, last: bool) -> float | None:
         """Top-1 on annotated boxes of the validation pictures: of all of them at the end."""
         if self.val is None or not len(self.val.boxes):
             return None
         limit = None if last else self.validate_images
-        accuracy = truth_accuracy(net, self.val, self.config, limit, self.processes)
+        accuracy = truth_accuracy(net, self.val, self.run_config, limit, self.processes)
         self.last_accuracy = None if math.isnan(accuracy) else accuracy
         return self.last_accuracy
 
@@ -335,3 +331,54 @@ class RegionTrainer(Trainer[GoogLeNet, Batch]):
         )
         self.log.write(entry)
         self.report(entry)
+
+
+class RegionTrainer(CropTrainer[GoogLeNet]):
+    """Trains one region classifier, or a classifier of whole pictures (``background: false``).
+
+    Args:
+        teacher: of the same classes, for ``config.teaching``. The others: see :class:`CropTrainer`.
+    """
+
+    def __init__(
+        self,
+        config: RegionTrainingConfig,
+        train: ImagePool,
+        val: ImagePool | None,
+        num_classes: int,
+        folder: Path,
+        *,
+        teacher: Teacher | None = None,
+        **about: Any,
+    ) -> None:
+        if (teacher is None) != (config.teaching is None):
+            raise UserError("a teacher and training.teaching go together: the one needs the other")
+        self.config = config
+        super().__init__(config, config.net.num_outputs, train, val, num_classes, folder, **about)
+        if teacher is not None and config.teaching is not None:
+            assert not isinstance(self.batches, TaughtBatches)
+            self.batches = TaughtBatches(self.batches, teacher, config.teaching)
+
+    def new_net(self) -> GoogLeNet:
+        """See the base class."""
+        return GoogLeNet(self.config.net)
+
+    def new_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """See the base class."""
+        momentum = self.config.momentum
+        return torch.optim.SGD(groups, lr=0.1, momentum=momentum, nesterov=self.config.nesterov and momentum > 0)
+
+    def averaged_net(self) -> GoogLeNet:
+        """The averaged net with normalisation statistics of its own, in evaluation mode."""
+        net = super().averaged_net()
+        batches = range(self.config.steps, self.config.steps + self.config.statistics_batches)
+        crops = (self.batches.batch(step, self.config.crop.size).crops for step in batches)
+        measure_statistics(net, (self.config.normalization(x.to(self.device)) for x in crops))
+        return net
+
+    def loss(self, output: Tensor | Logits, labels: Tensor, batch: Batch) -> Tensor:
+        """See the base class; with a teacher, its answers have their share."""
+        if batch.answers is None or self.config.teaching is None:
+            return super().loss(output, labels, batch)
+        answers = batch.answers.to(self.device, non_blocking=True)
+        return loss_of(output, labels, self.config.label_smoothing, answers, self.config.teaching.share)

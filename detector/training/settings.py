@@ -21,6 +21,8 @@ class RunSettings(BaseModel):
             loss on an older one, float32 on the CPU. Weights, their mean and the optimizer stay float32.
         patience: stop after so many validations in a row without a better one; 0 never does.
         result: "last" takes the averaged weights of the end, "best" those of the best validation.
+        shared_normalization: whether batch normalisation sees the whole batch of several processes, as one process
+            would, or each its own part, which waits for nothing.
         seed: of all chance. init_seed: of the new weights alone; ``None`` takes ``seed``. The paper's ensemble had one
             set of first weights for all members, so that they differ by sampling and order alone.
     """
@@ -34,6 +36,7 @@ class RunSettings(BaseModel):
     precision: Precision = "auto"
     patience: int = Field(default=0, ge=0)
     result: Literal["last", "best"] = "last"
+    shared_normalization: bool = True
     seed: int = Field(default=0, ge=0)
     init_seed: int | None = Field(default=None, ge=0)
 

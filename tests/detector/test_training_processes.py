@@ -15,8 +15,11 @@ import shared_training
 import torch
 from torch import nn
 
+from detector.crop import CropConfig
+from detector.nets.googlenet import GoogLeNetConfig
 from detector.training.loop import Machine
 from detector.training.processes import ALONE, Processes, SharedBatchNorm2d, joined_processes, share_normalization
+from detector.training.regions import RegionTrainer, RegionTrainingConfig
 from proposals.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,3 +111,18 @@ def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
         assert processes.total([1.5, 2], torch.device("cpu")) == [1.5, 2]
         assert processes.from_first("here") == "here"
     assert Machine(torch.device("cpu")).processes.writes
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_normalization_is_shared_or_each_processes_own(tmp_path: Path, shared: bool) -> None:
+    pool = shared_training.made_up_pool()
+    config = RegionTrainingConfig(
+        net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4"),
+        crop=CropConfig(size=32, context_pad=2),
+        steps=1,
+        shared_normalization=shared,
+    )
+    machine = Machine(torch.device("cpu"), Processes(rank=0, count=2))
+    trainer = RegionTrainer(config, pool, None, 2, tmp_path, machine=machine, report=lambda entry: None)
+    kinds = {type(module) for module in trainer.net.modules() if isinstance(module, nn.BatchNorm2d)}
+    assert kinds == {SharedBatchNorm2d if shared else nn.BatchNorm2d}

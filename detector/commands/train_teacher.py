@@ -1,0 +1,93 @@
+"""The ``train-teacher`` verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detector.commands.console import INTERRUPTED
+
+
+def train_teacher(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.",
+        ),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A recipe with task: teacher, as in configs/.",
+            show_default="one for the bundled model's crops",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to make.", show_default="runs/train-teacher-<date>-<time>"),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[auto]",
+            help="Go on with the interrupted run in --out; auto: or begin one.",
+            show_default="a new run",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="First weights: a file of EfficientNet-Lite0's published ones, a teacher folder, or random.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Crops that go through the net at a time; gradients add up.",
+            show_default="what fits the memory",
+        ),
+    ] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+) -> None:
+    """Tune a larger network of published weights, for detection networks to learn from.
+
+    Name the result as [bold]teacher[/bold] in a recipe of [bold]train[/bold]; it does not detect by itself. Ctrl-C and
+    SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it.
+
+    [bold]Example:[/bold] detector train-teacher my-data/ --init efficientnet-lite0.pth --out my-teacher
+    """
+    from detector.commands.train_common import read_resume, say_once
+    from detector.commands.train_run import TrainRequest
+    from detector.commands.train_teacher_run import run_teacher_training
+    from detector.training.denormals import flushed_denormals
+    from detector.training.loop import Interrupted
+
+    request = TrainRequest(
+        data=data,
+        config=config,
+        out=out,
+        resume=read_resume(resume),
+        init=init,
+        steps=steps,
+        seed=seed,
+        device=device,
+        micro_batch=micro_batch,
+        checkpoint_minutes=checkpoint_minutes,
+    )
+    try:
+        with flushed_denormals():
+            folder = run_teacher_training(request)
+    except Interrupted as stopped:
+        say_once(f"{stopped}; go on with --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    say_once(f"the teacher is in {folder}")
