@@ -1,4 +1,4 @@
-"""Options that the verbs share which train a part of a detector: ``train-multibox`` and ``train-localizer``."""
+"""Options that ``train-multibox``, ``train-localizer`` and ``train-teacher`` share."""
 
 from __future__ import annotations
 

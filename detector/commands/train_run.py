@@ -37,7 +37,7 @@ from detector.training.regions import CropTrainer, Progress
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
 
-RecipeT = TypeVar("RecipeT", ClassifierRecipe, TeacherRecipe)
+RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def check_resumed_options(request: TrainRequest) -> None:
         )
 
 
-def with_options(recipe: TrainRecipe, request: TrainRequest) -> TrainRecipe:
+def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
     """``recipe`` as the command line's options change it."""
     changes = {"steps": request.steps, "seed": request.seed}
     training = recipe.training.model_copy(update={k: v for k, v in changes.items() if v is not None})
@@ -105,12 +105,12 @@ def named_ensemble(
     return ensemble_recipe(base) if request.members is None else ensemble_recipe(base, request.members)
 
 
-def resolved(recipe: TrainRecipe, train: Dataset, val: Dataset | None) -> TrainRecipe:
+def resolved(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT:
     """The recipe with what the data decide: the parts of the data set, and the net's outputs."""
     return with_classes(with_splits(recipe, train, val), len(train.class_names))
 
 
-def with_splits(recipe: TrainRecipe, train: Dataset, val: Dataset | None) -> TrainRecipe:
+def with_splits(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT:
     """The recipe for these parts of the data set."""
     return recipe.model_copy(update={"train_split": train.split, "val_split": val.split if val is not None else ""})
 
@@ -249,14 +249,14 @@ class Kind(Generic[RecipeT, Net]):
     """A verb that trains one network by one recipe, from the data to the finished folder.
 
     Attributes:
-        verb: its name. finished: the file that a finished folder has. read: of a recipe's file. ask: the recipe that
-            the options ask for. build: its trainer. save: makes the run folder what it becomes.
+        verb: its name. finished: the file that a finished folder has. read: of a recipe's file. unnamed: the recipe of
+            a run without --config. build: its trainer. save: makes the run folder what it becomes.
     """
 
     verb: str
     finished: str
     read: Callable[[Path], RecipeT]
-    ask: Callable[[TrainRequest, Dataset, Dataset | None], RecipeT]
+    unnamed: Callable[[TrainRequest, Dataset], RecipeT]
     build: Callable[..., CropTrainer[Net]]
     save: Callable[[Path, RecipeT, Dataset, Net, float | None, float], object]
 
@@ -282,14 +282,19 @@ def run_kind(kind: Kind[RecipeT, Net], request: TrainRequest) -> Path:
         recorded = kind.read(folder / RECIPE_FILE) if made.resuming else None
         known = recorded or (kind.read(request.config) if request.config is not None else None)
         train, val = read_data(request.data, (known.train_split, known.val_split) if known else None)
+
+        def asked() -> RecipeT:
+            given = kind.unnamed(request, train) if request.config is None else kind.read(request.config)
+            return resolved(with_options(given, request), train, val)
+
         if recorded is None:
-            recipe = kind.ask(request, train, val)
+            recipe = asked()
             if processes.writes:
                 begin_folder(folder, kind.verb, recipe, recipe.training.seed)
         else:
             recipe = recorded
             if request.resume is Resume.auto:
-                check_same_recipe(folder, recorded, kind.ask(request, train, val))
+                check_same_recipe(folder, recorded, asked())
         processes.wait()
         tell(f"{train.name}: {len(train)} training pictures of {len(train.class_names)} classes")
         trainer, net = train_network(kind.build, recipe, folder, train, val, request, processes)

@@ -8,16 +8,11 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED
+from detector.commands.train_part_options import CheckpointMinutes, Data, Device, ResumeWord, Seed, Steps
 
 
 def train_teacher(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA",
-            help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.",
-        ),
-    ],
+    data: Data,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -30,14 +25,7 @@ def train_teacher(
         Path | None,
         typer.Option(metavar="DIR", help="Folder to make.", show_default="runs/train-teacher-<date>-<time>"),
     ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[auto]",
-            help="Go on with the interrupted run in --out; auto: or begin one.",
-            show_default="a new run",
-        ),
-    ] = None,
+    resume: ResumeWord = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -46,9 +34,9 @@ def train_teacher(
             show_default="the recipe's",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    steps: Steps = None,
+    seed: Seed = None,
+    device: Device = "auto",
     micro_batch: Annotated[
         int | None,
         typer.Option(
@@ -57,7 +45,7 @@ def train_teacher(
             show_default="what fits the memory",
         ),
     ] = None,
-    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+    checkpoint_minutes: CheckpointMinutes = 5.0,
 ) -> None:
     """Tune a larger network of published weights, for detection networks to learn from.
 

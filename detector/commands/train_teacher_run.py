@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.build import build_teacher_trainer, with_classes
+from detector.build import build_teacher_trainer
 from detector.commands.train_run import Kind, TrainRequest, run_kind
 from detector.config import TeacherRecipe, read_teacher_recipe
 from detector.data import Dataset
@@ -15,28 +15,15 @@ from detector.trained import save_trained_teacher
 from proposals.errors import UserError
 
 
-def asked_recipe(request: TrainRequest, train: Dataset, val: Dataset | None) -> TeacherRecipe:
-    """The recipe of --config, or the default one, with the options' changes and what the data decide."""
-    if request.config is not None:
-        recipe = read_teacher_recipe(request.config)
-    elif request.init is None:
+def unnamed_recipe(request: TrainRequest, train: Dataset) -> TeacherRecipe:
+    """The recipe of a run without --config."""
+    if request.init is None:
         raise UserError("--init: which weights shall the teacher begin with? See docs/training.md, A teacher")
-    else:
-        objects = sum(len(record.ground_truth) for record in train)
-        recipe = teacher_recipe(start_of("bundled"), request.init, objects)
-    changes = {"steps": request.steps, "seed": request.seed}
-    training = recipe.training.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    update = {
-        "training": training,
-        "init": recipe.init if request.init is None else request.init,
-        "train_split": train.split,
-        "val_split": val.split if val is not None else "",
-    }
-    return with_classes(recipe.model_copy(update=update), len(train.class_names))
+    return teacher_recipe(start_of("bundled"), request.init, len(train.boxes))
 
 
 TEACHER = Kind(
-    "train-teacher", TEACHER_FILE, read_teacher_recipe, asked_recipe, build_teacher_trainer, save_trained_teacher
+    "train-teacher", TEACHER_FILE, read_teacher_recipe, unnamed_recipe, build_teacher_trainer, save_trained_teacher
 )
 
 
