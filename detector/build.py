@@ -15,6 +15,10 @@ from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, T
 from detector.data import Dataset, load_dataset
 from detector.first_weights import initialise, initialise_localizer, initialise_multibox, initialise_teacher
 from detector.model import ModelConfig, ProposalConfig, named_folder, read_member, read_model_config
+from detector.nets.efficientnet_lite import EfficientNetLite
+from detector.nets.googlenet import GoogLeNet
+from detector.nets.localizer import Localizer
+from detector.nets.trunk import Trunk
 from detector.teacher import is_teacher, load_teacher, read_teacher_config
 from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
 from detector.training.localizer_batches import Proposed
@@ -27,7 +31,7 @@ from detector.training.teacher import TeacherTrainer
 from detector.training.teaching import Teacher
 from detector.training.windows import Windows
 from proposals.errors import ImageTooSmall, UserError
-from proposals.multibox import CONVOLUTIONAL_PRIORS
+from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
 from proposals.priors import Priors, read_priors
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch
@@ -98,6 +102,36 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
     if val.class_names != train.class_names:
         raise UserError(f"{data}: the splits {train_split} and {val_split} differ in their classes")
     return train, val
+
+
+def check_beginning(
+    recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe | LocalizerRecipe | MultiBoxRecipe,
+    class_keys: tuple[str, ...] = (),
+) -> None:
+    """Look at what ``init`` and ``teacher`` name now, for a run comes to them only when all pictures are read.
+
+    Args:
+        class_keys: those of the data. Without them a teacher is not looked at.
+
+    Raises:
+        UserError: one cannot be had, belongs to another architecture, or (a teacher) has other classes than the data.
+    """
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(recipe, TeacherRecipe):
+            initialise_teacher(EfficientNetLite(recipe.training.net), recipe.init, class_keys)
+        elif isinstance(recipe, LocalizerRecipe):
+            initialise_localizer(Localizer(recipe.training.trunk, recipe.training.grid), recipe.init)
+        elif isinstance(recipe, MultiBoxRecipe):
+            settings = recipe.training.multibox
+            count = CONVOLUTIONAL_PRIORS if settings.head == "convolutional" else 1  # any: a head may stay new
+            boxes = np.broadcast_to(np.array([0, 0, 1, 1], np.float32), (count, 4))
+            net = MultiBoxNet(Trunk(recipe.training.trunk), Priors(boxes, np.ones_like(boxes)), settings)
+            initialise_multibox(net, recipe.init)
+        else:
+            new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
+            initialise(GoogLeNet(recipe.training.net), recipe.init, class_keys, new_layers)
+    if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
+        find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
 
 
 def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, precision: str) -> Teacher:

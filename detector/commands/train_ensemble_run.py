@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from detector.build import check_beginning
 from detector.commands.device_jobs import run_on_devices, shared_environment
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -70,6 +71,8 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         recorded = read_ensemble_recipe(folder / RECIPE_FILE) if made.resuming else None
         if recorded is None:
             recipe = asked_recipe(request, processes)
+            for index in range(len(recipe.members)):
+                check_beginning(recipe.member(index))
             if processes.writes:
                 begin_folder(folder, "train", recipe, recipe.base.training.seed)
         else:

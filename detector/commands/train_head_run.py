@@ -155,6 +155,7 @@ def run_head_training(request: HeadRequest) -> Path:
 def _train(request: HeadRequest, recipe: HeadRecipe, train: Dataset, device: torch.device, folder: Path) -> None:
     stages = Stages()
     classes = len(train.class_names)
+    trunk = first_trunk(recipe, request.cache)  # before the pictures: what is wrong with it shall show at once
     pool = load_pool(train)
     if not len(pool.boxes):
         raise UserError(f"{request.data}: the training data hold no usable object")
@@ -169,7 +170,6 @@ def _train(request: HeadRequest, recipe: HeadRecipe, train: Dataset, device: tor
         f"{sum(map(len, found)):,} regions; with shifts and mirror images {len(table):,}, "
         f"{100 * len(covered) / len(pool.boxes):.1f} % of the objects covered",
     )
-    trunk = first_trunk(recipe, request.cache)
     trunk = _tune(request, recipe, trunk, pool, table, train.class_names, device, folder, stages)
     extractor = FeatureExtractor(trunk.build(), trunk.digest, trunk.crop, trunk.normalization, recipe.head.grid, device)
     with progress("computing features", len(pool.images), "picture") as advance:

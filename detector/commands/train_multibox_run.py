@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detector.build import build_multibox_trainer, choose_priors
+from detector.build import build_multibox_trainer, check_beginning, choose_priors
 from detector.commands.console import say
 from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
 from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
@@ -66,6 +66,8 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
     train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
     if recipe is None:
         recipe = with_splits(default_recipe(request, len(train)), train, val)
+    if not made.resuming:
+        check_beginning(recipe)
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
     pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
     if made.resuming:

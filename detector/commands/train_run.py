@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from detector.build import build_trainer, find_windows, load_splits, with_classes
+from detector.build import build_trainer, check_beginning, find_windows, load_splits, with_classes
 from detector.commands.console import progress
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -115,6 +115,11 @@ def with_splits(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT
     return recipe.model_copy(update={"train_split": train.split, "val_split": val.split if val is not None else ""})
 
 
+def keys_of(dataset: Dataset) -> tuple[str, ...]:
+    """The classes' keys as models have them."""
+    return tuple(str(key) for key in dataset.class_keys)
+
+
 def read_parts(request: TrainRequest, recipe: TrainRecipe | None) -> tuple[Dataset, Dataset | None]:
     """The training and validation data: by --split, by the recipe, or whatever parts the data set has.
 
@@ -168,6 +173,7 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
         asked = named_recipe(request, train, processes, recorded.model.proposals if recorded else None)
     if recorded is None:
         recipe = resolved(asked, train, val)
+        check_beginning(recipe, keys_of(train))
         if processes.writes:
             begin_folder(folder, "train", recipe, recipe.training.seed)
     else:
@@ -220,7 +226,7 @@ def train_network(
             recipe,
             pools[0],
             pools[1] if len(pools) > 1 else None,
-            tuple(str(key) for key in train.class_keys),
+            keys_of(train),
             folder,
             machine=machine,
             report=report,
@@ -289,6 +295,7 @@ def run_kind(kind: Kind[RecipeT, Net], request: TrainRequest) -> Path:
 
         if recorded is None:
             recipe = asked()
+            check_beginning(recipe, keys_of(train))
             if processes.writes:
                 begin_folder(folder, kind.verb, recipe, recipe.training.seed)
         else:
