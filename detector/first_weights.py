@@ -18,6 +18,7 @@ from detector.nets.weights import Normalization, load_into, read_published_weigh
 from detector.nets.widen import can_widen, widen
 from detector.recipes import Start
 from detector.teacher import is_teacher, read_teacher_config, read_teacher_weights
+from detector.training.hints import GUESS
 from detector.training.regions import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
@@ -89,7 +90,7 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_
     if given.width < net.config.width and can_widen(given, net.config):
         state = widen(state, given, net.config)
     state = {n: t for n, t in state.items() if not n.startswith(kept_new)}
-    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", *kept_new))]
+    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", f"{GUESS}.", *kept_new))]
     wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
     if new or wrong:
         raise UserError(

@@ -128,6 +128,11 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        logits: Tensor = self.fc(self.dropout(self.features(x)))
+        return logits
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer classifies, ``(N, 1280)``, of the same."""
         size = (self.config.size, self.config.size)
         if x.shape[2:] != size:
             lowest, highest = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
@@ -135,7 +140,7 @@ class EfficientNetLite(nn.Module):
         x = F.relu6(self.stem(F.pad(x, _same(3, 2)).to(self.stem.weight.dtype)))
         for block in self.blocks:
             x = block(x)
-        return self.fc(self.dropout(F.relu6(self.head(x)).mean((2, 3))))  # type: ignore[no-any-return]
+        return F.relu6(self.head(x)).mean((2, 3))
 
 
 def folded_weights(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -211,14 +211,20 @@ class GoogLeNet(nn.Module):
                 x = self.maxpool4(x)
         return x
 
-    def features(self, x: Tensor) -> Tensor:
-        """The pooled features that the last layer classifies: ``(N, 3, S, S)`` -> ``(N, num_features)``."""
-        return torch.flatten(self.avgpool(self.trunk(x)), 1)
+    def features(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """The pooled features that the last layer classifies: ``(N, 3, S, S)`` -> ``(N, num_features)``.
+
+        ``taps`` as for :meth:`trunk`.
+        """
+        return torch.flatten(self.avgpool(self.trunk(x, taps)), 1)
 
     def forward(self, x: Tensor) -> Tensor | Logits:
         taps: dict[str, Tensor] = {}
-        x = self.trunk(x, taps)
-        main = self.fc(self.dropout(torch.flatten(self.avgpool(x), 1)))
+        return self.answer(self.features(x, taps), taps)
+
+    def answer(self, features: Tensor, taps: dict[str, Tensor]) -> Tensor | Logits:
+        """What :meth:`forward` says, by its features ``(N, num_features)`` and the ``taps`` of :meth:`trunk`."""
+        main = self.fc(self.dropout(features))
         if self.training and self.aux1 is not None and self.aux2 is not None:
             return Logits(main, self.aux1(taps["4a"]), self.aux2(taps["4d"]))
         return main  # type: ignore[no-any-return]
