@@ -37,7 +37,7 @@ def compare(
     from detector.evaluation.paired import compare as compare_results
 
     first, second = _settings(a), _settings(b)
-    for key in ("data", "split", "metric", "images"):
+    for key in ("data", "split", "metric", "images", "first"):
         if first.get(key) != second.get(key):
             raise UserError(f"{a} and {b} differ in {key}: {first.get(key)} and {second.get(key)}; evaluate both alike")
     measured = load_measured(
@@ -46,6 +46,7 @@ def compare(
         Path(first["images"]) if first["images"] else None,
         first["metric"],
         pictures_needed=first["model"] is not None or second["model"] is not None,
+        first=first.get("first"),
     )
     results = []
     for run, settings in ((a, first), (b, second)):

@@ -117,6 +117,18 @@ def test_the_first_pictures_only(run_cli: Callable[..., Any], voc: Path, fake_mo
     assert "--first, --search-side and --members are for a model's run" in refused.err
 
 
+def test_compare_counts_the_pictures_that_were_run(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path
+) -> None:
+    for out, chosen in (("e", ("--first", 2)), ("f", ("--first", 2)), ("g", ())):
+        assert run_cli("evaluate", "--data", voc, "--out", out, "--bootstrap", 0, *chosen).code == 0
+    done = run_cli("compare", "e", "f", "--samples", 200, "--json")
+    assert json.loads(done.out)["images"] == 2
+    mean = Evaluation.load(tmp_path / "e" / "evaluation.json").result.mean_ap
+    assert json.loads(done.out)["mean"]["a"] == pytest.approx(mean)
+    assert "differ in first: 2 and None" in run_cli("compare", "e", "g").err
+
+
 def test_detections_of_a_run_give_the_same_numbers(
     run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path
 ) -> None:
