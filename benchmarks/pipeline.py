@@ -1,7 +1,7 @@
-"""Seconds for one 640x480 photograph, by stage: proposals, crops, network, localizer and the rest.
+"""Seconds for one 640x480 photograph, by stage: proposals, crops, network, localizer, later looks and the rest.
 
 Command:  .venv/bin/python benchmarks/pipeline.py        (or: make benchmark ONLY=pipeline)
-          --model DIR for another model, --repeats N, --threads N, --device cuda
+          --model DIR for another model, --members N, --repeats N, --threads N, --device cuda
 
 The photographs are scikit-image's, scaled to fill 640x480. Each stage is run on its own for every photograph in turn,
 so that a busy moment of the machine falls on all alike; the figures are medians over photographs and repeats, with the
@@ -27,7 +27,7 @@ from detector.crop import ImagePyramid, crop_regions
 from detector.model import load_model
 from detector.nets.weights import to_tensor
 from detector.pipeline import Detector
-from detector.postprocess import postprocess, scored
+from detector.postprocess import RefinementConfig, next_regions, postprocess, scored
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 SIZE = (480, 640)
@@ -65,6 +65,17 @@ def network(ensemble: Ensemble, crops: dict[Any, np.ndarray]) -> np.ndarray:
     return np.asarray(total / ensemble.num_members, np.float32)
 
 
+def looked_again(
+    ensemble: Ensemble, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, looks: RefinementConfig, power: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and scores of the last look: crops, networks and localizer, as the detector does it."""
+    for _ in range(looks.rounds - 1):
+        regions = next_regions(boxes, scores, image.shape[:2], looks)
+        found = ensemble.examine(image, regions, mirror=looks.mirror)
+        boxes, scores = found.boxes, scored(found.probs, found.overlap, power)
+    return boxes, scores
+
+
 def one_photograph(detector: Detector, ensemble: Ensemble, image: np.ndarray) -> tuple[dict[str, float], int]:
     """Seconds of each stage for one image, and the number of regions."""
     spent = {}
@@ -82,9 +93,16 @@ def one_photograph(detector: Detector, ensemble: Ensemble, image: np.ndarray) ->
     if (localizer := ensemble.localizer) is not None:
         spent["localizer"], (overlap, boxes) = timed(lambda: localizer.look(image, proposals.boxes))
         power = detector.config.overlap_power
-    spent["suppression"], _ = timed(
-        lambda: postprocess(boxes, scored(probs, overlap, power), proposals.image_size, detector.config)
-    )
+
+    def of_each_class(boxes: np.ndarray) -> np.ndarray:
+        return np.repeat(boxes[:, None], probs.shape[1] - 1, axis=1)
+
+    scores, size, looks = scored(probs, overlap, power), proposals.image_size, detector.refinement
+    if looks is not None and looks.rounds > 1:
+        spent["looks after the first"], (boxes, scores) = timed(
+            lambda: looked_again(ensemble, image, of_each_class(boxes), scores, looks, power)
+        )
+    spent["suppression"], _ = timed(lambda: postprocess(boxes, scores, size, detector.config))
     spent["whole call"], _ = timed(lambda: detector(image))
     return spent, len(proposals)
 
@@ -93,12 +111,15 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--members", type=int, help="only the first so many networks")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    detector = load_model(arguments.model, device=arguments.device, threads=arguments.threads)
+    detector = load_model(
+        arguments.model, device=arguments.device, members=arguments.members, threads=arguments.threads
+    )
     ensemble = detector.classifier
     assert isinstance(ensemble, Ensemble)
     images = [photograph(name) for name in PHOTOGRAPHS]

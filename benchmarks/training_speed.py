@@ -51,9 +51,9 @@ from detector.training.regions import loss_of
 
 SMALL = {"norm": "batch", "width": 0.375, "stem": "stride4", "dropout": 0.2}
 CASES: tuple[tuple[str, GoogLeNetConfig, int, int], ...] = (  # name, net, crop, batch
-    ("3/8 width, stride 4 (the bundled net)", GoogLeNetConfig(num_outputs=21, **SMALL), 48, 128),
+    ("3/8 width, stride 4", GoogLeNetConfig(num_outputs=21, **SMALL), 48, 128),
     ("3/8 width, stride 4", GoogLeNetConfig(num_outputs=21, **SMALL), 64, 128),
-    ("half width, stride 4", GoogLeNetConfig(num_outputs=21, **{**SMALL, "width": 0.5}), 48, 128),
+    ("half width, stride 4 (the bundled net)", GoogLeNetConfig(num_outputs=21, **{**SMALL, "width": 0.5}), 48, 128),
     ("Table 1 with auxiliary heads", paper_config(21), 224, 16),
 )
 CPU = torch.device("cpu")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from detector.classify import Ensemble, Examined, Member
 from detector.commands.doctor import check_bundled_model
 from detector.crop import CropConfig, crop_regions
-from detector.model import MODEL_FILE, ModelConfig, load_model, read_model_config
+from detector.first_weights import initialise
+from detector.model import MODEL_FILE, ModelConfig, load_model, read_member, read_model_config
 from detector.model_writing import save_head_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead, grid_features, pooled_features
@@ -301,6 +302,20 @@ def test_a_wrong_model_yaml_is_one_line(tmp_path: Path, change: dict[str, Any], 
         load_model(folder, device="cpu")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_softmax_head_is_the_last_layer_of_a_net_of_its_classes(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    member = read_member(folder, read_model_config(folder).members[0], 2)
+    assert member.head is not None
+    net = GoogLeNet(NET.model_copy(update={"num_outputs": 3}))
+    initialise(net, str(folder), ("1", "2"))
+    assert torch.equal(net.fc.weight, member.head.classify.weight)
+    crops = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        member.net.eval()
+        expected = member.output(crops).probs
+        torch.testing.assert_close(torch.softmax(net.eval()(crops), 1), expected, atol=1e-4, rtol=1e-3)
 
 
 def test_a_changed_head_is_refused(tmp_path: Path) -> None:

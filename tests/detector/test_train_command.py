@@ -18,7 +18,7 @@ import detector.training.regions
 from detector.crop import CropConfig
 from detector.first_weights import initialise
 from detector.images import read_image
-from detector.model import BUNDLED_MODEL, load_model, read_member, read_model_config
+from detector.model import load_model, read_model_config
 from detector.model_writing import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.weights import Normalization
@@ -174,20 +174,6 @@ def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) ->
     assert torch.equal(same.fc.weight, source.fc.weight)
     assert torch.equal(other.fc.weight, new)
     assert torch.equal(other.conv1.conv.weight, source.conv1.conv.weight)
-
-
-def test_the_bundled_model_gives_its_last_layer_to_its_own_classes() -> None:
-    config = read_model_config(BUNDLED_MODEL)
-    member = read_member(BUNDLED_MODEL, config.members[0], len(config.class_names))
-    assert member.head is not None, "else this is test_a_model_of_the_same_classes_gives_its_last_layer_too"
-    net = GoogLeNet(config.members[0].net)
-    initialise(net, "bundled", config.class_keys)
-    assert torch.equal(net.fc.weight, member.head.classify.weight)
-    crops = torch.randn(2, 3, 48, 48)
-    with torch.inference_mode():
-        member.net.eval()
-        expected = member.output(crops).probs
-        torch.testing.assert_close(torch.softmax(net.eval()(crops), 1), expected, atol=1e-4, rtol=1e-3)
 
 
 def test_layers_that_begin_anew(tmp_path: Path) -> None:
