@@ -133,7 +133,12 @@ def evaluate(
     ] = None,
     first: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Of a model: only the first N pictures.", show_default="all of them"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Only the first N pictures of the data set.",
+            show_default="all, or those of the run that --detections names",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Of a model: auto, cpu or cuda.")] = "auto",
     precision: Annotated[
@@ -157,20 +162,22 @@ def evaluate(
 
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """
-    from detector.commands.evaluate_data import load_measured, read_for
+    from detector.commands.evaluate_data import first_of_run, load_measured, read_for
     from detector.evaluation.assemble import assemble, score
     from detector.run_folder import final_path, new_run_folder, refuse_occupied
 
     if model is not None and detections is not None:
         raise UserError("--model and --detections exclude each other; name one of them")
-    if detections is not None and any(value is not None for value in (first, search_side, members)):
-        raise UserError("--first, --search-side and --members are for a model's run; leave them out with --detections")
+    if detections is not None and (search_side is not None or members is not None):
+        raise UserError("--search-side and --members are for a model's run; leave them out with --detections")
     classes_only = metric in (Metric.regions, Metric.images)
     if metric is not None and classes_only and (detections is not None or report):
         raise UserError(f"--metric {metric.value} measures a model; leave --detections and --report out")
     if crops not in ("1", "10", "144"):
         raise UserError(f"--crops must be 1, 10 or 144, not {crops}")
     refuse_occupied(out)
+    if detections is not None and first is None and (first := first_of_run(detections)) is not None:
+        say(f"{detections} holds the first {first} pictures; only they are counted (--first N for others)")
     measured = load_measured(
         data, split, images, metric.value if metric else None, pictures_needed=detections is None, first=first
     )

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from detector.data import Dataset, Fault, dataset_splits, load_dataset
+from detector.detection_files import JSONL_FILE
 from detector.evaluation.analysis_types import PictureInfo
 from detector.evaluation.assemble import DEFAULT_METRIC
 from detector.evaluation.columns import OnFault
@@ -14,6 +17,7 @@ from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.read_files import read_detections, read_image_numbers
 from detector.evaluation.read_truth import blacklist_of_dataset, read_coco_truth, truth_of_dataset
 from detector.evaluation.tables import DetectionTable, TruthTable
+from detector.run_folder import CONFIG_FILE
 from proposals.errors import UserError
 from proposals.types import Proposals
 
@@ -93,6 +97,24 @@ def load_measured(
         dataset.split,
         dataset.faults,
     )
+
+
+def first_of_run(detections: Path) -> int | None:
+    """How many pictures a run of ``detector evaluate --first N`` looked at; None for all, or for other detections.
+
+    Args:
+        detections: the run's folder or its ``detections.jsonl``.
+    """
+    if not detections.is_dir() and detections.name != JSONL_FILE:
+        return None
+    folder = detections if detections.is_dir() else detections.parent
+    try:
+        content = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    settings = content.get("config") if isinstance(content, dict) and content.get("verb") == "evaluate" else None
+    first = settings.get("first") if isinstance(settings, dict) else None
+    return first if isinstance(first, int) else None
 
 
 def evaluation_split(data: Path, split: str | None) -> str | None:

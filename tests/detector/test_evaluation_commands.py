@@ -112,9 +112,28 @@ def test_the_first_pictures_only(run_cli: Callable[..., Any], voc: Path, fake_mo
     ]
     assert "2 images" in done.out
     assert (fake_model.calls[0][1]["search_side"], fake_model.calls[0][1]["members"]) == (64, 1)
-    refused = run_cli("evaluate", "--data", voc, "--detections", "e", "--first", 2)
+    refused = run_cli("evaluate", "--data", voc, "--detections", "e", "--members", 2)
     assert (refused.code, refused.err.count("\n")) == (1, 1)
-    assert "--first, --search-side and --members are for a model's run" in refused.err
+    assert "--search-side and --members are for a model's run" in refused.err
+
+
+def test_detections_of_a_run_are_measured_on_the_pictures_that_it_looked_at(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path
+) -> None:
+    def result(out: str) -> dict[str, Any]:
+        return Evaluation.load(tmp_path / out / "evaluation.json").result.to_dict()
+
+    arguments = ("evaluate", "--data", voc, "--bootstrap", 0)
+    assert run_cli(*arguments, "--first", 2, "--out", "e").code == 0
+    for out, source in (("f", "e"), ("g", tmp_path / "e" / "detections.jsonl")):
+        done = run_cli(*arguments, "--detections", source, "--out", out)
+        assert (done.code, "holds the first 2 pictures" in done.err) == (0, True), done.err
+        assert result(out) == result("e")
+    done = run_cli(*arguments, "--detections", "e", "--first", 3, "--out", "h")
+    assert (done.code, "3 images (0 without an object, 1 without a detection)" in done.out) == (0, True), done.out
+    assert run_cli(*arguments, "--out", "all").code == 0
+    assert run_cli(*arguments, "--detections", "all", "--first", 2, "--out", "i").code == 0
+    assert result("i")["mean_ap"] == result("e")["mean_ap"]
 
 
 def test_compare_counts_the_pictures_that_were_run(
