@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-ONLY ?= evaluation evaluation_intervals multibox_matching pipeline report selective_search training_speed
+ONLY ?= busy_machine evaluation evaluation_intervals multibox_matching pipeline report selective_search training_speed
 
 export PYTHON
 

@@ -41,7 +41,7 @@ def _label(wanted: str, names: Sequence[str], keys: Sequence[str], file: str | P
         return same[0]
     near = [names[label] for label in same] or _near(wanted.strip().casefold(), names, folded)
     shown = ", ".join(repr(name) for name in near)
-    hint = f"did you mean {shown}?" if near else f"its {len(names)} class_names stand in {file}"
+    hint = f"did you mean {shown}?" if near else f"its {len(names)} names stand in {file}"
     raise UserError(f"the model has no class {wanted!r}; {hint}")
 
 

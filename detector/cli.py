@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from detector.commands.console import FAILED, INTERRUPTED, say
+from detector.commands.waiting import wait_briefly
 from proposals.errors import UserError
 
 # verb -> (its module, the first line of its docstring). The function bears the module's last name.
@@ -184,6 +185,7 @@ def build_app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    wait_briefly()
     try:
         build_app()(args=None if arguments is None else list(arguments), prog_name="detector")
     except KeyboardInterrupt:

@@ -31,8 +31,8 @@ def test_names_ids_and_other_capitals(wanted: list[str], labels: tuple[int, ...]
         ("cat", r"did you mean 'Egyptian cat', 'Persian cat', 'catamaran'\?"),
         ("CRANE", r"did you mean 'crane', 'Crane'\?"),
         ("shcool bus", r"did you mean 'school bus'\?"),
-        ("zebra", "its 6 class_names stand in model.yaml"),
-        ("", "its 6 class_names stand in model.yaml"),
+        ("zebra", "its 6 names stand in model.yaml"),
+        ("", "its 6 names stand in model.yaml"),
     ],
 )
 def test_an_unknown_name_is_told_what_comes_near(wanted: str, hint: str) -> None:

@@ -78,7 +78,7 @@ def test_classes_can_be_left_out(model: Path) -> None:
     np.testing.assert_array_equal(dogs.scores, everything.scores[everything.labels == 1])
     with pytest.raises(UserError, match="the model has no class 'doge'; did you mean 'dog'"):
         load_model(model, classes=["doge"])
-    with pytest.raises(UserError, match=f"no class 'bird'; its 2 class_names stand in {model / MODEL_FILE}$"):
+    with pytest.raises(UserError, match=f"no class 'bird'; its 2 names stand in {model / MODEL_FILE}$"):
         load_model(model, classes=["bird"])
 
 
