@@ -58,15 +58,16 @@ def parse(cls: type[T], value: Any, origin: Path | str) -> T:
     """``value`` as settings of type ``cls``.
 
     Raises:
-        UserError: names ``origin``, the first wrong key and what is wrong, and counts the others.
+        UserError: names ``origin``, an unknown key, or else the first wrong one, and its fault; counts the others.
     """
     try:
         return cls.model_validate(value)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
+        # A misspelled key is both unknown and missing; what stands in the file is easier to find there.
+        first, *others = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
-        more = f" (and {len(others)} more faults)" if others else ""
+        more = f" (and {len(others)} more fault{'s' * (len(others) > 1)})" if others else ""
         raise UserError(f"{origin}: {where}: {reason}{more}") from None
 
 

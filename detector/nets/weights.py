@@ -126,7 +126,8 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], origin: Path | str) -
     ]
     faults += [f"has values in {n!r} that are not finite" for n in own if n in state and not state[n].isfinite().all()]
     if faults:
-        more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
+        others = len(faults) - 1
+        more = f" (and {others} more fault{'s' * (others > 1)})" if others else ""
         raise UserError(f"{origin}: does not fit the network: it {faults[0]}{more}")
     net.load_state_dict(dict(state))
 
