@@ -16,12 +16,25 @@ from detector.crop import CropConfig, ImagePyramid, crop_regions
 from detector.localize import LocalizerBoxes, RegionLocalizer, joint_boxes, joint_overlap
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
+from detector.nets.region_net import ImageMaps, SharedMaps, level_zero_size, resize_image
 from detector.nets.weights import Normalization, to_tensor
 from detector.precision import detection_dtype
 from proposals.boxes import FloatArray, decode
 
 CPU_BATCH = 64  # larger batches fall out of the cache: 64 was fastest of 16 to 512 on 2 cores
 GPU_BATCH = 512
+
+
+class ImageView:
+    """An image, with what the members make of it once for all regions: halvings for crops, and maps.
+
+    Looking at the same view again costs the regions alone.
+    """
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.image = image
+        self.pyramid = ImagePyramid(image)
+        self.maps: dict[tuple[int, bool], ImageMaps] = {}
 
 
 class RegionClassifier(Protocol):
@@ -50,8 +63,8 @@ class Examined(NamedTuple):
 class RegionExaminer(RegionClassifier, Protocol):
     """A classifier that may also tell where the object lies that a region shows part of, and how large the part is."""
 
-    def examine(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Examined:
-        """What there is to say of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB.
+    def examine(self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False) -> Examined:
+        """What there is to say of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB, or a view of it.
 
         With ``mirror`` it is the mean over a region and its mirror image.
         """
@@ -62,13 +75,15 @@ class RegionExaminer(RegionClassifier, Protocol):
 class Member:
     """One network of an ensemble and how its input is made.
 
-    ``head`` stands on the net's last map in place of its own last layer; see :mod:`detector.nets.region_head`.
+    ``head`` stands on the net's last map in place of its own last layer; see :mod:`detector.nets.region_head`. With
+    ``shared`` regions are pooled from maps of the whole image; without, each is cropped and warped as ``crop`` says.
     """
 
     net: GoogLeNet
     crop: CropConfig
     normalization: Normalization
     head: RegionHead | None = None
+    shared: SharedMaps | None = None
 
     @property
     def num_outputs(self) -> int:
@@ -97,6 +112,22 @@ class Member:
             return self.output(x)
         if self.head is None:
             return RegionOutput(torch.softmax(y, 1))
+        return self.head(y)  # type: ignore[no-any-return]
+
+    def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> ImageMaps:
+        """The maps of ``image`` ``(H, W, 3)`` RGB, of a member with ``shared``."""
+        assert self.shared is not None
+        size = image.shape[:2]
+        resized = np.ascontiguousarray(resize_image(image, level_zero_size(size, self.shared)))
+        x = self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return ImageMaps(self.net, x, size, self.shared)
+
+    def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
+        """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
+        assert self.head is not None
+        with torch.autocast(maps.maps[0].device.type, dtype, enabled=dtype != torch.float32):
+            y = maps.features(boxes).float()
         return self.head(y)  # type: ignore[no-any-return]
 
 
@@ -142,21 +173,26 @@ class Ensemble:
         self.num_locating = sum(member.locates for member in members)
         self.num_judging = sum(member.judges for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
+        self.pooling: list[tuple[int, Member]] = []
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             head = None if member.head is None else member.head.eval().to(device)
-            ready = Member(net, member.crop, member.normalization, head)
-            self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
+            ready = Member(net, member.crop, member.normalization, head, member.shared)
+            if member.shared is not None:
+                self.pooling.append((number, ready))
+            else:
+                self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
         self.num_members = len(members)
 
     def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
         """See :class:`RegionClassifier`."""
-        return self._run(image, boxes).probs.numpy()
+        return self._run(ImageView(image), boxes).probs.numpy()
 
-    def examine(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Examined:
+    def examine(self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False) -> Examined:
         """See :class:`RegionExaminer`; the members' deltas and overlaps are averaged as their probabilities are."""
-        probs, deltas, overlap = self._run(image, boxes, mirror)
+        view = image if isinstance(image, ImageView) else ImageView(image)
+        probs, deltas, overlap = self._run(view, boxes, mirror)
         judged = None if overlap is None else overlap.numpy()
         count, classes = len(boxes), self.num_outputs - 1
         moved = None
@@ -164,7 +200,7 @@ class Ensemble:
             each = np.repeat(boxes.astype(np.float32), classes, axis=0)
             moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(count, classes, 4)
         if self.localizer is not None:
-            located = self.localizer.look(image, boxes, mirror=mirror)
+            located = self.localizer.look(view.image, boxes, mirror=mirror)
             judged = joint_overlap(judged, located.overlap)
             moved = joint_boxes(moved, located.boxes, classes, self.localizer_boxes)
         return Examined(probs.numpy(), boxes if moved is None else moved, judged)
@@ -175,7 +211,7 @@ class Ensemble:
         Without the temperature, which is of the mean.
         """
         parts: list[list[RegionOutput]] = [[] for _ in range(self.num_members)]
-        for number, _, output, _ in self._outputs(image, boxes, False):
+        for number, _, output, _ in self._outputs(ImageView(image), boxes, False):
             parts[number].append(output)
         nothing = RegionOutput(torch.zeros(0, self.num_outputs))
         return [_stacked(outputs) if outputs else nothing for outputs in parts]
@@ -199,13 +235,13 @@ class Ensemble:
                     probs[part] += member.output(x, self.dtype).probs.cpu()
         return self._tempered(probs / self.num_members)
 
-    def _run(self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool = False) -> RegionOutput:
+    def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
         """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
         probs = torch.zeros(len(boxes), self.num_outputs)
         deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_locating else None
         overlap = torch.zeros(len(boxes)) if self.num_judging else None
         views = 1 + mirror
-        for _, part, output, sign in self._outputs(image, boxes, mirror):
+        for _, part, output, sign in self._outputs(view, boxes, mirror):
             probs[part] += output.probs
             if deltas is not None and output.deltas is not None:
                 deltas[part] += output.deltas * sign
@@ -225,21 +261,41 @@ class Ensemble:
 
     @torch.inference_mode()
     def _outputs(
-        self, image: NDArray[np.uint8], boxes: FloatArray, mirror: bool
+        self, view: ImageView, boxes: FloatArray, mirror: bool
     ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
         """Number of a member, rows, its output for them on the CPU, and the sign ``(4,)`` that its deltas take."""
         side = torch.ones(4)
         other = torch.tensor([-1.0, 1, 1, 1])  # in a mirror image the object lies on the other side
         for (crop, normalization), members in self.groups.items():
-            pyramid = ImagePyramid(image)
-            for start in range(0, len(boxes), self.batch_size):
-                part = slice(start, start + self.batch_size)
-                crops = crop_regions(image, boxes[part], crop, normalization.fill, pyramid=pyramid)
+            for part in self._parts(boxes):
+                crops = crop_regions(view.image, boxes[part], crop, normalization.fill, pyramid=view.pyramid)
                 x = normalization(to_tensor(crops).to(self.device))
                 views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
                 for number, member in members:
-                    for view, sign in views:
-                        yield number, part, member.output(view, self.dtype).each(Tensor.cpu), sign
+                    for shown, sign in views:
+                        yield number, part, member.output(shown, self.dtype).each(Tensor.cpu), sign
+        for number, member in self.pooling:
+            for flipped in (False, True)[: 1 + mirror]:
+                maps = self._maps(view, number, member, flipped)
+                placed = _mirrored(boxes, view.image.shape[1]) if flipped else boxes
+                for part in self._parts(boxes):
+                    found = member.pooled_output(maps, placed[part], self.dtype).each(Tensor.cpu)
+                    yield number, part, found, other if flipped else side
+
+    def _parts(self, boxes: FloatArray) -> list[slice]:
+        return [slice(start, start + self.batch_size) for start in range(0, len(boxes), self.batch_size)]
+
+    def _maps(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
+        """The maps of a member that pools, of the image or its mirror image; made once for a view."""
+        if (number, flipped) not in view.maps:
+            image = view.image[:, ::-1] if flipped else view.image
+            view.maps[number, flipped] = member.maps(image, self.device, self.dtype)
+        return view.maps[number, flipped]
+
+
+def _mirrored(boxes: FloatArray, width: int) -> FloatArray:
+    """``boxes`` ``(N, 4)`` in the mirror image of one ``width`` pixels wide."""
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def _stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.model import ProposalConfig
 from detector.nets.googlenet import GoogLeNetConfig
-from detector.postprocess import PostprocessConfig
+from detector.postprocess import PostprocessConfig, RefinementConfig
 from detector.strict_yaml import read_settings
 from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.multibox import MultiBoxTrainingConfig
 from detector.training.regions import RegionTrainingConfig
+from detector.training.shared_batches import SharedTrainingConfig
 from detector.training.teacher import TeacherTrainingConfig
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig
@@ -69,6 +70,30 @@ class TrainRecipe(BaseModel):
         if bool(self.teacher) != (self.training.teaching is not None):
             raise ValueError("teacher and training.teaching go together: the one needs the other")
         return self
+
+
+class SharedRecipe(BaseModel):
+    """Training a region network on shared maps, from the data to the model directory.
+
+    Attributes:
+        init: the trunk's first weights, as in :class:`TrainRecipe`. train_split, val_split: parts of the data set; an
+            empty val_split trains without validation.
+        training: the run. Regions come from ``model.proposals``.
+        val_images: the first so many images of the validation part are measured on the way, all of them at the end.
+        half: store the result in float16. model: what ``model.yaml`` will say. refinement: how regions are moved.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["shared"] = "shared"
+    init: str = "bundled"
+    train_split: str = "train"
+    val_split: str = "val"
+    training: SharedTrainingConfig
+    val_images: int = Field(default=200, ge=1)
+    half: bool = True
+    model: ModelFacts = Field(default_factory=ModelFacts)
+    refinement: RefinementConfig = RefinementConfig(rounds=1)
 
 
 class ClassifierFacts(BaseModel):
@@ -284,3 +309,8 @@ def read_classifier_recipe(path: Path) -> ClassifierRecipe:
 def read_teacher_recipe(path: Path) -> TeacherRecipe:
     """The recipe of a teacher in a YAML file; UserError in one line for anything wrong with it."""
     return read_settings(TeacherRecipe, path)
+
+
+def read_shared_recipe(path: Path) -> SharedRecipe:
+    """The recipe of a training on shared maps in a YAML file; UserError in one line for anything wrong with it."""
+    return read_settings(SharedRecipe, path)

@@ -23,6 +23,7 @@ from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import LocalizerMember, read_localizer
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
 from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.region_net import SharedMaps
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, load_into, read_weights, sha256
 from detector.pipeline import Detector
@@ -68,13 +69,15 @@ class HeadConfig(WeightsFile):
 class MemberConfig(WeightsFile):
     """One network: its file, the architecture, and how its input is made.
 
-    With a ``head`` the file holds the trunk alone, and ``net.num_outputs`` has no meaning.
+    With a ``head`` the file holds the trunk alone, and ``net.num_outputs`` has no meaning. With ``shared`` regions are
+    pooled from maps of the whole image; ``crop`` then says how a training on crops would begin from this network.
     """
 
     net: GoogLeNetConfig
     crop: CropConfig
     normalization: Normalization
     head: HeadConfig | None = None
+    shared: SharedMaps | None = None
 
 
 class ProposalConfig(BaseModel):
@@ -141,6 +144,8 @@ class ModelConfig(BaseModel):
         if len(self.class_keys) != k:
             raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
         for member in self.members:
+            if member.shared is not None and member.head is None:
+                raise ValueError(f"{member.file} has shared maps; that needs a head")
             if member.head is None and member.net.num_outputs != k + 1:
                 raise ValueError(f"{member.file} has {member.net.num_outputs} outputs; {k} classes need {k + 1}")
         files = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
@@ -196,7 +201,7 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     if config.head is None:
         return Member(net, config.crop, config.normalization)
     head = load_head(folder, config.head, num_classes, net.num_features)
-    return Member(net, config.crop, config.normalization, head)
+    return Member(net, config.crop, config.normalization, head, config.shared)
 
 
 def load_head(folder: Path, config: HeadConfig, num_classes: int, num_features: int) -> RegionHead:

@@ -16,6 +16,7 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.localizer import LOCALIZER_FILE, LocalizerFacts, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, MultiBoxFacts, read_multibox_facts
 from detector.nets.region_head import RegionHead
+from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization, save_weights, sha256
 from detector.postprocess import RefinementConfig, uncalibrated
 from detector.strict_yaml import write_settings
@@ -194,23 +195,30 @@ def save_model(
 
 def save_head_model(
     folder: Path,
-    trunk: Path,
+    trunk: Path | dict[str, Tensor],
     net: GoogLeNetConfig,
     crop: CropConfig,
     normalization: Normalization,
     head: RegionHead,
+    *,
+    shared: SharedMaps | None = None,
+    half: bool = True,
     **facts: Any,
 ) -> ModelConfig:
     """Make ``folder`` a model directory of one trunk with a head; it must not be one yet.
 
     Args:
-        trunk: a file of the trunk's weights, which is copied. facts: the other fields of :class:`ModelConfig`.
+        trunk: a file of the trunk's weights, which is copied, or the weights. shared: how regions are pooled; ``None``
+            crops them. half: store weights in float16. facts: the other fields of :class:`ModelConfig`.
     """
     if (folder / MODEL_FILE).exists():
         raise UserError(f"{folder}: is a model directory already; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     weights, head_file = folder / "member-0.safetensors", folder / "head-0.safetensors"
-    shutil.copyfile(trunk, weights)
+    if isinstance(trunk, Path):
+        shutil.copyfile(trunk, weights)
+    else:
+        save_weights(weights, trunk, half=half)
     save_weights(head_file, head.state_dict())
     member = MemberConfig(
         file=weights.name,
@@ -219,6 +227,7 @@ def save_head_model(
         crop=crop,
         normalization=normalization,
         head=HeadConfig(file=head_file.name, sha256=sha256(head_file), shape=head.shape),
+        shared=shared,
     )
     config = ModelConfig(members=(member,), **facts)
     write_model_config(folder, config)

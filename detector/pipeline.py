@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.classify import RegionClassifier, RegionExaminer
+from detector.classify import ImageView, RegionClassifier, RegionExaminer
 from detector.postprocess import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
 from detector.types import Detections
 from proposals.types import Proposals, ProposalSource
@@ -63,8 +63,8 @@ class Detector:
         if self.refinement is None and not power:
             probs = self.classifier.predict(image, proposals.boxes)
             return postprocess(proposals.boxes, probs, size, self.config, self.labels, self.families)
-        examine = cast(RegionExaminer, self.classifier).examine
-        first = examine(image, proposals.boxes)
+        examine, view = cast(RegionExaminer, self.classifier).examine, ImageView(image)
+        first = examine(view, proposals.boxes)
         if self.refinement is not None and first.boxes.ndim != 3:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")
         boxes = proposals.boxes if self.refinement is None else first.boxes
@@ -72,7 +72,7 @@ class Detector:
         if self.refinement is not None:
             for _ in range(self.refinement.rounds - 1):
                 regions = next_regions(*rounds[-1], size, self.refinement)
-                found = examine(image, regions, mirror=self.refinement.mirror)
+                found = examine(view, regions, mirror=self.refinement.mirror)
                 rounds.append((found.boxes, scored(found.probs, found.overlap, power)))
             if not self.refinement.every_round:
                 rounds = rounds[-1:]

@@ -13,14 +13,17 @@ from pathlib import Path
 import torch
 
 from detector.classifier import ClassifierConfig, save_classifier
-from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TeacherRecipe, TrainRecipe
+from detector.config import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, SharedRecipe, TeacherRecipe, TrainRecipe
+from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.model import MemberConfig, ModelConfig, read_model_config
-from detector.model_writing import save_model, write_model_config
+from detector.model_writing import save_head_model, save_model, write_model_config
 from detector.nets.efficientnet_lite import EfficientNetLite
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import Localizer, LocalizerFacts, save_localizer
 from detector.nets.multibox import MultiBoxFacts, save_multibox
+from detector.nets.region_head import RegionHead
+from detector.nets.region_net import RegionNet
 from detector.teacher import TeacherConfig, save_teacher
 from detector.training.localizer import LocalizerTrainer
 from detector.training.multibox import MultiBoxTrainer, calibrate
@@ -47,6 +50,40 @@ def save_trained(
         licence=recipe.model.licence,
         provenance=_provenance(dataset, recipe.init, seconds),
         scores={} if top1 is None else {"val_top1_on_annotated_boxes": round(top1, 4)},
+    )
+
+
+def save_trained_shared(
+    folder: Path,
+    recipe: SharedRecipe,
+    dataset: Dataset,
+    net: RegionNet,
+    head: RegionHead,
+    crop: CropConfig,
+    ap: float | None,
+    seconds: float,
+) -> ModelConfig:
+    """Make ``folder``, a finished run's, a model directory as well; ``head`` with deltas in plain tx ty tw th."""
+    training = recipe.training
+    return save_head_model(
+        folder,
+        net.trunk.state_dict(),
+        training.net,
+        crop,
+        training.normalization,
+        head,
+        shared=training.maps,
+        half=recipe.half,
+        name=recipe.model.name or folder.resolve().name,
+        description=recipe.model.description,
+        class_names=dataset.class_names,
+        class_keys=tuple(str(key) for key in dataset.class_keys),
+        proposals=recipe.model.proposals,
+        postprocess=recipe.model.postprocess,
+        refinement=recipe.refinement,
+        licence=recipe.model.licence,
+        provenance=_provenance(dataset, recipe.init, seconds),
+        scores={} if ap is None else {"val_mean_ap": round(ap, 4)},
     )
 
 
