@@ -141,7 +141,9 @@ class SharedTrainer(Trainer[RegionNet, SharedBatch]):
         shows = labels < self.batches.num_classes
         unit = torch.tensor(DELTA_SCALE, device=self.device)
         wanted = batch.deltas.to(self.device)[shows] / unit
-        box = F.smooth_l1_loss(found.deltas[:, 0][shows], wanted, reduction="sum") / (4 * shows.sum().clamp(min=1))
+        # By the objects that a full batch has at most, not by those it has: parts of a batch then add up to its loss.
+        most = 4 * self.config.foreground * len(labels)
+        box = F.smooth_l1_loss(found.deltas[:, 0][shows], wanted, reduction="sum") / most
         overlap = F.binary_cross_entropy_with_logits(found.overlap, batch.overlaps.to(self.device))
         return (F.cross_entropy(found.classes, labels), found.classes.detach().argmax(1)), box, overlap
 
