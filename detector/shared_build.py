@@ -61,7 +61,7 @@ def build_shared_trainer(
     Raises:
         UserError: they cannot be had, or belong to another architecture.
     """
-    batches = SharedBatches(pool, proposals, num_classes, recipe.training, machine.processes)
+    batches = SharedBatches(pool, proposals, num_classes, recipe.training)
     return SharedTrainer(
         recipe.training, batches, trunk_weights(recipe), folder, machine=machine, report=report, measure=measure
     )

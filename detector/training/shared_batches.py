@@ -22,7 +22,6 @@ from detector.nets.weights import Normalization, to_tensor
 from detector.sampling import perturbed_boxes
 from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
 from detector.training.pool import ImagePool
-from detector.training.processes import ALONE, Processes
 from detector.training.schedule import ScheduleConfig
 from detector.training.settings import RunSettings
 from proposals.boxes import FloatArray, clip, encode, iou, is_valid
@@ -111,7 +110,7 @@ class SharedBatches:
     """Draws batches; each depends on the seed and the step alone.
 
     Args:
-        pool: the images. proposals: of each image ``(P, 4)``. num_classes: K. processes: that share the batches.
+        pool: the images. proposals: of each image ``(P, 4)``. num_classes: K.
     """
 
     def __init__(
@@ -120,12 +119,11 @@ class SharedBatches:
         proposals: Sequence[Boxes],
         num_classes: int,
         config: SharedTrainingConfig,
-        processes: Processes = ALONE,
     ) -> None:
         if len(proposals) != len(pool.images):
             raise ValueError(f"{len(pool.images)} images, proposals of {len(proposals)}")
         self.pool, self.proposals, self.num_classes = pool, proposals, num_classes
-        self.config, self.processes = config, processes
+        self.config = config
         tall = pool.sizes[:, 0] > pool.sizes[:, 1]
         odds = image_odds(pool, num_classes, config.balance)
         self.shapes = [  # images that are as high as wide go with the wide ones
@@ -136,8 +134,8 @@ class SharedBatches:
         self.share = np.array([odds[rows].sum() for rows, _, _ in self.shapes])
         self.share /= self.share.sum()
 
-    def batch(self, step: int) -> SharedBatch:
-        """The batch of ``step``; of several processes, this one's images of it."""
+    def batch(self, step: int, part: slice | None = None) -> SharedBatch:
+        """The batch of ``step``, or the images ``part`` of it."""
         config = self.config
         rng = np.random.default_rng([config.seed, 7, step])
         rows, odds, canvas = self.shapes[rng.choice(len(self.shapes), p=self.share)]
@@ -145,7 +143,7 @@ class SharedBatches:
         seeds = rng.integers(2**62, size=config.images)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         amounts = draw_distortion(config.images, config.augment, generator)
-        mine = self.processes.part(config.images)
+        mine = slice(0, config.images) if part is None else part
         drawn = [
             self._draw(np.random.default_rng(int(seed)), int(number), canvas)
             for number, seed in zip(numbers[mine], seeds[mine], strict=True)

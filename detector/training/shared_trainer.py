@@ -99,7 +99,9 @@ class SharedTrainer(Trainer[RegionNet, SharedBatch]):
 
     def stream(self, steps: Iterator[int]) -> Iterator[SharedBatch]:
         """See the base class."""
-        return make_ahead(self.batches.batch, steps, loader_threads(self.batches.pool, self.device))
+        part = self.processes.part(self.config.images)
+        threads = loader_threads(self.batches.pool, self.device)
+        return make_ahead(lambda step: self.batches.batch(step, part), steps, threads)
 
     def split(self, batch: SharedBatch, parts: int) -> list[SharedBatch]:
         """See the base class; images stay with their regions."""
