@@ -115,10 +115,10 @@ def axis_weights(start: Tensor, length: Tensor, cells: int, samples: int, size: 
     A cell is the mean of ``samples`` points, each interpolated between its two neighbours; a point more than one place
     outside weighs nothing (RoIAlign).
     """
-    steps = (torch.arange(cells * samples, device=start.device) + 0.5) / (cells * samples)
+    steps = (torch.arange(cells * samples, device=start.device, dtype=start.dtype) + 0.5) / (cells * samples)
     points = start[:, None] + length[:, None] * steps
     inside = (points >= -1) & (points <= size)
-    places = torch.arange(size, device=start.device)
+    places = torch.arange(size, device=start.device, dtype=start.dtype)
     near = (1 - (points.clamp(0, size - 1)[:, :, None] - places).abs()).clamp(min=0) * inside[:, :, None]
     return near.view(len(start), cells, samples, size).mean(2)
 
@@ -144,7 +144,7 @@ def align_regions(found: Tensor, boxes: Tensor, cells: int, samples: int) -> Ten
 def pool_regions(
     maps: Sequence[Tensor], levels: Sequence[Tensor], rois: Tensor, level: Tensor, grid: CellGrid, config: SharedMaps
 ) -> Tensor:
-    """The cells ``(R, C, r, r)`` float32 of each region; see the glossary of the module."""
+    """The cells ``(R, C, r, r)`` of each region, of the type of ``rois``; see the glossary of the module."""
     height, width = levels[0].shape[2:]
     rows, cells = [], []
     with torch.autocast(rois.device.type, enabled=False):
@@ -156,9 +156,9 @@ def pool_regions(
                 if len(mine):
                     boxes = rois[mine, 1:] * shrink + (0.5 - grid.first / grid.stride)
                     rows.append(mine)
-                    cells.append(align_regions(found[image].float(), boxes, config.resolution, config.samples))
+                    cells.append(align_regions(found[image].to(rois.dtype), boxes, config.resolution, config.samples))
     if not rows:
-        return maps[0].new_zeros(0, maps[0].shape[1], config.resolution, config.resolution, dtype=torch.float32)
+        return maps[0].new_zeros(0, maps[0].shape[1], config.resolution, config.resolution, dtype=rois.dtype)
     order = torch.cat(rows).argsort()
     return torch.cat(cells).contiguous(memory_format=torch.channels_last)[order]
 

@@ -75,6 +75,20 @@ def test_two_processes_have_the_loss_curve_of_one(together: Path, tmp_path: Path
         )
 
 
+def test_two_processes_on_shared_maps_have_the_loss_curve_of_one(together: Path, tmp_path: Path) -> None:
+    net = shared_training.train_on_shared_maps(tmp_path, ALONE)
+    alone, shared = read_log(tmp_path), read_log(together / "shared")
+    for column in ("loss", "class_loss", "box_loss", "overlap_loss"):
+        np.testing.assert_allclose(
+            [float(row[column]) for row in shared], [float(row[column]) for row in alone], atol=1e-4, rtol=0
+        )
+    state = torch.load(together / "shared" / "net.pt", weights_only=True)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(
+            state[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name} {text}"
+        )
+
+
 def test_only_one_process_writes(together: Path) -> None:
     for norm in ("batch", "lrn"):
         found = {path.name for path in (together / norm).iterdir()}
