@@ -22,10 +22,10 @@ import numpy as np
 import skimage.data
 import torch
 
-from detector.classify import Ensemble, ImageView
-from detector.model import load_model
-from detector.pipeline import Detector
-from detector.postprocess import RefinementConfig, next_regions, postprocess, scored
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.pipeline import Detector
+from detector.detection.suppression import RefinementConfig, next_regions, postprocess, scored
+from detector.model.load import load_model
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 SIZE = (480, 640)

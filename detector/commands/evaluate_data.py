@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from detector.commands.detection_files import JSONL_FILE
 from detector.data import Dataset, Fault, dataset_splits, load_dataset
-from detector.detection_files import JSONL_FILE
 from detector.evaluation.analysis_types import PictureInfo
 from detector.evaluation.assemble import DEFAULT_METRIC
 from detector.evaluation.columns import OnFault

@@ -117,7 +117,7 @@ def train(
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
     from detector.commands.train_shared_run import run_shared_training, wants_shared
-    from detector.recipes import Recipe
+    from detector.recipes.defaults import Recipe
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError

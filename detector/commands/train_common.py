@@ -18,11 +18,12 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from detector.build import load_splits
 from detector.commands.console import rate_and_end, say
 from detector.data import Dataset
 from detector.data.faults import KEPT
-from detector.model import ProposalConfig, choose_device
+from detector.model.config import ProposalConfig
+from detector.model.load import choose_device
+from detector.recipes.build import load_splits
 from detector.report.drawing import draw_sheet
 from detector.run_folder import CONFIG_FILE, new_run_path, write_config
 from detector.strict_yaml import write_settings

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detector.build import stored_source
 from detector.commands.console import progress
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -22,15 +21,16 @@ from detector.commands.train_common import (
     teller,
 )
 from detector.commands.train_run import TrainRequest, check_resumed_options
-from detector.config import SharedRecipe, read_shared_recipe
 from detector.data import Dataset
-from detector.first_weights import start_of
-from detector.model import MODEL_FILE
+from detector.model.config import MODEL_FILE
+from detector.recipes.build import stored_source
+from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for, trained_head, trunk_weights
+from detector.recipes.export import save_trained_shared
+from detector.recipes.initialization import start_of
+from detector.recipes.region import SharedRecipe, read_shared_recipe
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training
-from detector.shared_build import ValidationAP, build_shared_trainer, propose_for, trained_head, trunk_weights
 from detector.strict_yaml import read_yaml
-from detector.trained import save_trained_shared
 from detector.training.loop import Machine
 from detector.training.processes import Processes, joined_processes
 from detector.training.run_log import LOG_FILE

@@ -19,9 +19,9 @@ from torch import Tensor
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps, region_levels, resize_image
 from detector.nets.weights import Normalization, to_tensor
-from detector.sampling import perturbed_boxes
 from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
 from detector.training.pool import ImagePool
+from detector.training.sampling import perturbed_boxes
 from detector.training.schedule import ScheduleConfig
 from detector.training.settings import RunSettings
 from proposals.boxes import FloatArray, clip, encode, iou, is_valid
@@ -40,7 +40,7 @@ class SharedTrainingConfig(RunSettings):
         regions: of each image in a batch. foreground: at most so large a share of them shows objects. near: share of
             the rest with an IoU from 0.1 on.
         copies: perturbed copies of each object among the regions to draw from; see
-            :func:`detector.sampling.perturbed_boxes` for ``strength``, up to which each is perturbed.
+            :func:`detector.training.sampling.perturbed_boxes` for ``strength``, up to which each is perturbed.
         zoom: range of the random factor of an image's size. visible: an object of which a smaller share than this
             is left on the canvas is neither object nor background.
         balance: images are drawn by the rarest of their classes: 0 all alike, 1 as if classes were equally frequent.
