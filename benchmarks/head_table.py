@@ -23,8 +23,8 @@ from detector.detection.suppression import PostprocessConfig, postprocess
 from detector.evaluation import evaluate_coco, truth_of_dataset
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
+from detector.model.proposals import stored_source
 from detector.nets.region_head import HeadKind, RegionHead
-from detector.recipes.build import stored_source
 from detector.recipes.build_head import first_trunk, propose_all, tuned_trunk, tuning_folder, tuning_of
 from detector.recipes.head import read_head_recipe
 from detector.training.features import FeatureExtractor, FeatureTable, compute_features

@@ -26,8 +26,9 @@ from detector.experiment.overlap_files import TrainingRegions, ensure_overlap
 from detector.experiment.recipe import DOUBLED, LOCALIZER, MULTIBOX, WITH_LOCALIZER, ExperimentRecipe, MeasurementConfig
 from detector.experiment.regression_files import ensure_regression, training_pictures
 from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
-from detector.model.config import MODEL_FILE, read_model_config
+from detector.model.config import MODEL_FILE, ProposalConfig, read_model_config
 from detector.model.load import build_localizer, choose_device, read_member
+from detector.model.proposals import search_source
 from detector.model.save import join_localizer
 from detector.nets.localizer import read_localizer_facts
 from detector.nets.multibox import build_source, read_multibox_facts
@@ -37,8 +38,6 @@ from detector.training.pool import ImagePool
 from detector.training.sampling import SamplingConfig
 from proposals.errors import UserError
 from proposals.merge import MergeConfig, MergedSource
-from proposals.resized import ResizedSource
-from proposals.selective_search import SelectiveSearch
 from proposals.types import ProposalSource
 
 REGRESSION, OVERLAP, WITH_HEADS = "regression", "overlap", "model-heads"
@@ -256,8 +255,7 @@ def measure_side_by_side(words: Sequence[str], folder: Path, jobs: int) -> None:
 def _sources(settings: MeasurementConfig, multibox: Path | None, device: str) -> Sources:
     def search(scale: float) -> ProposalSource:
         config = settings.selective_search.model_copy(update={"superpixel_scale": scale})
-        found = SelectiveSearch(config, settings.seed)
-        return found if settings.search_side is None else ResizedSource(found, settings.search_side)
+        return search_source(ProposalConfig(selective_search=config, search_side=settings.search_side), settings.seed)
 
     learned, merging = None, MergeConfig()
     if multibox is not None:

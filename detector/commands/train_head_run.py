@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.commands.console import progress, say
-from detector.commands.train_common import Resume, load_pool, proposals_of, read_data, show_progress
+from detector.commands.train_common import Resume, load_pool, read_data, show_progress
 from detector.crop import crop_regions
 from detector.data import Dataset, load_dataset
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.model.load import choose_device
+from detector.model.proposals import stored_source
 from detector.model.save import save_head_model
 from detector.nets.region_head import HeadKind
-from detector.recipes.build import stored_source
 from detector.recipes.build_head import (
     FixedTrunk,
     about,
@@ -221,7 +221,7 @@ def _choose_proposals(recipe: HeadRecipe, pool: ImagePool, folder: Path, stages:
     choice = choose_proposals(pool, recipe.choice, recipe.seed)
     (folder / "proposals.txt").write_text("".join(f"{line}\n" for line in choice.tried), encoding="utf-8")
     stages.done("choice of proposals", about(choice))
-    return proposals_of(choice)
+    return choice.proposals
 
 
 def _tune(

@@ -23,7 +23,7 @@ from detector.commands.train_common import (
 from detector.commands.train_run import TrainRequest, check_resumed_options
 from detector.data import Dataset
 from detector.model.config import MODEL_FILE
-from detector.recipes.build import stored_source
+from detector.model.proposals import stored_source
 from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for, trained_head, trunk_weights
 from detector.recipes.export import save_trained_shared
 from detector.recipes.initialization import start_of

@@ -25,6 +25,7 @@ from detector.model.config import (
     WeightsFile,
     read_model_config,
 )
+from detector.model.proposals import search_source
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.localizer import LocalizerMember, read_localizer
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
@@ -34,9 +35,7 @@ from detector.nets.weights import load_into, read_weights, sha256
 from detector.strict_yaml import parse
 from proposals.errors import UserError
 from proposals.merge import MergedSource
-from proposals.resized import ResizedSource
-from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, resolve_config
-from proposals.types import ProposalSource
+from proposals.selective_search import SelectiveSearchConfig, resolve_config
 
 
 def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Member:
@@ -163,9 +162,7 @@ def load_model(
     }
     changes = {name: value for name, value in changes.items() if value is not None}
     where = parse(ProposalConfig, {**config.proposals.model_dump(), **changes}, "settings")
-    source: ProposalSource = SelectiveSearch(where.selective_search, seed=seed, threads=threads)
-    if where.search_side is not None:
-        source = ResizedSource(source, where.search_side)
+    source = search_source(where, seed, threads)
     home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
     if member is not None:
         source = MergedSource(source, build_source(home, member, target), member.merge)

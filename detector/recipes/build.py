@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from detector.data import Dataset, load_dataset
 from detector.detection.ensemble import Ensemble
-from detector.model.config import ModelConfig, ProposalConfig, named_folder, read_model_config
+from detector.model.config import ModelConfig, named_folder, read_model_config
 from detector.model.load import read_member
+from detector.model.proposals import proposed_boxes, stored_source
 from detector.model.teacher import is_teacher, load_teacher, read_teacher_config
 from detector.nets.efficientnet_lite import EfficientNetLite
 from detector.nets.googlenet import GoogLeNet
@@ -31,30 +32,11 @@ from detector.training.regions import Progress, RegionTrainer
 from detector.training.teacher import TeacherTrainer
 from detector.training.teaching import Teacher, hinting
 from detector.training.windows import Windows
-from proposals.errors import ImageTooSmall, UserError
+from proposals.errors import UserError
 from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
 from proposals.priors import Priors, read_priors
-from proposals.resized import ResizedSource
-from proposals.selective_search import SelectiveSearch
-from proposals.store import ProposalStore
-from proposals.types import ProposalSource
 
 RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe)
-
-
-def stored_source(config: ProposalConfig, store: Path, seed: int = 0) -> ProposalStore:
-    """The proposals that a model with ``config`` would have, made once and kept in ``store``."""
-    search = SelectiveSearch(config.selective_search, seed)
-    source: ProposalSource = search if config.search_side is None else ResizedSource(search, config.search_side)
-    return ProposalStore(store, {**search.settings(), "search_side": config.search_side}, source)
-
-
-def proposed_boxes(source: ProposalSource, image: NDArray[np.uint8], count: int | None) -> NDArray[np.float32]:
-    """The first ``count`` boxes ``(P, 4)`` that ``source`` proposes; none for a picture too small to be searched."""
-    try:
-        return source.propose(image).boxes[:count]
-    except ImageTooSmall:
-        return np.zeros((0, 4), np.float32)
 
 
 def find_windows(

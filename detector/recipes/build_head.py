@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.crop import CropConfig
+from detector.model.proposals import proposed_boxes
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
-from detector.recipes.build import proposed_boxes
 from detector.recipes.head import HeadRecipe
 from detector.recipes.initialization import initial_weights, start_of
 from detector.training.loop import Machine, on_device

@@ -16,9 +16,9 @@ from detector.data import Dataset
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.pipeline import Detector
 from detector.evaluation import evaluate_voc, truth_of_dataset
+from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
-from detector.recipes.build import proposed_boxes, stored_source
 from detector.recipes.initialization import initial_weights
 from detector.recipes.region import SharedRecipe
 from detector.training.loop import Machine

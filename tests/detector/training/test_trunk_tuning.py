@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from detector.crop import CropConfig, crop_regions
+from detector.model.proposals import search_source
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
 from detector.training.augment import AugmentConfig
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
-from detector.training.proposal_choice import Candidate, ProposalChoiceConfig, choose_proposals, source_of
+from detector.training.proposal_choice import Candidate, ProposalChoiceConfig, choose_proposals
 from detector.training.region_table import RegionTable, RegionTableConfig, make_table
 from detector.training.trunk_tuning import (
     TrunkTuner,
@@ -216,7 +217,7 @@ def test_the_fewest_regions_that_cover_the_objects_are_chosen() -> None:
     assert choice.count == 400
     assert choice.recall > 0.95
     assert len(choice.tried) == 3
-    found = source_of(choice, 0).propose(pool.images[0])
+    found = search_source(choice.proposals).propose(pool.images[0])
     assert found.image_size == (160, 160)
     assert len(found) > 0
 
