@@ -10,7 +10,6 @@ from PIL import Image
 
 from detector.data import dataset_splits, load_dataset
 from detector.data.faults import count_faults
-from detector.data.yolo import label_file
 from proposals.errors import UserError
 
 
@@ -80,13 +79,13 @@ def test_absolute_base_elsewhere(root: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: ../../images\nnames: [a]", "leads out of the data folder"),
+        ("train: ../../images\nnames: [a]", "neither a folder of pictures nor a list of them within"),
         ("train: nowhere\nnames: [a]", "neither a folder"),
         ("train: images/train\nnames:", "no `names`"),
         ("train: images/train\nnames: {a: b}", "no `names`"),
         ("names: [a]\ntrain:", "names no train"),
-        ("train: [\nnames", "is not YAML"),
-        ("!!python/object/apply:os.system ['true'] # names train", "is not YAML"),
+        ("train: [\nnames", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true'] # names train", "should hold settings"),
     ],
 )
 def test_broken_data_files(root: Path, text: str, message: str) -> None:
@@ -131,7 +130,8 @@ def test_faults_are_counted(root: Path) -> None:
     np.testing.assert_allclose(dataset.boxes, [[140, 45, 200, 55]], atol=1e-4)
     assert count_faults(dataset.faults) == {
         "bad-annotation": 1,
-        "not-a-number": 4,
+        "bad-object": 2,
+        "not-a-number": 2,
         "inverted-box": 1,
         "zero-area-box": 1,
         "outside-box": 1,
@@ -154,13 +154,6 @@ def test_no_labels_at_all_is_an_error(root: Path) -> None:
         path.unlink()
     with pytest.raises(UserError, match="none of the 3 pictures has a text annotation"):
         load_dataset(root)
-
-
-def test_label_file(tmp_path: Path) -> None:
-    assert label_file(Path("d/images/train/images/a.jpg")) == Path("d/images/train/labels/a.txt")
-    assert label_file(Path("d/a.jpg")) == Path("d/a.txt")
-    add(tmp_path / "images", "a", "x")
-    assert label_file(tmp_path / "images" / "a.png") == tmp_path / "images" / "a.txt"
 
 
 def test_same_names_are_told_apart(root: Path) -> None:
