@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from detector.data.builder import Builder, Object
 from detector.data.classes import Classes
 from detector.data.numbers import identity, number
-from detector.data.paths import read_text
+from detector.data.paths import read_bytes, read_text
 from detector.data.segmentation import box_of_segmentation
 from proposals.errors import UserError
 
@@ -18,8 +17,8 @@ Categories = dict[int | str, str]
 """Names by id, unique, in the order of the file."""
 
 _SMALL = 8_000_000
-"""Letters up to which a file is parsed as a whole when only its categories are asked for."""
-_CATEGORIES = re.compile(r'(?<!\\)"categories"\s*:\s*(?=\[)')
+"""Bytes up to which a file is parsed as a whole when only its categories are asked for."""
+_CATEGORIES = b'"categories"'
 
 
 def load_content(path: Path) -> dict[str, Any]:
@@ -28,12 +27,8 @@ def load_content(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read or is no such file.
     """
-    return _parse(path, read_text(path))
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON (line {error.lineno}: {error.msg}); copy it again") from None
     except RecursionError:
@@ -71,15 +66,15 @@ def categories_alone(path: Path) -> Categories:
     Raises:
         UserError: as :func:`load_content` and :func:`read_categories`.
     """
-    text = read_text(path)
-    places = list(_CATEGORIES.finditer(text)) if len(text) > _SMALL else []
-    if len(places) == 1:
+    data = read_bytes(path)
+    if len(data) > _SMALL and data.count(_CATEGORIES) == 1:
+        start = data.index(_CATEGORIES) + len(_CATEGORIES)
+        tail = data[start : start + _SMALL].decode("utf-8", "replace").lstrip(" \t\r\n:")
         try:
-            entries, _ = json.JSONDecoder().raw_decode(text, places[0].end())
-            return read_categories(path, entries)
-        except (ValueError, RecursionError):
-            pass  # the parser of the whole file says what is wrong with it
-    return read_categories(path, _parse(path, text)["categories"])
+            return read_categories(path, json.JSONDecoder().raw_decode(tail)[0])
+        except (ValueError, RecursionError, TypeError):
+            pass  # reading the whole file tells what is wrong with it
+    return read_categories(path, load_content(path)["categories"])
 
 
 def merged_classes(tables: dict[str, Categories], chosen: list[str]) -> Classes:

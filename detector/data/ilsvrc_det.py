@@ -145,7 +145,7 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
     finder = PictureFinder(pictures)
     prefix = relative_prefix(builder.root, pictures)
     xmls = PictureFinder(xml_folder)
-    annotated = 0
+    annotated = pictured = 0
     for given in ids:
         name = relative_name(given.removeprefix(f"{kind}/"), pictures)
         if name is None:
@@ -164,6 +164,7 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
         if len(found) > 1:
             text = f"{found[0]} is taken; it shares its name with {' and '.join(found[1:])}"
             builder.fault("same-stem", pictures / name, text)
+        pictured += 1
         xml_names = xmls.by_name(f"{name}.xml")
         image_id = name.rpartition("/")[2]
         if not xml_names:
@@ -173,8 +174,8 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
         if annotation is not None:
             annotated += 1
             add_annotation(builder, image_id, prefix + picture.picture, xml_folder / xml_names[0], annotation)
-    if ids and not annotated:
-        raise UserError(f"{xml_folder}: none of the {len(ids)} pictures of split {split!r} has an annotation there")
+    if pictured and not annotated:
+        raise UserError(f"{xml_folder}: none of the {pictured} pictures of split {split!r} has an annotation there")
 
 
 def _pictures_of(finder: PictureFinder, name: str) -> tuple[str, ...]:

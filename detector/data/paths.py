@@ -86,7 +86,9 @@ def list_entries(folder: Path) -> Entries:
     Raises:
         UserError: the folder may not be read.
     """
-    files, special, folders = [], [], []
+    files: list[str] = []
+    special: list[str] = []
+    folders: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

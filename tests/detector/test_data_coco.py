@@ -124,7 +124,11 @@ CAT, DOG = {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}
             id="other ids: matched by name",
         ),
         pytest.param(
-            ([CAT], [{"id": 1, "name": "dog"}]), ("cat", "dog"), ((1, "dog"), ("cat", 1)), (0, 1), id="one id, two names"
+            ([CAT], [{"id": 1, "name": "dog"}]),
+            ("cat", "dog"),
+            ((1, "dog"), ("cat", 1)),
+            (0, 1),
+            id="one id, two names",
         ),
         pytest.param(
             ([{"id": 1, "name": "2"}, {"id": 2, "name": "1"}], [{"id": 2, "name": "1"}]),
@@ -159,9 +163,9 @@ def test_a_broken_split_blocks_no_other(tmp_path: Path) -> None:
 def test_categories_of_a_large_file_that_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, categories: str
 ) -> None:
-    monkeypatch.setattr("detector.data.coco_content._SMALL", 0)
+    monkeypatch.setattr("detector.data.coco_content._SMALL", 400)
     root = put_splits(tmp_path, [CAT], [DOG])
-    text = '{"images": [], "info": "\\"categories\\": [", %s}'
+    text = f'{{"images": [], "padding": "{"x" * 400}", ' + '"info": "\\"categories\\": [", %s}'
     plain = '"categories": [{"id": 2, "name": "dog"}]'
     (root / "b" / "_annotations.coco.json").write_text(text % categories.replace("{}", plain))
     assert load_dataset(root, "a").class_names == ("cat", "dog")
