@@ -24,7 +24,7 @@ class Classes:
     @classmethod
     def named(cls, keys: Sequence[str | int], names: Sequence[object]) -> Classes:
         """Classes with names as the source writes them, made one line each and unique; no name: the key."""
-        return cls(tuple(keys), distinct([class_name(n) or str(k) for k, n in zip(keys, names, strict=True)], keys))
+        return cls(tuple(keys), distinct([class_name(n) or class_name(k) for k, n in zip(keys, names, strict=True)], keys))
 
     def chosen(self, wanted: Sequence[str] | None, where: str) -> Classes:
         """These classes, or those that the caller asks for, in the caller's order.
@@ -74,9 +74,10 @@ def distinct(names: Sequence[str], keys: Sequence[str | int]) -> tuple[str, ...]
     for name, key in zip(names, keys, strict=True):
         unique = name
         if counts[name] > 1:
-            unique, number = f"{name} ({key})", 2
+            first = unique = f"{name} ({class_name(key)})"
+            number = 2
             while unique in taken:
-                unique, number = f"{name} ({key}) {number}", number + 1
+                unique, number = f"{first} {number}", number + 1
             taken.add(unique)
         result.append(unique)
     return tuple(result)

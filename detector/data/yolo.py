@@ -21,7 +21,7 @@ from detector.data.classes import Classes
 from detector.data.dataset import Dataset
 from detector.data.finder import PictureFinder, stem_of
 from detector.data.locate import Match, checked, locate
-from detector.data.paths import read_lines, relative_name, relative_prefix
+from detector.data.paths import list_names, read_lines, relative_name, relative_prefix
 from detector.data.yolo_data_file import (
     DARKNET_SUFFIX,
     SPLITS,
@@ -37,6 +37,7 @@ from proposals.errors import UserError
 
 LOOKED_FOR = "YOLO (data.yaml, obj.data, or classes.txt with a .txt file for each picture)"
 
+_NOT_LABELS = frozenset(("classes.txt", "train.txt", "val.txt", "test.txt", "requirements.txt", "readme.txt"))
 _CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels/classes.txt")
 
 
@@ -77,6 +78,7 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
             raise UserError(_unknown_split(root, split, folders))
         finder = PictureFinder(folders[split])
         _read_pictures(builder, finder, [checked(finder, name) for name in finder.all()], root, RowFormat())
+        _note_orphans(builder, [finder.folder])
     class_file = _class_file(root)
     classes = read_class_file(class_file) if class_file else Classes((), ())
     return builder.build(classes.chosen(wanted, str(root)))
@@ -98,6 +100,8 @@ def _read_named(root: Path, data: DataFile, split_names: Sequence[str], wanted: 
                 continue
             finder, matches = _listed(place, data.base) if place.is_file() else _below(place)
             _read_pictures(builder, finder, matches, data.path, data.rows)
+            if place.is_dir():
+                _note_orphans(builder, {(place / match.picture).parent: None for match in matches if match.picture})
     for split in data.places:
         if split not in split_names and not data.has(split):
             builder.fault("missing-split", data.path, f"{split} is not there: {', '.join(data.places[split])}")
@@ -176,15 +180,20 @@ class LabelFinder:
         return None
 
     def _around(self, picture: Path) -> list[PictureFinder]:
-        folders = [picture.parent, picture.parent / "labels"]
-        parts = list(picture.parent.parts)
-        if "images" in parts:
-            parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-            folders.insert(0, Path(*parts))
+        folders = [label_folder(picture.parent), picture.parent, picture.parent / "labels"]
         for folder in folders:
             if folder not in self._finders:
                 self._finders[folder] = PictureFinder(folder)
         return [self._finders[folder] for folder in folders]
+
+
+def label_folder(pictures: Path) -> Path:
+    """The folder of annotations alone that belongs to one of pictures; the same folder, if there is none."""
+    parts = list(pictures.parts)
+    if "images" not in parts:
+        return pictures
+    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
 
 
 def _label_names(picture: Path) -> tuple[str, str]:
@@ -246,3 +255,18 @@ def _labels_of(builder: Builder, folder: Path, pictures: Sequence[str]) -> dict[
         if label is None and (similar := finder.find_similar(folder / picture)) not in owners:
             labels[picture] = similar
     return labels
+
+
+def _note_orphans(builder: Builder, folders: Iterable[Path]) -> None:
+    """Note annotations that are of no picture, in the folders of annotations alone that belong to ``folders``."""
+    for folder in folders:
+        labels = label_folder(folder)
+        if labels == folder:
+            continue
+        pictures = PictureFinder(folder)
+        for name in list_names(labels):
+            stem = name[:-4]
+            if not name.lower().endswith(".txt") or name in _NOT_LABELS:
+                continue
+            if not (pictures.by_folded_stem(stem) or pictures.by_name(stem)):
+                builder.fault("missing-image", labels / name, f"there is no picture {stem} in {folder}")

@@ -13,7 +13,7 @@ TASKS = ("", "detect", "segment", "pose", "obb")
 """What ``task`` of a data file may be; ``""``: it does not say."""
 
 _SHARE_TOLERANCE = 0.01
-"""How far an outline may reach over the picture, as a share of it."""
+"""How far a polygon may reach over the picture, as a share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ def read_objects(builder: Builder, label: Path, size: tuple[int, int], rows: Row
 def corners_of(values: Sequence[float], rows: RowFormat) -> tuple[float, float, float, float]:
     """``x1 y1 x2 y2`` of the numbers behind the class, all as shares of the picture.
 
-    Four numbers are centre and size. With keypoints they stand behind these four. An even number from six on is an
-    outline, four corners of an oriented box among them. Five are a box and its score where the task is ``detect``;
-    elsewhere they could also be a box and an angle, and are refused.
+    Four numbers are centre and size. With keypoints they stand behind these four. An even number from six on is a
+    polygon, the four corners of an oriented box among them. Five are a box and its confidence where the task is
+    ``detect``; elsewhere they could also be a box and an angle, and are refused.
 
     Raises:
         ValueError: the numbers are of no row of this format.
@@ -78,11 +78,11 @@ def corners_of(values: Sequence[float], rows: RowFormat) -> tuple[float, float, 
     if rows.task == "pose":
         raise ValueError(f"has {count} numbers behind the class, and no kpt_shape says which are keypoints")
     if count == 5:
-        raise ValueError("has 5 numbers behind the class, and nothing says whether the last is a score or an angle")
+        raise ValueError("has 5 numbers behind the class, and nothing says whether the last is a confidence or an angle")
     if rows.task == "obb" and count != 8:
         raise ValueError(f"has {count} numbers behind the class, not the 8 of an oriented box's corners")
     if count < 6 or count % 2:
-        raise ValueError(f"has {count} numbers behind the class, neither a box (4) nor an outline (an even number)")
+        raise ValueError(f"has {count} numbers behind the class, neither a box (4) nor a polygon (an even number)")
     if min(values) < -_SHARE_TOLERANCE or max(values) > 1 + _SHARE_TOLERANCE:
-        raise ValueError(f"has {count} numbers behind the class that are no outline: some are not between 0 and 1")
+        raise ValueError(f"has {count} numbers behind the class that are no polygon: some are not between 0 and 1")
     return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])

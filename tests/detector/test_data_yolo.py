@@ -1,4 +1,4 @@
-"""YOLO text folders: data files, label lines, outlines, backgrounds."""
+"""YOLO text folders: data files, label lines, polygons, backgrounds."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_folders_as_splits_without_a_data_file(tmp_path: Path) -> None:
     assert load_dataset(tmp_path)[0].path == tmp_path / "train" / "images" / "a.png"
 
 
-def test_outlines_give_the_box_around_them(root: Path) -> None:
+def test_polygons_give_the_box_around_them(root: Path) -> None:
     (root / "labels" / "train" / "a.txt").write_text("0 0.1 0.2 0.5 0.1 0.3 0.6\n")
     np.testing.assert_allclose(load_dataset(root).boxes, [[20, 10, 100, 60]], atol=1e-4)
 
@@ -161,7 +161,7 @@ def test_same_names_are_told_apart(root: Path) -> None:
     assert load_dataset(root).class_names == ("cat (0)", "cat (1)")
 
 
-def test_keypoints_are_not_an_outline(root: Path) -> None:
+def test_keypoints_are_not_a_polygon(root: Path) -> None:
     (root / "labels" / "train" / "a.txt").write_text(
         "1 0.5 0.5 0.1 0.2 0.1 0.1 2 0.9 0.9 1\n0 0.5 0.5 0.1 0.2 0.1 0.1\n"
     )
@@ -279,3 +279,10 @@ def test_a_folder_with_another_yaml_file(root: Path) -> None:
     (root / "data.yaml").write_bytes(b"\xff names train")
     with pytest.raises(UserError, match="not UTF-8"):
         load_dataset(root)
+
+
+def test_annotations_of_no_picture_are_named(root: Path) -> None:
+    for name in ("gone.txt", "A.TXT", "b.png.txt", "classes.txt"):
+        (root / "labels" / "train" / name).write_text("0 0.5 0.5 0.1 0.1")
+    dataset = load_dataset(root)
+    assert [(fault.kind, Path(fault.file).name) for fault in dataset.faults] == [("missing-image", "gone.txt")]

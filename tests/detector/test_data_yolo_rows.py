@@ -20,9 +20,9 @@ QUADRILATERAL = [0.4, 0.3, 0.6, 0.4, 0.6, 0.7, 0.5, 0.6]
         pytest.param(BOX, RowFormat("", (4, 3)), CORNERS, id="pose, a box alone"),
         pytest.param(QUADRILATERAL, RowFormat(), CORNERS, id="corners of an oriented box"),
         pytest.param(QUADRILATERAL, RowFormat("obb"), CORNERS, id="oriented box"),
-        pytest.param([0.4, 0.7, 0.6, 0.3, 0.5, 0.5], RowFormat("segment"), CORNERS, id="outline"),
-        pytest.param(BOX, RowFormat("segment"), CORNERS, id="a box among outlines"),
-        pytest.param([*BOX, 0.9], RowFormat("detect"), CORNERS, id="box and score"),
+        pytest.param([0.4, 0.7, 0.6, 0.3, 0.5, 0.5], RowFormat("segment"), CORNERS, id="polygon"),
+        pytest.param(BOX, RowFormat("segment"), CORNERS, id="a box among polygons"),
+        pytest.param([*BOX, 0.9], RowFormat("detect"), CORNERS, id="box and confidence"),
     ],
 )
 def test_which_numbers_are_the_box(values: list[float], rows: RowFormat, corners: tuple[float, ...]) -> None:
@@ -34,8 +34,8 @@ def test_which_numbers_are_the_box(values: list[float], rows: RowFormat, corners
     [
         pytest.param(BOX[:3], RowFormat(), "has 3 numbers", id="too few"),
         pytest.param([], RowFormat(), "has 0 numbers", id="none"),
-        pytest.param([*BOX, 0.9], RowFormat(), "a score or an angle", id="six columns"),
-        pytest.param([*BOX, 0.9], RowFormat("obb"), "a score or an angle", id="six columns of oriented boxes"),
+        pytest.param([*BOX, 0.9], RowFormat(), "a confidence or an angle", id="six columns"),
+        pytest.param([*BOX, 0.9], RowFormat("obb"), "a confidence or an angle", id="six columns of oriented boxes"),
         pytest.param([*BOX, 0.1, 0.2, 0.3], RowFormat(), "neither a box", id="odd"),
         pytest.param(
             [*BOX, *[0.45, 0.5, 2] * 4], RowFormat(), "not between 0 and 1", id="pose of which nothing is said"
