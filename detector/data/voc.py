@@ -117,11 +117,10 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
             entries += len(names)
     if entries and not len(builder):
         _refuse_empty(builder, root, entries, finders)
-    if wanted is not None:
-        classes = Classes.of_names(sorted(str(key) for key in builder.class_keys())).chosen(wanted, str(root))
-    else:
+    classes = Classes.of_names(sorted(str(key) for key in builder.class_keys()))
+    if wanted is None or not set(wanted) & set(classes.names):  # a split may show none of the wanted classes
         classes = _classes(root, parts, builder, parsed)
-    return builder.build(classes)
+    return builder.build(classes.chosen(wanted, str(root)))
 
 
 def _refuse_empty(builder: Builder, root: Path, entries: int, finders: Iterable[Path]) -> None:

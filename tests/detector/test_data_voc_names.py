@@ -134,3 +134,11 @@ def test_listed_classes_keep_their_labels_where_a_split_has_another(kit: Path) -
     write_list(kit, "dog_train", "a  1")
     assert load_dataset(kit, "train").class_names == ("cat", "dog")
     assert load_dataset(kit, "test").class_names == ("cat", "dog", "bird")
+
+
+def test_a_split_that_shows_none_of_the_wanted_classes(kit: Path) -> None:
+    dataset = load_dataset(kit, "test", ["cat", "dog"])
+    assert (dataset.class_names, len(dataset), len(dataset.boxes)) == (("cat", "dog"), 1, 0)
+    assert count_faults(dataset.faults) == {"unknown-class": 1}
+    with pytest.raises(UserError, match="none of the wanted classes is in it; it has bird, cat, dog"):
+        load_dataset(kit, "test", ["cow"])
