@@ -13,21 +13,86 @@ from proposals.errors import UserError
 T = TypeVar("T", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
+MAX_EXPANSION = 100_000
+"""Values that the aliases of a file may add to those that stand in it; ten lines of nested aliases make billions."""
+
+
+class _BoundedComposer(yaml.composer.Composer):
+    """Refuses aliases that stand for too much, or for themselves, before anything is made of them."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            sizes: dict[int, int] = {}
+            if _expanded_size(node, sizes) - len(sizes) > MAX_EXPANSION:
+                raise yaml.constructor.ConstructorError(None, None, "its aliases expand to too much", node.start_mark)
+        return node
+
+
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values in ``node`` with every alias written out; ``sizes`` keeps that of each node, 0 while it is counted."""
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise yaml.constructor.ConstructorError(None, None, "an alias stands for itself", node.start_mark)
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    size = 1
+    if isinstance(node, yaml.SequenceNode):
+        size += sum(_expanded_size(child, sizes) for child in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        size += sum(_expanded_size(child, sizes) for pair in node.value for child in pair)
+    sizes[id(node)] = size
+    return size
+
+
+class _Loader(_BoundedComposer, yaml.SafeLoader):
     """PyYAML's safe loader, which in addition refuses a key given twice."""
 
 
-def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+class _TextLoader(_BoundedComposer, yaml.BaseLoader):
+    """Every value as the text that stands there: ``yes``, ``1e3``, ``null`` and dates are names like others."""
+
+
+def _mapping_without_repeats(loader: _Loader | _TextLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if isinstance(key, str) and key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
-        seen.add(key)
+        key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        if isinstance(key, str):
+            if key in seen:
+                text = f"the key {key!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
+            seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+for _loader in (_Loader, _TextLoader):
+    _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+
+
+def load_yaml_text(text: str, origin: Path | str) -> dict[str, Any]:
+    """The mapping in YAML ``text``, of text, lists and mappings: no scalar is taken for a number, a date or a truth.
+
+    Raises:
+        UserError: not YAML, or not a mapping; names ``origin``, with the line where there is one.
+    """
+    return _load(text, _TextLoader, origin)
+
+
+def _load(text: str, loader: type[_Loader | _TextLoader], origin: Path | str) -> dict[str, Any]:
+    try:
+        value = yaml.load(text, loader)  # a SafeLoader, or one that makes text alone
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{origin}:{line} not valid YAML ({reason})") from None
+    except RecursionError:
+        raise UserError(f"{origin}: not valid YAML (nested too deep)") from None
+    except (ValueError, OverflowError) as error:  # a date, a number or a code of a letter that there cannot be
+        raise UserError(f"{origin}: not valid YAML ({error})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{origin}: should hold settings as 'key: value' lines")
+    return value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -43,15 +108,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{path}: cannot be read ({reason})") from None
-    try:
-        value = yaml.load(text, _Loader)  # _Loader is a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{path}:{line} not valid YAML ({getattr(error, 'problem', None) or error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: should hold settings as 'key: value' lines")
-    return value
+    return _load(text, _Loader, path)
 
 
 def parse(cls: type[T], value: Any, origin: Path | str) -> T:

@@ -98,11 +98,77 @@ def test_a_folder_for_each_split(tmp_path: Path) -> None:
     assert load_dataset(tmp_path, "valid")[0].path == tmp_path / "valid" / "0.jpg"
 
 
-def test_splits_with_other_categories_cannot_be_joined(tmp_path: Path) -> None:
-    put(tmp_path, content())
-    put(tmp_path, {**content(), "categories": CATEGORIES[:1]}, "annotations/instances_val2017.json", "val2017")
-    with pytest.raises(UserError, match="other categories"):
-        load_dataset(tmp_path, "train+val")
+def put_splits(root: Path, *tables: list[Any]) -> Path:
+    """A set of splits a, b... with these categories, each with one picture that shows its first category."""
+    for split, table in zip("abc", tables, strict=False):
+        images = [{"id": split, "file_name": "0.jpg", "height": 30, "width": 40}]
+        data = content(entry(split, table[0]["id"], [1, 1, 5, 5]), images=images)
+        put(root, {**data, "categories": table}, f"{split}/_annotations.coco.json", split)
+    return root
+
+
+CAT, DOG = {"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "names", "keys", "labels"),
+    [
+        pytest.param(([CAT, DOG], [DOG, CAT]), ("cat", "dog"), ((1, 2), (1, 2)), (0, 1), id="another order"),
+        pytest.param(([CAT, DOG], [DOG]), ("cat", "dog"), ((1, 2), (1, 2)), (0, 1), id="fewer"),
+        pytest.param(([CAT], [DOG]), ("cat", "dog"), ((1, 2), (1, 2)), (0, 1), id="none in common"),
+        pytest.param(
+            ([CAT, DOG], [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]),
+            ("cat", "dog"),
+            ((1, 2), (2, 1)),
+            (0, 1),
+            id="other ids: matched by name",
+        ),
+        pytest.param(
+            ([CAT], [{"id": 1, "name": "dog"}]),
+            ("cat", "dog"),
+            ((1, "dog"), ("cat", 1)),
+            (0, 1),
+            id="one id, two names",
+        ),
+        pytest.param(
+            ([{"id": 1, "name": "2"}, {"id": 2, "name": "1"}], [{"id": 2, "name": "1"}]),
+            ("2", "1"),
+            ((1, 2), (1, 2)),
+            (0, 1),
+            id="names that look like ids",
+        ),
+    ],
+)
+def test_a_label_means_the_same_in_every_split(
+    tmp_path: Path, tables: Any, names: Any, keys: Any, labels: tuple[int, int]
+) -> None:
+    root = put_splits(tmp_path, *tables)
+    for split, own, label in zip("ab", keys, labels, strict=True):
+        dataset = load_dataset(root, split)
+        assert (dataset.class_names, dataset.class_keys, dataset.labels.tolist()) == (names, own, [label])
+    both = load_dataset(root, "a+b")
+    assert (both.class_names, both.class_keys, both.labels.tolist()) == (names, keys[0], list(labels))
+    assert not both.faults
+
+
+def test_a_broken_split_blocks_no_other(tmp_path: Path) -> None:
+    root = put_splits(tmp_path, [CAT], [DOG])
+    (root / "b" / "_annotations.coco.json").write_text("{")
+    assert load_dataset(root, "a").class_names == ("cat",)
+    with pytest.raises(UserError, match="is not JSON"):
+        load_dataset(root, "b")
+
+
+@pytest.mark.parametrize("categories", ['"categories": [{"id": 2, "name": "dog"}]', '"a": {"categories": [3]}, {}'])
+def test_categories_of_a_large_file_that_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, categories: str
+) -> None:
+    monkeypatch.setattr("detector.data.coco_content._SMALL", 400)
+    root = put_splits(tmp_path, [CAT], [DOG])
+    text = f'{{"images": [], "padding": "{"x" * 400}", ' + '"info": "\\"categories\\": [", %s}'
+    plain = '"categories": [{"id": 2, "name": "dog"}]'
+    (root / "b" / "_annotations.coco.json").write_text(text % categories.replace("{}", plain))
+    assert load_dataset(root, "a").class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("absolute", [True, False])
@@ -127,11 +193,14 @@ def test_absolute_names_are_taken_within_the_picture_folder_only(tmp_path: Path)
         {"id": 6, "file_name": ""},
         {"id": 7, "file_name": "sub/../5.jpg"},
         {"id": 8, "file_name": "5.JPG"},
+        {"id": 9},
+        {"id": 10, "file_name": ["0.jpg"]},
     ]
     dataset = load_dataset(put(tmp_path, content(images=images)))
-    assert list(dataset.image_ids) == ["1", "7", "8"]
-    assert list(dataset.paths) == ["0.jpg", "5.jpg", "5.jpg"]
-    assert count_faults(dataset.faults) == {"escaping-path": 5}
+    assert list(dataset.image_ids) == ["1", "7"]
+    assert list(dataset.paths) == ["0.jpg", "5.jpg"]
+    # What has the name of another image's picture, but for its folders or capitals, could be meant for it or not.
+    assert count_faults(dataset.faults) == {"ambiguous-image": 2, "bad-annotation": 3, "escaping-path": 3}
 
 
 def test_symbolic_links_inside_the_folder_are_followed(tmp_path: Path) -> None:
@@ -174,9 +243,10 @@ def test_faults_are_counted_never_raised(tmp_path: Path) -> None:
     assert dataset.boxes.tolist() == [[1, 1, 6, 6], [30, 20, 40, 25]]
     assert count_faults(dataset.faults) == {
         "missing-image": 1,
-        "bad-annotation": 6,
+        "bad-annotation": 2,
         "duplicate-image": 1,
         "orphan-box": 2,
+        "bad-object": 4,
         "not-a-number": 2,
         "inverted-box": 1,
         "zero-area-box": 1,

@@ -325,3 +325,10 @@ def test_fault_summaries() -> None:
     assert summarise_faults([]) == "no faults"
     with pytest.raises(ValueError, match="unknown kind"):
         Fault("mystery", "a", "m")
+
+
+def test_every_kind_of_fault_is_documented_with_its_effect() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    documented = {kind.strip(" `"): effect.strip() for kinds, effect in rows for kind in kinds.split(",")}
+    assert documented == EFFECTS

@@ -151,3 +151,28 @@ def test_faults(root: Path) -> None:
     put(root / "ImageSets" / "DET" / "val.txt", "v3 3\n")
     with pytest.raises(UserError, match="none of the 1 pictures of split 'val' has an annotation"):
         load_dataset(root, "val")
+
+
+def test_names_with_spaces_capitals_and_two_endings(root: Path) -> None:
+    picture(root / "Data" / "DET" / "val" / "my cat.JPEG")
+    picture(root / "Data" / "DET" / "val" / "v1.png")
+    put(root / "Annotations" / "DET" / "val" / "MY CAT.XML", xml((AIRPLANE, 5, 6, 7, 8)))
+    put(root / "ImageSets" / "DET" / "val1.txt", "my cat 1\nV2 2\nv1 3\n")
+    dataset = load_dataset(root, "val1")
+    assert list(dataset.paths) == [f"Data/DET/val/{name}.JPEG" for name in ("my cat", "v2", "v1")]
+    assert len(dataset.boxes) == 4
+    assert count_faults(dataset.faults) == {"same-stem": 1}
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5000, "-1", "x"])
+def test_a_line_of_the_class_table_that_has_no_number(root: Path, number: str) -> None:
+    put(root / "devkit" / "data" / "map_det.txt", f"{AIRPLANE} 1 airplane\n{ACCORDION} {number} accordion\n")
+    assert load_dataset(root, "val").class_names == ("airplane",)
+
+
+def test_names_that_several_classes_have(root: Path) -> None:
+    put(root / "devkit" / "data" / "map_det.txt", f"{AIRPLANE} 1 crane\n{ACCORDION} 2 crane\n")
+    assert load_dataset(root, "val").class_names == (f"crane ({AIRPLANE})", f"crane ({ACCORDION})")
+    put(root / "devkit" / "data" / "map_det.txt", f"{AIRPLANE} 1 a\n{AIRPLANE} 2 b\n")
+    with pytest.raises(UserError, match="a wnid stands there twice"):
+        load_dataset(root, "val")

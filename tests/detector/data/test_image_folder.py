@@ -72,3 +72,19 @@ def test_one_folder_of_pictures_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()  # a folder without pictures is no class
     with pytest.raises(UserError, match="a folder of pictures for each class"):
         load_dataset(tmp_path)
+
+
+def test_pictures_that_differ_in_their_ending_alone_are_two(tmp_path: Path) -> None:
+    for name in ("a/x.png", "a/x.jpg", "a/y.png", "b/x.png"):
+        picture(tmp_path / name)
+    dataset = load_dataset(tmp_path)
+    assert list(dataset.image_ids) == ["a/x.jpg", "a/x.png", "a/y", "b/x"]
+    assert not dataset.faults
+
+
+def test_folders_whose_names_are_no_line_of_text(tmp_path: Path) -> None:
+    for name in ("cat\n", "cat", " dog "):
+        picture(tmp_path / name / "x.png")
+    dataset = load_dataset(tmp_path)
+    assert dataset.class_names == ("dog", "cat (cat)", "cat (cat) 2")
+    assert len(dataset) == 3

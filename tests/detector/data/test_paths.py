@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.data.paths import PictureFinder, list_names, read_lines, relative_name, relative_prefix
+from detector.data.paths import list_names, read_lines, relative_name, relative_prefix
 from proposals.errors import UserError
 
 FOLDER = Path("/data/set")
@@ -57,24 +57,6 @@ def test_relative_prefix() -> None:
     assert relative_prefix(Path("a"), Path("a")) == ""
     assert relative_prefix(Path("a"), Path("a/b/c")) == "b/c/"
     assert relative_prefix(Path("/a"), Path("/b")) == "/b/"
-
-
-def test_finder(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "folder.jpg").mkdir()
-    for name in ("b.JPG", "b.png", "a.b.jpeg", "text.txt", ".hidden.jpg", "noend", "sub/c.webp"):
-        (tmp_path / name).touch()
-    finder = PictureFinder(tmp_path)
-    assert finder.all() == ["a.b.jpeg", "b.JPG"]  # of two with one stem, the first
-    assert finder.by_stem("b") == "b.JPG"
-    assert finder.by_stem("a.b") == "a.b.jpeg"
-    assert finder.by_stem("sub/c") == "sub/c.webp"
-    for missing in ("a", "text", ".hidden", "folder", "sub/d", "no/such"):
-        assert finder.by_stem(missing) is None
-    assert finder.by_name("B.jpg") == "b.JPG"
-    assert finder.by_name("b.png") == "b.png"
-    assert finder.by_name("sub/C.WEBP") == "sub/c.webp"
-    assert finder.by_name("c.webp") is None
 
 
 def test_list_names_of_what_is_no_folder(tmp_path: Path) -> None:

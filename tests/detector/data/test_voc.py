@@ -266,7 +266,7 @@ def test_parse_edges() -> None:
     np.testing.assert_array_equal(corners[0], [2, 3.5, 10, 12])
     assert np.isnan(corners[1:4, 0]).all()
     np.testing.assert_array_equal(corners[4], [6, 7, 7, 9])
-    assert parsed.clicks == ("box of the single pixel 7 8 (cat): a click, not a box",)
+    assert parsed.faults == (("one-pixel-box", "box of the single pixel 7 8 (cat): a click, not a box"),)
     zero_based = parse_xml(annotation(obj("cat", 0, 0, 39, 29)).encode(), first_pixel=0)
     assert zero_based.objects[0][1:5] == (0, 0, 40, 30)
 

@@ -1,4 +1,4 @@
-"""YOLO text folders: data files, label lines, outlines, backgrounds."""
+"""YOLO text folders: data files, label lines, polygons, backgrounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from PIL import Image
 
 from detector.data import dataset_splits, load_dataset
 from detector.data.faults import count_faults
-from detector.data.yolo import label_file
 from proposals.errors import UserError
 
 
@@ -80,13 +79,13 @@ def test_absolute_base_elsewhere(root: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: ../../images\nnames: [a]", "leads out of the data folder"),
+        ("train: ../../images\nnames: [a]", "neither a folder of pictures nor a list of them within"),
         ("train: nowhere\nnames: [a]", "neither a folder"),
         ("train: images/train\nnames:", "no `names`"),
         ("train: images/train\nnames: {a: b}", "no `names`"),
         ("names: [a]\ntrain:", "names no train"),
-        ("train: [\nnames", "is not YAML"),
-        ("!!python/object/apply:os.system ['true'] # names train", "is not YAML"),
+        ("train: [\nnames", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true'] # names train", "should hold settings"),
     ],
 )
 def test_broken_data_files(root: Path, text: str, message: str) -> None:
@@ -114,7 +113,7 @@ def test_folders_as_splits_without_a_data_file(tmp_path: Path) -> None:
     assert load_dataset(tmp_path)[0].path == tmp_path / "train" / "images" / "a.png"
 
 
-def test_outlines_give_the_box_around_them(root: Path) -> None:
+def test_polygons_give_the_box_around_them(root: Path) -> None:
     (root / "labels" / "train" / "a.txt").write_text("0 0.1 0.2 0.5 0.1 0.3 0.6\n")
     np.testing.assert_allclose(load_dataset(root).boxes, [[20, 10, 100, 60]], atol=1e-4)
 
@@ -131,7 +130,8 @@ def test_faults_are_counted(root: Path) -> None:
     np.testing.assert_allclose(dataset.boxes, [[140, 45, 200, 55]], atol=1e-4)
     assert count_faults(dataset.faults) == {
         "bad-annotation": 1,
-        "not-a-number": 4,
+        "bad-object": 2,
+        "not-a-number": 2,
         "inverted-box": 1,
         "zero-area-box": 1,
         "outside-box": 1,
@@ -156,13 +156,133 @@ def test_no_labels_at_all_is_an_error(root: Path) -> None:
         load_dataset(root)
 
 
-def test_label_file(tmp_path: Path) -> None:
-    assert label_file(Path("d/images/train/images/a.jpg")) == Path("d/images/train/labels/a.txt")
-    assert label_file(Path("d/a.jpg")) == Path("d/a.txt")
-    add(tmp_path / "images", "a", "x")
-    assert label_file(tmp_path / "images" / "a.png") == tmp_path / "images" / "a.txt"
-
-
 def test_same_names_are_told_apart(root: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nnames: [cat, cat]\n")
     assert load_dataset(root).class_names == ("cat (0)", "cat (1)")
+
+
+def test_keypoints_are_not_a_polygon(root: Path) -> None:
+    (root / "labels" / "train" / "a.txt").write_text(
+        "1 0.5 0.5 0.1 0.2 0.1 0.1 2 0.9 0.9 1\n0 0.5 0.5 0.1 0.2 0.1 0.1\n"
+    )
+    (root / "data.yaml").write_text("train: images/train\nkpt_shape: [2, 3]\nnames: [cat, dog]\n")
+    dataset = load_dataset(root)
+    np.testing.assert_allclose(dataset.boxes, [[90, 40, 110, 60]], atol=1e-4)
+    assert count_faults(dataset.faults) == {"bad-object": 1}
+
+
+def test_class_numbers_are_whole(root: Path) -> None:
+    (root / "labels" / "train" / "a.txt").write_text("1.0 0.5 0.5 0.1 0.2\n0.5 0.5 0.5 0.1 0.2\nnan 0.5 0.5 0.1 0.2\n")
+    dataset = load_dataset(root)
+    assert dataset.labels.tolist() == [1]
+    assert count_faults(dataset.faults) == {"bad-object": 2}
+
+
+def test_pictures_that_differ_in_their_ending_alone_are_two(root: Path) -> None:
+    Image.new("RGB", (200, 100)).save(root / "images" / "train" / "a.jpg")
+    dataset = load_dataset(root)
+    ids = [image_id.rpartition("/")[2] for image_id in dataset.image_ids]
+    assert ids == ["a.jpg", "a.png", "b", "c"]
+    assert len(dataset.boxes) == 4  # both have the annotation a.txt, which is said
+    assert [(f.kind, Path(f.file).name) for f in dataset.faults] == [("same-stem", "a.txt")]
+    (root / "labels" / "train" / "a.jpg.txt").write_text("0 0.5 0.5 0.1 0.1")
+    dataset = load_dataset(root)
+    assert len(dataset.boxes) == 3
+    assert not dataset.faults
+
+
+@pytest.mark.parametrize("label", ["A.txt", "a.TXT", "a.png.txt", "A.PNG.TXT"])
+def test_annotations_with_other_capitals_or_the_whole_name(root: Path, label: str) -> None:
+    (root / "labels" / "train" / "a.txt").rename(root / "labels" / "train" / label)
+    assert len(load_dataset(root).boxes) == 2
+
+
+def test_an_annotation_that_is_another_pictures_is_not_taken(root: Path) -> None:
+    Image.new("RGB", (200, 100)).save(root / "images" / "train" / "A.png")
+    dataset = load_dataset(root)
+    assert [len(record.ground_truth) for record in dataset] == [0, 2, 0, 0]
+    assert not dataset.faults
+
+
+def test_a_split_that_is_not_there_blocks_no_other(root: Path) -> None:
+    (root / "data.yaml").write_text("train: images/train\nval: images/none\ntest: ../../x\nnames: [cat, dog]\n")
+    assert dataset_splits(root) == ("train",)
+    dataset = load_dataset(root)
+    assert len(dataset.boxes) == 2
+    assert count_faults(dataset.faults) == {"missing-split": 2}
+    assert "val is not there: images/none" in dataset.faults[0].message
+    with pytest.raises(UserError, match=r"val \(images/none\) is neither a folder of pictures nor a list"):
+        load_dataset(root, "val")
+
+
+def test_nobody_trains_on_another_split_because_train_is_missing(root: Path) -> None:
+    (root / "data.yaml").write_text("train: images/none\nval: images/val\nnames: [cat, dog]\n")
+    assert dataset_splits(root) == ("train", "val")
+    with pytest.raises(UserError, match=r"train \(images/none\) is neither"):
+        load_dataset(root)
+    assert len(load_dataset(root, "val")) == 1
+
+
+def test_a_part_of_a_split_is_read(root: Path) -> None:
+    (root / "data.yaml").write_text("train: [images/none, images/train]\nnames: [cat, dog]\n")
+    dataset = load_dataset(root)
+    assert len(dataset) == 3
+    assert count_faults(dataset.faults) == {"missing-image": 1}
+
+
+@pytest.mark.parametrize("above", ["", "data/", "/home/me/set/", "D:\\set\\"])
+@pytest.mark.parametrize("in_list", ["data/", "", "build/x64/data/"])
+def test_cvats_yolo(tmp_path: Path, above: str, in_list: str) -> None:
+    add(tmp_path / "obj_train_data", "a", "0 0.5 0.5 0.5 0.5")
+    add(tmp_path / "obj_train_data", "b", "1 0.5 0.5 0.5 0.5")
+    add(tmp_path / "obj_valid_data", "c", "1 0.5 0.5 0.5 0.5")
+    lines = [f"{in_list}obj_train_data/{name}.png" for name in "ab"]
+    (tmp_path / "train.txt").write_text("\n".join([*lines, "data/obj_train_data/gone.png"]))
+    (tmp_path / "valid.txt").write_text(f"{in_list}obj_valid_data/c.png\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "obj.data").write_text(
+        f"classes = 2\ntrain = {above}train.txt\nvalid = {above}valid.txt\nnames = {above}obj.names\nbackup = backup/\n"
+    )
+    assert dataset_splits(tmp_path) == dataset_splits(tmp_path / "obj.data") == ("train", "valid")
+    dataset = load_dataset(tmp_path)
+    assert (list(dataset.image_ids), dataset.labels.tolist()) == (["obj_train_data/a", "obj_train_data/b"], [0, 1])
+    assert dataset.class_names == ("cat", "dog")
+    assert count_faults(dataset.faults) == {"missing-image": 1}
+    assert load_dataset(tmp_path, "valid").labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("above", ["/home/me/set/", "C:\\set\\", "../set/", "set/"])
+def test_lists_from_another_machine(root: Path, above: str) -> None:
+    (root / "list.txt").write_text(f"{above}images/train/a.png\n{above}images/train/b.png\n")
+    (root / "data.yaml").write_text("train: list.txt\nnames: [cat, dog]\n")
+    dataset = load_dataset(root)
+    assert list(dataset.image_ids) == ["images/train/a", "images/train/b"]
+
+
+def test_lists_in_a_folder_of_their_own(root: Path) -> None:
+    (root / "lists").mkdir()
+    (root / "lists" / "train.txt").write_text("images/train/a.png\n")
+    (root / "data.yaml").write_text("train: lists/train.txt\nnames: [cat, dog]\n")
+    assert len(load_dataset(root).boxes) == 2
+
+
+def test_a_list_of_pictures_that_are_not_there(root: Path) -> None:
+    (root / "list.txt").write_text("x.png\ny.png\n")
+    (root / "data.yaml").write_text("train: list.txt\nnames: [cat, dog]\n")
+    with pytest.raises(UserError, match=r"none of 2 pictures is there \(there is no picture x\.png"):
+        load_dataset(root)
+
+
+def test_a_folder_with_another_yaml_file(root: Path) -> None:
+    (root / "a.yaml").write_bytes(b"\xff names train")
+    assert len(load_dataset(root)) == 3
+    (root / "data.yaml").write_bytes(b"\xff names train")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_dataset(root)
+
+
+def test_annotations_of_no_picture_are_named(root: Path) -> None:
+    for name in ("gone.txt", "A.TXT", "b.png.txt", "classes.txt"):
+        (root / "labels" / "train" / name).write_text("0 0.5 0.5 0.1 0.1")
+    dataset = load_dataset(root)
+    assert [(fault.kind, Path(fault.file).name) for fault in dataset.faults] == [("missing-image", "gone.txt")]
