@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from detector.commands.console import rate_and_end, say
-from detector.data import Dataset
+from detector.data import Dataset, dataset_splits
 from detector.data.faults import KEPT
 from detector.model.config import ProposalConfig
 from detector.model.load import choose_device
@@ -131,19 +131,20 @@ def teller(processes: Processes) -> Callable[[str], None]:
 
 
 def read_data(data: Path, splits: tuple[str, str] | None) -> tuple[Dataset, Dataset | None]:
-    """The training and validation data; without a recipe whatever parts the data set has."""
-    if splits is None:
-        recipe_splits = [("train", "val"), ("trainval", "test"), ("train", "test"), ("train", ""), ("", "")]
-    else:
-        recipe_splits = [splits]
-    fault: UserError | None = None
-    for train_split, val_split in recipe_splits:
-        try:
+    """The training and validation data; without a recipe whatever parts the data set has.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    if splits is not None:
+        return load_splits(data, *splits)
+    known = {name.rstrip("0123456789") or name for name in dataset_splits(data)} | set(dataset_splits(data))
+    for train_split, val_split in (("train", "val"), ("trainval", "test"), ("train", "test"), ("train", "")):
+        if known.issuperset(
+            filter(None, (train_split, val_split))
+        ):  # a faulty one is told, not passed over
             return load_splits(data, train_split, val_split)
-        except UserError as error:
-            fault = error
-    assert fault is not None
-    raise fault
+    return load_splits(data, "", "")
 
 
 def load_pool(dataset: Dataset, tell: Callable[[str], None] = say) -> ImagePool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from command_line import run
 from PIL import Image
 
 import detector.training.regions
+from detector.commands.train_common import read_data
 from detector.crop import CropConfig
 from detector.images import read_image
 from detector.model.config import read_model_config
@@ -204,3 +206,15 @@ def test_damaged_first_weights(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError, match="cannot be loaded") as caught:
         initialise(GoogLeNet(torchvision_config(5)), str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_faulty_validation_part_is_told_and_no_other_taken_in_its_place(data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    (copy / "ImageSets/Main/test.txt").write_text("12\n13\n")
+    train, val = read_data(copy, None)
+    assert val is not None
+    assert (train.split, val.split) == ("train", "val")
+    (copy / "ImageSets/Main/val.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"val\.txt"):
+        read_data(copy, None)
