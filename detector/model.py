@@ -17,7 +17,6 @@ from torch import nn
 from detector.class_choice import chosen_labels
 from detector.classify import Ensemble, Member
 from detector.crop import CropConfig
-from detector.families import family_labels
 from detector.localize import LocalizerBoxes, RegionLocalizer
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import LocalizerMember, read_localizer
@@ -110,7 +109,6 @@ class ModelConfig(BaseModel):
         localizer_boxes: "alone" if boxes are the localizer's; "mean" if they are the mean of them and the members'.
         refinement: how box regression moves regions; for models with a localizer, or of which the first member has box
             regression, and others may.
-        families: names for several classes together, see :mod:`detector.families`: those classes by name.
         temperature: of the members' mean probabilities, see :class:`detector.classify.Ensemble`.
         licence: of the weights. provenance: data, command, date: how the weights came to be.
         scores: measured figures by name.
@@ -130,7 +128,6 @@ class ModelConfig(BaseModel):
     localizer: LocalizerMember | None = None
     localizer_boxes: LocalizerBoxes = "alone"
     refinement: RefinementConfig | None = None
-    families: dict[str, tuple[str, ...]] = {}
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     licence: str
     provenance: dict[str, str] = {}
@@ -164,7 +161,6 @@ class ModelConfig(BaseModel):
             raise ValueError("localizer_boxes: mean is for members that have box regression")
         if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; machines have a sigmoid each")
-        family_labels(self.families, self.class_names)
         return self
 
     @property
@@ -261,7 +257,6 @@ def load_model(
     multibox: str | Path | Literal[False] | None = None,
     precision: str = "auto",
     classes: str | Sequence[str] | None = None,
-    families: bool = False,
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 
@@ -274,8 +269,7 @@ def load_model(
             search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
             selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
             processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
-            for, by default all; labels stay those of the model. families: also name the model's families of classes,
-            where no class of theirs is named (:mod:`detector.families`); their labels follow the classes'.
+            for, by default all; labels stay those of the model.
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -284,9 +278,8 @@ def load_model(
     config = read_model_config(folder)
     if members is not None and not 1 <= members <= len(config.members):
         raise UserError(f"members {members}: {folder} has {len(config.members)}")
-    more = tuple(config.families) if families else ()
-    names, keys = (*config.class_names, *more), (*config.class_keys, *more)
-    labels = None if classes is None else chosen_labels(classes, names, keys, folder / MODEL_FILE)
+    names = config.class_names
+    labels = None if classes is None else chosen_labels(classes, names, config.class_keys, folder / MODEL_FILE)
     target = choose_device(device)
     ensemble = Ensemble(
         [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
@@ -318,8 +311,7 @@ def load_model(
     home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
     if member is not None:
         source = MergedSource(source, build_source(home, member, target), member.merge)
-    groups = family_labels(config.families, config.class_names) if families else ()
-    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels, groups)
+    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels)
 
 
 def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:

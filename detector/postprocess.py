@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torchvision.ops import batched_nms
 
 from detector.box_voting import vote
-from detector.families import unexplained, with_families
 from detector.soft_nms import soft_nms
 from detector.types import Detections
 from proposals.boxes import FloatArray, clip, is_valid
@@ -123,7 +122,6 @@ def postprocess(
     image_size: tuple[int, int],
     config: PostprocessConfig,
     labels: Sequence[int] | None = None,
-    families: Sequence[Sequence[int]] = (),
 ) -> Detections:
     """Detections from the class probabilities of regions.
 
@@ -132,7 +130,6 @@ def postprocess(
         probs: ``(N, K + 1)``, background last. image_size: (height, width).
         labels: the classes that are looked for; ``None`` for all K. Those of one class never depend on another, but for
             ``max_detections``.
-        families: labels of the classes of each, see :mod:`detector.families`; their own labels follow the classes'.
 
     A region may yield several detections, one for each class whose probability reaches the threshold.
     """
@@ -140,7 +137,7 @@ def postprocess(
     inside = clip(each.reshape(-1, 4), image_size).astype(np.float32)
     good = is_valid(inside).reshape(each.shape[:2])
     foreground = np.where(good, probs[:, :-1], -1.0)
-    place, foreground = with_families(inside.reshape(each.shape), foreground, families)
+    place = inside.reshape(each.shape)
     if labels is not None:
         foreground[:, np.setdiff1d(np.arange(foreground.shape[1]), labels)] = -1.0
     least = uncalibrated(config.score_threshold, config.calibration)
@@ -150,19 +147,14 @@ def postprocess(
     region, label, score = region[order], label[order], score[order]
     found = place[region, label if boxes.ndim == 3 else 0]
     if config.soft_sigma is not None:
-        most = config.max_detections if not families else len(found)
-        kept, score = soft_nms(found, score, label, config.soft_sigma, least, most)
+        kept, score = soft_nms(found, score, label, config.soft_sigma, least, config.max_detections)
     else:
         # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
         threshold = float(np.float32(config.nms_threshold))
         kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()
         # In the order of the sort above, so that equal scores stay as they came.
-        kept = np.sort(kept)
+        kept = np.sort(kept)[: config.max_detections]
         score = score[kept]
-    if families:
-        stays = unexplained(found[kept], label[kept], families, probs.shape[1] - 1, config.nms_threshold)
-        kept, score = kept[stays], score[stays]
-    kept, score = kept[: config.max_detections], score[: config.max_detections]
     found, label = found[kept], label[kept].astype(np.int64)
     if config.box_voting is not None:
         found = vote(found, label, place, foreground, config.box_voting)
