@@ -175,7 +175,7 @@ def test_the_run_folder_holds_the_resolved_settings(
     assert record["seed"] == 5
     assert record["config"]["inputs"] == [str(photo)]
     limits = {"score_threshold": 0.2, "nms_threshold": 0.3, "max_detections": 100, "soft_sigma": None}
-    scores = {"overlap_power": 0.0, "box_voting": None, "calibration": {"slope": 1.0, "offset": 0.0}}
+    scores = {"overlap_power": 0.0, "calibration": {"slope": 1.0, "offset": 0.0}}
     assert record["config"]["postprocess"] == {**limits, **scores}
     assert record["config"]["proposals"] == {"selective_search": {"preset": "halves"}, "max_proposals": None}
     assert record["config"]["formats"] == ["csv", "jsonl"]
