@@ -17,7 +17,6 @@ from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_f
 from detector.nets.weights import Normalization, load_into, read_published_weights, read_torchvision_weights
 from detector.recipes import Start
 from detector.teacher import is_teacher, read_teacher_config, read_teacher_weights
-from detector.training.hints import GUESS
 from detector.training.regions import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
@@ -86,7 +85,7 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_
     if state is None:
         return
     state = {n: t for n, t in state.items() if not n.startswith(kept_new)}
-    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", f"{GUESS}.", *kept_new))]
+    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", *kept_new))]
     wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
     if new or wrong:
         raise UserError(
