@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Low to high. A unit may import those of its own layer (without a cycle) and of the layers before it.
 LAYERS = (
     ("types", "strict_yaml"),
-    ("images", "crop", "nets", "data", "evaluation", "run_folder", "report", "box_voting", "families"),
+    ("images", "crop", "nets", "data", "evaluation", "run_folder", "report"),
     ("detection",),
     ("model",),
     ("training",),

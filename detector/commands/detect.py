@@ -108,13 +108,6 @@ def detect(
         int | None,
         typer.Option(min=1, help="Only the model's first so many networks; fewer are faster.", show_default="all"),
     ] = None,
-    families: Annotated[
-        bool,
-        typer.Option(
-            "--families/--no-families",
-            help="Name the kind of thing (say, cat) where no class of that kind is sure enough, if the model has such.",
-        ),
-    ] = True,
     no_multibox: Annotated[bool, typer.Option("--no-multibox", help="Look with selective search alone.")] = False,
     search_side: Annotated[
         int | None,
@@ -195,7 +188,6 @@ def detect(
         "members": members,
         "max_proposals": max_proposals,
         "multibox": False if no_multibox else multibox,
-        "families": families,
     }
     settings = {name: value for name, value in given.items() if value is not None}
     detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
@@ -205,7 +197,6 @@ def detect(
         "model": model or "bundled",
         "members": members,
         "classes": "all" if detector.labels is None else [detector.class_names[label] for label in detector.labels],
-        "families": list(detector.class_names[len(detector.class_names) - len(detector.families) :]),
         "device": device,
         "precision": precision,
         "postprocess": detector.config,

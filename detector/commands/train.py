@@ -96,7 +96,7 @@ def train(
     head: Annotated[
         HeadName | None,
         typer.Option(
-            help="Of the head recipe: the classifier. With finetune: trained on the tuned network afterwards.",
+            help="Of the head recipe: the classifier.",
             show_default="the recipe's, softmax",
         ),
     ] = None,
@@ -113,7 +113,6 @@ def train(
     """
     from detector.commands.train_common import RECIPE_FILE, Resume, read_resume, refuse_several_processes, say_once
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
-    from detector.commands.train_finetune_head_run import run_finetune_and_head
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
     from detector.commands.train_shared_run import run_shared_training, wants_shared
@@ -158,8 +157,8 @@ def train(
             raise typer.Exit(INTERRUPTED) from None
         say(f"the model is in {folder}")
         return
-    if head is not None and recipe is not RecipeName.finetune:
-        raise UserError("--head is for --recipe head, and for --recipe finetune, after which it trains that head")
+    if head is not None:
+        raise UserError("--head is for --recipe head, which takes the folder of a tuned model as --init")
     request = TrainRequest(
         data=data,
         recipe=None if recipe is None else Recipe(recipe.value),
@@ -177,13 +176,11 @@ def train(
         jobs=jobs,
         split=split,
     )
-    if jobs > 1 and (head is not None or not wants_ensemble(request)):
+    if jobs > 1 and not wants_ensemble(request):
         raise UserError(NO_JOBS)
     try:
         with flushed_denormals():
-            if head is not None:
-                folder = run_finetune_and_head(request, head.value, cache)
-            elif wants_ensemble(request):
+            if wants_ensemble(request):
                 folder = run_ensemble_training(request)
             elif wants_shared(request):
                 folder = run_shared_training(request)

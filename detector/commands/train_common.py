@@ -140,9 +140,7 @@ def read_data(data: Path, splits: tuple[str, str] | None) -> tuple[Dataset, Data
         return load_splits(data, *splits)
     known = {name.rstrip("0123456789") or name for name in dataset_splits(data)} | set(dataset_splits(data))
     for train_split, val_split in (("train", "val"), ("trainval", "test"), ("train", "test"), ("train", "")):
-        if known.issuperset(
-            filter(None, (train_split, val_split))
-        ):  # a faulty one is told, not passed over
+        if known.issuperset(filter(None, (train_split, val_split))):  # a faulty one is told, not passed over
             return load_splits(data, train_split, val_split)
     return load_splits(data, "", "")
 

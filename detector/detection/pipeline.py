@@ -18,13 +18,10 @@ class Detector:
 
     Args:
         proposals: where objects could be. classifier: what is in a region; K + 1 probabilities, background last.
-        class_names: the names, of K classes and any families, that ``Detections.labels`` index.
-        config: thresholds.
+        class_names: of the K classes. config: thresholds.
         max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
         refinement: of a classifier with box regression, a :class:`RegionExaminer`; ``None`` leaves regions alone.
         labels: the classes that are looked for; ``None`` for all of them.
-        families: labels of the classes of each, see :mod:`detector.families`; the families' names follow in
-            ``class_names``, and their labels those of the K classes.
     """
 
     def __init__(
@@ -36,7 +33,6 @@ class Detector:
         max_proposals: int | None = None,
         refinement: RefinementConfig | None = None,
         labels: tuple[int, ...] | None = None,
-        families: tuple[tuple[int, ...], ...] = (),
     ) -> None:
         self.proposals = proposals
         self.classifier = classifier
@@ -45,7 +41,6 @@ class Detector:
         self.max_proposals = max_proposals
         self.refinement = refinement
         self.labels = labels
-        self.families = families
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""
@@ -62,7 +57,7 @@ class Detector:
         size, power = proposals.image_size, self.config.overlap_power
         if self.refinement is None and not power:
             probs = self.classifier.predict(image, proposals.boxes)
-            return postprocess(proposals.boxes, probs, size, self.config, self.labels, self.families)
+            return postprocess(proposals.boxes, probs, size, self.config, self.labels)
         examine, view = cast(RegionExaminer, self.classifier).examine, ImageView(image)
         first = examine(view, proposals.boxes)
         if self.refinement is not None and first.boxes.ndim != 3:
@@ -77,7 +72,7 @@ class Detector:
             if not self.refinement.every_round:
                 rounds = rounds[-1:]
         boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
-        return postprocess(boxes, probs, size, self.config, self.labels, self.families)
+        return postprocess(boxes, probs, size, self.config, self.labels)
 
 
 def _check(image: NDArray[np.uint8]) -> None:

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torchvision.ops import batched_nms
 
-from detector.box_voting import vote
 from detector.detection.soft_nms import soft_nms
-from detector.families import unexplained, with_families
 from detector.types import Detections
 from proposals.boxes import FloatArray, clip, is_valid
 from proposals.calibration import Calibration, sigmoid
@@ -31,8 +29,6 @@ class PostprocessConfig(BaseModel):
             :mod:`detector.detection.soft_nms`. ``None`` is R-CNN's, and the paper's.
         overlap_power: a score is the probability times the predicted overlap to this power, for models that predict how
             well a region lies on its object (IoU-Net, Jiang et al., ECCV 2018); 0 leaves it the probability.
-        box_voting: every box that is left becomes the mean of all boxes of its class with at least this IoU with it,
-            weighted by score; see :mod:`detector.box_voting`. ``None`` leaves it where it is.
         calibration: of the scores of what is left, so that 0.5 means that half of such detections are right;
             ``score_threshold`` is of calibrated scores. It keeps their order; the default leaves them alone.
     """
@@ -44,7 +40,6 @@ class PostprocessConfig(BaseModel):
     max_detections: int = Field(default=100, ge=1)
     soft_sigma: float | None = Field(default=None, gt=0)
     overlap_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    box_voting: float | None = Field(default=None, gt=0, le=1)
     calibration: Calibration = Calibration()
 
 
@@ -123,7 +118,6 @@ def postprocess(
     image_size: tuple[int, int],
     config: PostprocessConfig,
     labels: Sequence[int] | None = None,
-    families: Sequence[Sequence[int]] = (),
 ) -> Detections:
     """Detections from the class probabilities of regions.
 
@@ -132,7 +126,6 @@ def postprocess(
         probs: ``(N, K + 1)``, background last. image_size: (height, width).
         labels: the classes that are looked for; ``None`` for all K. Those of one class never depend on another, but for
             ``max_detections``.
-        families: labels of the classes of each, see :mod:`detector.families`; their own labels follow the classes'.
 
     A region may yield several detections, one for each class whose probability reaches the threshold.
     """
@@ -140,7 +133,6 @@ def postprocess(
     inside = clip(each.reshape(-1, 4), image_size).astype(np.float32)
     good = is_valid(inside).reshape(each.shape[:2])
     foreground = np.where(good, probs[:, :-1], -1.0)
-    place, foreground = with_families(inside.reshape(each.shape), foreground, families)
     if labels is not None:
         foreground[:, np.setdiff1d(np.arange(foreground.shape[1]), labels)] = -1.0
     least = uncalibrated(config.score_threshold, config.calibration)
@@ -148,22 +140,14 @@ def postprocess(
     score = foreground[region, label].astype(np.float32)
     order = np.argsort(-score, kind="stable")
     region, label, score = region[order], label[order], score[order]
-    found = place[region, label if boxes.ndim == 3 else 0]
+    found = inside.reshape(each.shape)[region, label if boxes.ndim == 3 else 0]
     if config.soft_sigma is not None:
-        most = config.max_detections if not families else len(found)
-        kept, score = soft_nms(found, score, label, config.soft_sigma, least, most)
+        kept, score = soft_nms(found, score, label, config.soft_sigma, least, config.max_detections)
     else:
         # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
         threshold = float(np.float32(config.nms_threshold))
         kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()
         # In the order of the sort above, so that equal scores stay as they came.
-        kept = np.sort(kept)
+        kept = np.sort(kept)[: config.max_detections]
         score = score[kept]
-    if families:
-        stays = unexplained(found[kept], label[kept], families, probs.shape[1] - 1, config.nms_threshold)
-        kept, score = kept[stays], score[stays]
-    kept, score = kept[: config.max_detections], score[: config.max_detections]
-    found, label = found[kept], label[kept].astype(np.int64)
-    if config.box_voting is not None:
-        found = vote(found, label, place, foreground, config.box_voting)
-    return Detections(found, calibrated(score, config.calibration), label, image_size)
+    return Detections(found[kept], calibrated(score, config.calibration), label[kept].astype(np.int64), image_size)

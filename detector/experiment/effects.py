@@ -26,7 +26,6 @@ PLAIN: dict[str, object] = {
     "regression": False,
     "overlap": False,
     "localizer": False,
-    "voting": False,
 }
 
 

@@ -33,7 +33,6 @@ class MeasurementConfig(BaseModel):
         regression: how box regression is fitted, for variants with it; ``None`` without such variants.
         overlap: how the overlaps of regions with their objects are predicted, for variants with them; likewise.
         localizer_power: scores of variants with the localizer are probability times its overlap to this power.
-        voting: least IoU of the boxes that vote, in variants with voting; MR-CNN's by default.
         bootstrap: resamples of the pictures for the intervals. seed: of the resampling and of the search's ranking.
     """
 
@@ -51,7 +50,6 @@ class MeasurementConfig(BaseModel):
     regression: BoxRegressionConfig | None = None
     overlap: OverlapConfig | None = None
     localizer_power: float = Field(default=2.0, ge=0, allow_inf_nan=False)
-    voting: float = Field(default=0.5, gt=0, le=1)
     bootstrap: int = Field(default=1000, ge=0)
     seed: int = Field(default=0, ge=0)
 
@@ -71,18 +69,13 @@ class MeasurementConfig(BaseModel):
                 raise ValueError(f"variant {variant.name!r}: to be joined by nms every member needs overlaps")
         if self.postprocess.overlap_power:
             raise ValueError("postprocess.overlap_power: leave it 0; overlap.power is for the variants with overlap")
-        if self.postprocess.box_voting is not None:
-            raise ValueError("postprocess.box_voting: leave it null; voting is for the variants with it")
         return self
 
     def postprocess_of(self, variant: Variant) -> PostprocessConfig:
-        """The thresholds of a variant, with what its overlaps and its votes are worth."""
+        """The thresholds of a variant, with what its overlaps are worth."""
         power = self.overlap.power if variant.overlap and self.overlap is not None else 0.0
-        changes = {
-            "overlap_power": self.localizer_power if variant.localizer else power,
-            "box_voting": self.voting if variant.voting else None,
-        }
-        return self.postprocess.model_copy(update=changes)
+        power = self.localizer_power if variant.localizer else power
+        return self.postprocess.model_copy(update={"overlap_power": power})
 
 
 class ExperimentRecipe(BaseModel):

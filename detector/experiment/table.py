@@ -91,7 +91,7 @@ def to_csv(results: Sequence[VariantResult]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    properties = ("proposals", "context", "combine", "regression", "overlap", "localizer", "voting")
+    properties = ("proposals", "context", "combine", "regression", "overlap", "localizer")
     writer.writerow(["variant", "ensemble", "members", *properties, *ends])
     for found in results:
         v = found.variant

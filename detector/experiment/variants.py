@@ -40,7 +40,6 @@ class Variant(BaseModel):
         overlap: scores count how well a region lies on its object, as the members predict it; see
             :mod:`detector.experiment.overlap`.
         localizer: boxes are the localizer's, and so are overlaps; with ``overlap`` the mean of its and the members'.
-        voting: the boxes that suppression leaves are moved by bounding-box voting.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +53,6 @@ class Variant(BaseModel):
     regression: bool = False
     overlap: bool = False
     localizer: bool = False
-    voting: bool = False
 
     @model_validator(mode="after")
     def _members_once(self) -> Variant:
@@ -65,8 +63,6 @@ class Variant(BaseModel):
                 raise ValueError(f"{what} fitted to regions with context: leave context on")
         if self.localizer and self.regression:
             raise ValueError("a localizer takes the place of regression: leave it off")
-        if self.voting and self.combine == "nms":
-            raise ValueError("members that are joined by nms have no boxes in common to vote with: leave voting off")
         return self
 
 

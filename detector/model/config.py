@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from detector.crop import CropConfig
 from detector.detection.localize import LocalizerBoxes
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
-from detector.families import family_labels
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.localizer import LocalizerMember
 from detector.nets.multibox import MultiBoxMember
@@ -100,7 +99,6 @@ class ModelConfig(BaseModel):
         localizer_boxes: "alone" if boxes are the localizer's; "mean" if they are the mean of them and the members'.
         refinement: how box regression moves regions; for models with a localizer, or of which the first member has box
             regression, and others may.
-        families: names for several classes together, see :mod:`detector.families`: those classes by name.
         temperature: of the members' mean probabilities, see :class:`detector.detection.ensemble.Ensemble`.
         licence: of the weights. provenance: data, command, date: how the weights came to be.
         scores: measured figures by name.
@@ -120,7 +118,6 @@ class ModelConfig(BaseModel):
     localizer: LocalizerMember | None = None
     localizer_boxes: LocalizerBoxes = "alone"
     refinement: RefinementConfig | None = None
-    families: dict[str, tuple[str, ...]] = {}
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     licence: str
     provenance: dict[str, str] = {}
@@ -154,7 +151,6 @@ class ModelConfig(BaseModel):
             raise ValueError("localizer_boxes: mean is for members that have box regression")
         if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; machines have a sigmoid each")
-        family_labels(self.families, self.class_names)
         return self
 
     @property

@@ -14,7 +14,6 @@ from detector.detection.ensemble import Ensemble, Member
 from detector.detection.localize import RegionLocalizer
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig
-from detector.families import family_labels
 from detector.model.class_choice import chosen_labels
 from detector.model.config import (
     BUNDLED_MODEL,
@@ -111,7 +110,6 @@ def load_model(
     multibox: str | Path | Literal[False] | None = None,
     precision: str = "auto",
     classes: str | Sequence[str] | None = None,
-    families: bool = False,
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 
@@ -124,8 +122,7 @@ def load_model(
             search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
             selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
             processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
-            for, by default all; labels stay those of the model. families: also name the model's families of classes,
-            where no class of theirs is named (:mod:`detector.families`); their labels follow the classes'.
+            for, by default all; labels stay those of the model.
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -134,9 +131,8 @@ def load_model(
     config = read_model_config(folder)
     if members is not None and not 1 <= members <= len(config.members):
         raise UserError(f"members {members}: {folder} has {len(config.members)}")
-    more = tuple(config.families) if families else ()
-    names, keys = (*config.class_names, *more), (*config.class_keys, *more)
-    labels = None if classes is None else chosen_labels(classes, names, keys, folder / MODEL_FILE)
+    names = config.class_names
+    labels = None if classes is None else chosen_labels(classes, names, config.class_keys, folder / MODEL_FILE)
     target = choose_device(device)
     ensemble = Ensemble(
         [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
@@ -166,8 +162,7 @@ def load_model(
     home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
     if member is not None:
         source = MergedSource(source, build_source(home, member, target), member.merge)
-    groups = family_labels(config.families, config.class_names) if families else ()
-    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels, groups)
+    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels)
 
 
 def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from detector.detection.precision import detection_dtype
 from detector.model.config import WeightsFile
 from detector.model.load import choose_device
-from detector.nets.efficientnet_lite import FEATURES, EfficientNetLite, EfficientNetLiteConfig
+from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
 from detector.strict_yaml import read_settings, write_settings
 from proposals.errors import UserError
@@ -62,19 +62,13 @@ class EfficientNetTeacher:
         # Whole in the short format: under autocast the weights would be converted anew for each batch.
         self.net = net.eval().to(device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    num_features = FEATURES
-
+    @torch.inference_mode()
     def name_crops(self, crops: Tensor) -> Tensor:
         """See the protocol; probabilities are computed in float32."""
-        return self.name_and_describe(crops)[0]
-
-    @torch.inference_mode()
-    def name_and_describe(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`detector.training.hints.HintingTeacher`."""
-        x = self.normalization(crops.to(self.device)).contiguous(memory_format=torch.channels_last)
-        features = self.net.features(x)
-        answers: Tensor = self.net.fc(features)
-        return answers.float().softmax(1).cpu(), features.float().cpu()
+        logits: Tensor = self.net(
+            self.normalization(crops.to(self.device)).contiguous(memory_format=torch.channels_last)
+        )
+        return logits.float().softmax(1).cpu()
 
 
 def is_teacher(folder: Path) -> bool:

@@ -231,11 +231,7 @@ class GoogLeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | Logits:
         taps: dict[str, Tensor] = {}
-        return self.answer(self.features(x, taps), taps)
-
-    def answer(self, features: Tensor, taps: dict[str, Tensor]) -> Tensor | Logits:
-        """What :meth:`forward` says, by its features ``(N, num_features)`` and the ``taps`` of :meth:`trunk`."""
-        main = self.fc(self.dropout(features))
+        main = self.fc(self.dropout(self.features(x, taps)))
         if self.training and self.aux1 is not None and self.aux2 is not None:
             return Logits(main, self.aux1(taps["4a"]), self.aux2(taps["4d"]))
         return main  # type: ignore[no-any-return]

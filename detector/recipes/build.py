@@ -30,7 +30,7 @@ from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.regions import Progress, RegionTrainer
 from detector.training.teacher import TeacherTrainer
-from detector.training.teaching import Teacher, hinting
+from detector.training.teaching import Teacher
 from detector.training.windows import Windows
 from proposals.errors import UserError
 from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
@@ -114,9 +114,7 @@ def check_beginning(
             new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
             initialise(GoogLeNet(recipe.training.net), recipe.init, class_keys, new_layers)
     if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
-        teacher = find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
-        if recipe.training.teaching is not None and recipe.training.teaching.hint:
-            hinting(teacher)
+        find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
 
 
 def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, precision: str) -> Teacher:

@@ -17,9 +17,7 @@ from detector.nets.googlenet import GoogLeNet, torchvision_config
 from detector.nets.localizer import LOCALIZER_FILE, Localizer, read_localizer, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
 from detector.nets.weights import Normalization, load_into, read_published_weights, read_torchvision_weights
-from detector.nets.widen import can_widen, widen
 from detector.recipes.defaults import Start
-from detector.training.hints import GUESS
 from detector.training.regions import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
@@ -70,7 +68,7 @@ def start_of(init: str) -> Start:
 
 
 def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_layers: tuple[str, ...] = ()) -> None:
-    """Load the weights that ``init`` names into ``net``; those of a narrower net are widened to it.
+    """Load the weights that ``init`` names into ``net``.
 
     Missing auxiliary heads stay new, and so do ``new_layers`` (names of the net's parts) and the last layers, unless
     ``init`` is a model of these ``class_keys``.
@@ -87,11 +85,8 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_
     state = initial_weights(init, class_keys)
     if state is None:
         return
-    given = start_of(init).net
-    if given.width < net.config.width and can_widen(given, net.config):
-        state = widen(state, given, net.config)
     state = {n: t for n, t in state.items() if not n.startswith(kept_new)}
-    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", f"{GUESS}.", *kept_new))]
+    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", *kept_new))]
     wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
     if new or wrong:
         raise UserError(

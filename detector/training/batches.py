@@ -42,14 +42,13 @@ class Batch(NamedTuple):
     """Crops ``(B, 3, S, S)`` float32 0..255, channels last, labels ``(B,)`` int64, and where each crop is from.
 
     Background is K; a crop that could not be made is grey and ``UNREADABLE``. ``answers`` are a teacher's probabilities
-    ``(B, K + 1)``, if there is one, and ``features`` ``(B, D)`` what it says them by, if they are wanted.
+    ``(B, K + 1)``, if there is one.
     """
 
     crops: Tensor
     labels: Tensor
     shown: list[Shown]
     answers: Tensor | None = None
-    features: Tensor | None = None
 
 
 class Drawn(NamedTuple):

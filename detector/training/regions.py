@@ -21,14 +21,13 @@ from detector.nets.weights import Normalization, to_tensor
 from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
 from detector.training.batches import UNREADABLE, Batch, CropBatches, RegionBatches, loader_threads
-from detector.training.hints import Hinted, HintedGoogLeNet, answer_of, hint_loss
 from detector.training.loop import Machine, Net, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.sampling import SamplingConfig
 from detector.training.scene_background import Scenes
 from detector.training.settings import RunSettings
-from detector.training.teaching import TaughtBatches, Teacher, TeachingConfig, hinting
+from detector.training.teaching import TaughtBatches, Teacher, TeachingConfig
 from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
 
@@ -273,9 +272,9 @@ class CropTrainer(Trainer[Net, Batch], Generic[Net]):
     def new_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """What moves the weights; its rate is set in every step."""
 
-    def loss(self, output: Tensor | Logits | Hinted, labels: Tensor, batch: Batch) -> Tensor:
+    def loss(self, output: Tensor | Logits, labels: Tensor, batch: Batch) -> Tensor:
         """Of the net's output; ``labels`` are those of ``batch`` on the device."""
-        return loss_of(answer_of(output), labels, self.run_config.label_smoothing)
+        return loss_of(output, labels, self.run_config.label_smoothing)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -292,8 +291,8 @@ class CropTrainer(Trainer[Net, Batch], Generic[Net]):
         crops, labels = batch.crops.chunk(parts), batch.labels.chunk(parts)
         ends = np.cumsum([len(part) for part in labels])
         shown = [batch.shown[end - len(part) : end] for end, part in zip(ends, labels, strict=True)]
-        told = ([None] * len(labels) if t is None else t.chunk(parts) for t in (batch.answers, batch.features))
-        return [Batch(*part) for part in zip(crops, labels, shown, *told, strict=True)]
+        answers = [None] * len(labels) if batch.answers is None else batch.answers.chunk(parts)
+        return [Batch(*part) for part in zip(crops, labels, shown, answers, strict=True)]
 
     def describe(self, batch: Batch) -> list[str]:
         """See the base class."""
@@ -306,8 +305,7 @@ class CropTrainer(Trainer[Net, Batch], Generic[Net]):
         """The loss, and how many crops the net had right."""
         labels = batch.labels.to(self.device, non_blocking=True)
         output = self.model(self.run_config.normalization(batch.crops.to(self.device, non_blocking=True)))
-        said = answer_of(output)
-        logits = said.main if isinstance(said, Logits) else said
+        logits = output.main if isinstance(output, Logits) else output
         right = float((logits.detach().argmax(1) == labels).sum())
         return Outcome(self.loss(output, labels, batch), len(labels), (right,))
 
@@ -356,9 +354,6 @@ class RegionTrainer(CropTrainer[GoogLeNet]):
         if (teacher is None) != (config.teaching is None):
             raise UserError("a teacher and training.teaching go together: the one needs the other")
         self.config = config
-        self._hints: int | None = None
-        if teacher is not None and config.teaching is not None and config.teaching.hint:
-            self._hints = hinting(teacher).num_features
         super().__init__(config, config.net.num_outputs, train, val, num_classes, folder, **about)
         if teacher is not None and config.teaching is not None:
             assert not isinstance(self.batches, TaughtBatches)
@@ -366,12 +361,7 @@ class RegionTrainer(CropTrainer[GoogLeNet]):
 
     def new_net(self) -> GoogLeNet:
         """See the base class."""
-        return GoogLeNet(self.config.net) if self._hints is None else HintedGoogLeNet(self.config.net, self._hints)
-
-    def run(self) -> GoogLeNet:
-        """See the base class."""
-        net = super().run()
-        return net.without_guess() if isinstance(net, HintedGoogLeNet) else net
+        return GoogLeNet(self.config.net)
 
     def new_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """See the base class."""
@@ -386,14 +376,10 @@ class RegionTrainer(CropTrainer[GoogLeNet]):
         measure_statistics(net, (self.config.normalization(x.to(self.device)) for x in crops))
         return net
 
-    def loss(self, output: Tensor | Logits | Hinted, labels: Tensor, batch: Batch) -> Tensor:
-        """See the base class; with a teacher, its answers have their share, and its features theirs."""
+    def loss(self, output: Tensor | Logits, labels: Tensor, batch: Batch) -> Tensor:
+        """See the base class; with a teacher, its answers have their share."""
         teaching = self.config.teaching
         if batch.answers is None or teaching is None:
             return super().loss(output, labels, batch)
         answers = batch.answers.to(self.device, non_blocking=True)
-        loss = loss_of(answer_of(output), labels, self.config.label_smoothing, answers, teaching.share)
-        if not isinstance(output, Hinted) or batch.features is None:
-            return loss
-        features = batch.features.to(self.device, non_blocking=True)
-        return loss + teaching.hint * hint_loss(output.guess, features, labels != UNREADABLE)
+        return loss_of(output, labels, self.config.label_smoothing, answers, teaching.share)

@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from detector.training.batches import Batch, CropBatches, Shown
-from detector.training.hints import HintingTeacher
-from proposals.errors import UserError
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as OpenCV makes grey
 MOST_SATURATION = 1.6
@@ -39,8 +37,6 @@ class TeachingConfig(BaseModel):
 
     Attributes:
         share: of the teacher's answers in the loss; the rest is the labels'.
-        hint: weight of the distance from the teacher's features, added to that; 0 for none. See
-            :mod:`detector.training.hints`.
         uses: steps that learn from a batch and the teacher's answers to it: one when it is drawn, the others later,
             half of them from its mirror image. kept: so many of the latest batches may come again; each holds its crops
             in memory.
@@ -51,7 +47,6 @@ class TeachingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = Field(default=0.9, gt=0, le=1)
-    hint: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     uses: int = Field(default=3, ge=1)
     kept: int = Field(default=400, ge=1)
     grey: float = Field(default=0.2, ge=0, le=1)
@@ -59,28 +54,13 @@ class TeachingConfig(BaseModel):
     cast: float = Field(default=0.35, ge=0, le=1)
 
 
-def hinting(teacher: Teacher) -> HintingTeacher:
-    """``teacher``, if it gives hints.
-
-    Raises:
-        UserError: it gives none.
-    """
-    if not isinstance(teacher, HintingTeacher):
-        raise UserError("teaching.hint: only a teacher directory, as train-teacher makes them, gives hints")
-    return teacher
-
-
 class Lesson(NamedTuple):
-    """A batch as the teacher saw it: crops ``(B, 3, S, S)`` uint8, its answers ``(B, K + 1)`` float16, and the rest.
-
-    ``features`` ``(B, D)`` float16 are there if there are hints.
-    """
+    """A batch as the teacher saw it: crops ``(B, 3, S, S)`` uint8, its answers ``(B, K + 1)`` float16, and the rest."""
 
     crops: Tensor
     answers: Tensor
     labels: Tensor
     shown: list[Shown]
-    features: Tensor | None
 
 
 def recolour(crops: Tensor, config: TeachingConfig, generator: torch.Generator) -> Tensor:
@@ -154,13 +134,7 @@ class TaughtBatches:
 
     def _ask(self, batch: Batch) -> Lesson:
         crops = batch.crops.round().to(torch.uint8)
-        features: Tensor | None = None
-        if self.config.hint:
-            answers, features = hinting(self.teacher).name_and_describe(crops.float())
-            features = features.half()
-        else:
-            answers = self.teacher.name_crops(crops.float())
-        return Lesson(crops, answers.half(), batch.labels, batch.shown, features)
+        return Lesson(crops, self.teacher.name_crops(crops.float()).half(), batch.labels, batch.shown)
 
     def _seen(self, lesson: Lesson, side: int, mirror: bool, rng: np.random.Generator) -> Batch:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.source.processes.rank)
@@ -169,5 +143,4 @@ class TaughtBatches:
         if side != crops.shape[-1]:
             crops = F.interpolate(crops, size=(side, side), mode="bilinear", antialias=True)
         crops = crops.contiguous(memory_format=torch.channels_last)
-        features = None if lesson.features is None else lesson.features.float()
-        return Batch(crops, lesson.labels, lesson.shown, lesson.answers.float(), features)
+        return Batch(crops, lesson.labels, lesson.shown, lesson.answers.float())

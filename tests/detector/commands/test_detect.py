@@ -147,14 +147,14 @@ def test_pycocotools_reads_the_coco_files(
 
 def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: Any) -> None:
     options = "--score-threshold 0.2 --nms-threshold 0.4 --max-detections 5 --device cpu --proposals fast --seed 3 "
-    options += "--precision bfloat16 --no-families"
+    options += "--precision bfloat16"
     assert run_cli("detect", picture("a.png"), "--model", "somewhere", *options.split()).code == 0
     assert fake_model.calls == [
         (
             Path("somewhere"),
             {
                 "device": "cpu", "precision": "bfloat16", "seed": 3, "score_threshold": 0.2, "nms_threshold": 0.4,
-                "max_detections": 5, "proposals": "fast", "families": False,
+                "max_detections": 5, "proposals": "fast",
             },
         )
     ]  # fmt: skip
@@ -162,7 +162,7 @@ def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: An
 
 def test_what_is_not_given_is_the_models_own(run_cli: Any, fake_model: Any, picture: Any) -> None:
     run_cli("detect", picture("a.png"))
-    assert fake_model.calls == [(None, {"device": "auto", "precision": "auto", "seed": 0, "families": True})]
+    assert fake_model.calls == [(None, {"device": "auto", "precision": "auto", "seed": 0})]
 
 
 def test_the_run_folder_holds_the_resolved_settings(
@@ -175,7 +175,7 @@ def test_the_run_folder_holds_the_resolved_settings(
     assert record["seed"] == 5
     assert record["config"]["inputs"] == [str(photo)]
     limits = {"score_threshold": 0.2, "nms_threshold": 0.3, "max_detections": 100, "soft_sigma": None}
-    scores = {"overlap_power": 0.0, "box_voting": None, "calibration": {"slope": 1.0, "offset": 0.0}}
+    scores = {"overlap_power": 0.0, "calibration": {"slope": 1.0, "offset": 0.0}}
     assert record["config"]["postprocess"] == {**limits, **scores}
     assert record["config"]["proposals"] == {"selective_search": {"preset": "halves"}, "max_proposals": None}
     assert record["config"]["formats"] == ["csv", "jsonl"]

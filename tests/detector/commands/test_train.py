@@ -199,6 +199,14 @@ def test_first_weights_of_another_architecture(tmp_path: Path) -> None:
         initialise(net, str(tmp_path / "googlenet-test.pth"))
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_first_weights_of_another_width(tmp_path: Path, factor: float) -> None:
+    source = write_two_classes(tmp_path / "m")
+    net = GoogLeNet(source.config.model_copy(update={"width": factor * source.config.width}))
+    with pytest.raises(UserError, match=r"^init .*: weights of another architecture .*; set training\.net$"):
+        initialise(net, str(tmp_path / "m"), ("n1", "n2"))
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense"])
 def test_damaged_first_weights(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "googlenet-test.pth"

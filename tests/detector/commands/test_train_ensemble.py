@@ -22,7 +22,6 @@ from shared_recipes import (
 )
 
 import detector.commands.train_ensemble_run
-import detector.commands.train_finetune_head_run
 import detector.training.regions
 from detector.commands.device_jobs import shared_environment
 from detector.commands.train_ensemble_run import devices_of, gpus_of, member_command

@@ -50,16 +50,15 @@ def test_equals_plain_suppression_class_by_class(seed: int, n: int, k: int, thre
     n=st.integers(0, 60),
     labels=st.lists(st.integers(0, 3), unique=True, min_size=1),
     sigma=st.sampled_from([None, 0.3]),
-    voting=st.sampled_from([None, 0.5]),
     per_class=st.booleans(),
 )
 def test_a_class_is_detected_as_if_all_were(
-    seed: int, n: int, labels: list[int], sigma: float | None, voting: float | None, per_class: bool
+    seed: int, n: int, labels: list[int], sigma: float | None, per_class: bool
 ) -> None:
     boxes, probs = random_case(seed, n, 4)
     if per_class:
         boxes = boxes[:, None] + np.arange(4, dtype=np.float32)[:, None]
-    config = PostprocessConfig(score_threshold=0, max_detections=1000, soft_sigma=sigma, box_voting=voting)
+    config = PostprocessConfig(score_threshold=0, max_detections=1000, soft_sigma=sigma)
     everything, some = (postprocess(boxes, probs, SIZE, config, only) for only in (None, labels))
     rows = np.isin(everything.labels, labels)
     np.testing.assert_array_equal(some.labels, everything.labels[rows])

@@ -72,9 +72,6 @@ def test_effects_are_of_variants_that_differ_in_one_property() -> None:
         (f"{six}, localizer", f"{six}, {located}"),
         (six, f"{six}, localizer"),
         *((f"{of}, overlap", f"{of}, {located}") for of in (*singles, *(f"{n} members" for n in range(2, 7)))),
-        (six, f"{six}, voting"),
-        (f"{six}, box regression, overlap", f"{six}, box regression, overlap, voting"),
-        (f"{six}, {located}", f"{six}, {located}, voting"),
     ]
 
 

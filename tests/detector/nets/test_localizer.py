@@ -298,14 +298,12 @@ class Shifts:
 VARIANTS = (
     Variant(name="plain", members=(0, 1), proposals="scale2"),
     Variant(name="located", members=(0, 1), proposals="scale2", localizer=True),
-    Variant(name="voted", members=(0, 1), proposals="scale2", localizer=True, voting=True),
-    Variant(name="plain votes", members=(0,), proposals="scale2", voting=True),
     Variant(name="joined", members=(0, 1), proposals="scale2", localizer=True, combine="nms"),
 )
 
 
 def test_variants_have_the_localizer_s_scores_and_boxes(tmp_path: Path) -> None:
-    settings = MeasurementConfig(variants=VARIANTS, localizer_power=2.0, voting=0.4)
+    settings = MeasurementConfig(variants=VARIANTS, localizer_power=2.0)
     sources = Sources(Shifts(), Shifts(), None, MergeConfig())
     study = Study({"seeds": members()}, VARIANTS, sources, settings.postprocess_of, tmp_path, CPU, ready())
     found = study.look("x", lambda: IMAGE)
@@ -313,20 +311,15 @@ def test_variants_have_the_localizer_s_scores_and_boxes(tmp_path: Path) -> None:
     seen, low = Ensemble(members(), CPU, localizer=ready()).examine(IMAGE, boxes), settings.postprocess
     weighed = scored(seen.probs, seen.overlap, 2.0)
     located = postprocess(seen.boxes, weighed, (48, 64), low)
-    voted = postprocess(seen.boxes, weighed, (48, 64), low.model_copy(update={"box_voting": 0.4}))
     for name, expected in (
         ("located", located),
-        ("voted", voted),
         ("plain", postprocess(boxes, seen.probs, (48, 64), low)),
     ):
         np.testing.assert_allclose(found[name].scores, expected.scores, atol=1e-5, err_msg=name)
         np.testing.assert_allclose(found[name].boxes, expected.boxes, atol=0.02, err_msg=name)
-    alone = Ensemble(members(1), CPU).predict(IMAGE, boxes)
-    with_votes = postprocess(boxes, alone, (48, 64), low.model_copy(update={"box_voting": 0.4}))
-    np.testing.assert_allclose(found["plain votes"].boxes, with_votes.boxes, atol=0.02)
     each = [scored(Ensemble([m], CPU).predict(IMAGE, boxes), seen.overlap, 2.0)[:, :-1] for m in members()]
     assert found["joined"].scores[0] == pytest.approx(max(float(table.max()) for table in each), rel=1e-3)
-    assert study.look("x", _unread)["voted"].scores.tolist() == found["voted"].scores.tolist()
+    assert study.look("x", _unread)["located"].scores.tolist() == found["located"].scores.tolist()
     other = MeasurementConfig(variants=VARIANTS, localizer_power=1.0)
     again = Study({"seeds": members()}, VARIANTS, sources, other.postprocess_of, tmp_path, CPU, ready())
     assert again.look("x", lambda: IMAGE)["located"].scores[0] > found["located"].scores[0]
@@ -339,10 +332,6 @@ def _unread() -> np.ndarray:
 def test_variants_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="takes the place of regression"):
         Variant(name="x", members=(0,), localizer=True, regression=True)
-    with pytest.raises(ValueError, match="leave voting off"):
-        Variant(name="x", members=(0, 1), combine="nms", voting=True)
-    with pytest.raises(ValueError, match=r"postprocess\.box_voting: leave it null"):
-        MeasurementConfig(variants=VARIANTS, postprocess=PostprocessConfig(box_voting=0.5))
     sources = Sources(Shifts(), Shifts(), None, MergeConfig())
     with pytest.raises(ValueError, match="there is no localizer"):
         Study({"seeds": members()}, VARIANTS, sources, lambda v: PostprocessConfig(), tmp_path, CPU)

@@ -6,12 +6,9 @@ import os
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 import yaml
 from command_line import run
-from safetensors.torch import load_file
 from shared_recipes import (
     RECIPE,
     write,
@@ -20,16 +17,11 @@ from shared_recipes import (
     write_photographs,
 )
 
-import detector.commands.train_ensemble_run
-import detector.commands.train_finetune_head_run
-import detector.training.regions
-from detector.commands.train_finetune_head_run import second_stage
 from detector.data import load_dataset
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.googlenet import paper_config
 from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
-from detector.recipes.head import HeadRecipe
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
     read_classifier_recipe,
@@ -198,47 +190,16 @@ def test_an_ensemble_by_name_takes_the_parts_that_there_are(data: Path, parts: P
         assert len(read_model_config(out).members) == 2
 
 
-@pytest.mark.parametrize("kind", ["svm", "softmax"])
-def test_a_head_on_the_finetuned_network(
-    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    def briefly(tuned: Path, name: str, kind: str, seed: int) -> HeadRecipe:
-        recipe = second_stage(tuned, name, kind, seed)
-        assert recipe.tuning is not None, "for boxes and against hard negatives"
-        return recipe.model_copy(update={"tuning": recipe.tuning.model_copy(update={"steps": 2, "batch_size": 8})})
-
-    monkeypatch.setattr(detector.commands.train_finetune_head_run, "second_stage", briefly)
-    assert (
-        run("train", parts, "--config", write(tmp_path, RECIPE), "--split", "train", "--out", tmp_path / "small") == 0
-    )
-    words = ("--recipe", "finetune", "--init", tmp_path / "small", "--steps", 2, "--head", kind)
-    words = (*words, "--split", "train+val", "--out", tmp_path / "m")
-    assert run("train", parts, *words) == 0
-    tuned, whole = read_model_config(tmp_path / "m-finetuned"), read_model_config(tmp_path / "m")
-    assert tuned.members[0].head is None
-    assert whole.members[0].head is not None
-    assert whole.members[0].head.shape.kind == kind
-    assert whole.refinement is not None, "box regression"
-    assert whole.proposals == tuned.proposals
-    assert whole.provenance["init"] == str(tmp_path / "m-finetuned")
-    assert all("split train+val, 6 images" in model.provenance["data"] for model in (tuned, whole))
-    own, first = (load_file(tmp_path / name / "member-0.safetensors") for name in ("m", "m-finetuned"))
-    assert any(not torch.equal(own[key], first[key]) for key in own), "tuned once more"
-    found = load_model(tmp_path / "m", device="cpu", score_threshold=0.0)(np.full((56, 64, 3), 128, np.uint8))
-    assert np.isfinite(found.scores).all()
-    assert run("train", parts, *words, "--resume", "auto") == 0
-
-
-def test_a_head_goes_with_its_recipes_only(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", data, "--recipe", "paper", "--head", "svm") == 1
-    assert "--head is for" in capsys.readouterr().err
+@pytest.mark.parametrize("recipe", ["finetune", "paper", "ensemble"])
+def test_a_head_goes_with_its_recipe_only(data: Path, capsys: pytest.CaptureFixture[str], recipe: str) -> None:
+    assert run("train", data, "--recipe", recipe, "--head", "svm") == 1
+    assert "--head is for --recipe head" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "words",
     [
         ("train", "DATA", "--recipe", "head"),
-        ("train", "DATA", "--recipe", "finetune", "--head", "svm"),
         ("train-multibox", "DATA"),
     ],
 )
