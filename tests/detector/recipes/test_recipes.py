@@ -18,16 +18,25 @@ from shared_recipes import (
 )
 
 from detector.data import load_dataset
+from detector.experiment.recipe import ExperimentRecipe
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.googlenet import paper_config
 from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
+from detector.recipes.head import HeadRecipe
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
-    read_classifier_recipe,
+    ClassifierRecipe,
+    EnsembleRecipe,
+    LocalizerRecipe,
+    MultiBoxRecipe,
+    SharedRecipe,
+    TeacherRecipe,
+    TrainRecipe,
     read_ensemble_recipe,
     read_recipe,
 )
+from detector.strict_yaml import read_settings
 from detector.training.proposal_choice import ProposalChoiceConfig
 from detector.training.regions import RegionTrainer
 
@@ -237,14 +246,27 @@ def test_steps_follow_the_data_within_bounds(objects: int) -> None:
         assert bounds[0] <= recipe.training.steps <= bounds[1]
 
 
-@pytest.mark.parametrize("name", ["finetune", "paper", "ensemble", "classifier"])
-def test_files_in_configs_are_complete(name: str) -> None:
-    path = ROOT / "configs" / f"{name}.yaml"
-    head = path.read_text(encoding="utf-8")
-    assert all(f"# {word}:" in head for word in ("Command", "Cost", "Score"))
-    read = {"ensemble": read_ensemble_recipe, "classifier": read_classifier_recipe}.get(name, read_recipe)
-    recipe = read(path)
-    assert yaml.safe_load(head) == recipe.model_dump(mode="json"), "a file states every setting"
+TASKS = {
+    "regions": TrainRecipe,
+    "classifier": ClassifierRecipe,
+    "teacher": TeacherRecipe,
+    "ensemble": EnsembleRecipe,
+    "multibox": MultiBoxRecipe,
+    "localizer": LocalizerRecipe,
+    "shared": SharedRecipe,
+    "head": HeadRecipe,
+    "experiment": ExperimentRecipe,
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_files_in_configs_say_what_differs_from_the_defaults(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert all(f"# {word}:" in text for word in ("Command", "Cost", "Score"))
+    stated = yaml.safe_load(text)
+    recipe = read_settings(TASKS[stated["task"]], path)
+    differing = recipe.model_dump(mode="json", exclude_defaults=True)
+    assert stated == {"task": stated["task"], **differing}
 
 
 def test_load_dataset_knows_the_photographs(data: Path) -> None:
