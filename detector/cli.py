@@ -11,6 +11,7 @@ import functools
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -19,6 +20,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from detector.commands.console import FAILED, INTERRUPTED, say
+from detector.commands.printable import tolerant_streams
+from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
 from proposals.errors import UserError
 
@@ -186,6 +189,9 @@ def build_app() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     wait_briefly()
+    tolerant_streams()
+    # Pillow warns of what is odd in a picture; what matters of it is in our own line about that picture.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         build_app()(args=None if arguments is None else list(arguments), prog_name="detector")
     except KeyboardInterrupt:
@@ -194,4 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader has gone (as `| head` does). Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        tell_unexpected(error)
         sys.exit(FAILED)

@@ -253,6 +253,7 @@ def _detect_all(
 ) -> Tally:
     """Detect in every frame of ``found`` and leave what was found in ``folder``, as it is found."""
     from detector.detection_files import JSONL_FILE, SavedDetections, write_line
+    from detector.path_part import path_parts
     from detector.report.drawing import draw_detections, draw_proposals
 
     total = sum(source.count() for source in found)
@@ -266,9 +267,10 @@ def _detect_all(
                     detections, proposals = detector.detect(frame.image)
                     if pictures:
                         drawn = draw_detections(frame.image, detections, detector.class_names)
-                        _write_picture(folder / "pictures" / frame.image_id, drawn)
+                        _write_picture(folder / "pictures" / path_parts(frame.image_id), drawn)
                     if proposal_pictures:
-                        _write_picture(folder / "proposals" / frame.image_id, draw_proposals(frame.image, proposals))
+                        drawn = draw_proposals(frame.image, proposals)
+                        _write_picture(folder / "proposals" / path_parts(frame.image_id), drawn)
                     saved = SavedDetections.of(frame.image_id, frame.path, detections, detector.class_names)
                     write_line(lines, saved)
                     tally.add(frame.shown, saved)

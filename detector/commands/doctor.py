@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from detector.commands.console import FAILED
+from detector.commands.console import FAILED, tell
 
 DISTRIBUTION = "googlenet-detector"
 OK, NOTE, FAULT = "ok", "note", "FAULT"
@@ -42,9 +42,9 @@ def doctor() -> None:
     for check in CHECKS:
         for finding in _findings_of(check):
             findings.append(finding)
-            print(f"{finding.status:5}  {finding.subject}: {finding.text}", flush=True)
+            tell(f"{finding.status:5}  {finding.subject}: {finding.text}")
     faults = sum(finding.status == FAULT for finding in findings)
-    print("everything works" if not faults else f"{faults} to mend", flush=True)
+    tell("everything works" if not faults else f"{faults} to mend")
     raise typer.Exit(FAILED if faults else 0)
 
 
