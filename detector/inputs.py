@@ -24,16 +24,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.images import SUFFIXES as PICTURE_SUFFIXES
 from detector.images import read_image
+from detector.video import SUFFIXES as VIDEO_SUFFIXES
+from detector.video import Video
 from proposals.errors import UserError
 
-VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"))
 LIST_SUFFIXES = frozenset((".txt",))
 STDIN = "-"
 
@@ -84,50 +84,16 @@ class VideoInput:
 
     def count(self) -> int:
         """The number of frames as the file's header tells it, which may be wrong; at least 1, even if it is damaged."""
-        import cv2
-
         try:
-            capture = self._open()
+            announced = Video(self.path).announced()
         except UserError:  # told of when its frames are asked for
             return 1
-        try:
-            return max(1, -(-int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // self.step))
-        finally:
-            capture.release()
+        return max(1, -(-announced // self.step))
 
     def frames(self) -> Iterator[Frame]:
-        """The frames, decoded as they are asked for; UserError where the file holds none that can be decoded."""
-        capture = self._open()
-        number = 0
-        try:
-            while capture.grab():
-                if number % self.step == 0:
-                    good, image = capture.retrieve()
-                    if not good:
-                        break
-                    rgb = np.ascontiguousarray(image[:, :, ::-1])
-                    yield Frame(f"{self.image_id}/{number:06d}", self.path, f"{self.path} #{number}", rgb)
-                number += 1
-        finally:
-            capture.release()
-        if number == 0:
-            raise UserError(f"{self.path}: no frame of this video can be decoded; convert it to H.264 in .mp4")
-
-    def _open(self) -> Any:
-        """The video, opened quietly: OpenCV's own complaints would stand beside our one line."""
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        import cv2
-
-        try:
-            with Path(self.path).open("rb"):
-                pass
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot read: {error.strerror}") from None
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        capture = cv2.VideoCapture(self.path)
-        if not capture.isOpened():
-            raise UserError(f"{self.path}: not a video that can be decoded; convert it to H.264 in .mp4")
-        return capture
+        """The frames, decoded as they are asked for; UserError as for :meth:`detector.video.Video.frames`."""
+        for number, image in Video(self.path).frames(self.step):
+            yield Frame(f"{self.image_id}/{number:06d}", self.path, f"{self.path} #{number}", image)
 
 
 Input = PictureInput | VideoInput

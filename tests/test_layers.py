@@ -21,7 +21,7 @@ LAYERS = (
      "json_text", "path_part"),
     (
         "images", "crop", "nets", "data", "evaluation", "sampling", "postprocess", "report",
-        "detection_files", "run_folder", "inputs",
+        "detection_files", "run_folder", "inputs", "video", "mp4_edits",
     ),
     ("localize",),
     ("classify",),

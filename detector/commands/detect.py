@@ -137,7 +137,10 @@ def detect(
         Precision, typer.Option(help="What the networks compute in; auto: float16 on a GPU, float32 on a processor.")
     ] = Precision.auto,
     on_error: Annotated[
-        OnError, typer.Option(help="At a picture that cannot be read: stop, or skip it and exit with code 3.")
+        OnError,
+        typer.Option(
+            help="At a picture, or frames of a video, that cannot be read: stop, or skip them and exit with code 3."
+        ),
     ] = OnError.fail,
     out: Annotated[
         Path | None,

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from clips import spoil, write_video
 from PIL import Image
 
 from detector.commands.tally import Tally, in_words
@@ -386,3 +387,16 @@ def test_pictures_lie_in_their_folder(run_cli: Any, fake_model: Any, picture: An
         (file,) = (path for path in (tmp_path / "found").rglob("*.jpg") if path.parent.name == folder)
         assert file.parent.parent == tmp_path / "found"
     assert len(tree(tmp_path / "found")) == 4
+
+
+def test_a_damaged_frame_costs_itself_alone(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", "MJPG")
+    spoil(path, 9)
+    done = run_cli("detect", path, "--no-pictures", "--on-error", "skip", "--out", "found")
+    assert done.code == 3
+    assert "1 of 30 frames could not be read" in done.err
+    assert len(lines_of(tmp_path / "found")) == 29
+    done = run_cli("detect", path, "--no-pictures", "--out", "failed")
+    assert done.code == 1
+    assert "1 of 30 frames could not be read" in done.err
+    assert len(lines_of(tmp_path / "failed.unfinished")) == 29
