@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.images import MAX_PIXELS, ORDINARY_PIXELS, read_image_reduced
 from detector.images import SUFFIXES as PICTURE_SUFFIXES
-from detector.images import read_image
 from detector.video import SUFFIXES as VIDEO_SUFFIXES
 from detector.video import Video
 from proposals.errors import UserError
@@ -47,13 +47,15 @@ class Frame:
     Attributes:
         image_id: unique in a run; names the output files, ``/`` between folders.
         path: what the user named. shown: what messages call it: the path, with the frame's number in a video.
-        image: ``(H, W, 3)`` uint8 RGB.
+        image: ``(H, W, 3)`` uint8 RGB. image_size: (height, width) of the picture itself, of which ``image`` may be a
+            smaller copy.
     """
 
     image_id: str
     path: str
     shown: str
     image: NDArray[np.uint8]
+    image_size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,16 @@ class PictureInput:
         """The number of frames."""
         return 1
 
-    def frames(self) -> Iterator[Frame]:
-        """The picture; UserError where it cannot be read."""
-        image = read_image(self.path) if self.data is None else read_image(self.data, name=self.path)
-        yield Frame(self.image_id, self.path, self.path, image)
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """The picture; UserError where it cannot be read.
+
+        Args:
+            reduced: a very large one may be smaller, see :func:`detector.images.read_image_reduced`.
+        """
+        ordinary = ORDINARY_PIXELS if reduced else MAX_PIXELS
+        source = self.path if self.data is None else self.data
+        image, size = read_image_reduced(source, name=self.path, ordinary=ordinary)
+        yield Frame(self.image_id, self.path, self.path, image, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +98,16 @@ class VideoInput:
             return 1
         return max(1, -(-announced // self.step))
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames, decoded as they are asked for; UserError as for :meth:`detector.video.Video.frames`."""
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """The frames in full, decoded as they are asked for; UserError as for :meth:`detector.video.Video.frames`."""
         for number, image in Video(self.path).frames(self.step):
-            yield Frame(f"{self.image_id}/{number:06d}", self.path, f"{self.path} #{number}", image)
+            yield Frame(
+                f"{self.image_id}/{number:06d}",
+                self.path,
+                f"{self.path} #{number}",
+                image,
+                (image.shape[0], image.shape[1]),
+            )
 
 
 Input = PictureInput | VideoInput

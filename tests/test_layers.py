@@ -20,8 +20,8 @@ LAYERS = (
     ("types", "strict_yaml", "precision", "soft_nms", "box_voting", "class_choice", "families",
      "json_text", "path_part"),
     (
-        "images", "crop", "nets", "data", "evaluation", "sampling", "postprocess", "report",
-        "detection_files", "run_folder", "inputs", "video", "mp4_edits",
+        "images", "pixels", "jpeg_end", "libtiff_noise", "video", "mp4_edits", "inputs", "crop", "nets", "data",
+        "evaluation", "sampling", "postprocess", "report", "detection_files", "run_folder",
     ),
     ("localize",),
     ("classify",),

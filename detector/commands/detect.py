@@ -266,15 +266,16 @@ def _detect_all(
         advance = stack.enter_context(progress("detecting", total, "picture"))
         for source in found:
             try:
-                for frame in source.frames():
+                for frame in source.frames(reduced=True):
                     detections, proposals = detector.detect(frame.image)
-                    if pictures:
-                        drawn = draw_detections(frame.image, detections, detector.class_names)
-                        _write_picture(folder / "pictures" / path_parts(frame.image_id), drawn)
                     if proposal_pictures:
-                        drawn = draw_proposals(frame.image, proposals)
+                        drawn = draw_proposals(frame.image, proposals, in_place=not pictures)
                         _write_picture(folder / "proposals" / path_parts(frame.image_id), drawn)
-                    saved = SavedDetections.of(frame.image_id, frame.path, detections, detector.class_names)
+                    if pictures:  # last, into the frame itself, which is not needed any more
+                        drawn = draw_detections(frame.image, detections, detector.class_names, in_place=True)
+                        _write_picture(folder / "pictures" / path_parts(frame.image_id), drawn)
+                    found_in_file = detections.resized(frame.image_size)
+                    saved = SavedDetections.of(frame.image_id, frame.path, found_in_file, detector.class_names)
                     write_line(lines, saved)
                     tally.add(frame.shown, saved)
                     advance()

@@ -400,3 +400,28 @@ def test_a_damaged_frame_costs_itself_alone(run_cli: Any, fake_model: Any, tmp_p
     assert done.code == 1
     assert "1 of 30 frames could not be read" in done.err
     assert len(lines_of(tmp_path / "failed.unfinished")) == 29
+
+
+def test_a_very_large_picture_is_looked_at_smaller(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.inputs.ORDINARY_PIXELS", 100 * 150)
+    photo = picture("a.png", size=(200, 300))
+    assert run_cli("detect", photo, "--out", "found", "--proposal-pictures").code == 0
+    (line,) = lines_of(tmp_path / "found")
+    assert (line["width"], line["height"]) == (300, 200)
+    assert line["detections"][0]["box"] == [0, 0, 150, 200], "in pixels of the file"
+    for folder in ("pictures", "proposals"):
+        assert read_image(tmp_path / "found" / folder / "a.jpg").shape == (100, 150, 3)
+
+
+def test_proposals_are_drawn_on_the_picture_as_it_was(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path
+) -> None:
+    photo = picture("a.png", size=(200, 300))
+    assert run_cli("detect", photo, "--out", "both", "--proposal-pictures").code == 0
+    assert run_cli("detect", photo, "--out", "proposals", "--proposal-pictures", "--no-pictures").code == 0
+    assert run_cli("detect", photo, "--out", "pictures").code == 0
+    for folder in ("pictures", "proposals"):
+        one, other = (tmp_path / out / folder / "a.jpg" for out in ("both", folder))
+        assert one.read_bytes() == other.read_bytes()
