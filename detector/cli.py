@@ -78,6 +78,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "reproduce": ("detector.commands.reproduce", "Repeat a whole experiment, from the data to its tables."),
     "doctor": ("detector.commands.doctor", "Check this installation and say what to mend."),
+    "clean": ("detector.commands.clean", "Remove the unfinished folders that killed or failed runs have left."),
 }
 
 
@@ -119,7 +120,7 @@ def load_command(verb: str) -> Any:
 
 
 def _needs_arguments(verb: str) -> bool:
-    return verb != "doctor"
+    return verb not in ("doctor", "clean")
 
 
 def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:

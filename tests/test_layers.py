@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Low to high. A unit may import those of its own layer (without a cycle) and of the layers before it.
 LAYERS = (
     ("types", "strict_yaml", "precision", "soft_nms", "box_voting", "class_choice", "families",
-     "json_text", "path_part"),
+     "json_text", "path_part", "leftovers"),
     (
         "images", "pixels", "jpeg_end", "libtiff_noise", "video", "mp4_edits", "inputs", "crop", "nets", "data",
         "evaluation", "sampling", "postprocess", "report", "detection_files", "run_folder",

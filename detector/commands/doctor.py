@@ -33,8 +33,9 @@ class Finding:
 def doctor() -> None:
     """Check this installation and say what to mend.
 
-    Versions, the OpenCV build, the compiled kernels, the GPU and the bundled
-    model's checksums. The exit code is 1 if anything is at fault.
+    Versions, the OpenCV build, the compiled kernels, the GPU, the bundled
+    model's checksums, and what killed runs have left in the current folder
+    ([bold]detector clean[/bold] removes it). The exit code is 1 if anything is at fault.
 
     [bold]Example:[/bold] detector doctor
     """
@@ -197,6 +198,18 @@ def check_bundled_model() -> Iterator[Finding]:
             yield Finding(OK, subject, f"{count} network{'s' * (count > 1)}, checksums agree, {folder}")
 
 
+def check_leftovers() -> Iterator[Finding]:
+    """What killed and failed runs have left in the current folder and the folders in it."""
+    from detector.commands.clean import in_words
+    from detector.leftovers import find_leftovers
+
+    leftovers = [leftover for leftover in find_leftovers(Path()) if not leftover.alive]
+    for leftover in leftovers:
+        yield Finding(NOTE, "leftover", f"{in_words(leftover)}: detector clean removes it")
+    if not leftovers:
+        yield Finding(OK, "leftovers", "no unfinished runs in the current folder")
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
     check_versions,
@@ -205,4 +218,5 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_gpu,
     check_compiled_kernels,
     check_bundled_model,
+    check_leftovers,
 )
