@@ -11,7 +11,6 @@ import functools
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -19,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from detector.commands.console import FAILED, INTERRUPTED, say
+from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say
 from detector.commands.printable import tolerant_streams
 from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
@@ -191,8 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     wait_briefly()
     tolerant_streams()
-    # Pillow warns of what is odd in a picture; what matters of it is in our own line about that picture.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    quiet_pillow()
     try:
         build_app()(args=None if arguments is None else list(arguments), prog_name="detector")
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,11 @@ def say(line: str) -> None:
 def tell(line: str) -> None:
     """One line on standard output."""
     print(printable(line), flush=True)
+
+
+def quiet_pillow() -> None:
+    """Ignore Pillow's warnings of what is odd in a picture: what matters is in our own line about that picture."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class RateAndEnd(ProgressColumn):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress, tell
+from detector.commands.console import SKIPPED, Faults, progress, quiet_pillow, tell
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Any
         return
     # Fresh processes: forking one that has started threads can leave the copy waiting for ever.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_pillow) as pool:
         futures = [pool.submit(_work, picture, out, search) for picture in pictures]
         try:
             for future in as_completed(futures):

@@ -425,3 +425,13 @@ def test_proposals_are_drawn_on_the_picture_as_it_was(
     for folder in ("pictures", "proposals"):
         one, other = (tmp_path / out / folder / "a.jpg" for out in ("both", folder))
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_what_pillow_finds_odd_is_not_told(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
+    """A damaged EXIF block, of which Pillow warns."""
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (60, 40)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\1" * 20)
+    with pytest.warns(UserWarning, match="."):
+        read_image(path)
+    done = run_cli("detect", path, "--out", "found")
+    assert (done.code, done.err) == (0, "")
