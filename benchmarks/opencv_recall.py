@@ -46,7 +46,7 @@ def figures(boxes, truths, labels):
 
 def table(folder, data, split, presets):
     from detector.data import load_dataset
-    from detector.images import read_image
+    from detector.images.read import read_image
     from proposals.selective_search import selective_search
 
     dataset = load_dataset(data, split)

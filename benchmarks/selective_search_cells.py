@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.data import load_dataset
-from detector.images import read_image
+from detector.images.read import read_image
 from proposals.recall import best_overlaps, mean_average_best_overlap, mean_number
 from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig
 

@@ -24,7 +24,7 @@ _HOME = {
     "UserError": "proposals.errors",
     "load_dataset": "detector.data",
     "load_model": "detector.model.load",
-    "read_image": "detector.images",
+    "read_image": "detector.images.read",
 }
 __all__ = list(_HOME)
 

@@ -18,7 +18,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from detector.commands.console import FAILED, INTERRUPTED, say
+from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say
+from detector.commands.printable import tolerant_streams
+from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
 from proposals.errors import UserError
 
@@ -75,6 +77,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "reproduce": ("detector.commands.reproduce", "Repeat a whole experiment, from the data to its tables."),
     "doctor": ("detector.commands.doctor", "Check this installation and say what to mend."),
+    "clean": ("detector.commands.clean", "Remove the unfinished folders that killed or failed runs have left."),
 }
 
 
@@ -116,7 +119,7 @@ def load_command(verb: str) -> Any:
 
 
 def _needs_arguments(verb: str) -> bool:
-    return verb != "doctor"
+    return verb not in ("doctor", "clean")
 
 
 def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -186,6 +189,8 @@ def build_app() -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     wait_briefly()
+    tolerant_streams()
+    quiet_pillow()
     try:
         build_app()(args=None if arguments is None else list(arguments), prog_name="detector")
     except KeyboardInterrupt:
@@ -194,4 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader has gone (as `| head` does). Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        tell_unexpected(error)
         sys.exit(FAILED)

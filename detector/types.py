@@ -71,6 +71,15 @@ class Detections:
         """The detections at ``index``: a slice, a boolean mask ``(N,)`` or ascending integers."""
         return Detections(self.boxes[index], self.scores[index], self.labels[index], self.image_size)
 
+    def resized(self, image_size: tuple[int, int]) -> Detections:
+        """The same objects in a copy of the image of another ``image_size`` (height, width)."""
+        if image_size == self.image_size:
+            return self
+        height, width = image_size
+        factor = np.array([width / self.image_size[1], height / self.image_size[0]] * 2)
+        boxes = (self.boxes * factor).clip(0, [width, height, width, height]).astype(np.float32)
+        return Detections(boxes, self.scores, self.labels, image_size)
+
     def to_torchvision(self) -> dict[str, Any]:
         """``{"boxes": (N, 4) float32, "scores": (N,) float32, "labels": (N,) int64}`` as torch tensors."""
         import torch

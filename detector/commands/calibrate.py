@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.commands.console import tell
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def calibrate(
     from detector.commands.evaluate_data import load_measured
     from detector.model.config import read_model_config
     from detector.model.save import begin_copy, write_model_config
-    from detector.run_folder import final_path, new_run_folder, refuse_occupied
+    from detector.runs.folder import final_path, new_run_folder, refuse_occupied
 
     if of not in ("regions", "detections"):
         raise UserError(f"--of {of}: say regions or detections")
@@ -81,8 +82,8 @@ def calibrate(
         provenance = {**config.provenance, name: " ".join(["detector", *sys.argv[1:]])}
         write_model_config(folder, changed.model_copy(update={"provenance": provenance}))
     for line in lines:
-        typer.echo(line)
-    typer.echo(f"the model is in {out or final_path(folder)}")
+        tell(line)
+    tell(f"the model is in {out or final_path(folder)}")
 
 
 def _of_regions(
@@ -162,7 +163,7 @@ def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
     """The pictures by the last bit of the SHA-256 of their name."""
     import numpy as np
 
-    odd = [hashlib.sha256(name.encode()).digest()[-1] & 1 for name in dataset.image_ids]
+    odd = [hashlib.sha256(name.encode(errors="surrogatepass")).digest()[-1] & 1 for name in dataset.image_ids]
     return dataset.subset(np.flatnonzero(np.array(odd) == 0)), dataset.subset(np.flatnonzero(odd))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import FAILED, SKIPPED, progress, say
+from detector.commands.printable import can_show, printable
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ def check_data(
 
     [bold]Example:[/bold] detector check-data photos/
     """
-    import json
-
     from detector.data.check import check_dataset
-    from detector.run_folder import final_path, new_run_folder, refuse_occupied
+    from detector.json_text import json_text
+    from detector.path_part import path_part
+    from detector.runs.folder import final_path, new_run_folder, refuse_occupied
 
     refuse_occupied(out)
     wanted = _class_list(classes)
@@ -75,10 +76,10 @@ def check_data(
 
             report = check_dataset(data, split, wanted, images=images, workers=workers, progress=advance)
         content = report.to_json()
-        text = json.dumps(content, indent=2, ensure_ascii=False)
+        text = json_text(content, indent=2)
         (folder / "check.json").write_text(f"{text}\n", encoding="utf-8")
         for part in report.splits:
-            _write_sheet(folder / f"sheet-{part.name.replace('/', '-') or 'all'}.jpg", part, report, sheet)
+            _write_sheet(folder / f"sheet-{path_part(part.name or 'all')}.jpg", part, report, sheet)
         final = final_path(folder)
     if json_only:
         print(text)
@@ -108,7 +109,7 @@ def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int
     from PIL import Image
 
     from detector.data.check import sample
-    from detector.images import read_image
+    from detector.images.read import read_image
     from detector.report.drawing import draw_sheet, draw_truth
 
     dataset = part.dataset
@@ -127,13 +128,13 @@ def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int
 
 def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from detector.data.faults import EFFECTS, summarise_faults
 
-    console = Console(soft_wrap=True)
-    console.print(f"{escape(str(report.path))}: {report.format}, {report.pictures} pictures read", highlight=False)
+    console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
+    console.print(printable(f"{report.path}: {report.format}, {report.pictures} pictures read"))
     table = Table("split", box=None)
     for heading in ("pictures", "good", "without boxes", "boxes", "median box", "small", "medium", "large"):
         table.add_column(heading, justify="right")
@@ -141,16 +142,16 @@ def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> No
         boxes, pictures = numbers["boxes"], numbers["images"]
         median = f"{boxes['width']['p50']:g} x {boxes['height']['p50']:g}" if boxes["count"] else "-"
         cells = [pictures["count"], numbers["good_pictures"], pictures["without_boxes"], boxes["count"], median]
-        table.add_row(name or "all", *(str(cell) for cell in (*cells, *boxes["small_medium_large"])))
+        table.add_row(printable(name) or "all", *(str(cell) for cell in (*cells, *boxes["small_medium_large"])))
     console.print(table)
     _print_histogram(console, content)
     for kind, count in content["fault_counts"].items():
-        console.print(f"[bold]{kind}[/bold]: {count}, {EFFECTS[kind]}", highlight=False)
+        console.print(Text.assemble((kind, "bold"), f": {count}, {EFFECTS[kind]}"))
         for fault in [fault for fault in report.faults if fault.kind == kind][:show]:
-            console.print(f"  {escape(_place_and_message(fault.file, fault.message))}", highlight=False)
+            console.print(f"  {printable(_place_and_message(fault.file, fault.message))}")
         if count > show:
-            console.print(f"  ... and {count - show} more, in check.json", highlight=False)
-    console.print(summarise_faults(report.faults), highlight=False)
+            console.print(f"  ... and {count - show} more, in check.json")
+    console.print(summarise_faults(report.faults))
 
 
 def _place_and_message(file: str, message: str) -> str:
@@ -166,13 +167,14 @@ def _print_histogram(console: Any, content: dict[str, Any]) -> None:
         return
     table = Table("class", box=None)
     for name in content["splits"]:
-        table.add_column(f"boxes in {name}" if name else "boxes", justify="right")
+        table.add_column(printable(f"boxes in {name}") if name else "boxes", justify="right")
     table.add_column("")
     rows = [(name, [split["classes"][name]["boxes"] for split in splits]) for name in splits[0]["classes"]]
     rows.sort(key=lambda row: -max(row[1]))
+    block = "█" if can_show("█") else "#"
     most = max((max(counts) for _, counts in rows), default=0) or 1
     for name, counts in rows[:_CLASSES_SHOWN]:
-        table.add_row(name, *map(str, counts), "█" * round(20 * max(counts) / most))
+        table.add_row(printable(name), *map(str, counts), block * round(20 * max(counts) / most))
     console.print(table)
     if len(rows) > _CLASSES_SHOWN:
-        console.print(f"... and {len(rows) - _CLASSES_SHOWN} more classes, in check.json", highlight=False)
+        console.print(f"... and {len(rows) - _CLASSES_SHOWN} more classes, in check.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from detector.commands.printable import printable
 from proposals.errors import UserError
 
 FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
@@ -19,7 +21,17 @@ FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
 
 def say(line: str) -> None:
     """One line on standard error."""
-    print(" ".join(line.splitlines()), file=sys.stderr, flush=True)
+    print(printable(" ".join(line.splitlines())), file=sys.stderr, flush=True)
+
+
+def tell(line: str) -> None:
+    """One line on standard output."""
+    print(printable(line), flush=True)
+
+
+def quiet_pillow() -> None:
+    """Ignore Pillow's warnings of what is odd in a picture: what matters is in our own line about that picture."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class RateAndEnd(ProgressColumn):
@@ -51,9 +63,8 @@ def rate_and_end(done: float, total: float | None, seconds: float | None, unit: 
 def progress(verb: str, total: float | None, unit: str) -> Iterator[Callable[[], None]]:
     """A progress bar; the block calls what it is given after each unit. Silent where there is no terminal."""
     console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateAndEnd(unit),
-    )  # fmt: skip
+    words = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), words, BarColumn(), MofNCompleteColumn(), RateAndEnd(unit))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(verb, total=total)
         yield lambda: bar.advance(task)

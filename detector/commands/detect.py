@@ -130,7 +130,10 @@ def detect(
         Precision, typer.Option(help="What the networks compute in; auto: float16 on a GPU, float32 on a processor.")
     ] = Precision.auto,
     on_error: Annotated[
-        OnError, typer.Option(help="At a picture that cannot be read: stop, or skip it and exit with code 3.")
+        OnError,
+        typer.Option(
+            help="At a picture, or frames of a video, that cannot be read: stop, or skip them and exit with code 3."
+        ),
     ] = OnError.fail,
     out: Annotated[
         Path | None,
@@ -166,7 +169,7 @@ def detect(
     """
     from detector.commands.detection_files import CSV_FILE, JSONL_FILE, read_detections, write_coco, write_csv
     from detector.commands.inputs import find_inputs
-    from detector.run_folder import final_path, holds_results, new_run_folder, refuse_occupied
+    from detector.runs.folder import final_path, holds_results, new_run_folder, refuse_occupied
 
     refuse_occupied(out)
     if no_multibox and multibox is not None:
@@ -244,6 +247,7 @@ def _detect_all(
 ) -> Tally:
     """Detect in every frame of ``found`` and leave what was found in ``folder``, as it is found."""
     from detector.commands.detection_files import JSONL_FILE, SavedDetections, write_line
+    from detector.path_part import path_parts
     from detector.report.drawing import draw_detections, draw_proposals
 
     total = sum(source.count() for source in found)
@@ -253,14 +257,16 @@ def _detect_all(
         advance = stack.enter_context(progress("detecting", total, "picture"))
         for source in found:
             try:
-                for frame in source.frames():
+                for frame in source.frames(reduced=True):
                     detections, proposals = detector.detect(frame.image)
-                    if pictures:
-                        drawn = draw_detections(frame.image, detections, detector.class_names)
-                        _write_picture(folder / "pictures" / frame.image_id, drawn)
                     if proposal_pictures:
-                        _write_picture(folder / "proposals" / frame.image_id, draw_proposals(frame.image, proposals))
-                    saved = SavedDetections.of(frame.image_id, frame.path, detections, detector.class_names)
+                        drawn = draw_proposals(frame.image, proposals, in_place=not pictures)
+                        _write_picture(folder / "proposals" / path_parts(frame.image_id), drawn)
+                    if pictures:  # last, into the frame itself, which is not needed any more
+                        drawn = draw_detections(frame.image, detections, detector.class_names, in_place=True)
+                        _write_picture(folder / "pictures" / path_parts(frame.image_id), drawn)
+                    found_in_file = detections.resized(frame.image_size)
+                    saved = SavedDetections.of(frame.image_id, frame.path, found_in_file, detector.class_names)
                     write_line(lines, saved)
                     tally.add(frame.shown, saved)
                     advance()

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from detector.json_text import json_text
 from detector.types import Detections
 from proposals.errors import UserError
 
@@ -62,7 +63,7 @@ class SavedDetections:
             for box, score, label, name in zip(found.boxes, found.scores, found.labels, self.class_names, strict=True)
         ]
         record = {"image_id": self.image_id, "path": self.path, "width": width, "height": height, "detections": entries}
-        return json.dumps(record, ensure_ascii=False)
+        return json_text(record)
 
 
 def _short(number: np.float32) -> float:
@@ -114,7 +115,7 @@ def _parse(line: str, where: str) -> SavedDetections:
 
 def coco_ids(image_ids: Sequence[str]) -> list[int]:
     """COCO wants integers: the ids themselves where all are different numbers (as in COCO itself), or 1, 2, ..."""
-    if all(name.isascii() and name.isdigit() for name in image_ids):
+    if all(len(name) < 19 and name.isascii() and name.isdigit() for name in image_ids):
         numbers = [int(name) for name in image_ids]
         if len(set(numbers)) == len(numbers):
             return numbers
@@ -137,12 +138,15 @@ def write_coco(folder: Path, images: Iterable[SavedDetections], class_names: Seq
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(class_names)]
     (folder / COCO_FILE).write_text(json.dumps(results), encoding="utf-8")
     truth = {"info": {}, "images": described, "annotations": [], "categories": categories}
-    (folder / COCO_IMAGES_FILE).write_text(json.dumps(truth, ensure_ascii=False), encoding="utf-8")
+    (folder / COCO_IMAGES_FILE).write_text(json_text(truth), encoding="utf-8")
 
 
 def write_csv(path: Path, images: Iterable[SavedDetections]) -> None:
-    """One row per detection under a header row; an image without detections has no row."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    """One row per detection under a header row; an image without detections has no row.
+
+    Bytes of a file name that are no UTF-8 stand in it as ``\\udce9``: JSON lines keep such names, CSV shows them.
+    """
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
         for image in images:

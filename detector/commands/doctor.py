@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from detector.commands.console import FAILED
+from detector.commands.console import FAILED, tell
 
 DISTRIBUTION = "googlenet-detector"
 OK, NOTE, FAULT = "ok", "note", "FAULT"
@@ -33,8 +33,9 @@ class Finding:
 def doctor() -> None:
     """Check this installation and say what to mend.
 
-    Versions, the OpenCV build, the compiled kernels, the GPU and the bundled
-    model's checksums. The exit code is 1 if anything is at fault.
+    Versions, the OpenCV build, the compiled kernels, the GPU, the bundled
+    model's checksums, and what killed runs have left in the current folder
+    ([bold]detector clean[/bold] removes it). The exit code is 1 if anything is at fault.
 
     [bold]Example:[/bold] detector doctor
     """
@@ -42,9 +43,9 @@ def doctor() -> None:
     for check in CHECKS:
         for finding in _findings_of(check):
             findings.append(finding)
-            print(f"{finding.status:5}  {finding.subject}: {finding.text}", flush=True)
+            tell(f"{finding.status:5}  {finding.subject}: {finding.text}")
     faults = sum(finding.status == FAULT for finding in findings)
-    print("everything works" if not faults else f"{faults} to mend", flush=True)
+    tell("everything works" if not faults else f"{faults} to mend")
     raise typer.Exit(FAILED if faults else 0)
 
 
@@ -93,7 +94,7 @@ def check_versions() -> Iterator[Finding]:
 
 def check_opencv() -> Iterator[Finding]:
     """One OpenCV wheel, not several (they overwrite each other's files), and one that loads."""
-    from detector.run_folder import OPENCV_WHEELS
+    from detector.runs.folder import OPENCV_WHEELS
 
     installed = [name for name in OPENCV_WHEELS if _is_installed(name)]
     if not installed:
@@ -198,6 +199,18 @@ def check_bundled_model() -> Iterator[Finding]:
             yield Finding(OK, subject, f"{count} network{'s' * (count > 1)}, checksums agree, {folder}")
 
 
+def check_leftovers() -> Iterator[Finding]:
+    """What killed and failed runs have left in the current folder and the folders in it."""
+    from detector.commands.clean import in_words
+    from detector.runs.leftovers import find_leftovers
+
+    leftovers = [leftover for leftover in find_leftovers(Path()) if not leftover.alive]
+    for leftover in leftovers:
+        yield Finding(NOTE, "leftover", f"{in_words(leftover)}: detector clean removes it")
+    if not leftovers:
+        yield Finding(OK, "leftovers", "no unfinished runs in the current folder")
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
     check_versions,
@@ -206,4 +219,5 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_gpu,
     check_compiled_kernels,
     check_bundled_model,
+    check_leftovers,
 )

@@ -164,7 +164,7 @@ def evaluate(
     """
     from detector.commands.evaluate_data import first_of_run, load_measured, read_for
     from detector.evaluation.assemble import assemble, score
-    from detector.run_folder import final_path, new_run_folder, refuse_occupied
+    from detector.runs.folder import final_path, new_run_folder, refuse_occupied
 
     if model is not None and detections is not None:
         raise UserError("--model and --detections exclude each other; name one of them")

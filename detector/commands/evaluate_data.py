@@ -17,7 +17,7 @@ from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.read_files import read_detections, read_image_numbers
 from detector.evaluation.read_truth import blacklist_of_dataset, read_coco_truth, truth_of_dataset
 from detector.evaluation.tables import DetectionTable, TruthTable
-from detector.run_folder import CONFIG_FILE
+from detector.runs.folder import CONFIG_FILE
 from proposals.errors import UserError
 from proposals.types import Proposals
 

@@ -80,7 +80,7 @@ def evaluate_proposals(
     from detector.commands.proposal_methods import MethodRunner, parse_methods
     from detector.data import load_dataset
     from detector.report.plots import plot_recall
-    from detector.run_folder import final_path, new_run_folder, refuse_occupied
+    from detector.runs.folder import final_path, new_run_folder, refuse_occupied
     from proposals import recall as measure
 
     refuse_occupied(out)

@@ -24,16 +24,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.images import SUFFIXES as PICTURE_SUFFIXES
-from detector.images import read_image
+from detector.images.read import MAX_PIXELS, ORDINARY_PIXELS, read_image_reduced
+from detector.images.read import SUFFIXES as PICTURE_SUFFIXES
+from detector.images.video import SUFFIXES as VIDEO_SUFFIXES
+from detector.images.video import Video
 from proposals.errors import UserError
 
-VIDEO_SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"))
 LIST_SUFFIXES = frozenset((".txt",))
 STDIN = "-"
 
@@ -47,13 +47,15 @@ class Frame:
     Attributes:
         image_id: unique in a run; names the output files, ``/`` between folders.
         path: what the user named. shown: what messages call it: the path, with the frame's number in a video.
-        image: ``(H, W, 3)`` uint8 RGB.
+        image: ``(H, W, 3)`` uint8 RGB. image_size: (height, width) of the picture itself, of which ``image`` may be a
+            smaller copy.
     """
 
     image_id: str
     path: str
     shown: str
     image: NDArray[np.uint8]
+    image_size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,16 @@ class PictureInput:
         """The number of frames."""
         return 1
 
-    def frames(self) -> Iterator[Frame]:
-        """The picture; UserError where it cannot be read."""
-        image = read_image(self.path) if self.data is None else read_image(self.data, name=self.path)
-        yield Frame(self.image_id, self.path, self.path, image)
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """The picture; UserError where it cannot be read.
+
+        Args:
+            reduced: a very large one may be smaller, see :func:`detector.images.read.read_image_reduced`.
+        """
+        ordinary = ORDINARY_PIXELS if reduced else MAX_PIXELS
+        source = self.path if self.data is None else self.data
+        image, size = read_image_reduced(source, name=self.path, ordinary=ordinary)
+        yield Frame(self.image_id, self.path, self.path, image, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,50 +92,22 @@ class VideoInput:
 
     def count(self) -> int:
         """The number of frames as the file's header tells it, which may be wrong; at least 1, even if it is damaged."""
-        import cv2
-
         try:
-            capture = self._open()
+            announced = Video(self.path).announced()
         except UserError:  # told of when its frames are asked for
             return 1
-        try:
-            return max(1, -(-int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // self.step))
-        finally:
-            capture.release()
+        return max(1, -(-announced // self.step))
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames, decoded as they are asked for; UserError where the file holds none that can be decoded."""
-        capture = self._open()
-        number = 0
-        try:
-            while capture.grab():
-                if number % self.step == 0:
-                    good, image = capture.retrieve()
-                    if not good:
-                        break
-                    rgb = np.ascontiguousarray(image[:, :, ::-1])
-                    yield Frame(f"{self.image_id}/{number:06d}", self.path, f"{self.path} #{number}", rgb)
-                number += 1
-        finally:
-            capture.release()
-        if number == 0:
-            raise UserError(f"{self.path}: no frame of this video can be decoded; convert it to H.264 in .mp4")
-
-    def _open(self) -> Any:
-        """The video, opened quietly: OpenCV's own complaints would stand beside our one line."""
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        import cv2
-
-        try:
-            with Path(self.path).open("rb"):
-                pass
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot read: {error.strerror}") from None
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        capture = cv2.VideoCapture(self.path)
-        if not capture.isOpened():
-            raise UserError(f"{self.path}: not a video that can be decoded; convert it to H.264 in .mp4")
-        return capture
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """The frames in full, decoded as they are asked for; UserError as for ``Video.frames``."""
+        for number, image in Video(self.path).frames(self.step):
+            yield Frame(
+                f"{self.image_id}/{number:06d}",
+                self.path,
+                f"{self.path} #{number}",
+                image,
+                (image.shape[0], image.shape[1]),
+            )
 
 
 Input = PictureInput | VideoInput

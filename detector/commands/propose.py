@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress
+from detector.commands.console import SKIPPED, Faults, progress, quiet_pillow, tell
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,15 +58,14 @@ def propose(
     started = time.perf_counter()
     with progress("proposing", len(pictures), "picture") as advance:
         for result in _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures)))):
-            if isinstance(result, UserError):
-                faults(result)
-            else:
-                for name, number in result.items():
-                    counts[name] += number
+            for name, number in result.counts.items():
+                counts[name] += number
+            if result.fault is not None:
+                faults(result.fault)
             advance()
     seconds = time.perf_counter() - started
     images = counts["made"] + counts["there"]
-    print(
+    tell(
         f"{out}: {images:,} images, {counts['made']:,} of them new, "
         f"{counts['boxes'] / max(1, images):,.0f} boxes each; {seconds:.1f} s, {images / seconds:.1f} images/s"
     )
@@ -85,7 +84,7 @@ def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Any
         return
     # Fresh processes: forking one that has started threads can leave the copy waiting for ever.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_pillow) as pool:
         futures = [pool.submit(_work, picture, out, search) for picture in pictures]
         try:
             for future in as_completed(futures):
@@ -94,8 +93,15 @@ def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Any
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _work(picture: Input, out: Path, search: Any) -> dict[str, int] | UserError:
-    """Store the proposals of one input's frames: how many were made, were there already, and their boxes."""
+class _Stored(NamedTuple):
+    """What became of one input: how many frames' proposals were made, were there already, and their boxes."""
+
+    counts: dict[str, int]
+    fault: UserError | None
+
+
+def _work(picture: Input, out: Path, search: Any) -> _Stored:
+    """Store the proposals of one input's frames."""
     from proposals.store import ProposalStore
 
     store = ProposalStore(out, search.settings(), search)
@@ -106,5 +112,5 @@ def _work(picture: Input, out: Path, search: Any) -> dict[str, int] | UserError:
             counts["made" if made else "there"] += 1
             counts["boxes"] += len(proposals)
     except UserError as fault:
-        return fault
-    return counts
+        return _Stored(counts, fault)
+    return _Stored(counts, None)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from detector.commands.console import tell
 from proposals.errors import UserError
 
 EVALUATION = "evaluation.json"
@@ -42,7 +43,7 @@ def report(
 
     from detector.evaluation.analysis_types import Evaluation
     from detector.report.write import PAGE, write_report
-    from detector.run_folder import CONFIG_FILE
+    from detector.runs.folder import CONFIG_FILE
 
     try:
         evaluation = Evaluation.load(file)
@@ -55,4 +56,4 @@ def report(
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         pictures_in_folder=pictures_in_folder,
     )
-    typer.echo(f"{written.page}: open it in a browser; the numbers are in {written.json.name} and {written.csv.name}")
+    tell(f"{written.page}: open it in a browser; the numbers are in {written.json.name} and {written.csv.name}")

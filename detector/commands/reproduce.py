@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say
+from detector.commands.console import INTERRUPTED, say, tell
 
 
 def reproduce(
@@ -64,5 +64,6 @@ def reproduce(
     except Interrupted as stopped:
         say(f"{stopped}; run the same command to go on")
         raise typer.Exit(INTERRUPTED) from None
-    typer.echo(table.read_text(encoding="utf-8"))
+    for line in table.read_text(encoding="utf-8").splitlines():
+        tell(line)
     say(f"the tables are in {table.parent}")

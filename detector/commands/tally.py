@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.commands.console import tell
+from detector.commands.printable import printable
+
 if TYPE_CHECKING:
     from detector.commands.detection_files import SavedDetections
 
@@ -35,7 +38,7 @@ class Tally:
         if self.pictures <= LONG_TABLE:
             self.rows.append((shown, line))
         if not sys.stdout.isatty():
-            print(f"{shown}: {line}", flush=True)
+            tell(f"{shown}: {line}")
 
     def show(self, folder: Path, skipped: int) -> None:
         """The table, where standard output is a terminal, and the last line."""
@@ -49,7 +52,7 @@ class Tally:
         ]
         if skipped:
             parts.append(f"{count_of(skipped, 'input')} skipped")
-        print(f"{', '.join(parts)}; results in {folder}", flush=True)
+        tell(f"{', '.join(parts)}; results in {folder}")
 
     def _show_table(self) -> None:
         from rich.console import Console
@@ -59,11 +62,11 @@ class Tally:
         if self.pictures <= LONG_TABLE:
             table = Table("picture", "objects")
             for name, line in self.rows:
-                table.add_row(Text(name), Text(line))
+                table.add_row(Text(printable(name)), Text(printable(line)))
         else:
             table = Table("class", "objects")
             for name, count in self.classes.most_common():
-                table.add_row(Text(name), Text(str(count), justify="right"))
+                table.add_row(Text(printable(name)), Text(str(count), justify="right"))
         Console().print(table)
 
 

@@ -17,15 +17,17 @@ from PIL import Image
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 from detector.commands.console import rate_and_end, say
+from detector.commands.printable import printable
 from detector.data import Dataset, dataset_splits
 from detector.data.faults import KEPT
 from detector.model.config import ProposalConfig
 from detector.model.load import choose_device
 from detector.recipes.build import load_splits
 from detector.report.drawing import draw_sheet
-from detector.run_folder import CONFIG_FILE, new_run_path, write_config
+from detector.runs.folder import CONFIG_FILE, new_run_path, write_config
 from detector.strict_yaml import write_settings
 from detector.training.batches import Batch
 from detector.training.pool import ImagePool
@@ -203,20 +205,18 @@ def show_progress(
         rest = rate_and_end(step - first[0], steps - first[0], now - first[1], "step", datetime.datetime.now())
         return "" if ", ends " not in rest else rest[rest.index(", ends ") :]
 
-    with Progress(
-        *columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal or not shown
-    ) as bar:
+    words = TextColumn("{task.description}", markup=False)
+    with Progress(*columns, words, console=console, disable=not console.is_terminal or not shown) as bar:
         task = bar.add_task("", total=steps)
 
         def report(entry: Entry) -> None:
             line, keep = describe(entry)
             step, epoch = entry.model_dump()["step"], entry.model_dump()["epoch"]
-            line += ending(step)
+            line = printable(line + ending(step))
             bar.update(task, completed=step, description=line)
             if not console.is_terminal or keep:
                 now = time.strftime("%H:%M:%S")
-                bar.console.print(
-                    f"{now} step {step}/{steps} epoch {epoch:.2f}: {line}", highlight=False, soft_wrap=True
-                )
+                text = Text(f"{now} step {step}/{steps} epoch {epoch:.2f}: {line}")
+                bar.console.print(text, highlight=False, soft_wrap=True)
 
         yield report

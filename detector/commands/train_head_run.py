@@ -41,7 +41,7 @@ from detector.recipes.build_head import (
 from detector.recipes.head import HeadRecipe, read_head_recipe
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training
-from detector.run_folder import final_path, new_run_folder, refuse_occupied
+from detector.runs.folder import final_path, new_run_folder, refuse_occupied
 from detector.strict_yaml import dump_yaml, read_yaml
 from detector.training.features import FeatureExtractor, compute_features
 from detector.training.heads import TrainingSet, grid_rows, train_head

@@ -20,7 +20,7 @@ from detector.data.faults import KEPT, Fault, count_faults
 from detector.data.load import dataset_splits, load_dataset
 from detector.data.paths import read_bytes
 from detector.data.statistics import statistics
-from detector.images import read_image
+from detector.images.read import read_image
 from proposals.errors import UserError
 
 STOPPING = frozenset(("empty-split",))

@@ -33,7 +33,7 @@ from detector.data.finder import PictureFinder
 from detector.data.locate import locate
 from detector.data.numbers import identity
 from detector.data.paths import list_entries, list_names, relative_name, relative_prefix
-from detector.images import read_image_size
+from detector.images.read import read_image_size
 from proposals.errors import UserError
 
 LOOKED_FOR = "COCO (a JSON file with images, annotations and categories, or a folder with annotations/*.json)"

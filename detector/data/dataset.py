@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from detector.data.faults import Fault, summarise_faults
 from detector.data.flat import take_rows
 from detector.data.strings import StringArray
-from detector.images import read_image, read_image_size
+from detector.images.read import read_image, read_image_size
 from detector.types import GroundTruth, ImageRecord
 from proposals.errors import UserError
 

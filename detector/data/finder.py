@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from detector.data.paths import Entries, list_entries
-from detector.images import SUFFIXES
+from detector.images.read import SUFFIXES
 
 
 def folded(name: str) -> str:

@@ -18,7 +18,7 @@ from detector.data.dataset import Dataset
 from detector.data.finder import PictureFinder, stem_of
 from detector.data.locate import checked
 from detector.data.paths import list_entries
-from detector.images import read_image_size
+from detector.images.read import read_image_size
 from proposals.errors import UserError
 
 LOOKED_FOR = "a folder of pictures for each class, with train/ and val/ above them or without"

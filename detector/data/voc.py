@@ -37,7 +37,7 @@ from detector.data.finder import PictureFinder, stem_of
 from detector.data.locate import locate_annotated
 from detector.data.paths import list_entries, list_names, read_bytes, read_lines, relative_name, relative_prefix, tails
 from detector.data.voc_xml import Annotation, add_annotation, parse_file, turn
-from detector.images import SUFFIXES, read_image_size, read_orientation
+from detector.images.read import SUFFIXES, read_image_size, read_orientation
 from proposals.errors import UserError
 
 LOOKED_FOR = "PASCAL VOC (Annotations/*.xml with ImageSets/Main/*.txt, or photographs with XML files beside them)"

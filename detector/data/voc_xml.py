@@ -12,7 +12,7 @@ from defusedxml.ElementTree import fromstring
 from detector.data.builder import Builder, Object
 from detector.data.classes import class_name
 from detector.data.paths import read_bytes
-from detector.images import read_image_size
+from detector.images.read import read_image_size
 from proposals.errors import UserError
 
 _NAN = float("nan")

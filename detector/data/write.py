@@ -6,13 +6,18 @@ VOC has no place for ``crowd`` and ``area``; COCO as written here keeps every co
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 from detector.data.dataset import Dataset
+from detector.path_part import path_part
 from detector.types import ImageRecord
 from proposals.errors import UserError
+
+# XML 1.0 has no form for these, not even an escaped one.
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def write_voc(dataset: Dataset, folder: str | Path, *, copy_images: bool = True) -> None:
@@ -21,35 +26,45 @@ def write_voc(dataset: Dataset, folder: str | Path, *, copy_images: bool = True)
     Args:
         folder: made here; it must not exist, or be empty. copy_images: also copy the pictures, as they are.
 
+    An image's files bear its id where that is the name of a file (see :func:`detector.path_part.path_part`).
+
     Raises:
-        UserError: the folder holds something, or a picture cannot be copied.
+        UserError: the folder holds something, a picture cannot be copied, or a class name is empty, of several lines, or holds what
+            XML cannot.
     """
     root = Path(folder)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"{root} is there already; choose a folder that does not exist")
-    lists = root / "ImageSets" / "Main"
-    lists.mkdir(parents=True)
-    for record in dataset:
-        xml = root / "Annotations" / f"{record.image_id}.xml"
-        xml.parent.mkdir(parents=True, exist_ok=True)
-        xml.write_bytes(voc_xml(record, dataset.class_names))
+    for name in dataset.class_names:
+        if len(name.splitlines()) != 1 or _NOT_IN_XML.search(name):
+            raise UserError(f"{root}: VOC's files cannot hold the class name {name!r}; rename the class")
+    lists, annotations, images = root / "ImageSets" / "Main", root / "Annotations", root / "JPEGImages"
+    for made in (lists, annotations, *([images] if copy_images else [])):
+        made.mkdir(parents=True)
+    names = [path_part(image_id) for image_id in dataset.image_ids]
+    for name, record in zip(names, dataset, strict=True):
+        suffix = record.path.suffix if path_part(record.path.name) == record.path.name else ""
+        picture = f"{name}{suffix}" if copy_images else record.path.name
+        (annotations / f"{name}.xml").write_bytes(voc_xml(record, dataset.class_names, picture))
         if copy_images:
-            copy = root / "JPEGImages" / f"{record.image_id}{record.path.suffix}"
-            copy.parent.mkdir(parents=True, exist_ok=True)
             try:
-                shutil.copyfile(record.path, copy)
+                shutil.copyfile(record.path, images / picture)
             except OSError as error:
                 raise UserError(f"{record.path} cannot be copied: {error.strerror or error}") from None
-    text = "".join(f"{image_id}\n" for image_id in dataset.image_ids)
-    (lists / f"{dataset.split or 'all'}.txt").write_text(text, encoding="utf-8")
+    text = "".join(f"{name}\n" for name in names)
+    (lists / f"{path_part(dataset.split or 'all')}.txt").write_text(text, encoding="utf-8")
     # The order of the labels, which the XML does not hold.
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in dataset.class_names), encoding="utf-8")
 
 
-def voc_xml(record: ImageRecord, class_names: tuple[str, ...]) -> bytes:
-    """The annotation file of one image; coordinates count from 1 and include the last pixel."""
+def voc_xml(record: ImageRecord, class_names: tuple[str, ...], picture: str | None = None) -> bytes:
+    """The annotation file of one image; coordinates count from 1 and include the last pixel.
+
+    Args:
+        picture: the name of its picture's file; by default that of ``record``.
+    """
     root = ElementTree.Element("annotation")
-    _child(root, "filename", record.path.name)
+    _child(root, "filename", record.path.name if picture is None else picture)
     size = ElementTree.SubElement(root, "size")
     for name, value in zip(("width", "height", "depth"), (*record.image_size[::-1], 3), strict=True):
         _child(size, name, str(value))
@@ -69,7 +84,7 @@ def voc_xml(record: ImageRecord, class_names: tuple[str, ...]) -> bytes:
 
 
 def _child(parent: ElementTree.Element, name: str, text: str) -> None:
-    ElementTree.SubElement(parent, name).text = text
+    ElementTree.SubElement(parent, name).text = _NOT_IN_XML.sub("\ufffd", text)
 
 
 def write_coco(dataset: Dataset, file: str | Path) -> None:
@@ -95,9 +110,8 @@ def write_coco(dataset: Dataset, file: str | Path) -> None:
 def coco_content(dataset: Dataset) -> dict[str, list[dict[str, object]]]:
     """What :func:`write_coco` writes, also what ``pycocotools`` takes as its ground truth."""
     ids = list(dataset.image_ids)
-    image_ids = (
-        [int(i) for i in ids] if all(i.isdecimal() and str(int(i)) == i for i in ids) else range(1, len(ids) + 1)
-    )
+    numbers = all(len(i) < 19 and i.isdecimal() and str(int(i)) == i for i in ids)
+    image_ids = [int(i) for i in ids] if numbers else range(1, len(ids) + 1)
     keys = dataset.class_keys
     category_ids = [k if isinstance(k, int) else 0 for k in keys]
     if len(set(category_ids)) != len(keys) or not all(isinstance(key, int) for key in keys):

@@ -32,7 +32,7 @@ from detector.data.yolo_data_file import (
     read_data_file,
 )
 from detector.data.yolo_rows import RowFormat, read_objects
-from detector.images import read_image_size
+from detector.images.read import read_image_size
 from proposals.errors import UserError
 
 LOOKED_FOR = "YOLO (data.yaml, obj.data, or classes.txt with a .txt file for each picture)"

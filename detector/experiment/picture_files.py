@@ -18,7 +18,7 @@ WHAT = "what"
 
 def picture_path(folder: Path, image_id: str) -> Path:
     """The file of a picture; its name does not depend on what characters the id has."""
-    return folder / (hashlib.sha256(image_id.encode()).hexdigest()[:24] + ".npz")
+    return folder / (hashlib.sha256(image_id.encode(errors="surrogatepass")).hexdigest()[:24] + ".npz")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], what: str) -> None:

@@ -61,19 +61,21 @@ def draw_detections(
     score_threshold: float = 0.0,
     scale: float = 1.0,
     min_side: int | None = None,
+    in_place: bool = False,
 ) -> Picture:
     """``image`` with a box, a name and a score for each detection; the best are drawn last, on top.
 
     Args:
-        image: ``(H, W, 3)`` uint8 RGB; it is not changed. detections: those of this image.
+        image: ``(H, W, 3)`` uint8 RGB. detections: those of this image.
         class_names: the name of each label, any Unicode; a label beyond them is shown as its number.
         score_threshold: detections below it are left out. scale: bolder lines and larger text.
         min_side: enlarge a smaller picture until its longer side has this many pixels, so that the text can be read.
+        in_place: draw into ``image`` itself and not into a copy, unless it is enlarged.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB, of the input's size unless ``min_side`` enlarged it.
     """
-    canvas, factor = _canvas(image, min_side)
+    canvas, factor = _canvas(image, min_side, in_place)
     style = Style.of(canvas.shape[:2], scale)
     kept = detections.select(detections.scores >= score_threshold)
     boxes = kept.boxes * factor
@@ -112,19 +114,25 @@ def draw_truth(
 
 
 def draw_proposals(
-    image: Picture, proposals: Proposals, limit: int | None = 200, *, legend: bool = True, scale: float = 1.0
+    image: Picture,
+    proposals: Proposals,
+    limit: int | None = 200,
+    *,
+    legend: bool = True,
+    scale: float = 1.0,
+    in_place: bool = False,
 ) -> Picture:
     """``image`` with its proposals, coloured by source: where many agree, the lines grow solid.
 
     Args:
-        image: ``(H, W, 3)`` uint8 RGB; it is not changed. proposals: best first.
+        image: ``(H, W, 3)`` uint8 RGB. proposals: best first.
         limit: at most so many are drawn, the sources taking turns (their scores do not compare); ``None``: all.
-        legend: name the sources and their counts in a corner.
+        legend: name the sources and their counts in a corner. in_place: draw into ``image`` itself, not into a copy.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB of the input's size.
     """
-    canvas, _ = _canvas(image, None)
+    canvas, _ = _canvas(image, None, in_place)
     style = Style.of(canvas.shape[:2], scale * 0.6)
     shown = take_turns(proposals.source, limit)
     alpha = float(np.clip(5.0 / max(len(shown), 1) ** 0.5, 0.2, 0.9))
@@ -149,13 +157,13 @@ def take_turns(source: NDArray[np.uint8], limit: int | None) -> NDArray[np.int64
     return np.lexsort((np.arange(len(source)), rank))[:limit]
 
 
-def _canvas(image: Picture, min_side: int | None) -> tuple[Picture, float]:
-    """A copy to draw on, enlarged where asked, and the factor of the enlargement."""
+def _canvas(image: Picture, min_side: int | None, in_place: bool = False) -> tuple[Picture, float]:
+    """A copy to draw on, enlarged where asked, or ``image`` itself, and the factor of the enlargement."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
     longer = max(image.shape[:2])
     if min_side is None or longer >= min_side:
-        return np.array(image), 1.0
+        return image if in_place else np.array(image), 1.0
     factor = min_side / longer
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), factor
@@ -275,17 +283,21 @@ class _Plates:
             self.jobs.append(((margin, bottom - self.height, margin + plate, bottom), name, note, colour))
 
     def paint(self, canvas: Picture) -> Picture:
-        """``canvas`` with the plates; the first added lies on top."""
-        image = Image.fromarray(canvas)
-        for spot, name, note, colour in reversed(self.jobs):
-            x1, y1, x2, y2 = spot
+        """``canvas``, with the plates painted into it; the first added lies on top."""
+        for (left, top, right, bottom), name, note, colour in reversed(self.jobs):
+            # Pillow sees the plate's surroundings only: of the whole of a large picture it would make copies.
+            around = self.height
+            x, y = max(0, left - around), max(0, top - around)
+            part = canvas[y : bottom + around, x : right + around]
+            image = Image.fromarray(part)
+            x1, y1, x2, y2 = left - x, top - y, right - x, bottom - y
             image.paste(Image.new("RGB", (x2 - x1, y2 - y1), colour), (x1, y1), self._rounded(x2 - x1))
-            draw, ink = ImageDraw.Draw(image), ink_on(colour)
-            x, y = x1 + self.pad, (y1 + y2) / 2
-            draw.text((x, y), name, ink, font_for(name, self.size), anchor="lm")
+            draw, ink, middle = ImageDraw.Draw(image), ink_on(colour), (y1 + y2) / 2
+            draw.text((x1 + self.pad, middle), name, ink, font_for(name, self.size), anchor="lm")
             if note:
-                draw.text((x2 - self.pad, y), note, ink, font_for(note, self.size), anchor="rm")
-        return np.array(image)
+                draw.text((x2 - self.pad, middle), note, ink, font_for(note, self.size), anchor="rm")
+            part[:] = np.asarray(image)
+        return canvas
 
     def _measure(self, name: str, note: str, room: int) -> tuple[str, str, int]:
         """Name and note as they fit into ``room`` pixels, and the plate's width; the note goes before the name does."""

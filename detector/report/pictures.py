@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from detector.images import read_image
+from detector.images.read import read_image_reduced
 from detector.report.content import PictureEntry
 from proposals.errors import UserError
 
@@ -34,7 +34,7 @@ def jpeg(path: Path, longer_sides: Sequence[int], quality: int = QUALITY) -> lis
     Raises:
         UserError: the file cannot be read.
     """
-    picture = Image.fromarray(read_image(path))
+    picture = Image.fromarray(read_image_reduced(path)[0])
     files = []
     for side in longer_sides:
         factor = min(1.0, side / max(picture.size))

@@ -280,7 +280,8 @@ class Trainer(ABC, Generic[Net, Item]):
         """What to say when the loss of ``batch`` is ``value``; its whole content goes to a file."""
         lines = self.describe(batch)
         path = self.folder / f"not-finite-{self.processes.rank}.txt"
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        text = "".join(f"{line}\n" for line in lines)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no UTF-8
         some = ", ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
         return (
             f"the loss became {value} at step {self.step}, seed {self._settings.seed}, on the batch of {some} "

@@ -98,6 +98,51 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
         run_guarded(verb)
 
 
+def test_an_unexpected_error_is_one_line_and_a_file(
+    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def check_nothing() -> Any:
+        raise KeyError("a\nb\x1b[31m")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("detector.commands.doctor.doctor", check_nothing)
+    done = run_cli("doctor")
+    (file,) = tmp_path.glob("detector-error-*.txt")
+    assert (done.code, done.out) == (1, "")
+    (line,) = done.error_lines
+    assert line.startswith("error: unexpected KeyError: ")
+    assert "please report it" in line
+    assert str(file) in line
+    text = file.read_text(encoding="utf-8")
+    assert "in check_nothing" in text
+    assert "python: 3." in text
+
+
+def test_an_unexpected_error_where_no_file_can_be_written(
+    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def check_nothing() -> Any:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr("detector.commands.doctor.doctor", check_nothing)
+    done = run_cli("doctor")
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert done.error_lines[-1].startswith("error: unexpected RecursionError: too deep")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_messages_reach_a_stream_of_any_encoding(encoding: str, tmp_path: Path) -> None:
+    done = in_a_process(
+        "detect", "\u732b\udce9\x1b(B.jpg", cwd=tmp_path, environment={"PYTHONIOENCODING": encoding}, encoding="utf-8"
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    cat = "\u732b" if encoding == "utf-8" else "\\u732b"
+    assert line == f"error: {cat}\\udce9\\x1b(B.jpg: no such file or folder"
+
+
 def test_a_missing_library_of_opencv_is_one_line_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,7 +137,7 @@ def test_an_unreadable_folder_among_others_is_a_fault_too(run_cli: Any, fake_mod
 
 
 def test_a_picture_that_may_not_be_read(run_cli: Any, fake_model: Any, open_folder: Path) -> None:
-    from detector.images import read_image
+    from detector.images.read import read_image
     from proposals.errors import UserError
 
     (open_folder / "a.png").chmod(0o000)
@@ -146,7 +146,7 @@ def test_a_picture_that_may_not_be_read(run_cli: Any, fake_model: Any, open_fold
 
 
 def test_a_place_that_may_not_be_written(run_cli: Any, fake_model: Any, picture: Any, open_folder: Path) -> None:
-    from detector.run_folder import new_run_folder
+    from detector.runs.folder import new_run_folder
     from proposals.errors import UserError
 
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from clips import spoil, write_video
 from PIL import Image
 
-from detector.commands.detection_files import SavedDetections
-from detector.commands.tally import in_words
-from detector.images import read_image
+from detector.commands.detection_files import SavedDetections, read_detections
+from detector.commands.tally import Tally, in_words
+from detector.images.read import read_image
 from detector.types import Detections
 
 RED, BLUE = (250, 10, 10), (20, 20, 220)
@@ -336,3 +338,100 @@ def test_a_wrong_command_line_is_code_2(run_cli: Any, fake_model: Any, picture: 
     done = run_cli("detect", picture("a.png"), *options)
     assert done.code == 2
     assert fake_model.calls == []
+
+
+def test_names_are_shown_and_not_obeyed(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("a\x1b[31m[bold]\n.png")
+    done = run_cli("detect", photo, tmp_path / "b\x07.png", "--out", "found", "--on-error", "skip")
+    assert done.code == 3
+    assert "\x1b" not in done.out + done.err
+    assert "\x07" not in done.err
+    assert "a\\x1b[31m[bold]\\n.png: tomato" in done.out
+    assert lines_of(tmp_path / "found")[0]["image_id"] == "a\x1b[31m[bold]\n"
+
+
+def test_names_on_a_terminal(fake_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """The table, which rich draws."""
+    tally = Tally()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    found = Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), (5, 5))
+    tally.add("x\x1b[2J[/b].jpg", SavedDetections.of("x", "x", found, ["c\x1b[2J[/b]"]))
+    tally.show(tmp_path, 0)
+    said = capsys.readouterr().out
+    assert "\x1b[2J" not in said
+    assert "x\\x1b[2J[/b].jpg" in said
+    assert "c\\x1b[2J[/b]" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_no_utf_8_survives(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("lat\udce9in.png")
+    done = run_cli("detect", photo, "--out", "found", "--format", "coco", "--format", "csv")
+    assert done.code == 0
+    (line,) = lines_of(tmp_path / "found")
+    assert line["image_id"] == "lat\udce9in"
+    assert Path(line["path"]).is_file(), "the path in the JSON still opens the file"
+    (saved,) = read_detections(tmp_path / "found" / "detections.jsonl")
+    assert (saved.image_id, saved.path) == ("lat\udce9in", str(photo))
+    described = json.loads((tmp_path / "found" / "images.coco.json").read_text(encoding="utf-8"))
+    assert described["images"][0]["file_name"] == str(photo)
+    assert "lat\\udce9in" in (tmp_path / "found" / "detections.csv").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "found" / "pictures").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["...png", "..png", "a\\b.png", "n\nl.png", "x" * 251 + ".png"])
+def test_pictures_lie_in_their_folder(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, name: str) -> None:
+    photo = picture("plain.png").rename(tmp_path / name)
+    assert run_cli("detect", photo, "--out", "found", "--proposal-pictures").code == 0
+    for folder in ("pictures", "proposals"):
+        (file,) = (path for path in (tmp_path / "found").rglob("*.jpg") if path.parent.name == folder)
+        assert file.parent.parent == tmp_path / "found"
+    assert len(tree(tmp_path / "found")) == 4
+
+
+def test_a_damaged_frame_costs_itself_alone(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", "MJPG")
+    spoil(path, 9)
+    done = run_cli("detect", path, "--no-pictures", "--on-error", "skip", "--out", "found")
+    assert done.code == 3
+    assert "1 of 30 frames could not be read" in done.err
+    assert len(lines_of(tmp_path / "found")) == 29
+    done = run_cli("detect", path, "--no-pictures", "--out", "failed")
+    assert done.code == 1
+    assert "1 of 30 frames could not be read" in done.err
+    assert len(lines_of(tmp_path / "failed.unfinished")) == 29
+
+
+def test_a_very_large_picture_is_looked_at_smaller(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.commands.inputs.ORDINARY_PIXELS", 100 * 150)
+    photo = picture("a.png", size=(200, 300))
+    assert run_cli("detect", photo, "--out", "found", "--proposal-pictures").code == 0
+    (line,) = lines_of(tmp_path / "found")
+    assert (line["width"], line["height"]) == (300, 200)
+    assert line["detections"][0]["box"] == [0, 0, 150, 200], "in pixels of the file"
+    for folder in ("pictures", "proposals"):
+        assert read_image(tmp_path / "found" / folder / "a.jpg").shape == (100, 150, 3)
+
+
+def test_proposals_are_drawn_on_the_picture_as_it_was(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path
+) -> None:
+    photo = picture("a.png", size=(200, 300))
+    assert run_cli("detect", photo, "--out", "both", "--proposal-pictures").code == 0
+    assert run_cli("detect", photo, "--out", "proposals", "--proposal-pictures", "--no-pictures").code == 0
+    assert run_cli("detect", photo, "--out", "pictures").code == 0
+    for folder in ("pictures", "proposals"):
+        one, other = (tmp_path / out / folder / "a.jpg" for out in ("both", folder))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_what_pillow_finds_odd_is_not_told(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
+    """A damaged EXIF block, of which Pillow warns."""
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (60, 40)).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\1" * 20)
+    with pytest.warns(UserWarning, match="."):
+        read_image(path)
+    done = run_cli("detect", path, "--out", "found")
+    assert (done.code, done.err) == (0, "")

@@ -18,7 +18,7 @@ from PIL import Image
 import detector.training.regions
 from detector.commands.train_common import read_data
 from detector.crop import CropConfig
-from detector.images import read_image
+from detector.images.read import read_image
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model

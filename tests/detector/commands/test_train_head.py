@@ -15,7 +15,7 @@ from command_line import run
 from PIL import Image
 
 from detector.crop import CropConfig
-from detector.images import read_image
+from detector.images.read import read_image
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model

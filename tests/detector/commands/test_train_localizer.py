@@ -16,7 +16,7 @@ from command_line import run
 from red_squares import red_squares
 
 from detector.crop import CropConfig
-from detector.images import read_image
+from detector.images.read import read_image
 from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig

@@ -18,7 +18,7 @@ from PIL import Image
 from red_squares import red_squares
 
 from detector.crop import CropConfig
-from detector.images import read_image
+from detector.images.read import read_image
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.model.save import join_multibox, save_model, take_multibox

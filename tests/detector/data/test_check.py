@@ -14,7 +14,7 @@ from detector.cli import main
 from detector.data.check import check_dataset, sample
 from detector.data.faults import EFFECTS
 from detector.data.statistics import statistics
-from detector.images import read_image
+from detector.images.read import read_image
 from proposals.errors import UserError
 
 BOX = (2, 3, 10, 12)
@@ -266,3 +266,23 @@ def test_classes_from_a_list_or_a_file(voc: VOC, tmp_path: Path, capsys: pytest.
         assert "class 'dog' is not in the class list" in capsys.readouterr().out
     assert run(voc.root, "--classes", "cat,,dog", "--out", tmp_path / "x") == 1
     assert "an empty name" in capsys.readouterr().err
+
+
+def test_names_in_the_tables_are_shown_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither rich's markup, nor its emoji, nor a terminal's escape sequences."""
+    monkeypatch.setenv("COLUMNS", "200")
+    names = ["[red]", "[/red]", "[bold]cat", ":smile:", "[link=x]y"]
+    root = tmp_path / "train" / "images"
+    root.mkdir(parents=True)
+    (tmp_path / "train" / "labels").mkdir()
+    Image.fromarray(noise(1)).save(root / "a\x1b[31m[dim].png")
+    rows = "".join(f"{label} 0.5 0.5 0.{label + 3} 0.2\n" for label in range(len(names)))
+    (tmp_path / "train" / "labels" / "a\x1b[31m[dim].txt").write_text(rows + "99 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text(f"path: .\ntrain: train/images\nnames: {json.dumps(names)}\n")
+    assert run(tmp_path, "--out", tmp_path / "out") == 3
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    for name in (*names, "a\\x1b[31m[dim]"):
+        assert name in out, name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,70 @@ def test_coco_file_is_plain_json(tmp_path: Path) -> None:
             "ignore": 1,
         }
     ]  # fmt: skip
+
+
+HOSTILE = ("../../../escaped", "/absolute", "a/b", "..", "", "a\nb", "\x1b[31m", "lat\udce9in", "x" * 400, "ok")
+
+
+def named(root: Path, ids: tuple[str, ...], split: str = "", class_name: str = "cat") -> Dataset:
+    builder = Builder("set", "coco", root, split)
+    for number, image_id in enumerate(ids):
+        (root / f"{number}.png").write_bytes(encoded(Image.new("RGB", (60, 50), (number, 0, 0))))
+        builder.add(image_id, f"{number}.png", (50, 60), "x", [Object(class_name, 1, 2, 11, 22)])
+    return builder.build(Classes.of_names([class_name]))
+
+
+def files_of(root: Path) -> set[Path]:
+    return {path for path in root.rglob("*") if path.is_file()}
+
+
+def test_ids_are_never_paths(tmp_path: Path) -> None:
+    data = tmp_path / "deep" / "er" / "data"
+    data.mkdir(parents=True)
+    dataset = named(data, HOSTILE, split="../../split")
+    before = files_of(tmp_path)
+    out = data / "voc"
+    write_voc(dataset, out)
+    made = files_of(tmp_path) - before
+    assert {path.relative_to(out).parts[0] for path in made} == {
+        "Annotations",
+        "JPEGImages",
+        "ImageSets",
+        "classes.txt",
+    }
+    assert sorted(len(list((out / name).iterdir())) for name in ("Annotations", "JPEGImages")) == [len(HOSTILE)] * 2
+    again = load_dataset(out)
+    assert not again.faults
+    assert [again.read(i)[0, 0, 0] for i in range(len(again))] == list(range(len(HOSTILE))), "each with its own picture"
+    assert "ok" in again.image_ids, "an id that is the name of a file stays"
+
+
+def test_each_annotation_names_its_own_picture(tmp_path: Path) -> None:
+    """Where ids are other images' file names, the names in the annotations are those of the copies."""
+    write_voc(named(tmp_path, ("1", "0")), tmp_path / "voc")
+    for name in ("0", "1"):
+        assert f"<filename>{name}.png</filename>" in (tmp_path / "voc" / "Annotations" / f"{name}.xml").read_text()
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31mred", "\ud800", "a\0b"])
+def test_a_class_name_that_voc_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot hold the class name"):
+        write_voc(renamed(named(tmp_path, ("0",)), name), tmp_path / "voc")
+
+
+def renamed(dataset: Dataset, name: str) -> Dataset:
+    return replace(dataset, class_names=(name,))
+
+
+def test_ids_that_are_no_whole_numbers_of_64_bits_count_from_one(tmp_path: Path) -> None:
+    for image_id in ("9" * 5000, "9" * 19, "٣", "01"):
+        builder = Builder("set", "voc", tmp_path, "")
+        builder.add(image_id, "x.png", (5, 5), "x", [])
+        assert coco_content(builder.build(Classes.of_names(["cat"])))["images"][0]["id"] == 1
+
+
+def test_coco_keeps_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    builder = Builder("set", "voc", tmp_path, "")
+    builder.add("lat\udce9in", "lat\udce9in.png", (5, 5), "x", [])
+    write_coco(builder.build(Classes.of_names(["cat"])), tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["images"][0]["file_name"] == "lat\udce9in.png"

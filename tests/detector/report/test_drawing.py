@@ -239,3 +239,13 @@ def test_hues_differ_for_the_colour_blind() -> None:
         seen = hues**2.2 @ to_lms.T @ defect.T @ np.linalg.inv(to_lms).T
         gaps = np.abs(seen[:, None] - seen[None]).max(axis=-1) + np.eye(len(hues))
         assert gaps.min() > 0.05
+
+
+def test_drawing_in_place() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    boxes = np.array([[10, 20, 120, 150], [40, 30, 290, 190]], np.float32)
+    found = Detections(boxes, np.array([0.9, 0.5], np.float32), np.array([0, 1], np.int64), (200, 300))
+    expected = draw_detections(image, found, ("cat", "dog"))
+    assert not np.array_equal(expected, image)
+    assert draw_detections(image, found, ("cat", "dog"), in_place=True) is image
+    np.testing.assert_array_equal(image, expected)

@@ -17,7 +17,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, features
 
-from detector.images import ALLOWED_FORMATS, MAX_PIXELS, SUFFIXES, read_image, read_image_size, read_orientation
+from detector.images.read import (
+    ALLOWED_FORMATS,
+    MAX_PIXELS,
+    SUFFIXES,
+    read_image,
+    read_image_size,
+    read_orientation,
+)
 from proposals.errors import UserError
 
 LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
@@ -397,3 +404,22 @@ def test_agrees_with_plain_pillow_on_photographs() -> None:
         jpeg = encoded(Image.fromarray(picture_array), "JPEG")
         expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg))).convert("RGB"))
         np.testing.assert_array_equal(read_image(jpeg), expected)
+
+
+# --- noise ------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff writes past Python; Pillow has a logger."""
+    rng = np.random.default_rng(0)
+    for compression, mode in (("tiff_lzw", "RGB"), ("tiff_adobe_deflate", "RGB"), ("group4", "1")):
+        good = encoded(Image.fromarray(picture()).convert(mode), "TIFF", compression=compression)
+        for trial in range(60):
+            data = bytearray(good)
+            for position in rng.integers(0, len(data), 1 + trial % 8):
+                data[position] = rng.integers(256)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with contextlib.suppress(UserError):
+                    read_image(bytes(data), max_pixels=100_000)
+    assert capfd.readouterr() == ("", "")

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,14 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from detector.images.jpeg_end import with_end
+from detector.images.libtiff_noise import silence
+from detector.images.pixels import upright_rgb
 from proposals.errors import UserError
+
+# What is wrong with a picture is told by its UserError; Pillow's logger is quiet unless the program listens to it.
+silence()
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # Importing a plugin registers its format; the tuple keeps the imports from looking unused.
 _PLUGINS = (
@@ -63,20 +71,13 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 200_000_000
 """Largest picture that is decoded: 600 MB as RGB, twice what a 100-megapixel camera makes."""
 
+ORDINARY_PIXELS = 64_000_000
+"""Detection reads larger pictures smaller; see :func:`read_image_reduced`."""
+
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 _ORIENTATION_TAG = 0x0112
-_BITS_PER_SAMPLE_TAG = 258
 _PNG_TEXTS_WITH_ORIENTATION = (b"Raw profile type", b"XML:com.adobe.xmp")
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def read_image(source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -94,19 +95,67 @@ def read_image(source: ImageSource, *, name: str | None = None, max_pixels: int 
         UserError: one line that names the picture and the remedy: missing, a folder, no permission, empty, not a
             picture of an allowed format, cut short or damaged, too large.
     """
+    return _read(source, name, max_pixels, None)[0]
+
+
+def read_image_reduced(
+    source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS, ordinary: int = ORDINARY_PIXELS
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The picture as RGB, or a smaller copy of one that would take much memory, and its own (height, width).
+
+    A picture of more than ``ordinary`` pixels is halved in both directions until it has no more: ``H`` and ``W`` are
+    its sides divided by 2, 4, 8..., rounded up. Arguments and errors are otherwise those of :func:`read_image`.
+    """
+    return _read(source, name, max_pixels, ordinary)
+
+
+def _read(
+    source: ImageSource, name: str | None, max_pixels: int, ordinary: int | None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     label = _label(source, name)
-    with _opened(source, label, max_pixels) as image:
+    with _opened(source, label, max_pixels) as (image, file):
         try:
+            width, height = image.size
+            factor = _reduction(width, height, ordinary)
+            if factor > 1:  # a JPEG can be decoded at an eighth, a quarter or half of its size
+                image.draft(None, (max(1, width // factor), max(1, height // factor)))
+            decoded = round(width / image.width)
             image.load()
             if image.width * image.height > max_pixels:  # a GIF's frame may be larger than its screen
                 raise _too_large(label, image.size, max_pixels)
-            return _to_rgb(_upright(image), image)
+            orientation = _orientation(image)  # 1 for a TIFF: Pillow has turned it while decoding
+            if decoded == 1:  # only now the sides are certain
+                width, height = image.size
+            size = (width, height) if orientation >= 5 else (height, width)
+            return upright_rgb(image, orientation, max(1, factor // decoded)), size
         except UserError:
             raise
         except MemoryError:
             raise UserError(f"{label} does not fit in memory ({_size_text(image.size)}); make it smaller") from None
         except Exception as error:  # decoders of damaged files raise anything at all
-            raise _damaged(label, error) from None
+            whole = _with_end(image, file)
+            if whole is None:
+                raise _damaged(label, error) from None
+    return _read(whole, label, max_pixels, ordinary)
+
+
+def _reduction(width: int, height: int, ordinary: int | None) -> int:
+    """1, 2, 4...: what the sides are divided by so that there are no more than ``ordinary`` pixels."""
+    factor = 1
+    while ordinary is not None and -(-width // factor) * -(-height // factor) > ordinary:
+        factor *= 2
+    return factor
+
+
+def _with_end(image: ImageFile.ImageFile, file: IO[bytes]) -> bytes | None:
+    """The file of a JPEG that lacks its end marker and nothing else, with one; None for any other."""
+    if image.format not in ("JPEG", "MPO"):
+        return None
+    try:
+        file.seek(0)
+        return with_end(file.read())
+    except (OSError, MemoryError):
+        return None
 
 
 def read_image_size(source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -116,7 +165,7 @@ def read_image_size(source: ImageSource, *, name: str | None = None, max_pixels:
     behind its pixels is decoded.) Arguments and errors are those of :func:`read_image`.
     """
     label = _label(source, name)
-    with _opened(source, label, max_pixels) as image:
+    with _opened(source, label, max_pixels) as (image, _):
         try:
             width, height = image.size
             # Pillow's TIFF reader has exchanged the sides already.
@@ -134,7 +183,7 @@ def read_orientation(source: ImageSource, *, name: str | None = None) -> int:
     exchanged. Errors are those of :func:`read_image_size`.
     """
     label = _label(source, name)
-    with _opened(source, label, MAX_PIXELS) as image:
+    with _opened(source, label, MAX_PIXELS) as (image, _):
         return _orientation(image)
 
 
@@ -151,8 +200,8 @@ def _label(source: ImageSource, name: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _opened(source: ImageSource, label: str, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
-    """The picture with its header read, closed at the end whatever happens."""
+def _opened(source: ImageSource, label: str, max_pixels: int) -> Iterator[tuple[ImageFile.ImageFile, IO[bytes]]]:
+    """The picture with its header read, and its file; closed at the end whatever happens."""
     with contextlib.ExitStack() as stack:
         if isinstance(source, (bytes, bytearray, memoryview)):
             file: IO[bytes] = io.BytesIO(source)
@@ -174,7 +223,7 @@ def _opened(source: ImageSource, label: str, max_pixels: int) -> Iterator[ImageF
             raise UserError(f"{label} has no pixels ({_size_text(image.size)}); leave it out")
         if image.width * image.height > max_pixels:
             raise _too_large(label, image.size, max_pixels)
-        yield image
+        yield image, file
 
 
 def _open_file(path: str | os.PathLike[str], label: str) -> IO[bytes]:
@@ -268,45 +317,3 @@ def _png_has_late_metadata(file: Any) -> bool:
         return False
     finally:
         file.seek(position)
-
-
-def _upright(image: ImageFile.ImageFile) -> Image.Image:
-    turn = _TURNS.get(_orientation(image))  # 1 for a TIFF: Pillow has turned it while decoding
-    return image if turn is None else image.transpose(turn)
-
-
-# --- pixels -----------------------------------------------------------------------------------------------------------
-
-
-def _to_rgb(image: Image.Image, file: ImageFile.ImageFile) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` uint8 of a decoded, upright picture in any of Pillow's modes; ``file`` is what it was read from."""
-    if image.mode == "I" or image.mode == "F" or image.mode.startswith("I;16"):
-        grey = _scaled_to_bytes(image, file)
-        return np.ascontiguousarray(np.broadcast_to(grey[:, :, None], (*grey.shape, 3)))
-    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
-    return np.array(image.convert("RGB"))  # np.array copies: the result is writable
-
-
-def _scaled_to_bytes(image: Image.Image, file: ImageFile.ImageFile) -> NDArray[np.uint8]:
-    """``(H, W)`` uint8 of a grey picture with more than eight bits."""
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        bits = _bits_per_sample(file)
-        return (values >> (bits - 8)).clip(0, 255).astype(np.uint8)
-    if image.mode == "I" and file.format in ("PNG", "PPM"):  # 16 bits in Pillow's 32
-        return (values >> 8).clip(0, 255).astype(np.uint8)
-    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
-        values = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    return np.rint(values * 255).astype(np.uint8)
-
-
-def _bits_per_sample(file: ImageFile.ImageFile) -> int:
-    tags = getattr(file, "tag_v2", None)
-    bits = tags.get(_BITS_PER_SAMPLE_TAG, (16,)) if tags is not None else (16,)
-    first = bits[0] if isinstance(bits, tuple) else bits
-    return first if first in range(9, 17) else 16

@@ -1,7 +1,8 @@
 """Run folders: where a command leaves its results, with the configuration, versions and seed that made them.
 
 Nothing of the user's is overwritten: results are written under a temporary name and take their place only when
-the run has ended well, so a folder without ``.unfinished`` in its path is a whole one.
+the run has ended well, so a folder without ``.unfinished`` in its path is a whole one. What a killed run leaves is
+known by its mark; see :mod:`detector.runs.leftovers`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from typing import Any
 
 import yaml
 
+from detector.runs.leftovers import MARK, UNFINISHED, marked, unmark
 from proposals.errors import UserError
 
-UNFINISHED = ".unfinished"
 CONFIG_FILE = "config.yaml"
 CODE = Path(__file__).resolve().parent
 RECORDED = ("googlenet-detector", "torch", "torchvision", "numpy", "numba", "scikit-image", "scipy", "Pillow")
@@ -145,10 +146,11 @@ def new_run_folder(
         raise UserError(f"{final}: cannot make this folder: {error.strerror}; choose another one") from error
     ended_well = False
     try:
-        write_config(temporary / CONFIG_FILE, verb, config, seed)
-        yield temporary
-        ended_well = True
-        _move_into_place(temporary, final, inside)
+        with marked(temporary, verb):
+            write_config(temporary / CONFIG_FILE, verb, config, seed)
+            yield temporary
+            ended_well = True
+            _move_into_place(temporary, final, inside)
     except BaseException as error:
         kept = (keep_unfinished or ended_well) and holds_results(temporary)
         rest = f"; what was finished is in {temporary}" if kept else ""
@@ -184,8 +186,8 @@ def _unfinished(final: Path) -> Path:
 
 
 def holds_results(temporary: Path) -> bool:
-    """Whether anything was written beside ``config.yaml``; empty files do not count."""
-    files = (entry for entry in temporary.rglob("*") if entry.name != CONFIG_FILE and entry.is_file())
+    """Whether anything was written beside ``config.yaml`` and the run's mark; empty files do not count."""
+    files = (entry for entry in temporary.rglob("*") if entry.name not in (CONFIG_FILE, MARK) and entry.is_file())
     return any(entry.stat().st_size > 0 for entry in files)
 
 
@@ -226,10 +228,12 @@ def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | N
 
 def _move_into_place(temporary: Path, final: Path, inside: bool) -> None:
     # config.yaml goes last: a folder that holds it is whole.
-    entries = sorted(temporary.iterdir(), key=lambda entry: entry.name == CONFIG_FILE) if inside else []
+    written = [entry for entry in temporary.iterdir() if entry.name != MARK]
+    entries = sorted(written, key=lambda entry: entry.name == CONFIG_FILE) if inside else []
     for target in [final / entry.name for entry in entries] or [final]:
         if target.exists() or target.is_symlink():
             raise UserError(f"{target}: appeared during the run and is not overwritten; the results are in {temporary}")
+    unmark(temporary)
     if not inside:
         temporary.rename(final)
         return

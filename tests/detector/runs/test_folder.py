@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from detector.run_folder import CONFIG_FILE, final_path, free_path, git_state, new_run_folder, plain, refuse_occupied
+from detector.runs.folder import CONFIG_FILE, final_path, free_path, git_state, new_run_folder, plain, refuse_occupied
 from proposals.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""The folders that runs write, and what killed runs leave."""
