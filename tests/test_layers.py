@@ -213,12 +213,12 @@ def test_a_cycle_within_a_layer_is_found() -> None:
 @pytest.mark.parametrize(
     ("source", "package", "expected"),
     [
-        ("import detector.images", "", {"detector.crop"}),
+        ("import detector.crop", "", {"detector.crop"}),
         ("from detector import crop", "", {"detector.crop"}),
         ("from detector import __version__", "", {"detector"}),
         ("def f():\n    from . import crop", "detector", {"detector.crop"}),
         ("from ..crop import crop_regions", "detector.commands", {"detector.crop"}),
-        ("if TYPE_CHECKING:\n    import detector.images", "", {"detector.crop"}),
+        ("if TYPE_CHECKING:\n    import detector.crop", "", {"detector.crop"}),
     ],
 )
 def test_imports_are_found_in_every_form(source: str, package: str, expected: set[str]) -> None:

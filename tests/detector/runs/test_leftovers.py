@@ -18,7 +18,7 @@ from detector.runs.folder import new_run_folder
 from detector.runs.leftovers import MARK, find_leftovers, remove
 from proposals.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="without locks nothing is known as a leftover")
 
 
