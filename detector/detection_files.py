@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from detector.shown import shown
 from detector.types import Detections
 from proposals.errors import UserError
 
@@ -108,8 +109,10 @@ def _parse(line: str, where: str) -> SavedDetections:
         return SavedDetections(str(record["image_id"]), str(record["path"]), detections, names)
     except KeyError as error:
         raise UserError(f"{where}: the key {error} is missing") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: not a line of {JSONL_FILE}: nested too deep") from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: not a line of {JSONL_FILE}: {error}") from error
+        raise UserError(f"{where}: not a line of {JSONL_FILE}: {shown(str(error))}") from error
 
 
 def coco_ids(image_ids: Sequence[str]) -> list[int]:

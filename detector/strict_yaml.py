@@ -8,26 +8,69 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from detector.shown import brief, shown
 from proposals.errors import UserError
+
+MOST_VALUES = 100_000
+"""As many values as a settings file may hold once its aliases stand for what they name."""
+LARGEST_INTEGER = 2**63
+
+# What PyYAML raises beside its own errors, at a date that does not exist, at !!bool 7, at a number of 5000 digits...
+_FAULTS = (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 T = TypeVar("T", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which in addition refuses a key given twice."""
+    """PyYAML's safe loader, which also refuses a key given twice, a huge number, and aliases that multiply."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, once it is known to be of a size that can be worked with."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _count_values(node, {})
+        return node
+
+
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
+    """How many values ``node`` stands for; ``counts`` holds what is known by node, 0 for one that is being counted."""
+    known = counts.get(id(node))
+    if known == 0:
+        raise yaml.composer.ComposerError(None, None, "an alias names what it is part of", node.start_mark)
+    if known is not None:
+        return known
+    counts[id(node)] = 0
+    total = 1
+    if isinstance(node, yaml.SequenceNode):
+        total += sum(_count_values(item, counts) for item in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        total += sum(_count_values(item, counts) for pair in node.value for item in pair)
+    if total > MOST_VALUES:
+        raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES:,} values", node.start_mark)
+    counts[id(node)] = total
+    return total
 
 
 def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
-        if isinstance(key, str) and key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
-        seen.add(key)
+        if isinstance(key, str):
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
 
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value: int = loader.construct_yaml_int(node)
+    if abs(value) >= LARGEST_INTEGER:
+        raise yaml.constructor.ConstructorError(None, None, f"the number {brief(value)} is too large", node.start_mark)
+    return value
+
+
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -45,10 +88,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({reason})") from None
     try:
         value = yaml.load(text, _Loader)  # _Loader is a SafeLoader
-    except yaml.YAMLError as error:
+    except _FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"{path}:{line} not valid YAML ({getattr(error, 'problem', None) or error})") from None
+        reason = "nested too deep" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
+        raise UserError(f"{path}:{line} not valid YAML ({shown(' '.join(str(reason).split()))})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: should hold settings as 'key: value' lines")
     return value
@@ -65,8 +109,8 @@ def parse(cls: type[T], value: Any, origin: Path | str) -> T:
     except ValidationError as error:
         # A misspelled key is both unknown and missing; what stands in the file is easier to find there.
         first, *others = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        where = shown(".".join(str(part) for part in first["loc"])) or "settings"
+        reason = "unknown key" if first["type"] == "extra_forbidden" else shown(first["msg"])
         more = f" (and {len(others)} more fault{'s' * (len(others) > 1)})" if others else ""
         raise UserError(f"{origin}: {where}: {reason}{more}") from None
 

@@ -194,7 +194,8 @@ def _numbers(path: Path, rows: list[tuple[int, list[str]]], columns: int) -> NDA
         if len(words) != columns:
             raise UserError(f"{path}: line {line} has {len(words)} numbers, not {columns}")
         try:
-            table[i] = [float(word) for word in words]
+            with np.errstate(over="ignore"):  # a number beyond float32 is infinite, which is told of below
+                table[i] = [float(word) for word in words]
         except ValueError:
             raise UserError(f"{path}: line {line} is not made of numbers: {' '.join(words)[:60]}") from None
     return table

@@ -329,7 +329,7 @@ def test_coco_truth_faults(tmp_path: Path) -> None:
     assert (truth.class_names, truth.class_keys, truth.files) == (("cat",), (3,), {"1": "a.jpg"})
     cases = {
         "stands there twice": {"images": good["images"] * 2},
-        "category id stands": {"categories": good["categories"] * 2},
+        "category id 3 stands": {"categories": good["categories"] * 2},
         "annotation 1 has no bbox": {"annotations": [{**good["annotations"][0], "bbox": None}]},
         "annotation 1": {"annotations": [{**good["annotations"][0], "category_id": 8}]},
         "must be lists": {"annotations": {}},
