@@ -99,12 +99,11 @@ def _parse(line: str, where: str) -> SavedDetections:
     try:
         record = json.loads(line)
         entries = record["detections"]
-        detections = Detections(
-            np.array([entry["box"] for entry in entries], np.float32).reshape(-1, 4),
-            np.array([entry["score"] for entry in entries], np.float32),
-            np.array([entry["label"] for entry in entries], np.int64),
-            (record["height"], record["width"]),
-        )
+        with np.errstate(over="ignore"):  # a number beyond float32 is infinite, which is a fault
+            boxes = np.array([entry["box"] for entry in entries], np.float32).reshape(-1, 4)
+            scores = np.array([entry["score"] for entry in entries], np.float32)
+        labels = np.array([entry["label"] for entry in entries], np.int64)
+        detections = Detections(boxes, scores, labels, (record["height"], record["width"]))
         names = tuple(str(entry["class_name"]) for entry in entries)
         return SavedDetections(str(record["image_id"]), str(record["path"]), detections, names)
     except KeyError as error:

@@ -12,8 +12,13 @@ _BRIEF.maxlong = 40
 _BRIEF.maxlevel = 3
 
 
-def shown(text: str) -> str:
-    """``text`` with what a terminal would obey or cannot write (control characters, surrogates...) as escapes."""
+def shown(text: str, most: int = 200) -> str:
+    """``text`` with what a terminal would obey or cannot write (control characters, surrogates...) as escapes.
+
+    Of more than ``most`` characters the first ones are shown.
+    """
+    if len(text) > most:
+        text = text[: most - 3] + "..."
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escaped(c) for c in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,11 +19,14 @@ LARGEST_INTEGER = 2**63
 # What PyYAML raises beside its own errors, at a date that does not exist, at !!bool 7, at a number of 5000 digits...
 _FAULTS = (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
+# What is told first: keys that are wrong, then values, then what is not there.
+_RANK = {"extra_forbidden": 0, "invalid_key": 0, "missing": 2}
+
 T = TypeVar("T", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key given twice, a huge number, and aliases that multiply."""
+    """PyYAML's safe loader, which also refuses a key given twice, numbers that are huge, and aliases that multiply."""
 
     def get_single_node(self) -> yaml.Node | None:
         """The document, once it is known to be of a size that can be worked with."""
@@ -57,7 +61,9 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
         key = loader.construct_object(key_node)
         if isinstance(key, str):
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
             seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -69,8 +75,16 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     return value
 
 
+def _finite(loader: _Loader, node: yaml.ScalarNode) -> float:
+    value: float = loader.construct_yaml_float(node)
+    if not math.isfinite(value):
+        raise yaml.constructor.ConstructorError(None, None, f"{node.value!r} is not a finite number", node.start_mark)
+    return value
+
+
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _finite)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -91,8 +105,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except _FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark is not None else ""
-        reason = "nested too deep" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
-        raise UserError(f"{path}:{line} not valid YAML ({shown(' '.join(str(reason).split()))})") from None
+        problem = "nested too deep" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
+        raise UserError(f"{path}:{line} not valid YAML ({shown(' '.join(str(problem).split()))})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: should hold settings as 'key: value' lines")
     return value
@@ -108,7 +122,7 @@ def parse(cls: type[T], value: Any, origin: Path | str) -> T:
         return cls.model_validate(value)
     except ValidationError as error:
         # A misspelled key is both unknown and missing; what stands in the file is easier to find there.
-        first, *others = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+        first, *others = sorted(error.errors(include_url=False), key=lambda fault: _RANK.get(fault["type"], 1))
         where = shown(".".join(str(part) for part in first["loc"])) or "settings"
         reason = "unknown key" if first["type"] == "extra_forbidden" else shown(first["msg"])
         more = f" (and {len(others)} more fault{'s' * (len(others) > 1)})" if others else ""

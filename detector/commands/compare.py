@@ -75,7 +75,9 @@ def _check_alike(a: Path, b: Path, first: EvaluateSettings, second: EvaluateSett
     for key in ("data", "split", "metric", "images", "first"):
         one, other = getattr(first, key), getattr(second, key)
         if one != other:
-            raise UserError(f"{a} and {b} differ in {key}: {shown(str(one))} and {shown(str(other))}; evaluate both alike")
+            raise UserError(
+                f"{a} and {b} differ in {key}: {shown(str(one))} and {shown(str(other))}; evaluate both alike"
+            )
 
 
 def in_words(comparison: Comparison) -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.commands.console import Faults, progress
-from detector.evaluation.classification import ClassificationResult, evaluate_classification
 from detector.evaluation.class_index import ClassIndex
+from detector.evaluation.classification import ClassificationResult, evaluate_classification
 from detector.evaluation.confidence import BINS
 from detector.evaluation.plain import to_plain
 from detector.strict_json import dump_json

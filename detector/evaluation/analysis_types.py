@@ -131,6 +131,15 @@ class Calibration:
     by_class: dict[str, float]
     outside: int
 
+    def __post_init__(self) -> None:
+        bins = self.count.shape
+        if (
+            len(bins) != 1
+            or self.edges.shape != (bins[0] + 1,)
+            or {self.mean_score.shape, self.precision.shape} != {bins}
+        ):
+            raise ValueError("Calibration: edges, count, mean_score and precision must be of B + 1, B, B and B numbers")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfusionMatrix:
@@ -150,6 +159,10 @@ class ConfusionMatrix:
     matrix: NDArray[np.int64]
     score_threshold: float
     iou_threshold: float
+
+    def __post_init__(self) -> None:
+        if self.matrix.shape != (len(self.class_names) + 1,) * 2:
+            raise ValueError(f"ConfusionMatrix: {len(self.class_names)} classes, but a matrix of {self.matrix.shape}")
 
 
 @dataclass(frozen=True, slots=True)

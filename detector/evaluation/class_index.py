@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from detector.shown import brief
 from proposals.errors import UserError
 
 
@@ -17,6 +18,7 @@ class ClassIndex:
 
     def __init__(self, words: Sequence[str | int]) -> None:
         self.words = tuple(str(word) for word in words)
+        self._said: dict[int, str] = {}
         self._exact: dict[str, list[int]] = {}
         self._folded: dict[str, list[int]] = {}
         for label, word in enumerate(self.words):
@@ -27,14 +29,23 @@ class ClassIndex:
         """The label, or -1.
 
         Raises:
-            UserError: two classes have this very word.
+            UserError: two classes have this very word, or another word has found this class before.
         """
+        label = self._look_up(word)
+        if label >= 0 and self._said.setdefault(label, word) != word:
+            raise UserError(
+                f"{brief(self._said[label])} and {brief(word)} are both taken for the class {brief(self.words[label])}"
+                "; use one spelling, or rename one of them"
+            )
+        return label
+
+    def _look_up(self, word: str) -> int:
         labels = self._exact.get(word)
         if labels is None:
-            labels = self._folded.get(_fold(word), ())
+            labels = self._folded.get(_fold(word), [])
             return labels[0] if len(labels) == 1 else -1
         if len(labels) > 1:
-            raise UserError(f"{word!r} stands for {len(labels)} classes of the data set; make its classes differ")
+            raise UserError(f"{brief(word)} is the name or id of {len(labels)} classes; make them differ")
         return labels[0]
 
 

@@ -67,7 +67,7 @@ def _restore(hint: Any, value: Any) -> Any:
         _check(value, list)
         return np.array(_numbers(value, np.issubdtype(dtype, np.floating)), dtype)
     if hint is float:
-        return math.nan if value is None else float(_check(value, int, float))
+        return math.nan if value is None else _finite(value)
     if origin is tuple:
         return tuple(_restore(args[0], item) for item in _check(value, list))
     if origin is dict:
@@ -75,6 +75,13 @@ def _restore(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_plain(hint, value)
     return _check(value, hint) if hint in (int, str, bool) else value
+
+
+def _finite(value: Any) -> float:
+    number = float(_check(value, int, float))
+    if not math.isfinite(number):
+        raise TypeError
+    return number
 
 
 def _check(value: Any, *kinds: type) -> Any:
@@ -87,4 +94,6 @@ def _numbers(value: Any, nan: bool) -> Any:
     """Nested lists with nothing in them but numbers; null is NaN where ``nan`` says so."""
     if isinstance(value, list):
         return [_numbers(item, nan) for item in value]
-    return math.nan if value is None and nan else _check(value, *((int, float) if nan else (int,)))
+    if not nan:
+        return _check(value, int)
+    return math.nan if value is None else _finite(value)

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from detector.evaluation.class_index import ClassIndex, id_text
 from detector.evaluation.columns import Columns, OnFault
@@ -100,7 +99,9 @@ def recognise_format(path: Path) -> str:
 def _ids_of(names: Sequence[str], keys: Sequence[str | int]) -> Callable[[str], str]:
     """What to say of an unknown name that is a class's id."""
     known = {str(key): name for key, name in zip(keys, names, strict=True)}
-    return lambda word: f" (there it is the id of {brief(known[word])}; this file names classes)" if word in known else ""
+    return lambda word: (
+        f" (there it is the id of {brief(known[word])}; this file names classes)" if word in known else ""
+    )
 
 
 def _names_of(keys: Sequence[str | int], names: Sequence[str]) -> Callable[[str], str]:

@@ -74,7 +74,9 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
     content = _load(path)
     images = {key: i for i, key in enumerate(_ids(content["images"], "image", path))}
     category_ids = _ids(content["categories"], "category", path)
-    categories = sorted(zip(category_ids.values(), content["categories"], strict=True), key=lambda pair: _order(pair[0]))
+    categories = sorted(
+        zip(category_ids.values(), content["categories"], strict=True), key=lambda pair: _order(pair[0])
+    )
     keys = tuple(key for key, _ in categories)
     label = {str(key): i for i, key in enumerate(keys)}
     rows: list[tuple[int, int, list[float], float, bool]] = []

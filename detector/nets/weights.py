@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from detector.shown import shown
 from proposals.errors import UserError
 
-
 Grey = Annotated[float, Field(ge=0, le=255)]
 Deviation = Annotated[float, Field(ge=1e-3, le=1e6)]
 
