@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from detector.json_text import json_text
 from detector.shown import shown
 from detector.types import Detections
 from proposals.errors import UserError
@@ -63,7 +64,7 @@ class SavedDetections:
             for box, score, label, name in zip(found.boxes, found.scores, found.labels, self.class_names, strict=True)
         ]
         record = {"image_id": self.image_id, "path": self.path, "width": width, "height": height, "detections": entries}
-        return json.dumps(record, ensure_ascii=False)
+        return json_text(record)
 
 
 def _short(number: np.float32) -> float:

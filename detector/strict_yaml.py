@@ -12,58 +12,63 @@ from pydantic import BaseModel, ValidationError
 from detector.shown import brief, shown
 from proposals.errors import UserError
 
-MOST_VALUES = 100_000
-"""As many values as a settings file may hold once its aliases stand for what they name."""
+T = TypeVar("T", bound=BaseModel)
+
 LARGEST_INTEGER = 2**63
+MAX_EXPANSION = 100_000
+"""Values that the aliases of a file may add to those that stand in it; ten lines of nested aliases make billions."""
+
 
 # What PyYAML raises beside its own errors, at a date that does not exist, at !!bool 7, at a number of 5000 digits...
 _FAULTS = (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
-
 # What is told first: keys that are wrong, then values, then what is not there.
 _RANK = {"extra_forbidden": 0, "invalid_key": 0, "missing": 2}
 
-T = TypeVar("T", bound=BaseModel)
 
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also refuses a key given twice, numbers that are huge, and aliases that multiply."""
+class _BoundedComposer(yaml.composer.Composer):
+    """Refuses aliases that stand for too much, or for themselves, before anything is made of them."""
 
     def get_single_node(self) -> yaml.Node | None:
-        """The document, once it is known to be of a size that can be worked with."""
         node: yaml.Node | None = super().get_single_node()
         if node is not None:
-            _count_values(node, {})
+            sizes: dict[int, int] = {}
+            if _expanded_size(node, sizes) - len(sizes) > MAX_EXPANSION:
+                raise yaml.constructor.ConstructorError(None, None, "its aliases expand to too much", node.start_mark)
         return node
 
 
-def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
-    """How many values ``node`` stands for; ``counts`` holds what is known by node, 0 for one that is being counted."""
-    known = counts.get(id(node))
-    if known == 0:
-        raise yaml.composer.ComposerError(None, None, "an alias names what it is part of", node.start_mark)
-    if known is not None:
-        return known
-    counts[id(node)] = 0
-    total = 1
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values in ``node`` with every alias written out; ``sizes`` keeps that of each node, 0 while it is counted."""
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise yaml.constructor.ConstructorError(None, None, "an alias stands for itself", node.start_mark)
+        return sizes[id(node)]
+    sizes[id(node)] = 0
+    size = 1
     if isinstance(node, yaml.SequenceNode):
-        total += sum(_count_values(item, counts) for item in node.value)
+        size += sum(_expanded_size(child, sizes) for child in node.value)
     elif isinstance(node, yaml.MappingNode):
-        total += sum(_count_values(item, counts) for pair in node.value for item in pair)
-    if total > MOST_VALUES:
-        raise yaml.composer.ComposerError(None, None, f"more than {MOST_VALUES:,} values", node.start_mark)
-    counts[id(node)] = total
-    return total
+        size += sum(_expanded_size(child, sizes) for pair in node.value for child in pair)
+    sizes[id(node)] = size
+    return size
 
 
-def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+class _Loader(_BoundedComposer, yaml.SafeLoader):
+    """PyYAML's safe loader, which in addition refuses a key given twice and numbers that are huge."""
+
+
+class _TextLoader(_BoundedComposer, yaml.BaseLoader):
+    """Every value as the text that stands there: ``yes``, ``1e3``, ``null`` and dates are names like others."""
+
+
+def _mapping_without_repeats(loader: _Loader | _TextLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
         if isinstance(key, str):
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
+                text = f"the key {key!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
             seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -82,9 +87,32 @@ def _finite(loader: _Loader, node: yaml.ScalarNode) -> float:
     return value
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+for _loader in (_Loader, _TextLoader):
+    _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _finite)
+
+
+def load_yaml_text(text: str, origin: Path | str) -> dict[str, Any]:
+    """The mapping in YAML ``text``, of text, lists and mappings: no scalar is taken for a number, a date or a truth.
+
+    Raises:
+        UserError: not YAML, or not a mapping; names ``origin``, with the line where there is one.
+    """
+    return _load(text, _TextLoader, origin)
+
+
+def _load(text: str, loader: type[_Loader | _TextLoader], origin: Path | str) -> dict[str, Any]:
+    try:
+        value = yaml.load(text, loader)  # a SafeLoader, or one that makes text alone
+    except _FAULTS as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        problem = "nested too deep" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
+        raise UserError(f"{origin}:{line} not valid YAML ({shown(' '.join(str(problem).split()))})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{origin}: should hold settings as 'key: value' lines")
+    return value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -100,16 +128,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{path}: cannot be read ({reason})") from None
-    try:
-        value = yaml.load(text, _Loader)  # _Loader is a SafeLoader
-    except _FAULTS as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark is not None else ""
-        problem = "nested too deep" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
-        raise UserError(f"{path}:{line} not valid YAML ({shown(' '.join(str(problem).split()))})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: should hold settings as 'key: value' lines")
-    return value
+    return _load(text, _Loader, path)
 
 
 def parse(cls: type[T], value: Any, origin: Path | str) -> T:

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Low to high. A unit may import those of its own layer (without a cycle) and of the layers before it.
 LAYERS = (
-    ("types", "shown", "strict_json", "strict_yaml", "precision", "soft_nms", "box_voting", "class_choice", "families"),
+    ("types", "strict_yaml", "precision", "soft_nms", "box_voting", "class_choice", "families",
+     "json_text", "shown", "strict_json"),
     (
         "images", "crop", "nets", "data", "evaluation", "sampling", "postprocess", "report",
         "detection_files", "run_folder", "inputs",

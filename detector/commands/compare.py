@@ -37,7 +37,7 @@ def compare(
     from detector.commands.evaluate_settings import read_evaluate_settings
     from detector.evaluation.assemble import score
     from detector.evaluation.paired import compare as compare_results
-    from detector.strict_json import dump_json
+    from detector.json_text import json_text
 
     first, second = read_evaluate_settings(a), read_evaluate_settings(b)
     _check_alike(a, b, first, second)
@@ -64,7 +64,7 @@ def compare(
         )
     comparison = compare_results(*results, samples=samples, seed=seed, level=level)
     if as_json:
-        typer.echo(dump_json(comparison.to_dict()))
+        typer.echo(json_text(comparison.to_dict()))
         return
     for line in in_words(comparison):
         typer.echo(line)

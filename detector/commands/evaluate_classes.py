@@ -14,7 +14,7 @@ from detector.evaluation.class_index import ClassIndex
 from detector.evaluation.classification import ClassificationResult, evaluate_classification
 from detector.evaluation.confidence import BINS
 from detector.evaluation.plain import to_plain
-from detector.strict_json import dump_json
+from detector.json_text import json_text
 
 if TYPE_CHECKING:
     from detector.classifier import ImageClassifier
@@ -61,7 +61,7 @@ def classify(
             seed=seed,
         )
     content = {"result": to_plain(result), "what": "images" if whole_images else "regions", "skipped": skipped}
-    (folder / CLASSIFICATION_FILE).write_text(dump_json(content), encoding="utf-8")
+    (folder / CLASSIFICATION_FILE).write_text(json_text(content), encoding="utf-8")
     return in_words(result, skipped)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from detector.evaluation.plain import from_plain, to_plain
 from detector.evaluation.result import EvaluationResult
-from detector.strict_json import JSON_FAULTS, dump_json, json_fault
+from detector.json_text import json_text
+from detector.strict_json import JSON_FAULTS, json_fault
 
 # The kinds of error of a detection, in the order in which they are tested, then that of a truth.
 DETECTION_ERRORS = ("localisation", "classification", "duplicate", "background", "both")
@@ -250,7 +251,7 @@ class Evaluation:
 
     def save(self, folder: Path) -> None:
         """Write ``evaluation.json`` and ``per_class.csv`` into ``folder``."""
-        (folder / "evaluation.json").write_text(dump_json(self.to_dict()), encoding="utf-8")
+        (folder / "evaluation.json").write_text(json_text(self.to_dict()), encoding="utf-8")
         table = self.result.to_csv().encode("utf-8", "backslashreplace")  # a name may hold a lone surrogate
         (folder / "per_class.csv").write_bytes(table)
 

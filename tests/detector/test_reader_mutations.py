@@ -31,7 +31,7 @@ from detector.report.write import write_report
 from proposals.errors import UserError
 from proposals.priors import grid_priors, read_priors, write_google_priors, write_priors
 
-FEW = 120
+FEW = 80
 ROOT = Path(__file__).resolve().parents[2]
 TRUTH: dict[str, Any] = {
     "images": [{"id": i, "file_name": f"{name}.jpg", "width": 64, "height": 48} for i, name in ((1, "a"), (2, "b"))],

@@ -54,10 +54,10 @@ def bomb(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (bomb(9), r" line \d not valid YAML \(more than 100,000 values\)"),
-        ("rate: &a [*a]\n", r" line 1 not valid YAML \(an alias names what it is part of\)"),
-        ("rate: " + "[" * 20_000, r" not valid YAML \(nested too deep\)"),
-        ("- " * 20_000, r" not valid YAML \(nested too deep\)"),
+        (bomb(9), r" line \d not valid YAML \(its aliases expand to too much\)"),
+        ("rate: &a [*a]\n", r" line 1 not valid YAML \(an alias stands for itself\)"),
+        ("rate: " + "[" * 2000, r" not valid YAML \(nested too deep\)"),
+        ("- " * 2000, r" not valid YAML \(nested too deep\)"),
         ("? [a, b]\n: 1\n", r" line 1 not valid YAML \(found unhashable key\)"),
         ("? {a: 1}\n: 1\n", r" line 1 not valid YAML \(found unhashable key\)"),
         ("rate: 2020-13-45\n", r" not valid YAML \(month must be in 1..12\)"),
