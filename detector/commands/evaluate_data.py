@@ -147,7 +147,7 @@ def _coco_file(data: Path, split: str | None) -> Path | None:
     if data.is_file():
         return data if data.suffix.lower() == ".json" else None
     folder = data / "annotations"
-    files = sorted(folder.glob("instances_*.json")) if folder.is_dir() else []
+    files = [file for file in sorted(folder.glob("instances_*.json")) if file.is_file()] if folder.is_dir() else []
     if not files:
         return None
     chosen = evaluation_split(data, split)

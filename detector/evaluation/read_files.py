@@ -208,6 +208,8 @@ def _read_coco(path: Path, columns: Columns, keys: Sequence[str | int]) -> Detec
 def _read_voc(path: Path, columns: Columns, classes: ClassIndex) -> DetectionTable:
     """``<competition>_det_<set>_<class>.txt`` with lines ``image score xmin ymin xmax ymax``, 1-based, inclusive."""
     for file in sorted(path.glob("*_det_*.txt")):
+        if not file.is_file():
+            raise UserError(f"{file}: not a file that can be read; remove it")
         words = file.stem.split("_det_", 1)[1].split("_")[1:]
         # The name of the set may hold an underscore, and so may the class: the longest class that fits is meant.
         label = next((label for i in range(len(words)) if (label := classes.find("_".join(words[i:]))) >= 0), -1)

@@ -103,10 +103,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, unreadable or not safetensors.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: no such weights file")
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:

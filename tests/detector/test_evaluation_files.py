@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -533,3 +534,10 @@ def test_faults_of_the_list_of_images(number: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not an image's name and its own number") as caught:
         read_image_numbers(write(tmp_path / "val.txt", f"val/a {number}\n"))
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_a_pipe_in_a_folder_of_files_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "comp3_det_test_cat.txt")
+    with pytest.raises(UserError, match="not a file that can be read"):
+        read_detections(tmp_path, NAMES)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from mutations import json_text, mutated_bytes, mutated_tree, value_or_error
@@ -24,9 +25,11 @@ from detector.evaluation.image_names import joined_by_file
 from detector.evaluation.read_files import read_detections, read_image_numbers
 from detector.evaluation.read_truth import CocoTruth, read_coco_truth
 from detector.evaluation.tables import DetectionTable
+from detector.experiment.picture_files import read_arrays, write_arrays
 from detector.head_config import read_head_recipe
 from detector.model import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
+from detector.report.plots import read_log
 from detector.report.write import write_report
 from proposals.errors import UserError
 from proposals.priors import grid_priors, read_priors, write_google_priors, write_priors
@@ -240,3 +243,24 @@ def test_results_of_evaluate(tmp_path: Path, truth: CocoTruth) -> None:
         return value_or_error(report, path)
 
     try_seeds(attempt, FEW // 2)
+
+
+def test_arrays_of_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_arrays(path, {"x": np.arange(50.0), "y": np.zeros((3, 4), np.float32)}, "numbers")
+    data = path.read_bytes()
+
+    def attempt(seed: int) -> str | None:
+        path.write_bytes(mutated_bytes(data, seed))
+        return "damaged" if read_arrays(path, "numbers") is None else None
+
+    try_seeds(attempt, 4 * FEW)
+
+
+def test_logs(tmp_path: Path) -> None:
+    def attempt(seed: int) -> Any:
+        path = tmp_path / "log.csv"
+        path.write_bytes(mutated_bytes(b"step,loss\n1,0.5\n2,0.25\n", seed))
+        return value_or_error(lambda: read_log(path), path)
+
+    try_seeds(attempt)
