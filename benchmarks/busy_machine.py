@@ -33,7 +33,7 @@ def detect(number: int) -> None:
     """Be one detector: say when ready, wait for a line, and print the seconds for a photograph."""
     from pipeline import PHOTOGRAPHS, photograph
 
-    from detector.model import load_model
+    from detector.model.load import load_model
 
     detector = load_model()
     image = photograph(PHOTOGRAPHS[number % len(PHOTOGRAPHS)])

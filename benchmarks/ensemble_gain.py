@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.classify import Ensemble
 from detector.data import Dataset, load_dataset
-from detector.model import choose_device, read_member, read_model_config
+from detector.detection.ensemble import Ensemble
+from detector.model.config import read_model_config
+from detector.model.load import choose_device, read_member
 
 
 def main() -> None:

@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.build import stored_source
 from detector.data import Dataset, load_dataset
+from detector.detection.suppression import PostprocessConfig, postprocess
 from detector.evaluation import evaluate_coco, truth_of_dataset
-from detector.head_build import first_trunk, propose_all, tuned_trunk, tuning_folder, tuning_of
-from detector.head_config import read_head_recipe
-from detector.model import ProposalConfig, load_model, read_model_config
+from detector.model.config import ProposalConfig, read_model_config
+from detector.model.load import load_model
+from detector.model.proposals import stored_source
 from detector.nets.region_head import HeadKind, RegionHead
-from detector.postprocess import PostprocessConfig, postprocess
+from detector.recipes.build_head import first_trunk, propose_all, tuned_trunk, tuning_folder, tuning_of
+from detector.recipes.head import read_head_recipe
 from detector.training.features import FeatureExtractor, FeatureTable, compute_features
 from detector.training.heads import TrainingSet, grid_rows, train_head
 from detector.training.loop import Machine

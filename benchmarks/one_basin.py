@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detector.classify import Ensemble, Member
-from detector.config import read_ensemble_recipe
 from detector.data import Dataset, load_dataset
-from detector.model import choose_device, read_member, read_model_config
+from detector.detection.ensemble import Ensemble, Member
+from detector.model.config import read_model_config
+from detector.model.load import choose_device, read_member
 from detector.nets.googlenet import GoogLeNet
+from detector.recipes.region import read_ensemble_recipe
 from detector.training.batches import RegionBatches
 from detector.training.pool import ImagePool
 from detector.training.regions import measure_statistics

@@ -1,4 +1,4 @@
-"""Seconds for one 640x480 photograph, by stage: proposals, crops, network, localizer, later looks and the rest.
+"""Seconds for one 640x480 photograph, by stage: proposals, maps, regions, later looks and suppression.
 
 Command:  .venv/bin/python benchmarks/pipeline.py        (or: make benchmark ONLY=pipeline)
           --model DIR for another model, --members N, --repeats N, --threads N, --device cuda
@@ -22,12 +22,10 @@ import numpy as np
 import skimage.data
 import torch
 
-from detector.classify import Ensemble
-from detector.crop import ImagePyramid, crop_regions
-from detector.model import load_model
-from detector.nets.weights import to_tensor
-from detector.pipeline import Detector
-from detector.postprocess import RefinementConfig, next_regions, postprocess, scored
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.pipeline import Detector
+from detector.detection.suppression import RefinementConfig, next_regions, postprocess, scored
+from detector.model.load import load_model
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
 SIZE = (480, 640)
@@ -51,58 +49,33 @@ def timed(stage: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, value
 
 
-def network(ensemble: Ensemble, crops: dict[Any, np.ndarray]) -> np.ndarray:
-    """The mean softmax of ready crops: what the ensemble does after cropping."""
-    total: Any = 0
-    with torch.inference_mode():
-        for (crop, normalization), members in ensemble.groups.items():
-            tensor = to_tensor(crops[crop])
-            parts = []
-            for part in torch.split(tensor, ensemble.batch_size):
-                x = normalization(part.to(ensemble.device))
-                parts.append(sum(member.output(x, ensemble.dtype).probs for _, member in members).cpu())
-            total = total + torch.cat(parts)
-    return np.asarray(total / ensemble.num_members, np.float32)
-
-
 def looked_again(
-    ensemble: Ensemble, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, looks: RefinementConfig, power: float
+    ensemble: Ensemble, view: ImageView, boxes: np.ndarray, scores: np.ndarray, looks: RefinementConfig, power: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and scores of the last look: crops, networks and localizer, as the detector does it."""
+    """Boxes and scores of the last look, as the detector does it."""
     for _ in range(looks.rounds - 1):
-        regions = next_regions(boxes, scores, image.shape[:2], looks)
-        found = ensemble.examine(image, regions, mirror=looks.mirror)
+        regions = next_regions(boxes, scores, view.image.shape[:2], looks)
+        found = ensemble.examine(view, regions, mirror=looks.mirror)
         boxes, scores = found.boxes, scored(found.probs, found.overlap, power)
     return boxes, scores
 
 
 def one_photograph(detector: Detector, ensemble: Ensemble, image: np.ndarray) -> tuple[dict[str, float], int]:
     """Seconds of each stage for one image, and the number of regions."""
-    spent = {}
+    spent, view, power = {}, ImageView(image), detector.config.overlap_power
     spent["proposals"], proposals = timed(
         lambda: detector.proposals.propose(image).select(slice(detector.max_proposals))
     )
-    spent["crops"], crops = timed(
-        lambda: {
-            crop: crop_regions(image, proposals.boxes, crop, norm.fill, pyramid=ImagePyramid(image))
-            for crop, norm in ensemble.groups
-        }
-    )
-    spent["network"], probs = timed(lambda: network(ensemble, crops))
-    boxes, overlap, power = proposals.boxes, None, 0.0
-    if (localizer := ensemble.localizer) is not None:
-        spent["localizer"], (overlap, boxes) = timed(lambda: localizer.look(image, proposals.boxes))
-        power = detector.config.overlap_power
-
-    def of_each_class(boxes: np.ndarray) -> np.ndarray:
-        return np.repeat(boxes[:, None], probs.shape[1] - 1, axis=1)
-
-    scores, size, looks = scored(probs, overlap, power), proposals.image_size, detector.refinement
+    # No region needs maps all the same, and crops of none cost nothing.
+    spent["maps of the image"], _ = timed(lambda: ensemble.examine(view, proposals.boxes[:0]))
+    spent["regions"], found = timed(lambda: ensemble.examine(view, proposals.boxes))
+    boxes, scores = found.boxes, scored(found.probs, found.overlap, power)
+    looks = detector.refinement
     if looks is not None and looks.rounds > 1:
         spent["looks after the first"], (boxes, scores) = timed(
-            lambda: looked_again(ensemble, image, of_each_class(boxes), scores, looks, power)
+            lambda: looked_again(ensemble, view, boxes, scores, looks, power)
         )
-    spent["suppression"], _ = timed(lambda: postprocess(boxes, scores, size, detector.config))
+    spent["suppression"], _ = timed(lambda: postprocess(boxes, scores, proposals.image_size, detector.config))
     spent["whole call"], _ = timed(lambda: detector(image))
     return spent, len(proposals)
 

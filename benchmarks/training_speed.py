@@ -41,13 +41,13 @@ from detector.crop import CropConfig
 from detector.data import load_dataset
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, paper_config
 from detector.nets.weights import Normalization
-from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
 from detector.training.batches import Batch, RegionBatches, make_ahead
 from detector.training.loop import on_device
 from detector.training.pool import ImagePool
 from detector.training.regions import loss_of
+from detector.training.sampling import SamplingConfig
 
 SMALL = {"norm": "batch", "width": 0.375, "stem": "stride4", "dropout": 0.2}
 CASES: tuple[tuple[str, GoogLeNetConfig, int, int], ...] = (  # name, net, crop, batch

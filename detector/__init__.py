@@ -23,7 +23,7 @@ _HOME = {
     "ImageRecord": "detector.types",
     "UserError": "proposals.errors",
     "load_dataset": "detector.data",
-    "load_model": "detector.model",
+    "load_model": "detector.model.load",
     "read_image": "detector.images",
 }
 __all__ = list(_HOME)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from detector.data import Dataset
-    from detector.model import ModelConfig
-    from detector.pipeline import Detector
+    from detector.detection.pipeline import Detector
+    from detector.model.config import ModelConfig
 
 LEAST_SCORE = 0.01  # detections below it are not asked for: nearly all of them are wrong, and nobody would show them
 
@@ -58,8 +58,8 @@ def calibrate(
     import sys
 
     from detector.commands.evaluate_data import load_measured
-    from detector.model import read_model_config
-    from detector.model_writing import begin_copy, write_model_config
+    from detector.model.config import read_model_config
+    from detector.model.save import begin_copy, write_model_config
     from detector.run_folder import final_path, new_run_folder, refuse_occupied
 
     if of not in ("regions", "detections"):
@@ -91,9 +91,9 @@ def _of_regions(
     """The model's settings with a temperature, and lines for a person."""
     import numpy as np
 
-    from detector.classify import Ensemble
+    from detector.detection.ensemble import Ensemble
     from detector.evaluation.confidence import BINS, expected_calibration_error, fit_temperature, tempered
-    from detector.model import load_model
+    from detector.model.load import load_model
 
     detector = load_model(model, device=device)
     assert isinstance(detector.classifier, Ensemble)
@@ -126,9 +126,9 @@ def _of_detections(
     """The model's settings with a calibration of scores, and lines for a person."""
     import numpy as np
 
+    from detector.detection.suppression import calibrated
     from detector.evaluation.confidence import BINS, expected_calibration_error
-    from detector.model import load_model
-    from detector.postprocess import calibrated
+    from detector.model.load import load_model
     from proposals.calibration import Calibration, fit_calibration
 
     detector = load_model(model, device=device, score_threshold=LEAST_SCORE)

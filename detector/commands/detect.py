@@ -15,7 +15,7 @@ from detector.commands.tally import Tally
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.inputs import Input
+    from detector.commands.inputs import Input
 
 JPEG_QUALITY = 92
 JPEG_LONGEST_SIDE = 65_500
@@ -171,8 +171,8 @@ def detect(
 
     [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
     """
-    from detector.detection_files import CSV_FILE, JSONL_FILE, read_detections, write_coco, write_csv
-    from detector.inputs import find_inputs
+    from detector.commands.detection_files import CSV_FILE, JSONL_FILE, read_detections, write_coco, write_csv
+    from detector.commands.inputs import find_inputs
     from detector.run_folder import final_path, holds_results, new_run_folder, refuse_occupied
 
     refuse_occupied(out)
@@ -183,7 +183,7 @@ def detect(
     if not found:
         raise UserError("nothing to detect in: every input was skipped")
 
-    from detector.model import load_model
+    from detector.model.load import load_model
 
     given: dict[str, Any] = {
         "score_threshold": score_threshold,
@@ -252,7 +252,7 @@ def _detect_all(
     found: Sequence[Input], detector: Any, folder: Path, faults: Faults, pictures: bool, proposal_pictures: bool
 ) -> Tally:
     """Detect in every frame of ``found`` and leave what was found in ``folder``, as it is found."""
-    from detector.detection_files import JSONL_FILE, SavedDetections, write_line
+    from detector.commands.detection_files import JSONL_FILE, SavedDetections, write_line
     from detector.report.drawing import draw_detections, draw_proposals
 
     total = sum(source.count() for source in found)

@@ -180,7 +180,8 @@ def check_compiled_kernels() -> Iterator[Finding]:
 
 def check_bundled_model() -> Iterator[Finding]:
     """The bundled models: each member's file against the checksum and the architecture in ``model.yaml``."""
-    from detector.model import BUNDLED_MODEL, read_member, read_model_config
+    from detector.model.config import BUNDLED_MODEL, read_model_config
+    from detector.model.load import read_member
     from proposals.errors import UserError
 
     folders = sorted({BUNDLED_MODEL, *(path.parent for path in BUNDLED_MODEL.parent.glob("*/model.yaml"))})

@@ -16,11 +16,11 @@ from detector.shown import shown
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.classifier import ImageClassifier
     from detector.commands.evaluate_data import Measured
+    from detector.detection.pipeline import Detector
     from detector.evaluation.result import EvaluationResult
     from detector.evaluation.tables import DetectionTable
-    from detector.pipeline import Detector
+    from detector.model.classifier import ImageClassifier
     from proposals.types import Proposals
 
 _CLASSES_SHOWN = 40
@@ -287,9 +287,9 @@ def _load(
 
     With ``classes_only`` it may be a classifier of whole pictures.
     """
-    from detector.classifier import is_classifier, load_classifier
     from detector.evaluation.class_index import ClassIndex
-    from detector.model import load_model
+    from detector.model.classifier import is_classifier, load_classifier
+    from detector.model.load import load_model
 
     detector: Detector | ImageClassifier
     if model is not None and classes_only and is_classifier(model):
@@ -315,8 +315,8 @@ def _run(
     detector: Detector, measured: Measured, folder: Path, faults: Faults, unknown: OnFault
 ) -> tuple[DetectionTable, dict[str, Proposals]]:
     """Detections of every picture, also written to the folder as they come, and the proposals."""
+    from detector.commands.detection_files import JSONL_FILE, SavedDetections, write_line
     from detector.data import read_record
-    from detector.detection_files import JSONL_FILE, SavedDetections, write_line
     from detector.evaluation.read_files import read_detections
 
     dataset = measured.dataset

@@ -17,9 +17,9 @@ from detector.evaluation.plain import to_plain
 from detector.json_text import json_text
 
 if TYPE_CHECKING:
-    from detector.classifier import ImageClassifier
     from detector.data import Dataset
-    from detector.pipeline import Detector
+    from detector.detection.pipeline import Detector
+    from detector.model.classifier import ImageClassifier
 
 CLASSIFICATION_FILE = "classification.json"
 Sample = tuple[NDArray[np.uint8], NDArray[np.floating[Any]], NDArray[np.int64]]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.commands.console import say
+from detector.commands.detection_files import JSONL_FILE
 from detector.data import Dataset, Fault, dataset_splits, load_dataset
-from detector.detection_files import JSONL_FILE
 from detector.evaluation.analysis_types import PictureInfo
 from detector.evaluation.assemble import DEFAULT_METRIC
 from detector.evaluation.columns import OnFault

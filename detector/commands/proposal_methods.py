@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model import BUNDLED_MODEL, choose_device, read_model_config
+from detector.model.config import BUNDLED_MODEL, read_model_config
+from detector.model.load import choose_device
 from detector.nets.multibox import build_source, read_multibox_facts
 from proposals.errors import ImageTooSmall, UserError
 from proposals.merge import Budget, MergeConfig, merge

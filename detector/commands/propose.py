@@ -12,7 +12,7 @@ from detector.commands.console import SKIPPED, Faults, progress
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.inputs import Input
+    from detector.commands.inputs import Input
 
 
 def propose(
@@ -44,7 +44,7 @@ def propose(
 
     [bold]Example:[/bold] detector propose photos/ --out runs/proposals
     """
-    from detector.inputs import find_inputs
+    from detector.commands.inputs import find_inputs
     from proposals.selective_search import SelectiveSearch, available_cores
     from proposals.store import ProposalStore
 

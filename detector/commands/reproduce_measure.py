@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.build import load_splits
-from detector.classify import Member
 from detector.commands.console import progress, say
 from detector.commands.device_jobs import run_on_devices, shared_environment
 from detector.commands.reproduce_train import write_whole
 from detector.commands.train_common import load_pool
 from detector.data import load_dataset
+from detector.detection.ensemble import Member
 from detector.experiment.effects import effects_csv, effects_markdown, effects_of, measure_effects
 from detector.experiment.headed_model import with_heads
 from detector.experiment.measure import Sources, Study
@@ -27,17 +26,18 @@ from detector.experiment.overlap_files import TrainingRegions, ensure_overlap
 from detector.experiment.recipe import DOUBLED, LOCALIZER, MULTIBOX, WITH_LOCALIZER, ExperimentRecipe, MeasurementConfig
 from detector.experiment.regression_files import ensure_regression, training_pictures
 from detector.experiment.table import coverage, errors_csv, evaluate_variants, to_csv, to_markdown
-from detector.model import MODEL_FILE, build_localizer, choose_device, read_member, read_model_config
-from detector.model_writing import join_localizer
+from detector.model.config import MODEL_FILE, ProposalConfig, read_model_config
+from detector.model.load import build_localizer, choose_device, read_member
+from detector.model.proposals import search_source
+from detector.model.save import join_localizer
 from detector.nets.localizer import read_localizer_facts
 from detector.nets.multibox import build_source, read_multibox_facts
-from detector.sampling import SamplingConfig
+from detector.recipes.build import load_splits
 from detector.training.loop import Interrupted
 from detector.training.pool import ImagePool
+from detector.training.sampling import SamplingConfig
 from proposals.errors import UserError
 from proposals.merge import MergeConfig, MergedSource
-from proposals.resized import ResizedSource
-from proposals.selective_search import SelectiveSearch
 from proposals.types import ProposalSource
 
 REGRESSION, OVERLAP, WITH_HEADS = "regression", "overlap", "model-heads"
@@ -255,8 +255,7 @@ def measure_side_by_side(words: Sequence[str], folder: Path, jobs: int) -> None:
 def _sources(settings: MeasurementConfig, multibox: Path | None, device: str) -> Sources:
     def search(scale: float) -> ProposalSource:
         config = settings.selective_search.model_copy(update={"superpixel_scale": scale})
-        found = SelectiveSearch(config, settings.seed)
-        return found if settings.search_side is None else ResizedSource(found, settings.search_side)
+        return search_source(ProposalConfig(selective_search=config, search_side=settings.search_side), settings.seed)
 
     learned, merging = None, MergeConfig()
     if multibox is not None:

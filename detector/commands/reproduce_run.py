@@ -21,7 +21,7 @@ from pathlib import Path
 from detector.commands.reproduce_measure import Measurement, Part, measure_side_by_side
 from detector.commands.reproduce_train import Trainer, write_whole
 from detector.experiment.recipe import ExperimentRecipe, read_experiment
-from detector.model import choose_device
+from detector.model.load import choose_device
 from detector.strict_yaml import dump_yaml, read_yaml
 from proposals.errors import UserError
 

@@ -13,12 +13,12 @@ from detector.commands.train_ensemble_run import run_ensemble_training
 from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
 from detector.commands.train_run import TrainRequest
-from detector.config import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
 from detector.experiment.recipe import LOCALIZER, MULTIBOX, PRETRAINING, ExperimentRecipe
-from detector.model import MODEL_FILE, named_folder
-from detector.model_writing import join_multibox, take_localizer, take_multibox
+from detector.model.config import MODEL_FILE, named_folder
+from detector.model.save import join_multibox, take_localizer, take_multibox
 from detector.nets.localizer import LOCALIZER_FILE
 from detector.nets.multibox import MULTIBOX_FILE
+from detector.recipes.region import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
 from detector.strict_yaml import dump_yaml
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from detector.detection_files import SavedDetections
+    from detector.commands.detection_files import SavedDetections
 
 # Above so many pictures, the table at the end counts classes in place of naming every picture.
 LONG_TABLE = 40

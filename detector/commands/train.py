@@ -116,7 +116,8 @@ def train(
     from detector.commands.train_finetune_head_run import run_finetune_and_head
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
-    from detector.recipes import Recipe
+    from detector.commands.train_shared_run import run_shared_training, wants_shared
+    from detector.recipes.defaults import Recipe
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
@@ -184,6 +185,8 @@ def train(
                 folder = run_finetune_and_head(request, head.value, cache)
             elif wants_ensemble(request):
                 folder = run_ensemble_training(request)
+            elif wants_shared(request):
+                folder = run_shared_training(request)
             else:
                 folder = run_training(request)
     except Interrupted as stopped:

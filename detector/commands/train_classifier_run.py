@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.build import build_trainer
-from detector.classifier import CLASSIFIER_FILE
 from detector.commands.train_run import Kind, TrainRequest, run_kind
-from detector.config import ClassifierRecipe, read_classifier_recipe
 from detector.data import Dataset
-from detector.first_weights import start_of
-from detector.recipes import classifier_recipe
-from detector.trained import save_trained_classifier
+from detector.model.classifier import CLASSIFIER_FILE
+from detector.recipes.build import build_trainer
+from detector.recipes.defaults import classifier_recipe
+from detector.recipes.export import save_trained_classifier
+from detector.recipes.initialization import start_of
+from detector.recipes.region import ClassifierRecipe, read_classifier_recipe
 
 
 def unnamed_recipe(request: TrainRequest, train: Dataset) -> ClassifierRecipe:

@@ -18,18 +18,19 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from detector.build import load_splits
 from detector.commands.console import rate_and_end, say
 from detector.data import Dataset
 from detector.data.faults import KEPT
-from detector.model import ProposalConfig, choose_device
+from detector.model.config import ProposalConfig
+from detector.model.load import choose_device
+from detector.recipes.build import load_splits
 from detector.report.drawing import draw_sheet
 from detector.run_folder import CONFIG_FILE, new_run_path, write_config
 from detector.strict_yaml import write_settings
 from detector.training.batches import Batch
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, started_by_torchrun
-from detector.training.proposal_choice import Choice, ProposalChoiceConfig, choose_proposals
+from detector.training.proposal_choice import ProposalChoiceConfig, choose_proposals
 from proposals.errors import UserError
 
 RECIPE_FILE = "recipe.yaml"
@@ -167,12 +168,7 @@ def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
     config = ProposalChoiceConfig()
     with_objects = np.flatnonzero(np.diff(train.offsets) > 0)
     some = np.random.default_rng([seed, 6]).permutation(with_objects)[: 2 * config.pictures]  # a few may be unreadable
-    return proposals_of(choose_proposals(ImagePool.load(train.subset(np.sort(some))), config, seed))
-
-
-def proposals_of(choice: Choice) -> ProposalConfig:
-    """What was chosen, as a model has it."""
-    return ProposalConfig(selective_search=choice.search, search_side=choice.side, max_proposals=choice.count)
+    return choose_proposals(ImagePool.load(train.subset(np.sort(some))), config, seed).proposals
 
 
 def save_sheet(batch: Batch, names: tuple[str, ...], folder: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from detector.build import check_beginning
 from detector.commands.device_jobs import run_on_devices, shared_environment
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -32,11 +31,12 @@ from detector.commands.train_run import (
     with_options,
     with_splits,
 )
-from detector.config import EnsembleRecipe, MemberPlan, read_ensemble_recipe
-from detector.model import MODEL_FILE, ProposalConfig
-from detector.recipes import Recipe
+from detector.model.config import MODEL_FILE, ProposalConfig
+from detector.recipes.build import check_beginning
+from detector.recipes.defaults import Recipe
+from detector.recipes.export import join_members
+from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
 from detector.strict_yaml import dump_yaml, read_yaml
-from detector.trained import join_members
 from detector.training.loop import Interrupted
 from detector.training.processes import Processes, joined_processes
 from proposals.errors import UserError

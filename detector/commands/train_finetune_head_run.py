@@ -8,9 +8,9 @@ from pathlib import Path
 from detector.commands.train_common import RECIPE_FILE, Resume, refuse_several_processes
 from detector.commands.train_head_run import HeadRequest, run_head_training
 from detector.commands.train_run import TrainRequest, run_training
-from detector.config import read_recipe
-from detector.head_config import HeadModelFacts, HeadRecipe
-from detector.model import read_model_config
+from detector.model.config import read_model_config
+from detector.recipes.head import HeadModelFacts, HeadRecipe
+from detector.recipes.region import read_recipe
 from detector.run_folder import new_run_path
 from detector.strict_yaml import dump_yaml
 from detector.training.heads import HeadTrainingConfig

@@ -20,16 +20,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from detector.build import stored_source
 from detector.commands.console import progress, say
-from detector.commands.train_common import Resume, load_pool, proposals_of, read_data, show_progress
+from detector.commands.train_common import Resume, load_pool, read_data, show_progress
 from detector.crop import crop_regions
 from detector.data import Dataset, load_dataset
-from detector.head_build import FixedTrunk, about, first_trunk, propose_all, tuned_trunk, tuning_folder, tuning_of
-from detector.head_config import HeadRecipe, read_head_recipe
-from detector.model import MODEL_FILE, ProposalConfig, choose_device
-from detector.model_writing import save_head_model
+from detector.model.config import MODEL_FILE, ProposalConfig
+from detector.model.load import choose_device
+from detector.model.proposals import stored_source
+from detector.model.save import save_head_model
 from detector.nets.region_head import HeadKind
+from detector.recipes.build_head import (
+    FixedTrunk,
+    about,
+    first_trunk,
+    propose_all,
+    tuned_trunk,
+    tuning_folder,
+    tuning_of,
+)
+from detector.recipes.head import HeadRecipe, read_head_recipe
 from detector.report.drawing import draw_sheet
 from detector.report.plots import plot_training
 from detector.run_folder import final_path, new_run_folder, refuse_occupied
@@ -212,7 +221,7 @@ def _choose_proposals(recipe: HeadRecipe, pool: ImagePool, folder: Path, stages:
     choice = choose_proposals(pool, recipe.choice, recipe.seed)
     (folder / "proposals.txt").write_text("".join(f"{line}\n" for line in choice.tried), encoding="utf-8")
     stages.done("choice of proposals", about(choice))
-    return proposals_of(choice)
+    return choice.proposals
 
 
 def _tune(

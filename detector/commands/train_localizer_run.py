@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detector.build import build_localizer_trainer, check_beginning, search_pictures
 from detector.commands.console import progress, say
 from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
 from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
-from detector.config import LocalizerRecipe, SearchingConfig, read_localizer_recipe
 from detector.data import load_dataset
-from detector.model import BUNDLED_MODEL, choose_device, read_model_config
-from detector.model_writing import join_localizer
+from detector.model.config import BUNDLED_MODEL, read_model_config
+from detector.model.load import choose_device
+from detector.model.save import join_localizer
 from detector.nets.localizer import LOCALIZER_FILE
+from detector.recipes.build import build_localizer_trainer, check_beginning, search_pictures
+from detector.recipes.export import save_trained_localizer
+from detector.recipes.region import LocalizerRecipe, SearchingConfig, read_localizer_recipe
 from detector.report.drawing import draw_sheet
-from detector.trained import save_trained_localizer
 from detector.training.localizer import LocalizerProgress, LocalizerTrainer
 from detector.training.localizer_batches import JitterConfig, LocalizerTrainingConfig
 from detector.training.loop import Machine

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detector.build import build_multibox_trainer, check_beginning, choose_priors
 from detector.commands.console import say
 from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
 from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
-from detector.config import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
-from detector.model import choose_device
-from detector.model_writing import join_multibox
+from detector.model.load import choose_device
+from detector.model.save import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE, PRIORS
+from detector.recipes.build import build_multibox_trainer, check_beginning, choose_priors
+from detector.recipes.export import save_trained_multibox
+from detector.recipes.region import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
 from detector.report.drawing import draw_proposals, draw_sheet
-from detector.trained import save_trained_multibox
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer
 from proposals.priors import read_priors, write_priors

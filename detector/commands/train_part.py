@@ -12,9 +12,9 @@ from torch import nn
 
 from detector.commands.console import INTERRUPTED, say
 from detector.commands.train_common import RECIPE_FILE, Resume, refuse_several_processes
-from detector.config import LocalizerRecipe, MultiBoxRecipe
 from detector.data import Dataset
-from detector.model import read_model_config
+from detector.model.config import read_model_config
+from detector.recipes.region import LocalizerRecipe, MultiBoxRecipe
 from detector.report.plots import plot_training
 from detector.training.denormals import flushed_denormals
 from detector.training.loop import Interrupted, Trainer

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from detector.build import build_trainer, check_beginning, find_windows, load_splits, with_classes
 from detector.commands.console import progress
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -23,13 +22,14 @@ from detector.commands.train_common import (
     suited_proposals,
     teller,
 )
-from detector.config import ClassifierRecipe, EnsembleRecipe, TeacherRecipe, TrainRecipe, read_recipe
 from detector.data import Dataset, dataset_splits, load_dataset
-from detector.first_weights import start_of
-from detector.model import MODEL_FILE, ProposalConfig
-from detector.recipes import Recipe, ensemble_recipe, finetune_recipe, paper_recipe
+from detector.model.config import MODEL_FILE, ProposalConfig
+from detector.recipes.build import build_trainer, check_beginning, find_windows, load_splits, with_classes
+from detector.recipes.defaults import Recipe, ensemble_recipe, finetune_recipe, paper_recipe
+from detector.recipes.export import save_trained
+from detector.recipes.initialization import start_of
+from detector.recipes.region import ClassifierRecipe, EnsembleRecipe, TeacherRecipe, TrainRecipe, read_recipe
 from detector.report.plots import plot_training
-from detector.trained import save_trained
 from detector.training.loop import Interrupted, Machine, Net
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
@@ -201,7 +201,7 @@ def train_network(
 ) -> tuple[CropTrainer[Net], Net]:
     """The run itself, new or resumed: the trainer at its end, and the trained net.
 
-    ``build``: makes the trainer of such a recipe; see :mod:`detector.build`.
+    ``build``: makes the trainer of such a recipe; see :mod:`detector.recipes.build`.
     """
     tell = teller(processes)
     pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.build import build_teacher_trainer
 from detector.commands.train_run import Kind, TrainRequest, run_kind
-from detector.config import TeacherRecipe, read_teacher_recipe
 from detector.data import Dataset
-from detector.first_weights import start_of
-from detector.recipes import teacher_recipe
-from detector.teacher import TEACHER_FILE
-from detector.trained import save_trained_teacher
+from detector.model.teacher import TEACHER_FILE
+from detector.recipes.build import build_teacher_trainer
+from detector.recipes.defaults import teacher_recipe
+from detector.recipes.export import save_trained_teacher
+from detector.recipes.initialization import start_of
+from detector.recipes.region import TeacherRecipe, read_teacher_recipe
 from proposals.errors import UserError
 
 

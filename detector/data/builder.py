@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.data.classes import Classes
 from detector.data.dataset import Dataset
 from detector.data.faults import Fault
 from detector.data.flat import offsets_of
 from detector.data.strings import StringArray
-from proposals.errors import UserError
 
 EDGE_TOLERANCE = 1.0
 """Pixels that a box may reach over the picture's edge as it is: rounding, and tools that count from 0 where the format
 counts from 1. The official evaluations keep such boxes, so scores agree with theirs."""
+
+
+MAX_COORDINATE = 1e15
+"""Pixels from which on a coordinate counts as no number: the area of such a box is finite in single precision."""
 
 
 class Object(NamedTuple):
@@ -33,41 +36,6 @@ class Object(NamedTuple):
     crowd: bool = False
     area: float = float("nan")
     """Square pixels; not a number: the box's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Classes:
-    """K classes: ids as in the source, and unique words for people."""
-
-    keys: tuple[str | int, ...]
-    names: tuple[str, ...]
-
-    @classmethod
-    def of_names(cls, names: Sequence[str]) -> Classes:
-        """Classes that are called by their names in the source."""
-        return cls(tuple(names), tuple(names))
-
-    def chosen(self, wanted: Sequence[str] | None, where: str) -> Classes:
-        """These classes, or those that the caller asks for by name or key, in the caller's order.
-
-        A wanted class that the data do not have is kept (a model may know more classes than a data set shows).
-
-        Raises:
-            UserError: a wanted class stands twice, or none of them is in the data.
-        """
-        if wanted is None:
-            return self
-        names = tuple(str(name) for name in wanted)
-        if len(set(names)) != len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise UserError(f"class list: {', '.join(map(repr, twice))} stands there more than once; remove one")
-        key_of = {str(key): key for key in self.keys} | dict(zip(self.names, self.keys, strict=True))
-        name_of = dict(zip(self.keys, self.names, strict=True))
-        if not any(name in key_of for name in names):
-            known = ", ".join(self.names[:10]) + (", ..." if len(self.names) > 10 else "")
-            raise UserError(f"{where}: none of the wanted classes is in it; it has {known or 'no class at all'}")
-        keys = tuple(key_of.get(name, name) for name in names)
-        return Classes(keys, tuple(name_of.get(key, str(key)) for key in keys))
 
 
 class Builder:
@@ -108,6 +76,13 @@ class Builder:
         self._sources.append(source)
         self._counts.append(len(objects))
         self._objects.extend(objects)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def image_ids(self) -> frozenset[str]:
+        """The ids of the images so far."""
+        return frozenset(self._seen)
 
     def class_keys(self) -> set[str | int]:
         """Every class key that occurs."""
@@ -178,7 +153,7 @@ class Builder:
         keep: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
         """The boxes, clipped where they must be; those that cannot be used leave ``keep``."""
-        finite = np.asarray(np.isfinite(boxes).all(axis=1))
+        finite = np.asarray((np.abs(boxes) < MAX_COORDINATE).all(axis=1))  # also false for what is no number
         x1, y1, x2, y2 = np.where(finite[:, None], boxes, 0).T
         limits = sizes[image_of_box][:, ::-1].astype(np.float64)  # width, height
         limits[(limits <= 0).any(axis=1)] = np.inf  # not known: the edges cannot be judged
@@ -189,7 +164,7 @@ class Builder:
 
         judged = keep.copy()  # a box of an unwanted class is nobody's business
         for kind, mask, what in (
-            ("not-a-number", ~finite, "has a coordinate that is not a finite number"),
+            ("not-a-number", ~finite, "has a coordinate that is no number, or too large for one"),
             ("inverted-box", inverted, "ends before it begins"),
             ("zero-area-box", flat, "has no area"),
             ("outside-box", outside, "lies outside the picture"),
@@ -202,6 +177,10 @@ class Builder:
         self._note("clipped-box", "reaches over the picture's edge", clipped, boxes, sizes, image_of_box)
         boxes = boxes.copy()
         boxes[clipped] = np.clip(boxes[clipped], 0, np.tile(limits[clipped], (1, 2)))
+        rounded = np.where(judged[:, None], boxes, 0).astype(np.float32)
+        vanishing = judged & ((rounded[:, 2] <= rounded[:, 0]) | (rounded[:, 3] <= rounded[:, 1]))
+        keep &= ~vanishing
+        self._note("zero-area-box", "has no area in single precision", vanishing, boxes, sizes, image_of_box)
         return boxes
 
     def _note(

@@ -18,6 +18,7 @@ from detector.data.builder import EDGE_TOLERANCE
 from detector.data.dataset import Dataset, size_mismatch_text
 from detector.data.faults import KEPT, Fault, count_faults
 from detector.data.load import dataset_splits, load_dataset
+from detector.data.paths import read_bytes
 from detector.data.statistics import statistics
 from detector.images import read_image
 from proposals.errors import UserError
@@ -161,12 +162,10 @@ def _read_all(files: Sequence[str], workers: int, progress: Callable[[int, int],
 
 def _read(file: str) -> _Picture:
     try:
-        data = Path(file).read_bytes()
+        data = read_bytes(Path(file))
         image = read_image(data, name=file)
     except UserError as error:
         return _Picture(b"", (0, 0), str(error))
-    except OSError as error:
-        return _Picture(b"", (0, 0), f"{file} cannot be read: {error.strerror or error}")
     return _Picture(hashlib.sha256(data).digest(), (image.shape[0], image.shape[1]), "")
 
 

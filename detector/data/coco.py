@@ -4,19 +4,35 @@ Read are a single file, a folder with ``annotations/instances_<split>.json`` (or
 folder with JSON files in it, and folders ``train/_annotations.coco.json``... The picture folder is searched for beside
 the file and in the data folder; ``images=`` names another, relative to the data folder or absolute.
 
-Boxes are ``[x, y, width, height]`` in continuous pixels and are taken as they are; ``area`` is the segment's.
+Boxes are ``[x, y, width, height]`` in continuous pixels and are taken as they are; where there is none, it is the box
+around the segmentation. ``area`` is the segment's. Labels follow the categories of all files of the set, in the order
+of the first; classes of several files are the same where their names are.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detector.data.builder import Builder, Classes, Object
+from detector.data.builder import Builder
+from detector.data.classes import Classes
+from detector.data.coco_content import (
+    Categories,
+    categories_alone,
+    entry_name,
+    load_content,
+    merged_classes,
+    objects_of_images,
+    read_categories,
+    size_of,
+)
 from detector.data.dataset import Dataset
-from detector.data.paths import PictureFinder, list_names, read_text, relative_name
+from detector.data.finder import PictureFinder
+from detector.data.locate import locate
+from detector.data.numbers import identity
+from detector.data.paths import list_entries, list_names, relative_name, relative_prefix
 from detector.images import read_image_size
 from proposals.errors import UserError
 
@@ -24,8 +40,8 @@ LOOKED_FOR = "COCO (a JSON file with images, annotations and categories, or a fo
 
 _ROBOFLOW = "_annotations.coco.json"
 _HEAD = 65536
-_PROBE = 50
-"""Names that are looked up in each folder where the pictures might be."""
+_PROBE = 200
+"""Names that are looked up first in each folder where the pictures might be; all, where none of these is found."""
 
 
 def recognise(root: Path) -> bool:
@@ -50,21 +66,19 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
     else:
         files, folder = _files(root), root
     chosen = [_choose(root, files, split) for split in split_names] if split_names else list(files)
-    contents = {name: _load(files[name]) for name in chosen}
-    found = {name: images or _picture_folder(folder, files[name], name, contents[name]) for name in chosen}
+    chosen = list(dict.fromkeys(chosen))
+    contents = {name: load_content(files[name]) for name in chosen}
+    found = {name: _picture_folder(folder, files[name], name, contents[name], images) for name in chosen}
     # One root for all: the picture folder itself, or the data folder above several.
     base = next(iter(found.values())) if len(set(found.values())) == 1 else folder
     label = "+".join(chosen) if len(files) > 1 or split_names else ""
     builder = Builder(root.stem if root.is_file() else root.name, "coco", base, label)
-    classes: Classes | None = None
+    tables = _tables(files, contents)
     for name in chosen:
-        table = _categories(files[name], contents[name])
-        if classes is not None and table != classes:
-            raise UserError(f"{files[name]}: other categories than in {files[chosen[0]]}; read the splits one by one")
-        classes = table
-        _add(builder, files[name], contents[name], found[name])
-    assert classes is not None
-    return builder.build(classes.chosen(wanted, str(root)))
+        _add(builder, name, files[name], contents[name], found[name], tables[name])
+    classes = merged_classes(tables, chosen).chosen(wanted, str(root))
+    # Objects have names for keys: two files may have one id for two classes.
+    return replace(builder.build(Classes.of_names(classes.names)), class_keys=classes.keys)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -72,7 +86,8 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
 
 def _files(root: Path) -> dict[str, Path]:
     """Annotation file of each split."""
-    roboflow = {entry.name: entry / _ROBOFLOW for entry in sorted(root.iterdir()) if (entry / _ROBOFLOW).is_file()}
+    folders = list_entries(root).folders
+    roboflow = {name: root / name / _ROBOFLOW for name in folders if (root / name / _ROBOFLOW).is_file()}
     if roboflow:
         return roboflow
     for folder in (root / "annotations", root / "Annotations", root):
@@ -85,6 +100,8 @@ def _files(root: Path) -> dict[str, Path]:
 
 
 def _looks_like_coco(path: Path) -> bool:
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -102,38 +119,52 @@ def _choose(root: Path, files: dict[str, Path], split: str) -> str:
     return matches[0]
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON (line {error.lineno}: {error.msg}); copy it again") from None
-    except RecursionError:
-        raise UserError(f"{path} is not COCO's JSON (nested too deep); give the file with the annotations") from None
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise UserError(f"{path} is JSON, but not COCO's: it has no list `images`; give the file with the annotations")
-    for key in ("annotations", "categories"):
-        if not isinstance(content.setdefault(key, []), list):
-            raise UserError(f"{path}: `{key}` is not a list; give the file with the annotations")
-    return content
+def _tables(files: dict[str, Path], contents: dict[str, dict[str, Any]]) -> dict[str, Categories]:
+    """The categories of each split, also of those that are not read; those of a broken file that nobody wants, none."""
+    tables: dict[str, Categories] = {}
+    for name, file in files.items():
+        if name in contents:
+            tables[name] = read_categories(file, contents[name]["categories"])
+            continue
+        try:
+            tables[name] = categories_alone(file)
+        except UserError:
+            tables[name] = {}
+    return tables
 
 
-def _picture_folder(root: Path, file: Path, split: str, content: dict[str, Any]) -> Path:
-    names = [str(entry.get("file_name", "")) for entry in content["images"][:_PROBE] if isinstance(entry, dict)]
+def _picture_folder(root: Path, file: Path, split: str, content: dict[str, Any], images: Path | None) -> Path:
+    """The folder that has most of a file's pictures, of those where they might be, or in and below ``images``.
+
+    Raises:
+        UserError: none of them has a single one.
+    """
+    every = [entry["file_name"] for entry in content["images"] if isinstance(entry, dict) and _has_name(entry)]
     split = split or file.stem.removeprefix("instances_")
-    best, most = root, 0
-    for folder in dict.fromkeys(_candidates(root, file, split)):
-        finder = PictureFinder(folder)
-        relative = [relative_name(name, folder) for name in names]
-        count = sum(name is not None and finder.by_name(name) is not None for name in relative)
-        if count > most:
-            best, most = folder, count
-    if names and not most:
-        raise UserError(f"{file}: no folder beside it holds its pictures ({names[0]}...); name it with --images")
-    return best
+    folders = list(dict.fromkeys(_candidates((images,) if images else (root, file.parent, file.parent.parent), split)))
+    counters: tuple[Callable[[PictureFinder, Sequence[str]], int], ...] = (_count_exact, _count_located)
+    for count in counters:
+        for names in (every[:: max(1, len(every) // _PROBE)], every):
+            counts = [count(PictureFinder(folder), names) for folder in folders]
+            most = max(counts, default=0)
+            if most:
+                return folders[counts.index(most)]
+    if every:
+        place = f"{images} holds none of" if images else "no folder beside it holds"
+        raise UserError(f"{file}: {place} its pictures ({every[0]}...); name their folder with --images")
+    return images or root
 
 
-def _candidates(root: Path, file: Path, split: str) -> Iterator[Path]:
-    for base in (root, file.parent, file.parent.parent):
+def _count_exact(finder: PictureFinder, names: Sequence[str]) -> int:
+    return sum(name is not None and finder.has(name) for name in (relative_name(n, finder.folder) for n in names))
+
+
+def _count_located(finder: PictureFinder, names: Sequence[str]) -> int:
+    return sum(bool(match.picture) for match in locate(finder, names))
+
+
+def _candidates(bases: Sequence[Path], split: str) -> Iterator[Path]:
+    for base in bases:
         for folder in (split, f"images/{split}", "images", "JPEGImages", "."):
             if (base / folder).is_dir():
                 yield base / folder if folder != "." else base
@@ -142,80 +173,35 @@ def _candidates(root: Path, file: Path, split: str) -> Iterator[Path]:
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-def _categories(file: Path, content: dict[str, Any]) -> Classes:
-    keys: list[str | int] = []
-    names: list[str] = []
-    for entry in content["categories"]:
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, str)):
-            raise UserError(f"{file}: a category has no id; mend its `categories`")
-        if entry["id"] in keys:
-            raise UserError(f"{file}: category id {entry['id']} stands there twice; mend its `categories`")
-        keys.append(entry["id"])
-        names.append(" ".join(str(entry.get("name", entry["id"])).split()))
-    unique = [name if names.count(name) == 1 else f"{name} ({key})" for key, name in zip(keys, names, strict=True)]
-    return Classes(tuple(keys), tuple(unique))
+def _has_name(entry: dict[str, Any]) -> bool:
+    return isinstance(entry.get("file_name"), str) and bool(entry["file_name"].strip())
 
 
-def _add(builder: Builder, file: Path, content: dict[str, Any], folder: Path) -> None:
-    by_image: dict[Any, list[Object]] = {}
-    for entry in content["images"]:
-        if isinstance(entry, dict) and isinstance(entry.get("id"), (int, str)):
-            by_image[entry["id"]] = []
-    for position, entry in enumerate(content["annotations"]):
-        item = _object(entry)
-        owner = entry.get("image_id") if isinstance(entry, dict) else None
-        if item is None:
-            builder.fault("bad-annotation", file, f"annotation {_name(entry, position)} has no bbox or category_id")
-        elif not isinstance(owner, (int, str)) or owner not in by_image:
-            builder.fault("orphan-box", file, f"annotation {_name(entry, position)} is of image {owner!r}, not listed")
-        else:
-            by_image[owner].append(item)
-
-    finder = PictureFinder(folder)
-    prefix = "" if builder.root == folder else f"{folder.relative_to(builder.root).as_posix()}/"
+def _add(
+    builder: Builder, split: str, file: Path, content: dict[str, Any], folder: Path, categories: Categories
+) -> None:
+    before = builder.image_ids()  # each file counts its images anew
+    by_image = objects_of_images(builder, file, content, categories)
+    entries = []
     for position, entry in enumerate(content["images"]):
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), (int, str)):
-            builder.fault("bad-annotation", file, f"image {_name(entry, position)} has no id")
+        key = identity(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or not _has_name(entry):
+            missing = "id" if key is None else "file_name"
+            builder.fault("bad-annotation", file, f"image {entry_name(entry, position)} has no {missing}")
+        else:
+            entries.append((key, entry))
+    matches = locate(PictureFinder(folder), [entry["file_name"] for _, entry in entries])
+    prefix = relative_prefix(builder.root, folder)
+    for (key, entry), match in zip(entries, matches, strict=True):
+        if not match.picture:
+            builder.fault(match.kind, file, f"{match.message} (image {str(key)[:60]})")
             continue
-        given = str(entry.get("file_name", ""))
-        name = relative_name(given, folder)
-        if name is None:
-            builder.fault("escaping-path", file, f"file_name {given!r} of image {entry['id']} leads out of {folder}")
-            continue
-        picture = finder.by_name(name)
-        if picture is None:
-            builder.fault("missing-image", file, f"there is no picture {name} in {folder} (image {entry['id']})")
-            continue
-        size = _size(entry)
+        size = size_of(entry)
         if size is None:
             try:
-                size = read_image_size(folder / picture)
+                size = read_image_size(folder / match.picture)
             except UserError as error:
-                builder.fault("unreadable-image", folder / picture, str(error))
+                builder.fault("unreadable-image", folder / match.picture, str(error))
                 continue
-        builder.add(str(entry["id"]), prefix + picture, size, f"{file} ({picture})", by_image[entry["id"]])
-
-
-def _object(entry: Any) -> Object | None:
-    if not isinstance(entry, dict) or not isinstance(entry.get("category_id"), (int, str)):
-        return None
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4:
-        return None
-    x, y, width, height = (_number(value) for value in box)
-    ignore, crowd = bool(entry.get("ignore")), bool(entry.get("iscrowd"))
-    area = _number(entry.get("area"))
-    return Object(entry["category_id"], x, y, x + width, y + height, ignore, crowd, area)
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and abs(value) < 1e300 else float("nan")
-
-
-def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    height, width = _number(entry.get("height")), _number(entry.get("width"))
-    return (int(height), int(width)) if 1 <= height < 2**31 and 1 <= width < 2**31 else None
-
-
-def _name(entry: Any, position: int) -> str:
-    return str(entry["id"]) if isinstance(entry, dict) and "id" in entry else f"number {position}"
+        image_id = f"{split}/{key}" if str(key) in before else str(key)
+        builder.add(image_id, prefix + match.picture, size, f"{file} ({match.picture})", by_image[key])

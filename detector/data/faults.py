@@ -8,16 +8,21 @@ from dataclasses import dataclass
 
 IMAGE_LEFT_OUT = "picture left out"
 BOX_LEFT_OUT = "box left out"
+SPLIT_LEFT_OUT = "split left out"
+STOPS = "nothing to use"
 KEPT = "kept"
 
 EFFECTS = {
     # Found while the annotations are read.
     "missing-image": IMAGE_LEFT_OUT,
+    "ambiguous-image": IMAGE_LEFT_OUT,
+    "missing-split": SPLIT_LEFT_OUT,
     "missing-annotation": IMAGE_LEFT_OUT,
     "bad-annotation": IMAGE_LEFT_OUT,
     "escaping-path": IMAGE_LEFT_OUT,
     "duplicate-image": IMAGE_LEFT_OUT,
     "orphan-box": BOX_LEFT_OUT,
+    "bad-object": BOX_LEFT_OUT,
     "not-a-number": BOX_LEFT_OUT,
     "inverted-box": BOX_LEFT_OUT,
     "zero-area-box": BOX_LEFT_OUT,
@@ -25,12 +30,14 @@ EFFECTS = {
     "outside-box": BOX_LEFT_OUT,
     "clipped-box": KEPT,
     "unknown-class": BOX_LEFT_OUT,
+    "same-stem": KEPT,
+    "filename-mismatch": KEPT,
     # Found as early as sizes are compared: for labelling tools' folders while reading, for all by the check.
     "unreadable-image": IMAGE_LEFT_OUT,
     "size-mismatch": IMAGE_LEFT_OUT,
     "turned-boxes": KEPT,
     # Found by the check, which opens every picture and compares all splits.
-    "empty-split": IMAGE_LEFT_OUT,
+    "empty-split": STOPS,
     "duplicate-box": KEPT,
     "duplicate-picture": KEPT,
     "shared-picture": KEPT,
@@ -54,14 +61,23 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in EFFECTS:
             raise ValueError(f"unknown kind of fault: {self.kind!r}")
+        object.__setattr__(self, "file", one_line(self.file))
+        object.__setattr__(self, "message", one_line(self.message))
 
     @property
     def effect(self) -> str:
-        """``picture left out``, ``box left out`` or ``kept``."""
+        """``picture left out``, ``box left out``, ``split left out``, ``nothing to use`` or ``kept``."""
         return EFFECTS[self.kind]
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message} [{self.kind}; {self.effect}]"
+
+
+def one_line(text: str) -> str:
+    """``text`` with line breaks, control characters and what is no Unicode text written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def count_faults(faults: Iterable[Fault]) -> dict[str, int]:

@@ -21,16 +21,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.data.builder import Builder, Classes
+from detector.data.builder import Builder
+from detector.data.classes import Classes
 from detector.data.dataset import Dataset
+from detector.data.finder import PictureFinder
 from detector.data.ilsvrc_det_classes import NAMES, WNIDS
-from detector.data.paths import PictureFinder, list_names, read_lines, relative_name, relative_prefix
+from detector.data.locate import Match, checked
+from detector.data.paths import list_names, read_lines, relative_name, relative_prefix, whole_number
 from detector.data.voc_xml import add_annotation, parse_file
 from proposals.errors import UserError
 
 LOOKED_FOR = "ILSVRC DET (Annotations/DET with Data/DET, or ILSVRC201x_DET_bbox_val with ILSVRC201x_DET_val)"
 
 _CLASS_LIST = re.compile(r"train_(pos_)?(\d+)\.txt")
+_NUMBERED = re.compile(r"(.+?)(?:\s+(-?\d+))?")
+"""A line of a list: a name, and behind it a number, or a flag."""
 _WNID_IMAGE = re.compile(r"(n\d{8})_\d+")
 
 
@@ -119,9 +124,8 @@ def _entries(layout: _Layout, split: str) -> list[str] | None:
         path = layout.lists / f"{split}.txt"
         if path.is_file():
             positive_only = _CLASS_LIST.fullmatch(path.name) is not None
-            return [
-                words[0] for words in map(str.split, read_lines(path)) if not positive_only or words[1:] in ([], ["1"])
-            ]
+            rows = (_NUMBERED.fullmatch(line) for line in read_lines(path))
+            return [row[1] for row in rows if row and (not positive_only or row[2] in (None, "1"))]
         names = [name for name in list_names(layout.lists) if _CLASS_LIST.fullmatch(name)] if split == "train" else []
         names.sort(key=lambda name: int("".join(filter(str.isdigit, name))))
         ids = [image for name in names for image in _entries(layout, name[:-4]) or ()]
@@ -129,7 +133,8 @@ def _entries(layout: _Layout, split: str) -> list[str] | None:
     if split not in layout.annotations:
         return None
     folder = layout.annotations[split]
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.xml"))
+    xmls = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() == ".xml")
+    return sorted(path.with_suffix("").as_posix() for path in xmls)
 
 
 def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str]) -> None:
@@ -139,31 +144,42 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
     pictures, xml_folder = layout.pictures[kind], layout.annotations[kind]
     finder = PictureFinder(pictures)
     prefix = relative_prefix(builder.root, pictures)
-    silent = Builder("", "ilsvrc_det", builder.root, "")
-    annotated = 0
+    xmls = PictureFinder(xml_folder)
+    annotated = pictured = 0
     for given in ids:
         name = relative_name(given.removeprefix(f"{kind}/"), pictures)
         if name is None:
             builder.fault("escaping-path", layout.lists or xml_folder, f"{given!r} leads out of the data folder")
             continue
-        picture = finder.by_stem(name)
+        found = _pictures_of(finder, name)
         match = _WNID_IMAGE.fullmatch(name)
-        if picture is None and match:  # the lists of 2013 leave the class's folder out
+        if not found and match:  # the lists of 2013 leave the class's folder out
             name = f"{match[1]}/{name}"
-            picture = finder.by_stem(name)
-        if picture is None:
-            builder.fault("missing-image", pictures / name, "there is no picture of this name")
+            found = _pictures_of(finder, name)
+        picture = checked(finder, found[0]) if found else Match("")
+        if not picture.picture:
+            kind, text = picture.kind or "missing-image", picture.message or "there is no picture of this name"
+            builder.fault(kind, pictures / name, text)
             continue
-        xml = xml_folder / f"{name}.xml"
-        annotation = parse_file(xml, builder if xml.exists() else silent, first_pixel=0)
+        if len(found) > 1:
+            text = f"{found[0]} is taken; it shares its name with {' and '.join(found[1:])}"
+            builder.fault("same-stem", pictures / name, text)
+        pictured += 1
+        xml_names = xmls.by_name(f"{name}.xml")
         image_id = name.rpartition("/")[2]
+        if not xml_names:
+            builder.add(image_id, prefix + picture.picture, None, str(xml_folder / f"{name}.xml"), ())
+            continue
+        annotation = parse_file(xml_folder / xml_names[0], builder, first_pixel=0)
         if annotation is not None:
             annotated += 1
-            add_annotation(builder, image_id, prefix + picture, xml, annotation)
-        elif not xml.exists():
-            builder.add(image_id, prefix + picture, None, str(xml), ())
-    if ids and not annotated:
-        raise UserError(f"{xml_folder}: none of the {len(ids)} pictures of split {split!r} has an annotation there")
+            add_annotation(builder, image_id, prefix + picture.picture, xml_folder / xml_names[0], annotation)
+    if pictured and not annotated:
+        raise UserError(f"{xml_folder}: none of the {pictured} pictures of split {split!r} has an annotation there")
+
+
+def _pictures_of(finder: PictureFinder, name: str) -> tuple[str, ...]:
+    return finder.by_stem(name) or finder.by_folded_stem(name)
 
 
 def _class_table(layout: _Layout) -> Classes:
@@ -171,11 +187,14 @@ def _class_table(layout: _Layout) -> Classes:
     for kit in layout.kits:
         if (kit / "map_det.txt").is_file():
             rows = sorted(
-                (int(words[1]), words[0], words[2].replace("_", " "))
+                (number, words[0], words[2].replace("_", " "))
                 for words in (line.split(None, 2) for line in read_lines(kit / "map_det.txt"))
-                if len(words) == 3 and words[1].isdigit()
+                if len(words) == 3 and (number := whole_number(words[1])) is not None
             )
-            return Classes(tuple(row[1] for row in rows), tuple(row[2] for row in rows))
+            keys = [row[1] for row in rows]
+            if len(set(keys)) != len(keys):
+                raise UserError(f"{kit / 'map_det.txt'}: a wnid stands there twice; copy the file again")
+            return Classes.named(keys, [row[2] for row in rows])
     return Classes(WNIDS, NAMES)
 
 

@@ -6,14 +6,18 @@ picture has one object of its class that fills it. Sizes are read from the pictu
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-from detector.data.builder import Builder, Classes, Object
+from detector.data.builder import Builder, Object
+from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.paths import PictureFinder
+from detector.data.finder import PictureFinder, stem_of
+from detector.data.locate import checked
+from detector.data.paths import list_entries
 from detector.images import read_image_size
 from proposals.errors import UserError
 
@@ -47,36 +51,45 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
     names = sorted({name for split in known or ("",) for name in _classes(root / split)})
     builder = Builder(root.name, "image_folder", root, "+".join(split_names))
     found = [
-        (f"{prefix}{name}/{picture}", name)
+        _Picture(f"{prefix}{name}", picture, name, finder)
         for prefix in ([f"{split}/" for split in split_names] or [""])
         for name in _classes(root / prefix)
-        for picture in PictureFinder(root / prefix / name).all()
+        for finder in (PictureFinder(root / prefix / name),)
+        for picture in finder.all()
     ]
 
-    def size(path: str) -> tuple[int, int] | UserError:
+    def size(picture: _Picture) -> tuple[int, int] | str:
+        match = checked(picture.finder, picture.name)
         try:
-            return read_image_size(root / path)
+            return read_image_size(root / picture.folder / picture.name) if match.picture else match.message
         except UserError as fault:
-            return fault
+            return str(fault)
 
+    stems = Counter(f"{picture.folder}/{stem_of(picture.name)}" for picture in found)
     with ThreadPoolExecutor(_READERS) as readers:
-        for (path, name), known_size in zip(found, readers.map(size, [path for path, _ in found]), strict=True):
-            if isinstance(known_size, UserError):
-                builder.fault("unreadable-image", root / path, str(known_size))
+        for picture, known_size in zip(found, readers.map(size, found), strict=True):
+            path = f"{picture.folder}/{picture.name}"
+            if isinstance(known_size, str):
+                builder.fault("unreadable-image", root / path, known_size)
                 continue
             height, width = known_size
-            item = Object(name, 0, 0, width, height)
-            builder.add(path.rpartition(".")[0], path, known_size, str(root / path), (item,))
-    return builder.build(Classes.of_names(names).chosen(wanted, str(root)))
+            item = Object(picture.class_name, 0, 0, width, height)
+            # Pictures that differ in their ending alone need it to be told apart.
+            image_id = stem_of(path) if stems[stem_of(path)] == 1 else path
+            builder.add(image_id, path, known_size, str(root / path), (item,))
+    return builder.build(Classes.named(names, names).chosen(wanted, str(root)))
+
+
+class _Picture(NamedTuple):
+    """A picture file: its folder relative to the root, name and class, and who lists its folder."""
+
+    folder: str
+    name: str
+    class_name: str
+    finder: PictureFinder
 
 
 def _classes(folder: Path) -> list[str]:
     """Names of the folders in ``folder`` that hold pictures themselves, sorted; empty unless all of them do."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError:
-        raise UserError(f"{folder} may not be read; check its permissions") from None
+    names = list(list_entries(folder).folders)
     return names if len(names) > 1 and all(PictureFinder(folder / name).all() for name in names) else []

@@ -9,6 +9,7 @@ from types import ModuleType
 
 from detector.data import coco, ilsvrc_det, image_folder, tiny_imagenet, voc, yolo
 from detector.data.dataset import Dataset
+from detector.data.faults import one_line
 from proposals.errors import UserError
 
 # In this order: the first are sure of themselves, the last take what is left.
@@ -65,12 +66,19 @@ def dataset_splits(path: str | Path) -> tuple[str, ...]:
 
 @contextmanager
 def _told_in_a_line() -> Iterator[None]:
-    """What the system refuses (permissions, names that are too long, a disk that fails) as a line for the user."""
+    """What the system refuses (permissions, names that are too long, a disk that fails) as a line for the user.
+
+    Messages that quote names from the data are brought to one line.
+    """
     try:
         yield
+    except UserError as error:
+        if str(error).isprintable():
+            raise
+        raise type(error)(one_line(str(error))) from None
     except OSError as error:
         name = str(error.filename or "the data set")
-        shown = name if len(name) < 300 else f"{name[:300]}..."
+        shown = one_line(name if len(name) < 300 else f"{name[:300]}...")
         raise UserError(f"{shown} cannot be read: {error.strerror or error}; check its name and permissions") from None
 
 
@@ -103,6 +111,8 @@ def _recognise(root: Path) -> ModuleType:
     for reader in formats:
         if reader.recognise(root):
             return reader
+    if root.is_dir() and voc.has_annotations(root):
+        return voc
     looked_for = "; ".join(reader.LOOKED_FOR for reader in formats)
     raise UserError(f"{root} is no data set of a known format; looked for: {looked_for}")
 

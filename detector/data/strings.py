@@ -13,7 +13,7 @@ from detector.data.flat import offsets_of, take_rows
 
 
 class StringArray(Sequence[str]):
-    """An immutable sequence of strings held as UTF-8 bytes and offsets.
+    """An immutable sequence of strings held as UTF-8 bytes and offsets; lone surrogates are kept.
 
     A list of 100,000 strings is 100,000 objects: every loader worker that looks at one changes its reference count, so
     that the pages which the workers shared are copied, one by one, until each worker has its own list. Two arrays stay
@@ -23,7 +23,7 @@ class StringArray(Sequence[str]):
     __slots__ = ("_bytes", "_offsets")
 
     def __init__(self, strings: Iterable[str] = ()) -> None:
-        encoded = [string.encode("utf-8", "surrogateescape") for string in strings]
+        encoded = [string.encode("utf-8", "surrogatepass") for string in strings]
         self._offsets = offsets_of(np.array([len(piece) for piece in encoded], np.int64))
         self._bytes = np.frombuffer(b"".join(encoded), np.uint8)
 
@@ -39,12 +39,12 @@ class StringArray(Sequence[str]):
             return self.select(np.arange(len(self))[index])
         position = range(len(self))[index]  # negative indices, and IndexError beyond the ends
         piece = self._bytes[self._offsets[position] : self._offsets[position + 1]]
-        return piece.tobytes().decode("utf-8", "surrogateescape")
+        return piece.tobytes().decode("utf-8", "surrogatepass")
 
     def __iter__(self) -> Iterator[str]:
         data, offsets = self._bytes.tobytes(), self._offsets.tolist()
         for start, end in pairwise(offsets):
-            yield data[start:end].decode("utf-8", "surrogateescape")
+            yield data[start:end].decode("utf-8", "surrogatepass")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, StringArray):

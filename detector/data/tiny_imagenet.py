@@ -14,9 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from detector.data.builder import Builder, Classes, Object
+from detector.data.builder import Builder, Object
+from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.paths import list_names, read_lines, read_text
+from detector.data.finder import PictureFinder
+from detector.data.locate import checked
+from detector.data.paths import read_lines, read_text
 from proposals.errors import UserError
 
 _KEY = re.compile(r"\w{1,40}")
@@ -48,7 +51,7 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
             raise UserError(f"{root / 'wnids.txt'}: {key[:40]!r} is no wnid; copy the file again")
     if len(set(keys)) != len(keys):
         raise UserError(f"{root / 'wnids.txt'}: a wnid stands there twice; copy the file again")
-    classes = Classes(tuple(keys), unique_names(keys, _words(root, keys)))
+    classes = Classes.named(keys, unique_names(keys, _words(root, keys)))
     builder = Builder(root.name, "tiny_imagenet", root, "+".join(split_names))
     for split in split_names:
         if split not in splits(root):
@@ -70,11 +73,11 @@ def _read_list(builder: Builder, folder: str, path: Path, key: str | None) -> No
     if not path.is_file():
         builder.fault("missing-annotation", path, "the list of boxes does not exist")
         return
-    present = set(list_names(builder.root / folder))
+    finder = PictureFinder(builder.root / folder)
     source = str(path)
     before = 2 if key is None else 1
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        words = line.split()
+        words = line.strip().rsplit(None, before + 3)
         if not words:
             continue
         try:
@@ -83,8 +86,12 @@ def _read_list(builder: Builder, folder: str, path: Path, key: str | None) -> No
             builder.fault("bad-annotation", path, f"line {number} is not a name and four numbers: {line.strip()!r}")
             continue
         name = words[0]
-        if name not in present:  # also catches names that lead out of the folder: no listing holds them
+        if "/" in name or not finder.has(name):  # no listing holds a name that leads out of the folder
             builder.fault("missing-image", path, f"there is no picture {name} in {folder}")
+            continue
+        match = checked(finder, name)
+        if not match.picture:
+            builder.fault(match.kind, path, match.message)
             continue
         item = Object(words[1] if key is None else key, x1, y1, x2 + 1, y2 + 1)
         builder.add(name.rpartition(".")[0] or name, f"{folder}/{name}", None, source, (item,))

@@ -10,6 +10,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from detector.data.builder import Builder, Object
+from detector.data.classes import class_name
+from detector.data.paths import read_bytes
 from detector.images import read_image_size
 from proposals.errors import UserError
 
@@ -23,18 +25,21 @@ class Annotation(NamedTuple):
     size: tuple[int, int] | None
     filename: str
     objects: tuple[Object, ...]
-    clicks: tuple[str, ...]
-    """Messages about boxes of a single pixel: a click by mistake; they are not among the objects."""
+    faults: tuple[tuple[str, str], ...]
+    """Kinds and messages of objects that are left out: without a name, or a box of a single pixel, which is a click."""
 
 
 def parse_file(xml: Path, builder: Builder, first_pixel: int = 1) -> Annotation | None:
     """What an XML file says; a fault in ``builder`` and None if it is missing or no annotation."""
     try:
-        return parse_xml(xml.read_bytes(), first_pixel)
-    except FileNotFoundError:
-        builder.fault("missing-annotation", xml, "the annotation file does not exist")
-    except OSError as error:
-        builder.fault("bad-annotation", xml, f"the annotation file cannot be read: {error.strerror or error}")
+        if not xml.exists():
+            builder.fault("missing-annotation", xml, "the annotation file does not exist")
+            return None
+        return parse_xml(read_bytes(xml), first_pixel)
+    except UserError as error:
+        builder.fault("bad-annotation", xml, str(error))
+    except OSError as error:  # a name that is too long
+        builder.fault("missing-annotation", xml, f"the annotation file cannot be read: {error.strerror or error}")
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         # LookupError: an encoding that Python does not know.
         builder.fault("bad-annotation", xml, f"not an annotation in VOC's XML: {' '.join(str(error).split())}")
@@ -57,13 +62,16 @@ def parse_xml(data: bytes, first_pixel: int = 1) -> Annotation:
     size: tuple[int, int] | None = None
     filename = ""
     objects: list[Object] = []
-    clicks: list[str] = []
+    faults: list[tuple[str, str]] = []
     for element in root:
         if element.tag == "object":
             item = _object(element, first_pixel)
-            if item.x2 - item.x1 == 1 and item.y2 - item.y1 == 1:
-                corner = f"{item.x1 + first_pixel:g} {item.y1 + first_pixel:g}"
-                clicks.append(f"box of the single pixel {corner} ({item.key}): a click, not a box")
+            corner = f"{item.x1 + first_pixel:g} {item.y1 + first_pixel:g}"
+            if not item.key:
+                faults.append(("bad-object", f"the object at {corner} has no name"))
+            elif item.x2 - item.x1 == 1 and item.y2 - item.y1 == 1:
+                message = f"box of the single pixel {corner} ({item.key}): a click, not a box"
+                faults.append(("one-pixel-box", message))
             else:
                 objects.append(item)
         elif element.tag == "size":
@@ -72,7 +80,7 @@ def parse_xml(data: bytes, first_pixel: int = 1) -> Annotation:
             size = (int(height), int(width)) if height >= 1 and width >= 1 and height + width < 2**31 else None
         elif element.tag == "filename":
             filename = (element.text or "").strip()
-    return Annotation(size, filename, tuple(objects), tuple(clicks))
+    return Annotation(size, filename, tuple(objects), tuple(faults))
 
 
 def _object(element: Element, first_pixel: int) -> Object:
@@ -80,7 +88,7 @@ def _object(element: Element, first_pixel: int) -> Object:
     corners = dict.fromkeys(_CORNERS, _NAN)
     for child in element:
         if child.tag == "name":
-            name = (child.text or "").strip()
+            name = class_name(child.text)
         elif child.tag == "difficult":
             difficult = _number(child) >= 1
         elif child.tag == "bndbox":
@@ -106,8 +114,8 @@ def add_annotation(builder: Builder, image_id: str, picture: str, xml: Path, ann
         except UserError as error:
             builder.fault("unreadable-image", builder.root / picture, str(error))
             return
-    for message in annotation.clicks:
-        builder.fault("one-pixel-box", xml, message)
+    for kind, message in annotation.faults:
+        builder.fault(kind, xml, message)
     builder.add(image_id, picture, size, str(xml), annotation.objects)
 
 

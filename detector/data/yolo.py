@@ -1,94 +1,118 @@
 """YOLO text folders: a ``.txt`` file for each picture, one line ``class x y width height`` for each object.
 
-The numbers are the box's centre and size as shares of the picture. A line with more numbers is an outline
-``x y x y ...`` and gives the box around it. A picture without a text file, or with an empty one, shows none of the
-classes: that is how such sets mark pure background.
+The numbers are the box's centre and size as shares of the picture; :mod:`detector.data.yolo_rows` says which others are
+read. A picture without a text file, or with an empty one, shows none of the classes: that is how such sets mark pure
+background.
 
 Read are a ``data.yaml`` (or another ``.yaml`` with ``names`` and ``train``) with its ``path``, ``train``, ``val`` and
-``test``: folders or lists of pictures, relative to the file or absolute; or, without one, ``classes.txt`` or
-``obj.names`` with text files beside the pictures or in ``labels/`` beside ``images/``. Sizes come from the pictures'
-headers.
+``test``: folders or lists of pictures, relative to the file or absolute; CVAT's YOLO 1.1 with its ``obj.data``; or,
+without such a file, ``classes.txt`` or ``obj.names`` with text files beside the pictures or in ``labels/`` beside
+``images/``. Sizes come from the pictures' headers.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from detector.data.builder import Builder, Classes, Object
+from detector.data.builder import Builder
+from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.paths import PictureFinder, list_names, read_lines, read_text, relative_name, relative_prefix
+from detector.data.finder import PictureFinder, stem_of
+from detector.data.locate import Match, checked, locate
+from detector.data.paths import list_names, read_lines, relative_name, relative_prefix
+from detector.data.yolo_data_file import (
+    DARKNET_SUFFIX,
+    SPLITS,
+    YAML_SUFFIXES,
+    DataFile,
+    find_data_file,
+    read_class_file,
+    read_data_file,
+)
+from detector.data.yolo_rows import RowFormat, read_objects
 from detector.images import read_image_size
 from proposals.errors import UserError
 
-LOOKED_FOR = "YOLO (data.yaml, or classes.txt with a .txt file for each picture)"
+LOOKED_FOR = "YOLO (data.yaml, obj.data, or classes.txt with a .txt file for each picture)"
 
-_SPLITS = ("train", "val", "test")
-_CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels/classes.txt")
 _NOT_LABELS = frozenset(("classes.txt", "train.txt", "val.txt", "test.txt", "requirements.txt", "readme.txt"))
+_CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels/classes.txt")
 
 
 def recognise(root: Path) -> bool:
-    """Whether ``root`` is a data file (``.yaml``), or a folder with one or with text annotations."""
+    """Whether ``root`` is a data file, or a folder with one or with text annotations."""
     if root.is_file():
-        return root.suffix.lower() in (".yaml", ".yml")
-    return _data_file(root) is not None or (_class_file(root) is not None and bool(_bare_folders(root)))
+        return root.suffix.lower() in (*YAML_SUFFIXES, DARKNET_SUFFIX)
+    return find_data_file(root) is not None or (_class_file(root) is not None and bool(_bare_folders(root)))
 
 
 def splits(root: Path) -> tuple[str, ...]:
-    """``train``, ``val`` and ``test``, as far as the data file or folders name them; empty if there are none."""
-    data = root if root.is_file() else _data_file(root)
-    if data is not None:
-        content = _load(data)
-        return tuple(split for split in _SPLITS if content.get(split))
-    return tuple(name for name in _bare_folders(root) if name)
+    """``train``, ``val`` and ``test``, as far as the data file names them and they are there, or folders do.
+
+    A ``train`` that is named but not there is among them, so that nobody trains on another part by mistake.
+    """
+    path = root if root.is_file() else find_data_file(root)
+    if path is None:
+        return tuple(name for name in _bare_folders(root) if name)
+    data = read_data_file(path)
+    return tuple(split for split in data.places if split == "train" or data.has(split)) or tuple(data.places)
 
 
 def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, images: Path | None = None) -> Dataset:
     """Read splits (none: everything).
 
     Raises:
-        UserError: an unknown split, a broken data file, or text files for none of the pictures.
+        UserError: an unknown split, one that is not there, a broken data file, or text files for none of the pictures.
     """
     if images is not None:
         raise UserError("--images has no meaning for YOLO folders; write the folder into data.yaml")
-    data = root if root.is_file() else _data_file(root)
-    if data is not None:
-        content = _load(data)
-        base = _base(data, content)
-        classes = _names(data, content)
-        available = {split: _pictures(data, base, content[split]) for split in splits(root)}
-    else:
-        base = root
-        class_file = _class_file(root)
-        classes = _numbered(read_lines(class_file)) if class_file else _numbered([])
-        available = {
-            name: [(folder, picture) for picture in PictureFinder(folder).all()]
-            for name, folder in _bare_folders(root).items()
-        }
-    builder = Builder(base.name, "yolo", base, "+".join(split_names))
-    for split in split_names or tuple(available):
-        if split not in available:
-            raise UserError(f"{root} has no split {split!r}; it has {', '.join(s for s in available if s) or 'none'}")
-        _read_pictures(builder, available[split], data or root)
+    path = root if root.is_file() else find_data_file(root)
+    if path is not None:
+        return _read_named(root, read_data_file(path), split_names, wanted)
+    folders = _bare_folders(root)
+    builder = Builder(root.name, "yolo", root, "+".join(split_names))
+    for split in split_names or tuple(folders):
+        if split not in folders:
+            raise UserError(_unknown_split(root, split, folders))
+        finder = PictureFinder(folders[split])
+        _read_pictures(builder, finder, [checked(finder, name) for name in finder.all()], root, RowFormat())
+        _note_orphans(builder, [finder.folder])
+    class_file = _class_file(root)
+    classes = read_class_file(class_file) if class_file else Classes((), ())
     return builder.build(classes.chosen(wanted, str(root)))
 
 
+def _read_named(root: Path, data: DataFile, split_names: Sequence[str], wanted: Sequence[str] | None) -> Dataset:
+    """Read splits of a data file."""
+    builder = Builder(data.base.name, "yolo", data.base, "+".join(split_names))
+    for split in split_names or tuple(data.places):
+        if split not in data.places:
+            raise UserError(_unknown_split(root, split, data.places))
+        if not data.has(split):
+            text = f"{data.path}: {split} ({', '.join(data.places[split])})"
+            raise UserError(f"{text} is neither a folder of pictures nor a list of them within {data.base}; correct it")
+        for item in data.places[split]:
+            place = data.find(item)
+            if place is None:
+                builder.fault("missing-image", data.path, f"{item} is neither a folder of pictures nor a list of them")
+                continue
+            finder, matches = _listed(place, data.base) if place.is_file() else _below(place)
+            _read_pictures(builder, finder, matches, data.path, data.rows)
+            if place.is_dir():
+                _note_orphans(builder, {(place / match.picture).parent: None for match in matches if match.picture})
+    for split in data.places:
+        if split not in split_names and not data.has(split):
+            builder.fault("missing-split", data.path, f"{split} is not there: {', '.join(data.places[split])}")
+    return builder.build(data.classes.chosen(wanted, str(root)))
+
+
+def _unknown_split(root: Path, split: str, known: Iterable[str]) -> str:
+    return f"{root} has no split {split!r}; it has {', '.join(filter(None, known)) or 'none'}"
+
+
 # --- layout -----------------------------------------------------------------------------------------------------------
-
-
-def _data_file(root: Path) -> Path | None:
-    names = [name for name in list_names(root) if name.lower().endswith((".yaml", ".yml"))]
-    names.sort(key=lambda name: (Path(name).stem != "data", name))
-    for name in names:
-        text = read_text(root / name)
-        if "names" in text and "train" in text:
-            return root / name
-    return None
 
 
 def _class_file(root: Path) -> Path | None:
@@ -101,7 +125,7 @@ def _bare_folders(root: Path) -> dict[str, Path]:
     if single:
         return {"": single[0]}
     found: dict[str, Path] = {}
-    for split in (*_SPLITS, "valid"):
+    for split in (*SPLITS, "valid"):
         for folder in (root / "images" / split, root / split / "images", root / split):
             if _has_labels(folder):
                 found.setdefault(split, folder)
@@ -110,153 +134,139 @@ def _bare_folders(root: Path) -> dict[str, Path]:
 
 def _has_labels(folder: Path) -> bool:
     """Whether a text annotation belongs to any of the folder's pictures."""
-    names = PictureFinder(folder).all() if folder.is_dir() else []
-    return any(label_file(folder / name).is_file() for name in names)
+    labels = LabelFinder()
+    return any(labels.find(folder / name) is not None for name in PictureFinder(folder).all())
 
 
-def label_file(picture: Path) -> Path:
-    """Where the annotation of ``picture`` is: ``labels`` in place of the last ``images`` in its path, or beside it."""
-    parts = list(picture.parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-        candidate = Path(*parts).with_suffix(".txt")
-        if candidate.is_file() or not picture.with_suffix(".txt").is_file():
-            return candidate
-    beside = picture.with_suffix(".txt")
-    in_labels = picture.parent / "labels" / beside.name
-    return in_labels if in_labels.is_file() and not beside.is_file() else beside
+def _below(folder: Path) -> tuple[PictureFinder, list[Match]]:
+    """The pictures in a folder and in those below it."""
+    finder = PictureFinder(folder)
+    below = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())
+    names = [*finder.all(), *(f"{sub}/{name}" for sub in below for name in PictureFinder(folder / sub).all())]
+    return finder, [checked(finder, name) for name in names]
 
 
-# --- the data file ----------------------------------------------------------------------------------------------------
+def _listed(place: Path, base: Path) -> tuple[PictureFinder, list[Match]]:
+    """The pictures of a list: relative to its own folder, or, where none is there, to the data folder."""
+    names = [line.removeprefix("./") for line in read_lines(place)]
+    finder = PictureFinder(place.parent)
+    inside = (relative_name(name, finder.folder) for name in names)
+    if place.parent != base and not any(name is not None and finder.has(name) for name in inside):
+        finder = PictureFinder(base)
+    return finder, locate(finder, names)
 
 
-def _load(data: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(read_text(data))
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{data} is not YAML ({reason}); mend it") from None
-    if not isinstance(content, dict) or not any(content.get(split) for split in _SPLITS):
-        raise UserError(f"{data} names no train, val or test pictures; add e.g. `train: images/train`")
-    return content
+class LabelFinder:
+    """Finds the text file of a picture, reading each directory's names once."""
+
+    def __init__(self) -> None:
+        self._finders: dict[Path, PictureFinder] = {}
+
+    def find(self, picture: Path) -> Path | None:
+        """The annotation of ``picture``, ``a.txt`` or ``a.jpg.txt``; None: there is none of this very name.
+
+        It lies in ``labels`` in place of the last ``images`` in the path, beside the picture, or in ``labels/`` there.
+        """
+        places = [(finder, name) for finder in self._around(picture) for name in _label_names(picture)]
+        return next((finder.folder / name for finder, name in places if finder.has(name)), None)
+
+    def find_similar(self, picture: Path) -> Path | None:
+        """The one annotation that is called like ``picture`` but for capitals and the form of letters, or None."""
+        for finder in self._around(picture):
+            for name in _label_names(picture):
+                found = finder.by_name(name)
+                if len(found) == 1:
+                    return finder.folder / found[0]
+        return None
+
+    def _around(self, picture: Path) -> list[PictureFinder]:
+        folders = [label_folder(picture.parent), picture.parent, picture.parent / "labels"]
+        for folder in folders:
+            if folder not in self._finders:
+                self._finders[folder] = PictureFinder(folder)
+        return [self._finders[folder] for folder in folders]
 
 
-def _numbered(names: Sequence[str]) -> Classes:
-    """Classes whose keys are their numbers; a name that stands twice gets its number in brackets."""
-    unique = [name if list(names).count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
-    return Classes(tuple(range(len(names))), tuple(unique))
+def label_folder(pictures: Path) -> Path:
+    """The folder of annotations alone that belongs to one of pictures; the same folder, if there is none."""
+    parts = list(pictures.parts)
+    if "images" not in parts:
+        return pictures
+    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
 
 
-def _names(data: Path, content: dict[str, Any]) -> Classes:
-    names = content.get("names")
-    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
-        classes = _numbered([str(names[key]) for key in sorted(names)])
-        return Classes(tuple(sorted(names)), classes.names)
-    if isinstance(names, list) and names:
-        return _numbered([str(name) for name in names])
-    raise UserError(f"{data} has no `names`: the list of class names; add it")
-
-
-def _base(data: Path, content: dict[str, Any]) -> Path:
-    """The data folder: ``path`` where it exists, or the data file's own folder."""
-    given = content.get("path")
-    if not given:
-        return data.parent
-    path = Path(str(given))
-    if path.is_absolute():
-        if not path.is_dir():
-            raise UserError(f"{data}: `path` {path} does not exist; correct it or remove it")
-        return path
-    name = relative_name(str(given), data.parent)
-    # `path: .`, and paths that mean the working directory of the tool that wrote them: the file lies in its data.
-    return data.parent / name if name and (data.parent / name).is_dir() else data.parent
-
-
-def _pictures(data: Path, base: Path, entry: Any) -> list[tuple[Path, str]]:
-    """Folder and name of each picture of ``train``, ``val`` or ``test``."""
-    found: list[tuple[Path, str]] = []
-    for item in entry if isinstance(entry, list) else [entry]:
-        place = _place(data, base, str(item))
-        if place.is_file():
-            found.extend((place.parent, line.removeprefix("./")) for line in read_lines(place))
-        elif place.is_dir():
-            finder = PictureFinder(place)
-            found.extend((place, name) for name in finder.all())
-            below = sorted(path for path in place.rglob("*") if path.is_dir())
-            found.extend(
-                (place, f"{sub.relative_to(place).as_posix()}/{n}") for sub in below for n in PictureFinder(sub).all()
-            )
-        else:
-            raise UserError(f"{data}: {item} is neither a folder of pictures nor a list of them; correct it")
-    return found
-
-
-def _place(data: Path, base: Path, item: str) -> Path:
-    if Path(item).is_absolute():
-        return Path(item)
-    name = relative_name(item, base)
-    if name is None and item.startswith("../"):
-        # Exports of annotation services name their own folders as if from one below.
-        name = relative_name(item.removeprefix("../"), base)
-    if os.path.normpath(item) == ".":
-        return base
-    if name is None:
-        raise UserError(f"{data}: {item} leads out of the data folder; write a path within it, or an absolute one")
-    return base / name
+def _label_names(picture: Path) -> tuple[str, str]:
+    return f"{picture.name}.txt", f"{stem_of(picture.name)}.txt"
 
 
 # --- annotations ------------------------------------------------------------------------------------------------------
 
 
-def _read_pictures(builder: Builder, pictures: Sequence[tuple[Path, str]], where: Path) -> None:
-    finders: dict[Path, PictureFinder] = {}
-    labelled = 0
-    for folder, given in pictures:
-        finder = finders.setdefault(folder, PictureFinder(folder))
-        name = relative_name(given, folder)
-        if name is None:
-            builder.fault("escaping-path", where, f"{given!r} leads out of {folder}")
+def _read_pictures(
+    builder: Builder, finder: PictureFinder, matches: Sequence[Match], where: Path, rows: RowFormat
+) -> None:
+    """Add pictures with their annotations; an id is the path without ending, unless two pictures differ in that alone.
+
+    Args:
+        matches: the pictures, or why there are none. where: the data file or folder, for messages.
+
+    Raises:
+        UserError: none of them has an annotation.
+    """
+    prefix = relative_prefix(builder.root, finder.folder)
+    pictures = [match.picture for match in matches if match.picture]
+    stems = Counter(stem_of(picture) for picture in dict.fromkeys(pictures))
+    labels = _labels_of(builder, finder.folder, pictures)
+    for match in matches:
+        if not match.picture:
+            builder.fault(match.kind, where, match.message)
             continue
-        picture = finder.by_name(name)
-        if picture is None:
-            builder.fault("missing-image", where, f"there is no picture {name} in {folder}")
-            continue
-        path = folder / picture
+        path, label = finder.folder / match.picture, labels[match.picture]
         try:
             size = read_image_size(path)
         except UserError as error:
             builder.fault("unreadable-image", path, str(error))
             continue
-        label = label_file(path)
-        labelled += label.is_file()
         try:
-            objects = list(_objects(builder, label, size)) if label.is_file() else []
+            objects = list(read_objects(builder, label, size, rows)) if label is not None else []
         except UserError as error:
-            builder.fault("bad-annotation", label, str(error))
+            builder.fault("bad-annotation", label or path, str(error))
             continue
-        relative = relative_prefix(builder.root, folder) + picture
-        builder.add(relative.rpartition(".")[0], relative, size, str(label), objects)
-    if pictures and not labelled:
-        raise UserError(f"{where}: none of the {len(pictures)} pictures has a text annotation (labels/<name>.txt)")
+        stem = stem_of(match.picture)
+        image_id = prefix + (stem if stems[stem] == 1 else match.picture)
+        builder.add(image_id, prefix + match.picture, size, str(label or path), objects)
+    if matches and not pictures:
+        raise UserError(f"{where}: none of {len(matches)} pictures is there ({matches[0].message}); correct the list")
+    if matches and not any(labels.values()):
+        raise UserError(f"{where}: none of the {len(matches)} pictures has a text annotation (labels/<name>.txt)")
 
 
-def _objects(builder: Builder, label: Path, size: tuple[int, int]) -> Iterator[Object]:
-    height, width = size
-    for number, line in enumerate(read_text(label).splitlines(), 1):
-        words = line.split()
-        if not words:
+def _labels_of(builder: Builder, folder: Path, pictures: Sequence[str]) -> dict[str, Path | None]:
+    """The annotation of each picture; pictures that share one are noted."""
+    finder = LabelFinder()
+    labels = {picture: finder.find(folder / picture) for picture in pictures}
+    owners: dict[Path, str] = {}
+    for picture, label in labels.items():
+        if label is not None and owners.setdefault(label, picture) != picture:
+            text = f"this is the annotation of {owners[label]} and of {picture}, which share a name; both have it"
+            builder.fault("same-stem", label, text)
+    for picture, label in labels.items():
+        if label is None and (similar := finder.find_similar(folder / picture)) not in owners:
+            labels[picture] = similar
+    return labels
+
+
+def _note_orphans(builder: Builder, folders: Iterable[Path]) -> None:
+    """Note annotations that are of no picture, in the folders of annotations alone that belong to ``folders``."""
+    for folder in folders:
+        labels = label_folder(folder)
+        if labels == folder:
             continue
-        try:
-            key, values = int(float(words[0])), [float(word) for word in words[1:]]
-        except (ValueError, OverflowError):
-            builder.fault("not-a-number", label, f"line {number} is not numbers only: {line.strip()[:60]!r}")
-            continue
-        if len(values) == 4:
-            x, y, w, h = values
-            x1, y1, x2, y2 = x - w / 2, y - h / 2, x + w / 2, y + h / 2
-        elif len(values) >= 6 and len(values) % 2 == 0:
-            x1, y1, x2, y2 = min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
-        else:
-            builder.fault("not-a-number", label, f"line {number} has {len(values)} numbers behind the class, not 4")
-            continue
-        yield Object(key, x1 * width, y1 * height, x2 * width, y2 * height)
+        pictures = PictureFinder(folder)
+        for name in list_names(labels):
+            stem = name[:-4]
+            if not name.lower().endswith(".txt") or name in _NOT_LABELS:
+                continue
+            if not (pictures.by_folded_stem(stem) or pictures.by_name(stem)):
+                builder.fault("missing-image", labels / name, f"there is no picture {stem} in {folder}")

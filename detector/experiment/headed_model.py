@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safetensors.torch import load as load_safetensors
 
-from detector.model import HeadConfig, ModelConfig, read_model_config
-from detector.model_writing import begin_copy, write_model_config
+from detector.detection.suppression import RefinementConfig
+from detector.model.config import HeadConfig, ModelConfig, read_model_config
+from detector.model.save import begin_copy, write_model_config
 from detector.nets.region_head import RegionHead
 from detector.nets.weights import save_weights, sha256
-from detector.postprocess import RefinementConfig
 
 
 def save_head(file: Path, head: RegionHead) -> None:

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.classify import Ensemble, Member
+from detector.detection.ensemble import Ensemble, Member
+from detector.detection.localize import Located, RegionLocalizer
+from detector.detection.suppression import PostprocessConfig
 from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
 from detector.experiment.variants import Variant, judge
-from detector.localize import Located, RegionLocalizer
 from detector.nets.region_head import RegionOutput
-from detector.postprocess import PostprocessConfig
 from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.merge import MergeConfig, merge

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detector.classify import Member
+from detector.detection.ensemble import Member
 from detector.nets.region_head import HeadShape, RegionHead
 
 

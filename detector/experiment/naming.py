@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.classify import Ensemble, Member
+from detector.detection.ensemble import Ensemble, Member
 from detector.evaluation.classification import ClassificationResult, answers, summarise, through_windows
 from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
 from detector.types import ImageRecord

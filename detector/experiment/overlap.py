@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.classify import Member
+from detector.detection.ensemble import Member
 from detector.experiment.member_head import larger_head
 from detector.training.common_ridge import RidgeSums
 from detector.training.pool import ImagePool

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from detector.classify import Member
+from detector.detection.ensemble import Member
 from detector.experiment.overlap import (
     FittedOverlap,
     OverlapConfig,
@@ -24,7 +24,7 @@ from detector.experiment.overlap import (
     with_overlap,
 )
 from detector.experiment.regression import region_features
-from detector.model import MemberConfig, WeightsFile
+from detector.model.config import MemberConfig, WeightsFile
 from detector.nets.weights import load_into, read_weights, save_weights, sha256
 from detector.strict_yaml import read_settings, write_settings
 from detector.training.pool import ImagePool

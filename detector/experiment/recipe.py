@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from detector.config import ClassifierRecipe, EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
+from detector.detection.suppression import PostprocessConfig
 from detector.experiment.overlap import OverlapConfig
 from detector.experiment.regression import BoxRegressionConfig
 from detector.experiment.variants import Variant
-from detector.postprocess import PostprocessConfig
+from detector.recipes.region import ClassifierRecipe, EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
 from detector.strict_yaml import read_settings
 from proposals.selective_search import SelectiveSearchConfig
 

@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.classify import CPU_BATCH, GPU_BATCH, Member
 from detector.crop import crop_regions
+from detector.detection.ensemble import CPU_BATCH, GPU_BATCH, Member
 from detector.experiment.member_head import larger_head
 from detector.nets.region_head import grid_features
 from detector.nets.weights import to_tensor
-from detector.sampling import SamplingConfig, foreground_regions, paired_iou
 from detector.training.box_regression import RegressionConfig, fit_regression
 from detector.training.common_ridge import RidgeSums
 from detector.training.pool import ImagePool
+from detector.training.sampling import SamplingConfig, foreground_regions, paired_iou
 from proposals.boxes import decode, encode
 from proposals.errors import UserError
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from detector.classify import Member
 from detector.data import Dataset
+from detector.detection.ensemble import Member
 from detector.experiment.headed_model import save_head
 from detector.experiment.overlap import OverlapConfig
 from detector.experiment.regression import (
@@ -25,11 +25,12 @@ from detector.experiment.regression import (
     region_features,
     with_box_regression,
 )
-from detector.model import HeadConfig, MemberConfig, load_head
+from detector.model.config import HeadConfig, MemberConfig
+from detector.model.load import load_head
 from detector.nets.weights import sha256
-from detector.sampling import SamplingConfig
 from detector.strict_yaml import read_settings, write_settings
 from detector.training.pool import ImagePool
+from detector.training.sampling import SamplingConfig
 
 
 class FittedFile(BaseModel):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torchvision.ops import batched_nms
 
-from detector.localize import Located, joint_overlap
+from detector.detection.localize import Located, joint_overlap
+from detector.detection.suppression import PostprocessConfig, postprocess, scored
 from detector.nets.region_head import RegionOutput
-from detector.postprocess import PostprocessConfig, postprocess, scored
 from detector.types import Detections
 from proposals.boxes import FloatArray, decode
 

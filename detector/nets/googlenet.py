@@ -192,8 +192,8 @@ class GoogLeNet(nn.Module):
                 module.fold_normalization()
         return self
 
-    def trunk(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
-        """The network without head: ``(N, 3, S, S)`` -> ``(N, num_features, S/32, S/32)`` with the paper's stem.
+    def map_4e(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """The layers up to 4e: ``(N, 3, S, S)`` -> ``(N, 832, S/16, S/16)`` with the paper's stem and width.
 
         ``taps``, if given, receives the outputs of 4a and 4d under those names.
         """
@@ -202,14 +202,25 @@ class GoogLeNet(nn.Module):
         x = self.norm1(self.maxpool1(self.conv1(x)))
         x = self.maxpool2(self.norm2(self.conv3(self.conv2(x))))
         for name in TABLE_1:
+            if name.startswith("5"):
+                break
             x = self.get_submodule(f"inception{name}")(x)
             if taps is not None and name in ("4a", "4d"):
                 taps[name] = x
             if name == "3b":
                 x = self.maxpool3(x)
-            elif name == "4e":
-                x = self.maxpool4(x)
         return x
+
+    def after_4e(self, x: Tensor) -> Tensor:
+        """The pooling behind 4e, 5a and 5b: ``(N, 832, s, s)`` -> ``(N, num_features, s/2, s/2)``."""
+        return self.inception5b(self.inception5a(self.maxpool4(x)))  # type: ignore[no-any-return, operator]
+
+    def trunk(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """The network without head: ``(N, 3, S, S)`` -> ``(N, num_features, S/32, S/32)`` with the paper's stem.
+
+        ``taps`` as for :meth:`map_4e`.
+        """
+        return self.after_4e(self.map_4e(x, taps))
 
     def features(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
         """The pooled features that the last layer classifies: ``(N, 3, S, S)`` -> ``(N, num_features)``.

@@ -87,7 +87,7 @@ class LocalizerMember(BaseModel):
 
 
 class LocalizerFacts(BaseModel):
-    """What ``localizer.yaml`` says: the network, and how it came to be (as in :class:`detector.model.ModelConfig`)."""
+    """What ``localizer.yaml`` says: the network, and how it came to be (as in ``ModelConfig``)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -57,7 +57,7 @@ class MultiBoxMember(BaseModel):
 
 
 class MultiBoxFacts(BaseModel):
-    """What ``multibox.yaml`` says: the network, and how it came to be (as in :class:`detector.model.ModelConfig`)."""
+    """What ``multibox.yaml`` says: the network, and how it came to be (as in ``ModelConfig``)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

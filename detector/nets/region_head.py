@@ -32,6 +32,7 @@ class HeadShape(BaseModel):
         grid: cells a side of the map that box regression sees; 0 for a head without regression.
         shared: one regression for all classes, in place of one for each.
         overlap: cells a side of the map that the overlap is predicted from; 0 for a head that does not predict it.
+        overlap_link: what makes an IoU of the overlap's output: "linear" cuts it to [0, 1], "logistic" is a sigmoid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,17 @@ class HeadShape(BaseModel):
     grid: int = Field(default=3, ge=0, le=14)
     shared: bool = False
     overlap: int = Field(default=0, ge=0, le=14)
+    overlap_link: Literal["linear", "logistic"] = "linear"
+
+
+class HeadLogits(NamedTuple):
+    """A head's outputs before their links: ``classes`` ``(N, K + 1)`` (``(N, K)`` margins of machines), and of a head
+    that has them ``deltas`` ``(N, 1 or K, 4)`` and ``overlap`` ``(N,)``.
+    """
+
+    classes: Tensor
+    deltas: Tensor | None = None
+    overlap: Tensor | None = None
 
 
 class RegionOutput(NamedTuple):
@@ -88,18 +100,27 @@ class RegionHead(nn.Module):
 
     def probabilities(self, pooled: Tensor) -> Tensor:
         """``(N, C)`` -> ``(N, K + 1)``."""
-        scores = self.classify(pooled)
+        return self._linked(self.classify(pooled))
+
+    def _linked(self, scores: Tensor) -> Tensor:
         if self.shape.kind == "softmax":
             return torch.softmax(scores, 1)
         classes = torch.sigmoid(self.slope * scores + self.offset)
         return torch.cat([classes, 1 - classes.amax(1, keepdim=True)], 1)
 
-    def forward(self, feature_map: Tensor) -> RegionOutput:
-        probs = self.probabilities(pooled_features(feature_map))
+    def logits(self, feature_map: Tensor, dropout: Callable[[Tensor], Tensor] = lambda x: x) -> HeadLogits:
+        """The outputs before their links; ``dropout`` is done to what the classes are scored on."""
         deltas = overlap = None
         if self.regress is not None:
             deltas = self.regress(grid_features(feature_map, self.shape.grid)).view(-1, self.moves, 4)
-            deltas = deltas.expand(-1, self.num_classes, 4)
         if self.judge is not None:
-            overlap = self.judge(grid_features(feature_map, self.shape.overlap)).flatten().clamp(0, 1)
-        return RegionOutput(probs, deltas, overlap)
+            overlap = self.judge(grid_features(feature_map, self.shape.overlap)).flatten()
+        return HeadLogits(self.classify(dropout(pooled_features(feature_map))), deltas, overlap)
+
+    def forward(self, feature_map: Tensor) -> RegionOutput:
+        classes, deltas, overlap = self.logits(feature_map)
+        if deltas is not None:
+            deltas = deltas.expand(-1, self.num_classes, 4)
+        if overlap is not None:
+            overlap = overlap.sigmoid() if self.shape.overlap_link == "logistic" else overlap.clamp(0, 1)
+        return RegionOutput(self._linked(classes), deltas, overlap)

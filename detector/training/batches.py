@@ -15,11 +15,11 @@ from torch import Tensor
 
 from detector.crop import INTERPOLATIONS, CropConfig, crop_regions
 from detector.nets.weights import to_tensor
-from detector.sampling import SamplingConfig, background_region, foreground_regions
 from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
 from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
+from detector.training.sampling import SamplingConfig, background_region, foreground_regions
 from detector.training.scene_background import SceneRegion, Scenes
 from proposals.errors import UserError
 
@@ -171,7 +171,7 @@ class CropBatches(ABC):
 
 
 class RegionBatches(CropBatches):
-    """Regions drawn afresh around annotated objects; see :mod:`detector.sampling`.
+    """Regions drawn afresh around annotated objects; see :mod:`detector.training.sampling`.
 
     Every object is shown once per epoch (more or less often where classes are balanced), in an order that depends on
     the seed and the epoch.

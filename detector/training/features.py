@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.classify import CPU_BATCH, GPU_BATCH
 from detector.crop import CropConfig, ImagePyramid, crop_regions
+from detector.detection.ensemble import CPU_BATCH, GPU_BATCH
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import grid_features, pooled_features
 from detector.nets.weights import Normalization, to_tensor

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from detector.precision import DTYPES, Precision
+from detector.detection.precision import DTYPES, Precision
 from detector.training.processes import ALONE, Processes
 from proposals.errors import UserError
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from detector.crop import crop_regions
 from detector.nets.localizer import DELTA_SCALE, Localizer, LocalizerOutput
 from detector.nets.weights import to_tensor
-from detector.sampling import paired_iou
 from detector.training.average import parameter_groups
 from detector.training.batches import loader_threads
 from detector.training.localizer_batches import (
@@ -31,6 +30,7 @@ from detector.training.localizer_batches import (
 from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.regions import measure_statistics
+from detector.training.sampling import paired_iou
 from proposals.boxes import decode, iou
 from proposals.errors import UserError
 

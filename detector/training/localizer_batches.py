@@ -21,11 +21,11 @@ from torch import Tensor
 from detector.crop import INTERPOLATIONS, CropConfig, crop_regions
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.weights import Normalization, to_tensor
-from detector.sampling import paired_iou, perturbed_boxes
 from detector.training.augment import AugmentConfig, distort
 from detector.training.batches import make_ahead
 from detector.training.order import EpochOrder
 from detector.training.pool import ImagePool
+from detector.training.sampling import paired_iou, perturbed_boxes
 from detector.training.settings import RunSettings
 from proposals.boxes import clip, encode, iou
 
@@ -43,7 +43,7 @@ class JitterConfig(BaseModel):
         minimum_side: candidates are at least so wide and high, relative to the picture's longer side.
         scenes: share of a batch from the pictures given as such, if there are any.
         proposed: share of the regions whose candidates are not drawn but are all proposals of a picture that was
-            searched; see :class:`detector.config.LocalizerRecipe`.
+            searched; see :class:`detector.recipes.region.LocalizerRecipe`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
-from detector.sampling import paired_iou
 from detector.training.augment import AugmentConfig, distort
 from detector.training.average import parameter_groups
 from detector.training.batches import make_ahead
 from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.order import EpochOrder
 from detector.training.pool import ImagePool
+from detector.training.sampling import paired_iou
 from detector.training.scenes import SceneConfig, make_scene
 from detector.training.schedule import ScheduleConfig
 from detector.training.settings import RunSettings

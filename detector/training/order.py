@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.sampling import BalanceConfig
+from detector.training.sampling import BalanceConfig
 
 
 def class_weights(labels: NDArray[np.int64], config: BalanceConfig) -> NDArray[np.float64] | None:

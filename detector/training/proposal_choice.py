@@ -13,12 +13,12 @@ from collections.abc import Callable
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from detector.model.config import ProposalConfig
+from detector.model.proposals import search_source
 from detector.training.pool import ImagePool
 from proposals.errors import UserError
 from proposals.recall import best_overlaps, mean_over_classes
-from proposals.resized import ResizedSource
-from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig
-from proposals.types import ProposalSource
+from proposals.selective_search import SelectiveSearchConfig
 
 
 class Candidate(BaseModel):
@@ -68,10 +68,10 @@ class Choice(BaseModel):
     recall: float
     tried: tuple[str, ...] = ()
 
-
-def source_of(choice: Choice, seed: int, threads: int | None = None) -> ProposalSource:
-    """The chosen search, ready to run."""
-    return ResizedSource(SelectiveSearch(choice.search, seed=seed, threads=threads), choice.side)
+    @property
+    def proposals(self) -> ProposalConfig:
+        """What was chosen, as a model has it."""
+        return ProposalConfig(selective_search=self.search, search_side=self.side, max_proposals=self.count)
 
 
 def choose_proposals(
@@ -102,7 +102,7 @@ def choose_proposals(
         shrunk = min(candidate.side / float(pool.sizes[pictures].max()), 1.0)
         least = float(np.clip(shortest * shrunk / 2, 5.0, 20.0))
         search = SelectiveSearchConfig(k=candidate.k, min_box_side=round(least, 1))
-        source = ResizedSource(SelectiveSearch(search, seed=seed), candidate.side)
+        source = search_source(ProposalConfig(selective_search=search, search_side=candidate.side), seed)
         boxes = [source.propose(pool.images[i]).boxes for i in pictures]
         covered = best_overlaps(boxes, truths, config.counts) >= config.iou_threshold
         recalls = mean_over_classes(covered.astype(np.float64), labels)

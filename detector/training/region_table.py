@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.sampling import perturbed_boxes
 from detector.training.pool import ImagePool
+from detector.training.sampling import perturbed_boxes
 from proposals.boxes import clip, encode, iou, is_valid
 
 Boxes = NDArray[np.float32]
@@ -25,7 +25,7 @@ class RegionTableConfig(BaseModel):
 
     Attributes:
         shifts: perturbed copies of each annotated box. shift: by how much at most, see
-            :func:`detector.sampling.perturbed_boxes`; 0.3 leaves an IoU of about 0.5 and more.
+            :func:`detector.training.sampling.perturbed_boxes`; 0.3 leaves an IoU of about 0.5 and more.
         mirror: every region of IoU ``foreground_iou`` or more with an object also as its mirror image.
         foreground_iou: least IoU of a region that shows an object.
     """

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from detector.crop import CropConfig, crop_regions
 from detector.nets.googlenet import AUX_LOSS_WEIGHT, GoogLeNet, GoogLeNetConfig, Logits
 from detector.nets.weights import Normalization, to_tensor
-from detector.sampling import SamplingConfig
 from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
 from detector.training.batches import UNREADABLE, Batch, CropBatches, RegionBatches, loader_threads
@@ -26,6 +25,7 @@ from detector.training.hints import Hinted, HintedGoogLeNet, answer_of, hint_los
 from detector.training.loop import Machine, Net, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
+from detector.training.sampling import SamplingConfig
 from detector.training.scene_background import Scenes
 from detector.training.settings import RunSettings
 from detector.training.teaching import TaughtBatches, Teacher, TeachingConfig, hinting

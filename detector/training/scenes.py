@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from detector.sampling import googlenet_crops
 from detector.training.pool import ImagePool
+from detector.training.sampling import googlenet_crops
 from proposals.boxes import area, intersection
 
 Boxes = NDArray[np.float32]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.precision import Precision
+from detector.detection.precision import Precision
 from detector.training.schedule import ScheduleConfig
 
 

@@ -27,13 +27,13 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_head import grid_features, pooled_features
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
-from detector.sampling import paired_iou, perturbed_boxes
 from detector.training.augment import AugmentConfig, distort
 from detector.training.average import parameter_groups
 from detector.training.batches import loader_threads, make_ahead
 from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.region_table import RegionTable
+from detector.training.sampling import paired_iou, perturbed_boxes
 from detector.training.schedule import ScheduleConfig
 from detector.training.settings import RunSettings
 from proposals.boxes import encode
@@ -48,7 +48,7 @@ class TuningConfig(RunSettings):
 
     Attributes:
         foreground: share of a batch that shows objects. strength: objects are perturbed by up to this, see
-            :func:`detector.sampling.perturbed_boxes`.
+            :func:`detector.training.sampling.perturbed_boxes`.
         balance: 0 draws objects alike, 1 classes alike; in between, by their number to the power -balance.
         near: share of the background that is near objects. mined: share that was mined; the rest is far from objects.
         first_part: share of the steps before mining; 0 mines nothing. first_scale: the side of the crops in that part,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.sampling import SamplingConfig
 from detector.training.batches import CropBatches, Drawn
 from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
+from detector.training.sampling import SamplingConfig
 from proposals.boxes import iou
 from proposals.errors import UserError
 

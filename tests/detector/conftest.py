@@ -78,14 +78,14 @@ class ByColour:
 
 @dataclass
 class FakeModel:
-    """Stands in for ``detector.model.load_model`` and keeps what it was called with."""
+    """Stands in for ``detector.model.load.load_model`` and keeps what it was called with."""
 
     calls: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
 
     def __call__(self, path: Any = None, **settings: Any) -> Any:
-        from detector.class_choice import chosen_labels
-        from detector.pipeline import Detector
-        from detector.postprocess import PostprocessConfig
+        from detector.detection.pipeline import Detector
+        from detector.detection.suppression import PostprocessConfig
+        from detector.model.class_choice import chosen_labels
 
         self.calls.append((path, settings))
         thresholds = {name: settings[name] for name in PostprocessConfig.model_fields if name in settings}
@@ -98,7 +98,7 @@ class FakeModel:
 def fake_model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
     """``load_model`` gives a detector of tomatoes and sky."""
     fake = FakeModel()
-    monkeypatch.setattr("detector.model.load_model", fake)
+    monkeypatch.setattr("detector.model.load.load_model", fake)
     return fake
 
 

@@ -179,7 +179,7 @@ def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from detector.crop import CropConfig
-    from detector.model_writing import save_model
+    from detector.model.save import save_model
     from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
     from detector.nets.weights import Normalization
 

@@ -15,7 +15,7 @@ import yaml
 from mutations import json_text, mutated_bytes, mutated_tree, value_or_error
 from torch import nn
 
-from detector import detection_files
+from detector.commands import detection_files
 from detector.commands.evaluate import summary
 from detector.commands.evaluate_data import first_of_run
 from detector.commands.evaluate_settings import read_evaluate_settings
@@ -26,9 +26,9 @@ from detector.evaluation.read_files import read_detections, read_image_numbers
 from detector.evaluation.read_truth import CocoTruth, read_coco_truth
 from detector.evaluation.tables import DetectionTable
 from detector.experiment.picture_files import read_arrays, write_arrays
-from detector.head_config import read_head_recipe
-from detector.model import BUNDLED_MODEL, MODEL_FILE, read_model_config
+from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
+from detector.recipes.head import read_head_recipe
 from detector.report.plots import read_log
 from detector.report.write import write_report
 from proposals.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from detector.strict_yaml import read_settings
+from detector.strict_yaml import load_yaml_text, read_settings
 from proposals.errors import UserError
 
 
@@ -44,6 +44,38 @@ def test_settings_are_read(tmp_path: Path) -> None:
     assert read_settings(Settings, path) == Settings(rate=0.5, steps=2)
 
 
+BOMB = "\n".join(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}' if i else 'lol'] * 10)}]" for i in range(12))
+MERGED = "\n".join(f"x{i}: &x{i} {{a{i}: 1, <<: [{', '.join([f'*x{i - 1}'] * 10 if i else [])}]}}" for i in range(12))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (BOMB, "its aliases expand to too much"),
+        (MERGED, "its aliases expand to too much"),
+        ("rate: &a [*a]\n", "an alias stands for itself"),
+        ("rate: 1\nrate: 2\n", "the key 'rate' stands twice"),
+        ("? [a]\n: 1\n", "found unhashable key"),
+        ("rate: 2023-13-45\n", "month must be in 1..12"),
+        ("rate: " + "9" * 5000 + "\n", "integer string conversion"),
+        ("rate: " + "[" * 600, "nested too deep"),
+        ('rate: "\\UFFFFFFFF"\n', "not valid YAML"),
+    ],
+)
+def test_yaml_that_nothing_should_be_made_of(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="not valid YAML") as caught:
+        read_settings(Settings, path)
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_text_stays_text() -> None:
+    text = "a: [yes, 2020-01-01, 1e3, 0x1f, ~]\n1: {on: off}\n"
+    assert load_yaml_text(text, "x") == {"a": ["yes", "2020-01-01", "1e3", "0x1f", "~"], "1": {"on": "off"}}
+
+
 def bomb(levels: int) -> str:
     """Lists of ten of the level below: ten to the power of ``levels`` values in a few lines."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
@@ -56,7 +88,7 @@ def bomb(levels: int) -> str:
     [
         (bomb(9), r" line \d not valid YAML \(its aliases expand to too much\)"),
         ("rate: &a [*a]\n", r" line 1 not valid YAML \(an alias stands for itself\)"),
-        ("rate: " + "[" * 2000, r" not valid YAML \(nested too deep\)"),
+        ("rate: " + "[" * 600, r" not valid YAML \(nested too deep\)"),
         ("- " * 2000, r" not valid YAML \(nested too deep\)"),
         ("? [a, b]\n: 1\n", r" line 1 not valid YAML \(found unhashable key\)"),
         ("? {a: 1}\n: 1\n", r" line 1 not valid YAML \(found unhashable key\)"),

@@ -14,11 +14,14 @@ import torch
 
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_net import SharedMaps
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
 from detector.training.regions import RegionTrainer, RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
+from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
+from detector.training.shared_trainer import SharedTrainer
 
 BATCH = 9  # does not divide among two
 
@@ -74,6 +77,41 @@ def train(folder: Path, processes: Processes, norm: str) -> torch.nn.Module:
     return trainer.run()
 
 
+def train_on_shared_maps(folder: Path, processes: Processes) -> torch.nn.Module:
+    """Six steps of a region network on shared maps, in float64 as above."""
+    config = SharedTrainingConfig(
+        net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.0),
+        maps=SharedMaps(image_side=48, levels=2, region_side=24),
+        schedule=ScheduleConfig(rate=0.02, warmup=0.1),
+        steps=6,
+        batch_size=40,
+        regions=8,
+        average=0.5,
+        statistics_batches=1,
+        dropout=0.0,
+        seed=3,
+    )
+    pool = made_up_pool()
+    corner = np.random.default_rng(1).uniform(0, 20, (20, 2))
+    boxes = np.concatenate([corner, corner + 18], axis=1).astype(np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = SharedTrainer(
+        config,
+        SharedBatches(pool, [boxes] * len(pool.images), 2, config),
+        None,
+        folder,
+        machine=Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9),
+        report=lambda entry: None,
+        log_every=1,
+    )
+    trainer.net.double()
+    trainer.net.register_forward_pre_hook(
+        lambda module, inputs: ([x.double() for x in inputs[0]], inputs[1].double(), inputs[2])
+    )
+    trainer.restart_average()
+    return trainer.run()
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined_processes("cpu") as joined:
@@ -81,3 +119,6 @@ if __name__ == "__main__":
             net = train(Path(sys.argv[1]) / kind, joined, kind)
             if joined.writes:
                 torch.save(net.state_dict(), Path(sys.argv[1]) / kind / "net.pt")
+        net = train_on_shared_maps(Path(sys.argv[1]) / "shared", joined)
+        if joined.writes:
+            torch.save(net.state_dict(), Path(sys.argv[1]) / "shared" / "net.pt")

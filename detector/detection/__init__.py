@@ -1,0 +1,1 @@
+"""From regions to detections: the pipeline, the ensemble of region networks, suppression."""

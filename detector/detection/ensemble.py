@@ -1,0 +1,305 @@
+"""Region classifiers: what is inside each box?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.crop import CropConfig, ImagePyramid, crop_regions
+from detector.detection.localize import LocalizerBoxes, RegionLocalizer, joint_boxes, joint_overlap
+from detector.detection.precision import detection_dtype
+from detector.nets.googlenet import GoogLeNet
+from detector.nets.region_head import RegionHead, RegionOutput
+from detector.nets.region_net import ImageMaps, SharedMaps, level_zero_size, resize_image
+from detector.nets.weights import Normalization, to_tensor
+from proposals.boxes import FloatArray, decode
+
+CPU_BATCH = 64  # larger batches fall out of the cache: 64 was fastest of 16 to 512 on 2 cores
+GPU_BATCH = 512
+
+
+class ImageView:
+    """An image, with what the members make of it once for all regions: halvings for crops, and maps.
+
+    Looking at the same view again costs the regions alone.
+    """
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.image = image
+        self.pyramid = ImagePyramid(image)
+        self.maps: dict[tuple[int, bool], ImageMaps] = {}
+
+
+class RegionClassifier(Protocol):
+    """Anything that tells how likely each class is in each region."""
+
+    def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
+        """Probabilities ``(N, K + 1)``, background last, of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB."""
+        ...
+
+
+class Examined(NamedTuple):
+    """What a classifier says of N regions.
+
+    Attributes:
+        probs: ``(N, K + 1)``, background last.
+        boxes: for each class the box ``(N, K, 4)`` that a region is moved to; ``(N, 4)``, the regions themselves, from
+            a classifier without box regression.
+        overlap: ``(N,)``, predicted IoU of each region with its object; ``None`` from a classifier that predicts none.
+    """
+
+    probs: NDArray[np.float32]
+    boxes: FloatArray
+    overlap: NDArray[np.float32] | None
+
+
+class RegionExaminer(RegionClassifier, Protocol):
+    """A classifier that may also tell where the object lies that a region shows part of, and how large the part is."""
+
+    def examine(self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False) -> Examined:
+        """What there is to say of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB, or a view of it.
+
+        With ``mirror`` it is the mean over a region and its mirror image.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One network of an ensemble and how its input is made.
+
+    ``head`` stands on the net's last map in place of its own last layer; see :mod:`detector.nets.region_head`. With
+    ``shared`` regions are pooled from maps of the whole image; without, each is cropped and warped as ``crop`` says.
+    """
+
+    net: GoogLeNet
+    crop: CropConfig
+    normalization: Normalization
+    head: RegionHead | None = None
+    shared: SharedMaps | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """K + 1."""
+        return self.net.config.num_outputs if self.head is None else self.head.num_classes + 1
+
+    @property
+    def locates(self) -> bool:
+        """Whether it has box regression."""
+        return self.head is not None and self.head.regress is not None
+
+    @property
+    def judges(self) -> bool:
+        """Whether it predicts overlaps."""
+        return self.head is not None and self.head.judge is not None
+
+    def output(self, x: Tensor, dtype: torch.dtype = torch.float32) -> RegionOutput:
+        """Probabilities, deltas and overlaps, the latter if it has them, of normalised crops ``(N, 3, S, S)``: float32.
+
+        The network computes in ``dtype``, softmax and head in float32. Crops that overflow a short format go through
+        the network once more in float32.
+        """
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            y: Tensor = (self.net(x) if self.head is None else self.net.trunk(x)).float()
+        if dtype != torch.float32 and not y.isfinite().all():
+            return self.output(x)
+        if self.head is None:
+            return RegionOutput(torch.softmax(y, 1))
+        return self.head(y)  # type: ignore[no-any-return]
+
+    def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> ImageMaps:
+        """The maps of ``image`` ``(H, W, 3)`` RGB, of a member with ``shared``."""
+        assert self.shared is not None
+        size = image.shape[:2]
+        resized = np.ascontiguousarray(resize_image(image, level_zero_size(size, self.shared)))
+        x = self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return ImageMaps(self.net, x, size, self.shared)
+
+    def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
+        """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
+        assert self.head is not None
+        with torch.autocast(maps.maps[0].device.type, dtype, enabled=dtype != torch.float32):
+            y = maps.features(boxes).float()
+        return self.head(y)  # type: ignore[no-any-return]
+
+
+class Ensemble:
+    """The mean of the members' softmaxes, for any number of members, one included (paper, section 8).
+
+    Members that crop alike share the crops. Boxes are moved by the mean of those members that have box regression, and
+    overlaps are the mean of those that predict them.
+
+    Args:
+        members: all with the same number of outputs; put in evaluation mode, on ``device``, normalisation folded.
+        batch_size: regions at a time, by default what suits the device.
+        temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
+            more makes the ensemble less sure of itself.
+        precision: what the networks compute in; see :func:`detector.detection.precision.detection_dtype`.
+        localizer: what moves boxes, and predicts overlaps beside the members that do, or ``None``.
+        localizer_boxes: where a localizer moves boxes to: see :func:`detector.detection.localize.joint_boxes`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        device: torch.device,
+        batch_size: int | None = None,
+        temperature: float = 1.0,
+        precision: str = "auto",
+        localizer: RegionLocalizer | None = None,
+        localizer_boxes: LocalizerBoxes = "alone",
+    ) -> None:
+        if not members:
+            raise ValueError("an ensemble needs at least one member")
+        outputs = {member.num_outputs for member in members}
+        if len(outputs) > 1:
+            raise ValueError(f"the members differ in their number of outputs: {sorted(outputs)}")
+        self.num_outputs = outputs.pop()
+        self.device = device
+        self.dtype = detection_dtype(precision, device)
+        self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature {temperature} must be positive and finite")
+        self.temperature = temperature
+        self.localizer, self.localizer_boxes = localizer, localizer_boxes
+        self.num_locating = sum(member.locates for member in members)
+        self.num_judging = sum(member.judges for member in members)
+        self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
+        self.pooling: list[tuple[int, Member]] = []
+        for number, member in enumerate(members):
+            net = member.net.eval().fold_normalization()
+            net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            head = None if member.head is None else member.head.eval().to(device)
+            ready = Member(net, member.crop, member.normalization, head, member.shared)
+            if member.shared is not None:
+                self.pooling.append((number, ready))
+            else:
+                self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
+        self.num_members = len(members)
+
+    def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
+        """See :class:`RegionClassifier`."""
+        return self._run(ImageView(image), boxes).probs.numpy()
+
+    def examine(self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False) -> Examined:
+        """See :class:`RegionExaminer`; the members' deltas and overlaps are averaged as their probabilities are."""
+        view = image if isinstance(image, ImageView) else ImageView(image)
+        probs, deltas, overlap = self._run(view, boxes, mirror)
+        judged = None if overlap is None else overlap.numpy()
+        count, classes = len(boxes), self.num_outputs - 1
+        moved = None
+        if deltas is not None and (self.localizer is None or self.localizer_boxes == "mean"):
+            each = np.repeat(boxes.astype(np.float32), classes, axis=0)
+            moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(count, classes, 4)
+        if self.localizer is not None:
+            located = self.localizer.look(view.image, boxes, mirror=mirror)
+            judged = joint_overlap(judged, located.overlap)
+            moved = joint_boxes(moved, located.boxes, classes, self.localizer_boxes)
+        return Examined(probs.numpy(), boxes if moved is None else moved, judged)
+
+    def opinions(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
+        """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.
+
+        Without the temperature, which is of the mean.
+        """
+        parts: list[list[RegionOutput]] = [[] for _ in range(self.num_members)]
+        for number, _, output, _ in self._outputs(ImageView(image), boxes, False):
+            parts[number].append(output)
+        nothing = RegionOutput(torch.zeros(0, self.num_outputs))
+        return [_stacked(outputs) if outputs else nothing for outputs in parts]
+
+    @torch.inference_mode()
+    def name_crops(self, crops: Tensor) -> Tensor:
+        """Probabilities ``(N, K + 1)`` on the CPU of crops ``(N, 3, S, S)``, 0..255, made already.
+
+        Members that take another size have them resized; the context is then that of these crops.
+        """
+        probs = torch.zeros(len(crops), self.num_outputs)
+        for start in range(0, len(crops), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            for (crop, normalization), members in self.groups.items():
+                x = crops[part].to(self.device)
+                if x.shape[-1] != crop.size:
+                    size = (crop.size, crop.size)
+                    x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 255)
+                x = normalization(x).contiguous(memory_format=torch.channels_last)
+                for _, member in members:
+                    probs[part] += member.output(x, self.dtype).probs.cpu()
+        return self._tempered(probs / self.num_members)
+
+    def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
+        """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
+        probs = torch.zeros(len(boxes), self.num_outputs)
+        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_locating else None
+        overlap = torch.zeros(len(boxes)) if self.num_judging else None
+        views = 1 + mirror
+        for _, part, output, sign in self._outputs(view, boxes, mirror):
+            probs[part] += output.probs
+            if deltas is not None and output.deltas is not None:
+                deltas[part] += output.deltas * sign
+            if overlap is not None and output.overlap is not None:
+                overlap[part] += output.overlap
+        probs = self._tempered(probs / (self.num_members * views))
+        if deltas is not None:
+            deltas /= self.num_locating * views
+        if overlap is not None:
+            overlap /= self.num_judging * views
+        return RegionOutput(probs, deltas, overlap)
+
+    def _tempered(self, probs: Tensor) -> Tensor:
+        if self.temperature == 1:
+            return probs
+        return torch.softmax(torch.log(probs.double()) / self.temperature, 1).float()
+
+    @torch.inference_mode()
+    def _outputs(
+        self, view: ImageView, boxes: FloatArray, mirror: bool
+    ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
+        """Number of a member, rows, its output for them on the CPU, and the sign ``(4,)`` that its deltas take."""
+        side = torch.ones(4)
+        other = torch.tensor([-1.0, 1, 1, 1])  # in a mirror image the object lies on the other side
+        for (crop, normalization), members in self.groups.items():
+            for part in self._parts(boxes):
+                crops = crop_regions(view.image, boxes[part], crop, normalization.fill, pyramid=view.pyramid)
+                x = normalization(to_tensor(crops).to(self.device))
+                views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
+                for number, member in members:
+                    for shown, sign in views:
+                        yield number, part, member.output(shown, self.dtype).each(Tensor.cpu), sign
+        for number, member in self.pooling:
+            for flipped in (False, True)[: 1 + mirror]:
+                maps = self._maps(view, number, member, flipped)
+                placed = _mirrored(boxes, view.image.shape[1]) if flipped else boxes
+                for part in self._parts(boxes):
+                    found = member.pooled_output(maps, placed[part], self.dtype).each(Tensor.cpu)
+                    yield number, part, found, other if flipped else side
+
+    def _parts(self, boxes: FloatArray) -> list[slice]:
+        return [slice(start, start + self.batch_size) for start in range(0, len(boxes), self.batch_size)]
+
+    def _maps(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
+        """The maps of a member that pools, of the image or its mirror image; made once for a view."""
+        if (number, flipped) not in view.maps:
+            image = view.image[:, ::-1] if flipped else view.image
+            view.maps[number, flipped] = member.maps(image, self.device, self.dtype)
+        return view.maps[number, flipped]
+
+
+def _mirrored(boxes: FloatArray, width: int) -> FloatArray:
+    """``boxes`` ``(N, 4)`` in the mirror image of one ``width`` pixels wide."""
+    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
+
+
+def _stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:
+    """One output for the rows of all of them."""
+    probs, deltas, overlaps = (None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
+    assert probs is not None
+    return RegionOutput(probs, deltas, overlaps)

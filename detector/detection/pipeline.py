@@ -1,0 +1,86 @@
+"""The detector: propose regions, classify each of them, suppress duplicates (R-CNN; GoogLeNet paper, section 8)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.detection.ensemble import ImageView, RegionClassifier, RegionExaminer
+from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
+from detector.types import Detections
+from proposals.types import Proposals, ProposalSource
+
+
+class Detector:
+    """Finds objects of ``class_names`` in images.
+
+    Args:
+        proposals: where objects could be. classifier: what is in a region; K + 1 probabilities, background last.
+        class_names: the names, of K classes and any families, that ``Detections.labels`` index.
+        config: thresholds.
+        max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
+        refinement: of a classifier with box regression, a :class:`RegionExaminer`; ``None`` leaves regions alone.
+        labels: the classes that are looked for; ``None`` for all of them.
+        families: labels of the classes of each, see :mod:`detector.families`; the families' names follow in
+            ``class_names``, and their labels those of the K classes.
+    """
+
+    def __init__(
+        self,
+        proposals: ProposalSource,
+        classifier: RegionClassifier,
+        class_names: tuple[str, ...],
+        config: PostprocessConfig,
+        max_proposals: int | None = None,
+        refinement: RefinementConfig | None = None,
+        labels: tuple[int, ...] | None = None,
+        families: tuple[tuple[int, ...], ...] = (),
+    ) -> None:
+        self.proposals = proposals
+        self.classifier = classifier
+        self.class_names = class_names
+        self.config = config
+        self.max_proposals = max_proposals
+        self.refinement = refinement
+        self.labels = labels
+        self.families = families
+
+    def __call__(self, image: NDArray[np.uint8]) -> Detections:
+        """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""
+        return self.detect(image)[0]
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Detections, Proposals]:
+        """Objects in ``image`` ``(H, W, 3)`` uint8 RGB, and the proposals that were classified."""
+        _check(image)
+        proposals = self.proposals.propose(image).select(slice(self.max_proposals))
+        return self.classify(image, proposals), proposals
+
+    def classify(self, image: NDArray[np.uint8], proposals: Proposals) -> Detections:
+        """Objects among given ``proposals`` of ``image`` ``(H, W, 3)`` uint8 RGB."""
+        size, power = proposals.image_size, self.config.overlap_power
+        if self.refinement is None and not power:
+            probs = self.classifier.predict(image, proposals.boxes)
+            return postprocess(proposals.boxes, probs, size, self.config, self.labels, self.families)
+        examine, view = cast(RegionExaminer, self.classifier).examine, ImageView(image)
+        first = examine(view, proposals.boxes)
+        if self.refinement is not None and first.boxes.ndim != 3:
+            raise ValueError("refinement moves boxes, and this classifier has no box regression")
+        boxes = proposals.boxes if self.refinement is None else first.boxes
+        rounds = [(boxes, scored(first.probs, first.overlap, power))]
+        if self.refinement is not None:
+            for _ in range(self.refinement.rounds - 1):
+                regions = next_regions(*rounds[-1], size, self.refinement)
+                found = examine(view, regions, mirror=self.refinement.mirror)
+                rounds.append((found.boxes, scored(found.probs, found.overlap, power)))
+            if not self.refinement.every_round:
+                rounds = rounds[-1:]
+        boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
+        return postprocess(boxes, probs, size, self.config, self.labels, self.families)
+
+
+def _check(image: NDArray[np.uint8]) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image must be a (H, W, 3) uint8 RGB array, not {found}; detector.read_image makes one")

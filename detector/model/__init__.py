@@ -1,0 +1,1 @@
+"""Model directories: what they say, how they are loaded and written."""

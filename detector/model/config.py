@@ -1,0 +1,178 @@
+"""What a model directory says of itself: ``model.yaml``, which names its networks' files and how they are used.
+
+The directory is all that a :class:`detector.detection.pipeline.Detector` needs, so that any process can build its own.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from detector.crop import CropConfig
+from detector.detection.localize import LocalizerBoxes
+from detector.detection.suppression import PostprocessConfig, RefinementConfig
+from detector.families import family_labels
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.localizer import LocalizerMember
+from detector.nets.multibox import MultiBoxMember
+from detector.nets.region_head import HeadShape
+from detector.nets.region_net import SharedMaps
+from detector.nets.weights import Normalization
+from detector.strict_yaml import read_settings
+from proposals.errors import UserError
+from proposals.selective_search import SelectiveSearchConfig
+
+MODEL_FILE = "model.yaml"
+BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default"
+
+
+def named_folder(name: str) -> Path:
+    """The model directory that a recipe calls ``name``: a path, or "bundled" for the package's own."""
+    return BUNDLED_MODEL if name == "bundled" else Path(name)
+
+
+class WeightsFile(BaseModel):
+    """A file of weights in the model's folder, and its SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w][\w.-]*\.safetensors", value):
+            raise ValueError("must be the name of a .safetensors file in the model's folder")
+        return value
+
+
+class HeadConfig(WeightsFile):
+    """A head on a network's last map, in place of its last layer: its file and what it consists of."""
+
+    shape: HeadShape
+
+
+class MemberConfig(WeightsFile):
+    """One network: its file, the architecture, and how its input is made.
+
+    With a ``head`` the file holds the trunk alone, and ``net.num_outputs`` has no meaning. With ``shared`` regions are
+    pooled from maps of the whole image; ``crop`` then says how a training on crops would begin from this network.
+    """
+
+    net: GoogLeNetConfig
+    crop: CropConfig
+    normalization: Normalization
+    head: HeadConfig | None = None
+    shared: SharedMaps | None = None
+
+
+class ProposalConfig(BaseModel):
+    """Where a model's regions come from.
+
+    Attributes:
+        selective_search: its settings.
+        search_side: the search runs on a copy whose longer side has so many pixels (R-CNN: width 500); None for the
+            image as it is. Crops are always cut from the image itself.
+        max_proposals: the best so many are classified; None for all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    selective_search: SelectiveSearchConfig = SelectiveSearchConfig(superpixel_scale=2.0)
+    search_side: int | None = Field(default=500, ge=16, le=100_000)
+    max_proposals: int | None = Field(default=None, ge=1)
+
+
+class ModelConfig(BaseModel):
+    """What ``model.yaml`` says.
+
+    Attributes:
+        format: of this file. name: of the model. class_names: K words for people, all different.
+        class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
+        members: the networks. proposals, postprocess: the defaults of detection with this model.
+        multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
+        localizer: a network that says how well regions lie, beside the members that predict it, and where objects do;
+            ``None`` for none.
+        localizer_boxes: "alone" if boxes are the localizer's; "mean" if they are the mean of them and the members'.
+        refinement: how box regression moves regions; for models with a localizer, or of which the first member has box
+            regression, and others may.
+        families: names for several classes together, see :mod:`detector.families`: those classes by name.
+        temperature: of the members' mean probabilities, see :class:`detector.detection.ensemble.Ensemble`.
+        licence: of the weights. provenance: data, command, date: how the weights came to be.
+        scores: measured figures by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    name: str
+    description: str = ""
+    class_names: tuple[str, ...] = Field(min_length=1)
+    class_keys: tuple[str, ...] = Field(min_length=1)
+    members: tuple[MemberConfig, ...] = Field(min_length=1)
+    proposals: ProposalConfig = ProposalConfig()
+    postprocess: PostprocessConfig = PostprocessConfig()
+    multibox: MultiBoxMember | None = None
+    localizer: LocalizerMember | None = None
+    localizer_boxes: LocalizerBoxes = "alone"
+    refinement: RefinementConfig | None = None
+    families: dict[str, tuple[str, ...]] = {}
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    licence: str
+    provenance: dict[str, str] = {}
+    scores: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        k = len(self.class_names)
+        if len(set(self.class_names)) != k or len(set(self.class_keys)) != len(self.class_keys):
+            raise ValueError("class_names and class_keys must not repeat")
+        if len(self.class_keys) != k:
+            raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
+        for member in self.members:
+            if member.shared is not None and member.head is None:
+                raise ValueError(f"{member.file} has shared maps; that needs a head")
+            if member.head is None and member.net.num_outputs != k + 1:
+                raise ValueError(f"{member.file} has {member.net.num_outputs} outputs; {k} classes need {k + 1}")
+        files = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
+        if len(set(files)) != len(files):
+            raise ValueError("two members share a file")
+        regress = [member.head is not None and member.head.shape.grid > 0 for member in self.members]
+        judge = [member.head is not None and member.head.shape.overlap > 0 for member in self.members]
+        for ability, have in (("box regression", regress), ("predicted overlaps", judge)):
+            if any(have) and not have[0]:  # or fewer members would have none
+                raise ValueError(f"if any member has {ability}, the first one must")
+        if self.postprocess.overlap_power and not any(judge) and self.localizer is None:
+            raise ValueError("overlap_power is for members that predict overlaps, or a localizer")
+        if (self.refinement is not None) != (any(regress) or self.localizer is not None):
+            raise ValueError("refinement goes with members that have box regression or a localizer, and they with it")
+        if self.localizer is not None and self.localizer_boxes == "mean" and not any(regress):
+            raise ValueError("localizer_boxes: mean is for members that have box regression")
+        if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
+            raise ValueError("temperature is for softmaxes; machines have a sigmoid each")
+        family_labels(self.families, self.class_names)
+        return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the model directory beside ``model.yaml``."""
+        names = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
+        multibox = () if self.multibox is None else (self.multibox.file, self.multibox.priors)
+        return (*names, *multibox, *(() if self.localizer is None else (self.localizer.file,)))
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """The checked ``model.yaml`` of a model directory.
+
+    Raises:
+        UserError: no such directory, no ``model.yaml`` in it, or a fault in that file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such model directory")
+    if not (folder / MODEL_FILE).is_file():
+        raise UserError(f"{folder}: not a model directory: it has no {MODEL_FILE}")
+    return read_settings(ModelConfig, folder / MODEL_FILE)

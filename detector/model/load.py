@@ -1,0 +1,176 @@
+"""A model directory becomes a detector."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from detector.detection.ensemble import Ensemble, Member
+from detector.detection.localize import RegionLocalizer
+from detector.detection.pipeline import Detector
+from detector.detection.suppression import PostprocessConfig
+from detector.families import family_labels
+from detector.model.class_choice import chosen_labels
+from detector.model.config import (
+    BUNDLED_MODEL,
+    MODEL_FILE,
+    HeadConfig,
+    MemberConfig,
+    ProposalConfig,
+    WeightsFile,
+    read_model_config,
+)
+from detector.model.proposals import search_source
+from detector.nets.googlenet import GoogLeNet
+from detector.nets.localizer import LocalizerMember, read_localizer
+from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
+from detector.nets.region_head import RegionHead
+from detector.nets.trunk import Trunk
+from detector.nets.weights import load_into, read_weights, sha256
+from detector.strict_yaml import parse
+from proposals.errors import UserError
+from proposals.merge import MergedSource
+from proposals.selective_search import SelectiveSearchConfig, resolve_config
+
+
+def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Member:
+    """One network of a model directory, weights checked by name, shape and SHA-256.
+
+    ``num_classes``, K, is needed for a member with a head.
+
+    Raises:
+        UserError: the file is missing, damaged, changed, or does not fit the architecture.
+    """
+    net = GoogLeNet(config.net) if config.head is None else Trunk(config.net)
+    _load(net, folder, config)
+    if config.head is None:
+        return Member(net, config.crop, config.normalization)
+    head = load_head(folder, config.head, num_classes, net.num_features)
+    return Member(net, config.crop, config.normalization, head, config.shared)
+
+
+def load_head(folder: Path, config: HeadConfig, num_classes: int, num_features: int) -> RegionHead:
+    """A head for K classes on a trunk of ``num_features`` channels; UserError as for :func:`read_member`."""
+    head = RegionHead(config.shape, num_classes, num_features)
+    _load(head, folder, config)
+    return head
+
+
+def build_localizer(
+    folder: Path, config: LocalizerMember, device: torch.device, precision: str = "auto"
+) -> RegionLocalizer:
+    """The localizer of a model directory, ready to run; UserError as for :func:`read_member`."""
+    net = read_localizer(folder, config)
+    return RegionLocalizer(net, config.crop, config.normalization, device, precision=precision)
+
+
+def _load(net: nn.Module, folder: Path, config: WeightsFile) -> None:
+    path = folder / config.file
+    if not path.is_file():
+        raise UserError(f"{folder}: the member {config.file} named in {MODEL_FILE} is missing")
+    if path.stat().st_size and sha256(path) != config.sha256:
+        state = read_weights(path)  # names the fault of a damaged file; a sound but other one is refused below
+        raise UserError(f"{path}: {len(state)} tensors, but not the file that {MODEL_FILE} names (its SHA-256 differs)")
+    load_into(net, read_weights(path), path)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for "auto", "cpu" or "cuda" (or "cuda:1" and the like); "auto" takes a GPU where there is one.
+
+    Raises:
+        UserError: unknown, or a GPU where there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device {name!r}: choose auto, cpu or cuda")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs that torch can use")
+    return device
+
+
+def load_model(
+    path: str | Path | None = None,
+    *,
+    device: str = "auto",
+    members: int | None = None,
+    score_threshold: float | None = None,
+    nms_threshold: float | None = None,
+    max_detections: int | None = None,
+    proposals: SelectiveSearchConfig | dict[str, Any] | str | None = None,
+    search_side: int | None = None,
+    max_proposals: int | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    multibox: str | Path | Literal[False] | None = None,
+    precision: str = "auto",
+    classes: str | Sequence[str] | None = None,
+    families: bool = False,
+) -> Detector:
+    """A ready detector from a model directory, by default the bundled model.
+
+    Args:
+        path: the model directory. device: "auto", "cpu" or "cuda". members: use only the first so many networks.
+        score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``);
+            an ``nms_threshold`` also in place of soft suppression.
+        proposals: selective search's preset or settings, in place of the model's. search_side, max_proposals: in place
+            of the model's own (see ``ProposalConfig``). seed: of selective search's ranking. threads: of selective
+            search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
+            selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
+            processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
+            for, by default all; labels stay those of the model. families: also name the model's families of classes,
+            where no class of theirs is named (:mod:`detector.families`); their labels follow the classes'.
+
+    Raises:
+        UserError: anything wrong with the directory or a setting, in one line.
+    """
+    folder = BUNDLED_MODEL if path is None else Path(path)
+    config = read_model_config(folder)
+    if members is not None and not 1 <= members <= len(config.members):
+        raise UserError(f"members {members}: {folder} has {len(config.members)}")
+    more = tuple(config.families) if families else ()
+    names, keys = (*config.class_names, *more), (*config.class_keys, *more)
+    labels = None if classes is None else chosen_labels(classes, names, keys, folder / MODEL_FILE)
+    target = choose_device(device)
+    ensemble = Ensemble(
+        [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
+        target,
+        temperature=config.temperature,
+        precision=precision,
+        localizer=None if config.localizer is None else build_localizer(folder, config.localizer, target, precision),
+        localizer_boxes=config.localizer_boxes,
+    )
+    given = {
+        "score_threshold": score_threshold,
+        "nms_threshold": nms_threshold,
+        "max_detections": max_detections,
+    }
+    thresholds: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if nms_threshold is not None:
+        thresholds["soft_sigma"] = None
+    post = parse(PostprocessConfig, {**config.postprocess.model_dump(), **thresholds}, "settings")
+    changes = {
+        "selective_search": None if proposals is None else resolve_config(proposals).model_dump(),
+        "search_side": search_side,
+        "max_proposals": max_proposals,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    where = parse(ProposalConfig, {**config.proposals.model_dump(), **changes}, "settings")
+    source = search_source(where, seed, threads)
+    home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
+    if member is not None:
+        source = MergedSource(source, build_source(home, member, target), member.merge)
+    groups = family_labels(config.families, config.class_names) if families else ()
+    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels, groups)
+
+
+def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:
+    if multibox is False:
+        return Path(), None
+    return Path(multibox), read_multibox_facts(Path(multibox)).multibox

@@ -1,0 +1,211 @@
+"""A region network on shared maps: the image once through the trunk, each region pooled from its map, then the heads.
+
+SPP-net and Fast R-CNN compute the convolutions of an image once for all of its regions. Here the trunk up to Inception
+4e runs on a few scales of the image, each half of the one before; a region is pooled from the scale at which its side
+is nearest to ``region_side`` (SPP-net, section 4.1), by RoIAlign (Mask R-CNN, section 3); 5a, 5b and the heads then
+run per region, because GoogLeNet's features need layers of their own behind the pooling (Ren et al., NoC).
+
+Glossary of shapes: M images of one size, L levels (0 the finest), R regions, K classes, C channels, r ``resolution``.
+    levels  L tensors (M, 3, H_l, W_l), normalised
+    maps    L tensors (M, C, h_l, w_l), the outputs of 4e
+    rois    (R, 5) float32: number of the image, x1 y1 x2 y2 in pixels of level 0
+    level   (R,) int64, the level that each region is pooled from
+    cells   (R, C, r, r)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.region_head import HeadLogits, HeadShape, RegionHead
+from detector.nets.trunk import Trunk
+from proposals.boxes import FloatArray
+
+LEAST_SIDE = 8  # pixels of a level: less would vanish in the pooling before 3a
+
+
+class SharedMaps(BaseModel):
+    """How regions are pooled from the maps of a whole image.
+
+    Attributes:
+        image_side: the longer side of level 0 in pixels. levels: scales of the image, each half of the one before.
+        region_side: a region is pooled from the level at which the root of its area is nearest to this, in pixels of
+            that level.
+        resolution: cells a side that a region is pooled to, before the pooling behind 4e.
+        samples: bilinear samples a side in each cell.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_side: int = Field(default=320, ge=32, le=4096)
+    levels: int = Field(default=3, ge=1, le=6)
+    region_side: float = Field(default=64.0, gt=0)
+    resolution: int = Field(default=7, ge=2, le=28)
+    samples: int = Field(default=2, ge=1, le=8)
+
+
+class CellGrid(NamedTuple):
+    """Where the cells of 4e's map lie: that of column i has its centre at ``first + stride * i`` pixels."""
+
+    stride: int
+    first: float
+
+
+def cell_grid(config: GoogLeNetConfig) -> CellGrid:
+    """The grid of the trunk's map, from the kernels, strides and paddings of the layers that shrink its input."""
+    small = ((3, 1 if config.stem == "stride2" else 2, 1), (3, 2, 0), (3, 2, 0))
+    layers = ((7, 2, 3), (3, 2, 0), (3, 2, 0), (3, 2, 0)) if config.stem == "stride8" else small
+    stride, first = 1, 0.5
+    for kernel, step, padding in layers:
+        first += ((kernel - 1) / 2 - padding) * stride
+        stride *= step
+    return CellGrid(stride, first)
+
+
+def level_zero_size(image_size: tuple[int, int], config: SharedMaps) -> tuple[int, int]:
+    """(height, width) of level 0 of an image of ``image_size``; a very thin one is widened."""
+    factor = config.image_side / max(image_size)
+    least = LEAST_SIDE * 2 ** (config.levels - 1)
+    height, width = (max(least, round(side * factor)) for side in image_size)
+    return height, width
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """``image`` ``(H, W, 3)`` at ``size`` (height, width): by area averaging where that shrinks it."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    found = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(found.reshape(*size, 3), np.uint8)
+
+
+def image_levels(x: Tensor, config: SharedMaps) -> list[Tensor]:
+    """The levels of normalised images ``(M, 3, H, W)``: each half of the one before, sides rounded up."""
+    levels = [x]
+    while len(levels) < config.levels:
+        height, width = levels[-1].shape[2:]
+        half = F.adaptive_avg_pool2d(levels[-1], ((height + 1) // 2, (width + 1) // 2))
+        levels.append(half.contiguous(memory_format=torch.channels_last))
+    return levels
+
+
+def region_levels(boxes: FloatArray, config: SharedMaps) -> NDArray[np.int64]:
+    """The level ``(R,)`` that each of ``boxes`` ``(R, 4)``, in pixels of level 0, is pooled from."""
+    sides = np.maximum(boxes[:, 2:].astype(np.float64) - boxes[:, :2], 1e-6)
+    octaves = np.log2(np.sqrt(sides.prod(axis=1)) / config.region_side)
+    return np.asarray(np.clip(np.floor(octaves + 0.5), 0, config.levels - 1), np.int64)
+
+
+def axis_weights(start: Tensor, length: Tensor, cells: int, samples: int, size: int) -> Tensor:
+    """What each of ``size`` places of an axis weighs in each cell of each region: ``(R, cells, size)``.
+
+    Args:
+        start, length: ``(R,)``, of the regions along the axis, in places; the first place has its centre at 0.
+
+    A cell is the mean of ``samples`` points, each interpolated between its two neighbours; a point more than one place
+    outside weighs nothing (RoIAlign).
+    """
+    steps = (torch.arange(cells * samples, device=start.device, dtype=start.dtype) + 0.5) / (cells * samples)
+    points = start[:, None] + length[:, None] * steps
+    inside = (points >= -1) & (points <= size)
+    places = torch.arange(size, device=start.device, dtype=start.dtype)
+    near = (1 - (points.clamp(0, size - 1)[:, :, None] - places).abs()).clamp(min=0) * inside[:, :, None]
+    return near.view(len(start), cells, samples, size).mean(2)
+
+
+def align_regions(found: Tensor, boxes: Tensor, cells: int, samples: int) -> Tensor:
+    """RoIAlign of one map ``(C, h, w)``: ``(R, C, cells, cells)``, channels last.
+
+    Args:
+        boxes: ``(R, 4)`` in cells of the map, the first of which has its centre at 1/2.
+
+    Bilinear interpolation and the mean over samples are linear along each axis, so that a region is two products of
+    matrices: as torchvision's ``roi_align`` (``aligned=True``), on all cores and with a fast gradient.
+    """
+    channels, height, width = found.shape
+    start, length = boxes[:, :2] - 0.5, boxes[:, 2:] - boxes[:, :2]
+    across = axis_weights(start[:, 0], length[:, 0], cells, samples, width)
+    down = axis_weights(start[:, 1], length[:, 1], cells, samples, height)
+    rows = down.reshape(-1, height) @ found.permute(1, 2, 0).reshape(height, width * channels)
+    each = across[:, None] @ rows.view(len(boxes), cells, width, channels)  # (R, cells, cells, C)
+    return each.permute(0, 3, 1, 2)
+
+
+def pool_regions(
+    maps: Sequence[Tensor], levels: Sequence[Tensor], rois: Tensor, level: Tensor, grid: CellGrid, config: SharedMaps
+) -> Tensor:
+    """The cells ``(R, C, r, r)`` of each region, of the type of ``rois``; see the glossary of the module."""
+    height, width = levels[0].shape[2:]
+    rows, cells = [], []
+    with torch.autocast(rois.device.type, enabled=False):
+        for number, found in enumerate(maps):
+            scale_y, scale_x = (levels[number].shape[2 + axis] / (height, width)[axis] for axis in (0, 1))
+            shrink = rois.new_tensor([scale_x, scale_y, scale_x, scale_y]) / grid.stride
+            for image in range(len(found)):
+                mine = ((level == number) & (rois[:, 0] == image)).nonzero()[:, 0]
+                if len(mine):
+                    boxes = rois[mine, 1:] * shrink + (0.5 - grid.first / grid.stride)
+                    rows.append(mine)
+                    cells.append(align_regions(found[image].to(rois.dtype), boxes, config.resolution, config.samples))
+    if not rows:
+        return maps[0].new_zeros(0, maps[0].shape[1], config.resolution, config.resolution, dtype=rois.dtype)
+    order = torch.cat(rows).argsort()
+    return torch.cat(cells).contiguous(memory_format=torch.channels_last)[order]
+
+
+class RegionNet(nn.Module):
+    """A trunk with a head, run on shared maps.
+
+    Args:
+        trunk: its architecture. head: what it predicts of a region. num_classes: K. config: how regions are pooled.
+        dropout: before the classifier, while training.
+    """
+
+    def __init__(
+        self, trunk: GoogLeNetConfig, head: HeadShape, num_classes: int, config: SharedMaps, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.config, self.grid = config, cell_grid(trunk)
+        self.trunk = Trunk(trunk)
+        self.head = RegionHead(head, num_classes, self.trunk.num_features)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, levels: Sequence[Tensor], rois: Tensor, level: Tensor) -> HeadLogits:
+        """What the head says of each region, before its link functions; see the glossary of the module."""
+        maps = [self.trunk.map_4e(x) for x in levels]
+        cells = pool_regions(maps, levels, rois, level, self.grid, self.config)
+        return self.head.logits(self.trunk.after_4e(cells), self.dropout)
+
+
+class ImageMaps:
+    """The maps of one image by one network, computed once and asked about regions as often as one likes.
+
+    Args:
+        net: a trunk in evaluation mode. x: the normalised image ``(1, 3, H, W)``, at level 0's size.
+        image_size: (height, width) of the image whose pixels boxes are in.
+    """
+
+    def __init__(self, net: GoogLeNet, x: Tensor, image_size: tuple[int, int], config: SharedMaps) -> None:
+        self.net, self.config, self.grid = net, config, cell_grid(net.config)
+        self.levels = image_levels(x, config)
+        self.maps = [net.map_4e(level) for level in self.levels]
+        height, width = x.shape[2:]
+        self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
+
+    def features(self, boxes: FloatArray) -> Tensor:
+        """The trunk's last map ``(R, C, g, g)`` of each of ``boxes`` ``(R, 4)``, in pixels of the image."""
+        placed = (boxes.astype(np.float64) * self.scale).astype(np.float32)
+        device = self.maps[0].device
+        rois = torch.from_numpy(np.concatenate([np.zeros((len(placed), 1), np.float32), placed], axis=1)).to(device)
+        level = torch.from_numpy(region_levels(placed, self.config)).to(device)
+        return self.net.after_4e(pool_regions(self.maps, self.levels, rois, level, self.grid, self.config))

@@ -1,0 +1,1 @@
+"""Everything that decides a training: recipes, their defaults, and how they become trainers."""

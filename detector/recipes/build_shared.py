@@ -1,0 +1,113 @@
+"""The composition root of a training on shared maps: a recipe and a data set become a trainer, and it a detector."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.crop import CropConfig
+from detector.data import Dataset
+from detector.detection.ensemble import Ensemble, Member
+from detector.detection.pipeline import Detector
+from detector.evaluation import evaluate_voc, truth_of_dataset
+from detector.model.proposals import proposed_boxes, stored_source
+from detector.nets.region_head import RegionHead
+from detector.nets.region_net import RegionNet
+from detector.recipes.initialization import initial_weights
+from detector.recipes.region import SharedRecipe
+from detector.training.loop import Machine
+from detector.training.pool import ImagePool
+from detector.training.processes import Processes
+from detector.training.shared_batches import SharedBatches
+from detector.training.shared_trainer import SharedProgress, SharedTrainer, head_state
+from detector.types import Detections
+from proposals.types import ProposalSource
+
+MEASURED_SCORE = 0.01  # detections below it do not count in the validation's mean AP
+
+
+def propose_for(
+    recipe: SharedRecipe, pool: ImagePool, store: Path, processes: Processes, advance: Callable[[], None]
+) -> list[NDArray[np.float32]]:
+    """The proposals ``(P, 4)`` of each image; each of several processes makes its share, in the store of all."""
+    config = recipe.model.proposals
+    source = stored_source(config, store)
+    for index in range(processes.rank, len(pool.images), processes.count):
+        proposed_boxes(source, pool.images[index], config.max_proposals)
+        advance()
+    processes.wait()
+    return [proposed_boxes(source, image, config.max_proposals) for image in pool.images]
+
+
+def build_shared_trainer(
+    recipe: SharedRecipe,
+    pool: ImagePool,
+    proposals: Sequence[NDArray[np.float32]],
+    num_classes: int,
+    folder: Path,
+    *,
+    machine: Machine,
+    report: Callable[[SharedProgress], None],
+    measure: Callable[[RegionNet], float] | None = None,
+) -> SharedTrainer:
+    """A trainer whose trunk has its first weights.
+
+    Raises:
+        UserError: they cannot be had, or belong to another architecture.
+    """
+    batches = SharedBatches(pool, proposals, num_classes, recipe.training)
+    return SharedTrainer(
+        recipe.training, batches, trunk_weights(recipe), folder, machine=machine, report=report, measure=measure
+    )
+
+
+def trunk_weights(recipe: SharedRecipe) -> dict[str, Tensor] | None:
+    """The trunk's first weights by the recipe; ``None`` for random ones."""
+    state = initial_weights(recipe.init)
+    return None if state is None else {n: t for n, t in state.items() if not n.startswith(("fc.", "aux"))}
+
+
+def trained_head(net: RegionNet) -> RegionHead:
+    """The head of a trained net as a model has it: its deltas in plain tx ty tw th."""
+    head = RegionHead(net.head.shape, net.head.num_classes, net.trunk.num_features)
+    head.load_state_dict(head_state(net))
+    return head.eval()
+
+
+class ValidationAP:
+    """Mean AP (VOC 2007's rule) of a net, as a whole detector, on the first images of the validation part.
+
+    Args:
+        recipe: of the run. crop: of the model that it ends with. data: the images that are measured. source: of their
+            proposals.
+    """
+
+    def __init__(self, recipe: SharedRecipe, crop: CropConfig, data: Dataset, source: ProposalSource) -> None:
+        self.recipe, self.crop, self.data, self.source = recipe, crop, data, source
+
+    def __call__(self, net: RegionNet) -> float:
+        """The mean AP in [0, 1]."""
+        recipe = self.recipe
+        device = next(net.parameters()).device
+        trunk = copy.deepcopy(net.trunk)  # normalisation will be folded
+        member = Member(trunk, self.crop, recipe.training.normalization, trained_head(net), recipe.training.maps)
+        post = recipe.model.postprocess.model_copy(update={"score_threshold": MEASURED_SCORE})
+        detector = Detector(
+            self.source,
+            Ensemble([member], device),
+            self.data.class_names,
+            post,
+            recipe.model.proposals.max_proposals,
+            recipe.refinement,
+        )
+        found: dict[str, Detections] = {}
+        for index, name in enumerate(self.data.image_ids):
+            found[name] = detector(self.data.read(index))
+        result = evaluate_voc(found, truth_of_dataset(self.data), self.data.class_names)
+        return 0.0 if math.isnan(result.mean_ap) else result.mean_ap

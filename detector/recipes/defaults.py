@@ -1,0 +1,140 @@
+"""The training recipes by name, fitted to a data set's size and to the network that they begin from."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.crop import CropConfig
+from detector.model.config import ProposalConfig
+from detector.nets.efficientnet_lite import EfficientNetLiteConfig
+from detector.nets.googlenet import GoogLeNetConfig, paper_config
+from detector.nets.weights import Normalization
+from detector.recipes.region import ClassifierRecipe, EnsembleRecipe, MemberPlan, ModelFacts, TeacherRecipe, TrainRecipe
+from detector.training.augment import AugmentConfig
+from detector.training.regions import RegionTrainingConfig
+from detector.training.sampling import SamplingConfig
+from detector.training.schedule import ScheduleConfig
+from detector.training.teacher import TeacherTrainingConfig
+
+FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
+PAPER_EPOCHS = 60  # Caffe's replication; the paper gives none
+CLASSIFIER_EPOCHS, CLASSIFIER_STEPS = 30, (300, 50_000)
+TEACHER_SHOWN, TEACHER_STEPS = 30, (300, 2400)  # foreground regions shown per object, and bounds of the steps
+TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of the published weights
+MEMBERS = 6
+
+
+class Recipe(str, Enum):
+    """What ``--recipe`` takes beside ``head``."""
+
+    finetune = "finetune"
+    paper = "paper"
+    ensemble = "ensemble"
+
+
+class Start(NamedTuple):
+    """The network that a run begins from, and how it is used; see :func:`detector.recipes.build.start_of`."""
+
+    init: str
+    net: GoogLeNetConfig
+    crop: CropConfig
+    normalization: Normalization
+    proposals: ProposalConfig
+
+
+def finetune_recipe(start: Start, objects: int) -> TrainRecipe:
+    """R-CNN's fine-tuning (tech report, section 2.3): all windows, 32 + 96 of 128, a new layer ten times as fast.
+
+    Photometric distortions are not R-CNN's: two hundred photographs need them more than VOC did.
+    """
+    sampling = SamplingConfig(foreground=0.25, iou_foreground=0.5, iou_background=0.5)
+    batch = 128
+    foreground = batch * sampling.foreground
+    return TrainRecipe(
+        init=start.init,
+        training=RegionTrainingConfig(
+            net=start.net,
+            regions="windows",
+            crop=start.crop,
+            normalization=start.normalization,
+            sampling=sampling,
+            augment=AugmentConfig(random_interpolation=False),
+            # A tenth of the rate of the training from random weights, as in R-CNN.
+            schedule=ScheduleConfig(kind="cosine", rate=0.01, warmup=0.02),
+            steps=int(np.clip(FINETUNE_SHOWN * objects / foreground, *FINETUNE_STEPS)),
+            batch_size=batch,
+            head_rate=10.0,
+            weight_decay=5e-4,
+            average=0.995,
+        ),
+        model=ModelFacts(proposals=start.proposals),
+    )
+
+
+def paper_recipe(objects: int, init: str = "random") -> TrainRecipe:
+    """GoogLeNet's training (paper, sections 5 and 6) on regions: Table 1's net, its crops, its schedule, its averaging.
+
+    What the paper does not give is Caffe's replication's: rate 0.01 for a batch of 32, decay 2e-4, 60 epochs.
+    """
+    sampling = SamplingConfig(foreground=0.25, perturbed=0.0)
+    batch = 128
+    foreground = batch * sampling.foreground
+    return TrainRecipe(
+        init=init,
+        training=RegionTrainingConfig(
+            net=paper_config(),
+            crop=CropConfig(),
+            sampling=sampling,
+            schedule=ScheduleConfig(kind="googlenet", rate=0.04, warmup=0.0),
+            steps=max(1, round(PAPER_EPOCHS * objects / foreground)),
+            batch_size=batch,
+            nesterov=False,
+            statistics_batches=0,
+        ),
+    )
+
+
+def classifier_recipe(start: Start, pictures: int) -> ClassifierRecipe:
+    """Naming whole pictures by GoogLeNet's crops, 8 to 100 % of the area and nearly square (paper, section 6)."""
+    batch = 128
+    return ClassifierRecipe(
+        init=start.init,
+        training=RegionTrainingConfig(
+            net=start.net,
+            background=False,
+            crop=start.crop.model_copy(update={"context_pad": 0}),
+            normalization=start.normalization,
+            sampling=SamplingConfig(foreground=1.0, perturbed=0.0, iou_foreground=1e-3),  # any crop shows its picture
+            steps=int(np.clip(CLASSIFIER_EPOCHS * pictures / batch, *CLASSIFIER_STEPS)),
+            batch_size=batch,
+            schedule=ScheduleConfig(rate=0.1, warmup=0.05),
+        ),
+    )
+
+
+def teacher_recipe(start: Start, init: str, objects: int) -> TeacherRecipe:
+    """A teacher for pupils that begin from ``start``: their crops, which it enlarges for itself."""
+    batch = 128
+    sampling = SamplingConfig(foreground=0.75, iou_background=0.3)
+    return TeacherRecipe(
+        init=init,
+        training=TeacherTrainingConfig(
+            net=EfficientNetLiteConfig(num_outputs=start.net.num_outputs),
+            crop=start.crop,
+            normalization=TEACHER_NORMALIZATION,
+            sampling=sampling,
+            schedule=ScheduleConfig(kind="cosine", rate=1e-4, warmup=0.05),
+            steps=int(np.clip(TEACHER_SHOWN * objects / (batch * sampling.foreground), *TEACHER_STEPS)),
+            batch_size=batch,
+            average=0.99,
+        ),
+    )
+
+
+def ensemble_recipe(base: TrainRecipe, members: int = MEMBERS) -> EnsembleRecipe:
+    """The paper's ensemble (section 7): one recipe and one set of first weights, other sampling and order."""
+    training = base.training.model_copy(update={"init_seed": base.training.first_seed})
+    return EnsembleRecipe(base=base.model_copy(update={"training": training}), members=(MemberPlan(),) * members)

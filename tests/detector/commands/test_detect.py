@@ -1,0 +1,338 @@
+"""``detector detect``: what it writes, where, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from detector.commands.detection_files import SavedDetections
+from detector.commands.tally import in_words
+from detector.images import read_image
+from detector.types import Detections
+
+RED, BLUE = (250, 10, 10), (20, 20, 220)
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "detections.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def tree(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_one_picture(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("tomato on grey.png")
+    done = run_cli("detect", photo, "--out", "found")
+    assert (done.code, done.err) == (0, "")
+    first, last = done.out.splitlines()
+    assert first == f"{photo}: tomato 0.94"
+    assert last.startswith("1 picture, 1 object, ")
+    assert last.endswith("results in found")
+    assert tree(tmp_path / "found") == {"config.yaml", "detections.jsonl", "pictures/tomato on grey.jpg"}
+    (line,) = lines_of(tmp_path / "found")
+    assert line == {
+        "image_id": "tomato on grey",
+        "path": str(photo),
+        "width": 60,
+        "height": 40,
+        "detections": [{"box": [0, 0, 30, 40], "score": pytest.approx(240 / 255), "label": 0, "class_name": "tomato"}],
+    }
+
+
+def test_fewer_members(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    assert run_cli("detect", picture("a.png"), "--members", 2, "--out", "found").code == 0
+    assert fake_model.calls[0][1]["members"] == 2
+    assert yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())["config"]["members"] == 2
+
+
+def test_one_class_only(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("a.png", right=BLUE)
+    assert run_cli("detect", photo, "--out", "both").code == 0
+    assert run_cli("detect", photo, "--class", "Sky", "--out", "sky").code == 0
+    names = [[found["class_name"] for found in lines_of(tmp_path / out)[0]["detections"]] for out in ("both", "sky")]
+    assert names == [["tomato", "sky"], ["sky"]]
+    written = [yaml.safe_load((tmp_path / out / "config.yaml").read_text())["config"] for out in ("both", "sky")]
+    assert [config["classes"] for config in written] == ["all", ["sky"]]
+    done = run_cli("detect", photo, "--class", "tomatoes", "--out", "none")
+    assert (done.code, done.error_lines) == (1, ["error: the model has no class 'tomatoes'; did you mean 'tomato'?"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_picture_written_is_annotated(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("a.png", size=(200, 300))
+    run_cli("detect", photo, "--out", "found")
+    drawn = read_image(tmp_path / "found" / "pictures" / "a.jpg").astype(int)
+    plain = read_image(photo).astype(int)
+    assert drawn.shape == plain.shape
+    assert np.abs(drawn - plain)[:, :150].max() > 60, "a box and a name should be drawn over the tomato"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([], "nothing"),
+        ([1], "b 0.90"),
+        ([2, 0, 2], "c 0.90 (2), a 0.80"),
+        (
+            [*range(11)],
+            "a 0.90, b 0.80, c 0.70, d 0.60, e 0.50, f 0.40, g 0.30, h 0.20, i 0.10, j 0.00, and 1 more class",
+        ),
+    ],
+    ids=["none", "one", "several of a class", "more classes than are told"],
+)
+def test_in_words(labels: list[int], said: str) -> None:
+    n = len(labels)
+    scores = np.clip(0.9 - 0.1 * np.arange(n), 0, 1).astype(np.float32)
+    found = Detections(np.zeros((n, 4), np.float32), scores, np.array(labels, np.int64), (5, 5))
+    assert in_words(SavedDetections.of("x", "x.jpg", found, "abcdefghijk")) == said
+
+
+def test_no_pictures(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    assert run_cli("detect", picture("a.png"), "--out", "found", "--no-pictures").code == 0
+    assert tree(tmp_path / "found") == {"config.yaml", "detections.jsonl"}
+
+
+def test_nothing_found_is_said_and_recorded(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    done = run_cli("detect", picture("grey.png", left=(90, 90, 90)), "--out", "found")
+    assert done.code == 0
+    assert done.out.splitlines()[0].endswith("grey.png: nothing")
+    assert lines_of(tmp_path / "found")[0]["detections"] == []
+
+
+def test_formats(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photos = [picture("a.png", right=BLUE), picture("b.png", left=(90, 90, 90)), picture("c.png")]
+    assert (
+        run_cli("detect", *photos, "--out", "found", "--format", "coco", "--format", "csv", "--no-pictures").code == 0
+    )
+    found = tmp_path / "found"
+    assert tree(found) == {
+        "config.yaml", "detections.jsonl", "detections.coco.json", "images.coco.json", "detections.csv",
+    }  # fmt: skip
+    results = json.loads((found / "detections.coco.json").read_text())
+    assert [(r["image_id"], r["category_id"], r["bbox"]) for r in results] == [
+        (1, 1, [0, 0, 30, 40]),
+        (1, 2, [30, 0, 30, 40]),
+        (3, 1, [0, 0, 30, 40]),
+    ]
+    with (found / "detections.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image_id"], row["class_name"], row["x1"]) for row in rows] == [
+        ("a", "tomato", "0.0"),
+        ("a", "sky", "30.0"),
+        ("c", "tomato", "0.0"),
+    ]
+
+
+def test_pycocotools_reads_the_coco_files(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, capsys: Any
+) -> None:
+    from pycocotools.coco import COCO
+
+    run_cli("detect", picture("000000000139.png"), picture("7.png"), "--out", "found", "--format", "coco")
+    truth = COCO(str(tmp_path / "found" / "images.coco.json"))
+    results = truth.loadRes(str(tmp_path / "found" / "detections.coco.json"))
+    assert sorted(truth.getImgIds()) == [7, 139]
+    assert [note["image_id"] for note in results.loadAnns(results.getAnnIds())] == [139, 7]
+
+
+def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: Any) -> None:
+    options = "--score-threshold 0.2 --nms-threshold 0.4 --max-detections 5 --device cpu --proposals fast --seed 3 "
+    options += "--precision bfloat16 --no-families"
+    assert run_cli("detect", picture("a.png"), "--model", "somewhere", *options.split()).code == 0
+    assert fake_model.calls == [
+        (
+            Path("somewhere"),
+            {
+                "device": "cpu", "precision": "bfloat16", "seed": 3, "score_threshold": 0.2, "nms_threshold": 0.4,
+                "max_detections": 5, "proposals": "fast", "families": False,
+            },
+        )
+    ]  # fmt: skip
+
+
+def test_what_is_not_given_is_the_models_own(run_cli: Any, fake_model: Any, picture: Any) -> None:
+    run_cli("detect", picture("a.png"))
+    assert fake_model.calls == [(None, {"device": "auto", "precision": "auto", "seed": 0, "families": True})]
+
+
+def test_the_run_folder_holds_the_resolved_settings(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path
+) -> None:
+    photo = picture("a.png")
+    run_cli("detect", photo, "--out", "found", "--score-threshold", "0.2", "--format", "csv", "--seed", "5")
+    record = yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())
+    assert record["verb"] == "detect"
+    assert record["seed"] == 5
+    assert record["config"]["inputs"] == [str(photo)]
+    limits = {"score_threshold": 0.2, "nms_threshold": 0.3, "max_detections": 100, "soft_sigma": None}
+    scores = {"overlap_power": 0.0, "box_voting": None, "calibration": {"slope": 1.0, "offset": 0.0}}
+    assert record["config"]["postprocess"] == {**limits, **scores}
+    assert record["config"]["proposals"] == {"selective_search": {"preset": "halves"}, "max_proposals": None}
+    assert record["config"]["formats"] == ["csv", "jsonl"]
+    assert {"python", "torch", "numpy"} <= record["versions"].keys()
+
+
+def test_without_out_a_new_folder_under_runs(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("a.png")
+    for _ in range(2):
+        assert run_cli("detect", photo).code == 0
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    assert all(folder.name.startswith("detect-20") and (folder / "config.yaml").is_file() for folder in folders)
+
+
+def test_one_bad_picture_ends_the_run_by_default(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    picture("a.png")
+    (tmp_path / "b.jpg").write_text("not a picture")
+    picture("c.png")
+    done = run_cli("detect", "a.png", "b.jpg", "c.png", "--out", "found")
+    assert done.code == 1
+    assert len(done.error_lines) == 1
+    assert done.err.startswith("error: b.jpg ")
+    assert not (tmp_path / "found").exists(), "a half-done folder must not bear the final name"
+    assert f"what was finished is in {tmp_path / 'found.unfinished'}" in done.err
+    assert [line["image_id"] for line in lines_of(tmp_path / "found.unfinished")] == ["a"]
+
+
+def test_a_failed_run_is_no_hindrance_to_the_next(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    picture("a.png")
+    (tmp_path / "b.jpg").write_text("not a picture")
+    for _ in range(2):
+        assert run_cli("detect", "a.png", "b.jpg", "--out", "found").code == 1
+    assert run_cli("detect", "a.png", "--out", "found").code == 0
+    assert {"found", "found.unfinished", "found.unfinished-2"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_skipping_bad_pictures(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    picture("a.png")
+    (tmp_path / "b.jpg").write_text("not a picture")
+    picture("c.png")
+    (tmp_path / "clip.mp4").write_text("not a video")
+    bad = ("b.jpg", "nowhere.png", "clip.mp4")
+    done = run_cli("detect", "a.png", *bad, "c.png", "--out", "found", "--on-error", "skip")
+    assert done.code == 3
+    assert [line.split()[1].rstrip(":") for line in done.error_lines] == ["nowhere.png", "b.jpg", "clip.mp4"]
+    assert all(line.startswith("skipped: ") for line in done.error_lines)
+    assert "3 inputs skipped" in done.out
+    assert [line["image_id"] for line in lines_of(tmp_path / "found")] == ["a", "c"]
+
+
+@pytest.mark.parametrize("bad", ["nowhere.png", "b.jpg"])
+def test_all_skipped_is_failure(run_cli: Any, fake_model: Any, tmp_path: Path, bad: str) -> None:
+    (tmp_path / "b.jpg").write_text("not a picture")
+    done = run_cli("detect", bad, "--out", "found", "--on-error", "skip")
+    assert done.code == 1
+    assert done.error_lines[-1].startswith("error: nothing ")
+    assert {path.name for path in tmp_path.iterdir()} == {"b.jpg"}
+
+
+def test_a_folder_keeps_its_shape(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    for name in ("in/10.png", "in/2.png", "in/deep/2.png", "in/.hidden.png"):
+        picture(name)
+    (tmp_path / "in" / "notes.md").write_text("no picture")
+    assert run_cli("detect", "in", "--out", "found").code == 0
+    assert [line["image_id"] for line in lines_of(tmp_path / "found")] == ["2", "10", "deep/2"]
+    assert (tmp_path / "found" / "pictures" / "deep" / "2.jpg").is_file()
+
+
+def test_a_video(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(5):
+        frame = np.full((48, 64, 3), 90, np.uint8)
+        frame[:, :32] = RED[::-1] if number % 2 == 0 else BLUE[::-1]  # OpenCV writes BGR
+        writer.write(frame)
+    writer.release()
+    done = run_cli("detect", "clip.avi", "--out", "found", "--frame-step", "2")
+    assert done.code == 0
+    assert [line["image_id"] for line in lines_of(tmp_path / "found")] == [f"clip/{n:06d}" for n in (0, 2, 4)]
+    assert done.out.splitlines()[1].startswith("clip.avi #2: tomato 0.9"), "colours must not be exchanged"
+    assert (tmp_path / "found" / "pictures" / "clip" / "000004.jpg").is_file()
+
+
+def test_what_exists_is_not_overwritten(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    photo = picture("a.png")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("three years of work")
+    done = run_cli("detect", photo, "--out", "mine")
+    assert (done.code, done.err) == (1, "error: mine: already exists and is not empty; name a new folder\n")
+    assert fake_model.calls == [], "the folder is looked at before the slow work"
+    assert tree(tmp_path / "mine") == {"thesis.txt"}
+
+
+def test_out_may_be_an_empty_folder(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert run_cli("detect", picture("a.png"), "--out", "mine").code == 0
+    assert tree(tmp_path / "mine") == {"config.yaml", "detections.jsonl", "pictures/a.jpg"}
+
+
+def test_a_full_disk(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    photo = picture("a.png")
+    monkeypatch.setattr(Image.Image, "save", full)
+    done = run_cli("detect", photo, "--out", "found")
+    assert done.code == 1
+    assert done.error_lines == ["error: found: cannot write here: No space left on device"]
+    assert not list(tmp_path.glob("found*"))
+
+
+def test_interrupted(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detector.detection.pipeline import Detector
+
+    seen: list[int] = []
+    detect = Detector.detect
+
+    def second_time_control_c(self: Detector, image: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return detect(self, image)
+
+    monkeypatch.setattr(Detector, "detect", second_time_control_c)
+    done = run_cli("detect", picture("a.png"), picture("b.png"), "--out", "found")
+    assert done.code == 130
+    assert done.error_lines == [f"what was finished is in {tmp_path / 'found.unfinished'}", "interrupted"]
+    assert [line["image_id"] for line in lines_of(tmp_path / "found.unfinished")] == ["a"]
+
+
+def test_a_picture_too_long_for_jpeg_is_written_as_png(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path
+) -> None:
+    assert run_cli("detect", picture("a.png", size=(3, 66_000)), "--out", "found").code == 0
+    assert read_image(tmp_path / "found" / "pictures" / "a.png").shape == (3, 66_000, 3)
+
+
+def test_a_table_in_a_terminal(run_cli: Any, fake_model: Any, picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    done = run_cli("detect", picture("[bold]a.png"), "--no-pictures")
+    assert done.code == 0
+    assert "[bold]a.png" in done.out, "a file's name is no markup"
+    assert "tomato 0.94" in done.out
+    assert "─" in done.out or "━" in done.out
+
+
+@pytest.mark.parametrize(
+    "options", [["--device", "tpu"], ["--score-threshold", "2"], ["--on-error", "x"], ["--format", "xml"], ["--nope"]]
+)
+def test_a_wrong_command_line_is_code_2(run_cli: Any, fake_model: Any, picture: Any, options: list[str]) -> None:
+    done = run_cli("detect", picture("a.png"), *options)
+    assert done.code == 2
+    assert fake_model.calls == []

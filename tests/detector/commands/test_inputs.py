@@ -1,0 +1,212 @@
+"""What the user names becomes pictures: each once, in order, faults told."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.commands.inputs import PictureInput, VideoInput, find_inputs
+from proposals.errors import UserError
+
+
+def refuse(fault: UserError) -> None:
+    raise fault
+
+
+def ids(*named: Any, **options: Any) -> list[str]:
+    return [found.image_id for found in find_inputs([str(name) for name in named], refuse, **options)]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Empty files in the current folder: finding inputs opens none of them."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names: str) -> None:
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    return make
+
+
+def test_files_in_the_order_given(files: Any) -> None:
+    files("b.jpg", "a.PNG", "sub/c.webp")
+    assert ids("b.jpg", "a.PNG", "./sub/c.webp") == ["b", "a", "c"]
+
+
+def test_a_file_is_taken_at_its_word(files: Any) -> None:
+    files("photo", "scan.dat")
+    assert ids("photo", "scan.dat") == ["photo", "scan"], "a named file needs no known ending"
+
+
+def test_a_folder_is_searched_in_natural_order(files: Any) -> None:
+    files("in/10.jpg", "in/9.jpg", "in/a/1.tif", "in/b.txt", "in/.c.jpg", "in/.git/d.jpg", "in/clip.MP4")
+    assert ids("in") == ["9", "10", "a/1", "clip"]
+    assert ids("in/") == ["9", "10", "a/1", "clip"]
+
+
+def test_names_with_odd_digits_can_be_sorted(files: Any) -> None:
+    files("in/x².jpg", "in/x٣.jpg", "in/2x.jpg", "in/x10.jpg")
+    assert set(ids("in")) == {"x²", "x٣", "2x", "x10"}
+
+
+def test_a_loop_of_links_ends(files: Any) -> None:
+    files("in/a.jpg")
+    Path("in/again").symlink_to("../in")
+    assert ids("in") == ["a"]
+
+
+def test_each_file_once(files: Any) -> None:
+    files("in/a.jpg", "in/b.jpg")
+    Path("in/link.jpg").symlink_to("a.jpg")
+    assert ids("in/b.jpg", "in", "in/*.jpg") == ["b", "a"]
+
+
+def test_ids_stay_different(files: Any) -> None:
+    files("x/a.jpg", "y/a.jpg", "y/a.png", "a-2.jpg")
+    found = ids("a-2.jpg", "x", "y")
+    assert found == ["a-2", "a", "a-3", "a-4"]
+
+
+def test_patterns(files: Any) -> None:
+    files("a1.jpg", "a2.jpg", "b.jpg", "a.md", "sub/a3.jpg")
+    assert ids("a*") == ["a1", "a2"]
+    assert ids("**/a*.jpg") == ["a1", "a2", "a3"]
+    assert ids("[ab].jpg") == ["b"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern(files: Any) -> None:
+    files("photo [1].jpg", "photo 1.jpg")
+    assert ids("photo [1].jpg") == ["photo [1]"]
+
+
+def test_a_list_is_relative_to_itself(files: Any, tmp_path: Path) -> None:
+    files("lists/in/a.jpg", "lists/b.jpg", "c.jpg")
+    text = f"# first\n\nin\n  b.jpg  \r\n{tmp_path / 'c.jpg'}\n"
+    Path("lists/some.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert ids("lists/some.txt") == ["a", "b", "c"]
+
+
+def test_a_list_in_a_list_is_refused(files: Any) -> None:
+    Path("a.txt").write_text("a.txt\n")
+    with pytest.raises(UserError, match=r"a list may not name another list \(line 1 of a\.txt\)"):
+        ids("a.txt")
+
+
+def test_a_list_that_is_no_text(files: Any) -> None:
+    Path("a.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        ids("a.txt")
+
+
+def test_faults_are_told_and_the_rest_goes_on(files: Any) -> None:
+    files("a.jpg", "b.jpg")
+    faults: list[str] = []
+    found = find_inputs(["a.jpg", "x.jpg", "y/", "z*", "b.jpg"], lambda fault: faults.append(str(fault)))
+    assert [each.image_id for each in found] == ["a", "b"]
+    assert [fault.split(":")[0] for fault in faults] == ["x.jpg", "y/", "z*"]
+
+
+def test_a_name_that_no_system_can_open() -> None:
+    with pytest.raises(UserError, match="cannot be opened"):
+        ids("a\0.jpg")
+
+
+# --- standard input ----------
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_a_picture_on_standard_input(kind: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), (0, 200, 0)).save(file, kind)
+    (found,) = find_inputs(["-"], refuse, stdin=file.getvalue())
+    (frame,) = found.frames()
+    assert (frame.image_id, frame.path, frame.image.shape) == ("stdin", "standard input", (30, 40, 3))
+
+
+def test_a_damaged_picture_on_standard_input_is_named() -> None:
+    (found,) = find_inputs(["-"], refuse, stdin=png((1, 2, 3))[:40])
+    with pytest.raises(UserError, match=r"^standard input "):
+        list(found.frames())
+
+
+def test_a_list_on_standard_input(files: Any) -> None:
+    files("sub/a.jpg", "b.jpg")
+    assert ids("-", stdin=b"sub/a.jpg\nb.jpg\n") == ["a", "b"]
+
+
+def test_empty_standard_input() -> None:
+    with pytest.raises(UserError, match="standard input is empty"):
+        ids("-", stdin=b"")
+
+
+def test_a_dash_in_a_list_is_a_file_name(files: Any) -> None:
+    files("-")
+    assert ids("-", stdin=b"-\n") == ["-"]
+
+
+# --- videos ----------
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Seven frames, each of one grey that grows with its number."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(7):
+        writer.write(np.full((48, 64, 3), 30 * number, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(("step", "numbers"), [(1, range(7)), (3, (0, 3, 6)), (7, (0,)), (100, (0,))])
+def test_frames(clip: Path, step: int, numbers: Any) -> None:
+    (found,) = find_inputs([str(clip)], refuse, video_step=step)
+    assert isinstance(found, VideoInput)
+    frames = list(found.frames())
+    assert [frame.image_id for frame in frames] == [f"clip/{number:06d}" for number in numbers]
+    assert found.count() == len(frames)
+    for frame, number in zip(frames, numbers, strict=True):
+        assert frame.image.shape == (48, 64, 3)
+        assert frame.image.dtype == np.uint8
+        assert frame.image.flags.c_contiguous
+        assert abs(frame.image.mean() - 30 * number) < 3
+        assert frame.shown == f"{clip} #{number}"
+
+
+def test_a_video_cut_short_gives_what_it_has_or_says_so(clip: Path) -> None:
+    data = clip.read_bytes()
+    clip.write_bytes(data[:200])
+    with pytest.raises(UserError, match=r"clip\.avi: n"):
+        list(VideoInput("clip", str(clip)).frames())
+
+
+def test_a_missing_video(tmp_path: Path) -> None:
+    missing = VideoInput("a", str(tmp_path / "a.mp4"))
+    assert missing.count() == 1
+    with pytest.raises(UserError, match="cannot read: No such file"):
+        list(missing.frames())
+
+
+def test_a_picture_counts_for_one(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png((1, 2, 3)))
+    found = PictureInput("a", str(tmp_path / "a.png"))
+    (frame,) = found.frames()
+    assert found.count() == 1
+    assert frame.image.tolist() == [[[1, 2, 3]] * 4] * 3
+    assert frame.shown == frame.path == str(tmp_path / "a.png")

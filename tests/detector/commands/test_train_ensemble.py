@@ -1,0 +1,163 @@
+"""Ensembles: members trained one after another or side by side, into one model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import run
+from shared_recipes import (
+    RECIPE,
+    TRAINING,
+    write_ensemble,
+    write_photographs,
+)
+
+import detector.commands.train_ensemble_run
+import detector.commands.train_finetune_head_run
+import detector.training.regions
+from detector.commands.device_jobs import shared_environment
+from detector.commands.train_ensemble_run import devices_of, gpus_of, member_command
+from detector.commands.train_run import TrainRequest
+from detector.model.config import read_model_config
+from detector.model.load import load_model
+from detector.recipes.defaults import ensemble_recipe
+from detector.recipes.region import (
+    EnsembleRecipe,
+    MemberPlan,
+    TrainRecipe,
+    read_recipe,
+)
+from detector.training.processes import ALONE, Processes
+from detector.training.regions import RegionTrainer
+from proposals.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photographs(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_ensemble_is_one_model_and_trains_no_member_twice(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, config = tmp_path / "e", write_ensemble(tmp_path, [{}, {"width": 0.15}, {"seed": 40}])
+    trained: list[int] = []
+
+    def stop_in_second(self: RegionTrainer) -> None:
+        trained.append(self.config.seed)
+        if self.config.seed == 1 and self.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RegionTrainer, "adjust_gradients", stop_in_second)
+        assert run("train", data, "--config", config, "--out", out) == 130
+    assert trained == [0] * 4 + [1] * 3
+    assert (out / "member-0" / "model.yaml").exists()
+    assert not (out / "model.yaml").exists()
+    first = (out / "member-0" / "member-0.safetensors").stat().st_mtime_ns
+
+    trained.clear()
+    monkeypatch.setattr(RegionTrainer, "adjust_gradients", lambda self: trained.append(self.config.seed))
+    assert run("train", data, "--out", out, "--resume") == 0
+    assert trained == [1] + [40] * 4
+    assert (out / "member-0" / "member-0.safetensors").stat().st_mtime_ns == first
+    config_ = read_model_config(out)
+    assert [member.net.width for member in config_.members] == [0.1, 0.15, 0.1]
+    model = load_model(out, device="cpu")
+    assert model.classifier.num_members == 3  # type: ignore[attr-defined]
+    image, boxes = np.full((56, 64, 3), 128, np.uint8), np.array([[4.0, 4, 40, 40]])
+    alone = [load_model(out / f"member-{i}", device="cpu").classifier.predict(image, boxes) for i in range(3)]
+    np.testing.assert_allclose(model.classifier.predict(image, boxes), np.mean(alone, axis=0), atol=1e-5)
+    assert run("train", data, "--out", out, "--resume", "auto", "--config", config) == 0
+
+
+def test_members_differ_in_sampling_and_share_first_weights() -> None:
+    recipe = ensemble_recipe(TrainRecipe.model_validate({**RECIPE, "training": {**TRAINING, "seed": 7}}))
+    members = [recipe.member(i) for i in range(6)]
+    assert [member.training.seed for member in members] == [7, 8, 9, 10, 11, 12]
+    assert {member.training.first_seed for member in members} == {7}
+    assert len({member.model_copy(update={"training": None}).model_dump_json() for member in members}) == 1
+
+
+def test_members_of_other_beginnings() -> None:
+    base = TrainRecipe.model_validate(RECIPE)
+    recipe = EnsembleRecipe(base=base, members=(MemberPlan(init="bundled"), MemberPlan(width=0.5), MemberPlan(seed=3)))
+    assert [recipe.member(i).init for i in range(3)] == ["bundled", "random", "random"]
+    assert [recipe.member(i).training.net.width for i in range(3)] == [0.1, 0.5, 0.1]
+    assert [recipe.member(i).training.seed for i in range(3)] == [0, 1, 3]
+
+
+def test_gpus_take_a_member_each(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without GPUs at hand: what would be started on each one is run here, on the CPU."""
+    module = detector.commands.train_ensemble_run
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpus_of("auto", ALONE) == gpus_of("cuda", ALONE) == ["cuda:0", "cuda:1"]
+    assert gpus_of("cpu", ALONE) == gpus_of("cuda:1", ALONE) == gpus_of("auto", Processes(0, 2)) == []
+    monkeypatch.setattr(module, "gpus_of", lambda device, processes: ["cuda:0", "cuda:1"])
+    started: list[tuple[int, str]] = []
+
+    class Done:
+        returncode = 0
+
+        def __init__(self, command: list[str], **streams: Any) -> None:
+            assert command[1:4] == ["-m", "detector", "train"]
+            device = command.index("--device") + 1
+            started.append((int(command[command.index("--out") + 1][-1]), command[device]))
+            assert run(*command[3:device], "cpu", *command[device + 1 :]) == 0
+
+        def poll(self) -> int:
+            return 0
+
+    monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=Done, STDOUT=subprocess.STDOUT))
+    out = tmp_path / "e"
+    assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}, {}]), "--out", out) == 0
+    assert started == [(0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0")]
+    assert len(read_model_config(out).members) == 3
+    assert "3 members on 2 GPUs" in capsys.readouterr().err
+
+
+def test_members_side_by_side_on_the_cpu_are_those_trained_one_after_another(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_ensemble(tmp_path, [{}, {}])
+    apart, together = tmp_path / "apart", tmp_path / "together"
+    command = ("train", data, "--config", recipe, "--device", "cpu")
+    one_by_one = [sys.executable, "-m", "detector", *map(str, command), "--out", str(apart)]
+    # With as many threads as each of the two has: the number of threads decides the order of sums.
+    subprocess.run(one_by_one, env=shared_environment(2), cwd=tmp_path, check=True, capture_output=True)
+    assert run(*command, "--out", together, "--jobs", 2) == 0
+    assert "2 members 2 at a time" in capsys.readouterr().err
+    assert (together / "member-0.txt").is_file()
+    assert (together / "member-1.txt").is_file()
+    for number in range(2):
+        one, other = ((folder / f"member-{number}.safetensors").read_bytes() for folder in (apart, together))
+        assert one == other
+    assert run("train", data, "--jobs", 2, "--out", tmp_path / "x") == 1
+    assert "--jobs is for an ensemble" in capsys.readouterr().err
+    with pytest.raises(UserError, match="without torchrun"):
+        devices_of(TrainRequest(data=data, jobs=2), Processes(0, 2))
+
+
+def test_a_members_command_holds_its_whole_recipe(tmp_path: Path) -> None:
+    recipe = ensemble_recipe(TrainRecipe.model_validate(RECIPE))
+    request = TrainRequest(data=Path("photos"), micro_batch=8)
+    words = member_command(recipe, request, tmp_path / "member-2", 2, "cuda:1")
+    assert read_recipe(tmp_path / "member-2.yaml") == recipe.member(2)
+    assert words[words.index("--config") + 1] == str(tmp_path / "member-2.yaml")
+    assert words[words.index("--micro-batch") + 1] == "8"

@@ -1,0 +1,74 @@
+"""Recognising formats, and saying what was looked for where there is none."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detector.data import dataset_splits, load_dataset
+from detector.data.load import training_split
+from proposals.errors import UserError
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none does not exist; check the path"):
+        load_dataset(tmp_path / "none")
+    with pytest.raises(UserError, match="is an empty folder"):
+        load_dataset(tmp_path)
+    with pytest.raises(UserError, match="is an empty folder"):
+        dataset_splits(tmp_path)
+
+
+def test_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(UserError) as caught:
+        load_dataset(tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(tmp_path), "PASCAL VOC", "COCO", "ILSVRC DET", "Tiny-ImageNet", "YOLO"):
+        assert word in message
+
+
+def test_unknown_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_text("x")
+    with pytest.raises(UserError, match=r"looked for: COCO .* YOLO"):
+        load_dataset(path)
+
+
+def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path) -> None:  # root may read everything, so the refusal is played
+        raise PermissionError(13, "Permission denied", os.fspath(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=r"cannot be read: Permission denied; check its name and permissions"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["", "train+", "+"])
+def test_empty_parts_of_a_split(tmp_path: Path, split: str) -> None:
+    (tmp_path / "a.json").write_text('{"images": []}')
+    with pytest.raises(UserError, match="empty part"):
+        load_dataset(tmp_path / "a.json", split)
+
+
+@pytest.mark.parametrize(
+    ("available", "chosen"),
+    [
+        (["test", "train", "trainval"], "train"),
+        (["test", "trainval"], "trainval"),
+        (["train2017", "val2017"], "train2017"),
+        (["all"], "all"),
+    ],
+)
+def test_training_split(available: list[str], chosen: str) -> None:
+    assert training_split(available) == chosen
+
+
+def test_no_training_split() -> None:
+    with pytest.raises(UserError, match=r"which split\? There are a, b; name one with --split"):
+        training_split(["a", "b"])

@@ -1,0 +1,103 @@
+"""data.yaml and obj.data: names are text, places may be missing, nothing is expanded without bound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.data.yolo_data_file import read_class_file, read_data_file
+from proposals.errors import UserError
+
+
+def write(root: Path, text: str, name: str = "data.yaml") -> Path:
+    (root / name).write_text(text)
+    return root / name
+
+
+@pytest.mark.parametrize(
+    ("names", "keys", "found"),
+    [
+        ("[cat, dog]", (0, 1), ("cat", "dog")),
+        ("{'0': cat, '1': dog}", (0, 1), ("cat", "dog")),
+        ("{1: dog, 0: cat}", (0, 1), ("cat", "dog")),
+        ("{3: cat}", (3,), ("cat",)),
+        ("[yes, no, on, null, ~, 1e3, 010, 1.0, 2020-01-01, 12:30:00, .inf]", None, None),
+        ("['', cat, \"dog\\n\"]", (0, 1, 2), ("0", "cat", "dog")),
+        ("[2023-13-45]", (0,), ("2023-13-45",)),
+        (f"[{'9' * 5000}]", (0,), ("9" * 5000,)),
+    ],
+)
+def test_names_are_text(tmp_path: Path, names: str, keys: object, found: object) -> None:
+    classes = read_data_file(write(tmp_path, f"train: images\ndate: 2023-13-45\nnames: {names}\n")).classes
+    if found is None:
+        found = tuple(names[1:-1].split(", "))
+        keys = tuple(range(len(found)))
+    assert (classes.keys, classes.names) == (keys, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [[cat], dog]", "the name of class 0 is not text"),
+        ("names: {0: {a: b}}", "the name of class 0 is not text"),
+        ("names: {cat: 0}", "has no `names`"),
+        ("names: {0: a, 00: b}", "has no `names`"),
+        ("names: {0: a, 0: b}", "the key '0' stands twice"),
+        ("names: cat", "has no `names`"),
+        (f"names:\n  ? {'9' * 5000}\n  : cat", "has no `names`"),
+        ("? [a]\n: b\nnames: [cat]", "not valid YAML"),
+        ('names: ["\\UFFFFFFFF"]', "not valid YAML"),
+        ("names: [cat]\nkpt_shape: [x, 3]", "`kpt_shape` is not"),
+        ("names: [cat]\nkpt_shape: 17", "`kpt_shape` is not"),
+        ("names: [cat]\nkpt_shape: [0, 3]", "`kpt_shape` is not"),
+        ("names: [cat]\nkpt_shape: [4, 9]", "`kpt_shape` is not"),
+        ("names: [cat]\ntask: dance", "`task` is not one of detect, segment, pose, obb"),
+        ("names: [cat]\ntask: [detect]", "`task` is not one of"),
+        ("names: [cat]\npath: [a]", "`path` is not the name of a folder"),
+        ("names: [cat]\nval: {a: b}", "`val` is not the name of a folder"),
+        ("names: [cat]\nval: [[a]]", "`val` is not the name of a folder"),
+        ("a: &a [*a]\nnames: [cat]", "an alias stands for itself|not valid YAML"),
+        ("a: " + "[" * 600, "nested too deep"),
+    ],
+)
+def test_one_line_for_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        read_data_file(write(tmp_path, f"train: images\n{text}\n"))
+    assert str(caught.value).startswith(str(tmp_path / "data.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_aliases_of_aliases_are_refused_at_once(tmp_path: Path) -> None:
+    levels = [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}' if i else 'lol'] * 10)}]" for i in range(12)]
+    with pytest.raises(UserError, match="aliases expand to too much"):
+        read_data_file(write(tmp_path, "\n".join(["train: images", *levels, "names: [*x11]"])))
+
+
+def test_few_aliases_are_no_harm(tmp_path: Path) -> None:
+    data = read_data_file(write(tmp_path, "train: &where images\nval: *where\nnames: &names [cat]\nothers: *names\n"))
+    assert data.places == {"train": ("images",), "val": ("images",)}
+
+
+def test_what_is_left_empty_is_not_said(tmp_path: Path) -> None:
+    data = read_data_file(write(tmp_path, "path:\ntrain: a\nval: null\ntest: # later\nkpt_shape: []\nnames: [cat]\n"))
+    assert (data.base, list(data.places), data.rows.keypoints) == (tmp_path, ["train"], (0, 0))
+
+
+def test_a_line_of_a_class_file_is_a_number_in_the_rows(tmp_path: Path) -> None:
+    classes = read_class_file(write(tmp_path, "cat\n\ndog \r\n\n", "classes.txt"))
+    assert (classes.keys, classes.names) == ((0, 1, 2), ("cat", "1", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names = obj.names\n", "names no train, valid or test list"),
+        ("train = data/train.txt\nnames = data/none.names\n", "none.names, does not exist"),
+        ("train = data/train.txt\n", "`names`, does not exist"),
+    ],
+)
+def test_broken_darknet_files(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path, "cat\n", "obj.names")
+    with pytest.raises(UserError, match=message):
+        read_data_file(write(tmp_path, text, "obj.data"))

@@ -1,0 +1,361 @@
+"""Heads on a trunk: in memory, on disk, in an ensemble, and what the pipeline does with the boxes they move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from detector.commands.doctor import check_bundled_model
+from detector.crop import CropConfig, crop_regions
+from detector.detection.ensemble import Ensemble, Examined, Member
+from detector.detection.pipeline import Detector
+from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess
+from detector.model.config import MODEL_FILE, ModelConfig, read_model_config
+from detector.model.load import load_model, read_member
+from detector.model.save import save_head_model
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.region_head import HeadShape, RegionHead, grid_features, pooled_features
+from detector.nets.trunk import Trunk
+from detector.nets.weights import Normalization, load_into, read_weights, save_weights, to_tensor
+from detector.recipes.initialization import initialise
+from proposals.boxes import decode
+from proposals.errors import UserError
+from proposals.types import Proposals
+
+NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
+CROP = CropConfig(size=32, context_pad=2)
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+BOXES = np.array([[2, 3, 30, 40], [10, 0, 60, 20], [0, 0, 64, 48]], np.float32)
+
+
+def random_head(kind: Any = "softmax", grid: int = 2, seed: int = 0, classes: int = 2) -> RegionHead:
+    torch.manual_seed(seed)
+    head = RegionHead(HeadShape(kind=kind, grid=grid), classes, GoogLeNet(NET).num_features)
+    if head.regress is not None:
+        torch.nn.init.normal_(head.regress.weight, std=1e-4)
+    return head.eval()
+
+
+def random_trunk(seed: int = 0) -> Trunk:
+    torch.manual_seed(seed)
+    return Trunk(NET).eval()
+
+
+def write_model(folder: Path, head: RegionHead | None = None, **changes: Any) -> Path:
+    head = head or random_head()
+    weights = folder.with_name(folder.name + "-trunk.safetensors")
+    save_weights(weights, random_trunk().state_dict(), half=True)
+    facts: dict[str, Any] = {
+        "name": "t", "class_names": ("cat", "dog"), "class_keys": ("1", "2"), "licence": "MIT",
+        "refinement": RefinementConfig() if head.shape.grid else None, **changes,
+    }  # fmt: skip
+    save_head_model(folder, weights, NET, CROP, Normalization(), head, **facts)
+    return folder
+
+
+# --- the head ----------
+
+
+def test_softmax_probabilities_and_class_wise_deltas() -> None:
+    head, seen = random_head(), torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
+    probs, deltas, overlap = head(seen)
+    assert overlap is None
+    np.testing.assert_allclose(probs.sum(1).detach(), np.ones(5), rtol=1e-5)
+    assert head.regress is not None
+    assert deltas is not None
+    flat = head.regress(grid_features(seen, 2))
+    np.testing.assert_array_equal(deltas[:, 1].detach(), flat[:, 4:].detach())
+
+
+def test_machines_keep_their_order_and_leave_the_rest_to_background() -> None:
+    head, seen = random_head("svm", grid=0), torch.randn(40, GoogLeNet(NET).num_features, 2, 2)
+    with torch.no_grad():
+        head.slope.copy_(torch.tensor([0.5, 3.0]))
+        head.offset.copy_(torch.tensor([-1.0, 0.3]))
+        probs, deltas, _ = head(seen)
+        margins = head.classify(pooled_features(seen))
+    assert deltas is None
+    for label in range(2):
+        by_margin = probs[:, label][torch.argsort(margins[:, label])]
+        assert bool((by_margin[1:] >= by_margin[:-1]).all())
+        assert len(by_margin.unique()) > 30
+    np.testing.assert_allclose(probs[:, 2], 1 - probs[:, :2].max(1).values, rtol=1e-6)
+    assert bool(((probs >= 0) & (probs <= 1)).all())
+
+
+def test_grid_features_know_where_and_pooled_ones_do_not() -> None:
+    left, right = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    left[..., 0], right[..., 3] = 1, 1
+    np.testing.assert_array_equal(pooled_features(left), pooled_features(right))
+    assert not torch.equal(grid_features(left, 2), grid_features(right, 2))
+
+
+# --- the classifier ----------
+
+
+def test_predict_and_examine_are_the_trunk_with_its_head() -> None:
+    head, trunk = random_head(), random_trunk()
+    ensemble = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu"), batch_size=2)
+    probs, moved, _ = ensemble.examine(IMAGE, BOXES)
+    np.testing.assert_array_equal(ensemble.predict(IMAGE, BOXES), probs)
+    assert probs.shape == (3, 3)
+    assert moved.shape == (3, 2, 4)
+    with torch.inference_mode():
+        crops = crop_regions(IMAGE, BOXES, CROP, Normalization().fill)
+        expected, deltas, _ = head(random_trunk().trunk(Normalization()(to_tensor(crops))))
+    np.testing.assert_allclose(probs, expected, atol=1e-4)
+    for label in range(2):
+        np.testing.assert_allclose(moved[:, label], decode(BOXES, deltas[:, label].numpy()), rtol=1e-3, atol=0.05)
+
+
+def test_no_boxes_are_no_boxes() -> None:
+    ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), random_head())], torch.device("cpu"))
+    probs, moved, _ = ensemble.examine(IMAGE, BOXES[:0])
+    assert probs.shape == (0, 3)
+    assert moved.shape == (0, 2, 4)
+
+
+def test_members_are_averaged() -> None:
+    members = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
+    alone = [Ensemble([m], torch.device("cpu")).examine(IMAGE, BOXES) for m in members]
+    again = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
+    both = Ensemble(again, torch.device("cpu")).examine(IMAGE, BOXES)
+    np.testing.assert_allclose(both[0], (alone[0][0] + alone[1][0]) / 2, atol=1e-5)
+    # Centres average; sides average in their logarithms.
+    centre = [(m[..., :2] + m[..., 2:]) / 2 for _, m, _ in (*alone, both)]
+    np.testing.assert_allclose(centre[2], (centre[0] + centre[1]) / 2, rtol=1e-3, atol=0.02)
+
+
+def test_mirror_images_are_averaged_with_their_objects_on_the_other_side() -> None:
+    head = random_head()
+    ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), head)], torch.device("cpu"))
+    probs, moved, _ = ensemble.examine(IMAGE, BOXES, mirror=True)
+    with torch.inference_mode():
+        x = Normalization()(to_tensor(crop_regions(IMAGE, BOXES, CROP, Normalization().fill)))
+        (p, d, _), (p_mirror, d_mirror, _) = (head(random_trunk().trunk(view)) for view in (x, x.flip(3)))
+    np.testing.assert_allclose(probs, (p + p_mirror) / 2, atol=1e-4)
+    deltas = ((d + d_mirror * torch.tensor([-1.0, 1, 1, 1])) / 2).numpy()
+    for label in range(2):
+        np.testing.assert_allclose(moved[:, label], decode(BOXES, deltas[:, label]), rtol=1e-3, atol=0.05)
+
+
+def test_members_without_regression_have_a_say_in_the_class_alone() -> None:
+    def members() -> list[Member]:
+        return [
+            Member(random_trunk(s), CROP, Normalization(), random_head(grid=g, seed=s)) for s, g in ((0, 0), (1, 2))
+        ]
+
+    plain, moving = (Ensemble([m], torch.device("cpu")) for m in members())
+    np.testing.assert_array_equal(plain.examine(IMAGE, BOXES).boxes, BOXES)
+    both = Ensemble(members(), torch.device("cpu"))
+    for mirror in (False, True):
+        moved = both.examine(IMAGE, BOXES, mirror=mirror).boxes
+        np.testing.assert_allclose(moved, moving.examine(IMAGE, BOXES, mirror=mirror).boxes, atol=1e-3)
+    expected = (plain.predict(IMAGE, BOXES) + moving.predict(IMAGE, BOXES)) / 2
+    np.testing.assert_allclose(both.predict(IMAGE, BOXES), expected, atol=1e-5)
+    (own, nothing, _), (others, deltas, _) = both.opinions(IMAGE, BOXES)
+    assert nothing is None
+    np.testing.assert_allclose(own, plain.predict(IMAGE, BOXES), atol=1e-6)
+    np.testing.assert_allclose(others, moving.predict(IMAGE, BOXES), atol=1e-6)
+    assert deltas is not None
+    assert deltas.shape == (3, 2, 4)
+
+
+def test_one_regression_for_all_classes_moves_each_class_alike() -> None:
+    torch.manual_seed(0)
+    head = RegionHead(HeadShape(kind="softmax", grid=2, shared=True), 2, GoogLeNet(NET).num_features).eval()
+    assert head.regress is not None
+    assert head.regress.out_features == 4
+    seen = torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
+    deltas = head(seen).deltas
+    assert deltas.shape == (5, 2, 4)
+    np.testing.assert_array_equal(deltas[:, 0].detach(), deltas[:, 1].detach())
+    np.testing.assert_array_equal(deltas[:, 0].detach(), head.regress(grid_features(seen, 2)).detach())
+    assert head(seen[:0]).deltas.shape == (0, 2, 4)
+
+
+# --- what is detected with it ----------
+
+
+def test_each_class_is_suppressed_by_its_own_boxes() -> None:
+    apart, same = [0, 0, 10, 10], [30, 30, 40, 40]
+    boxes = np.array([[apart, same], [[20, 0, 30, 10], same]], np.float32)  # (regions, classes, 4)
+    probs = np.array([[0.9, 0.8, 0.0], [0.7, 0.6, 0.0]], np.float32)
+    found = postprocess(boxes, probs, (50, 50), PostprocessConfig(score_threshold=0.1))
+    assert found.labels.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(found.boxes, [apart, same, [20, 0, 30, 10]])
+
+
+def test_moved_boxes_are_cut_to_the_image_and_lost_outside() -> None:
+    boxes = np.array([[[-5, -5, 20, 20], [60, 60, 70, 70]]], np.float32)
+    found = postprocess(boxes, np.array([[0.9, 0.9, 0.0]], np.float32), (50, 50), PostprocessConfig())
+    np.testing.assert_array_equal(found.boxes, [[0, 0, 20, 20]])
+
+
+def test_next_regions_are_the_best_moved_boxes_of_any_class() -> None:
+    boxes = np.array(
+        [[[0, 0, 10, 10], [0, 0, 10, 10.5]], [[20, 20, 40, 40], [0, 30, 10, 50]], [[5, 5, 9, 9], [1, 1, 3, 3]]],
+        np.float32,
+    )
+    probs = np.array([[0.9, 0.8, 0.1], [0.05, 0.6, 0.3], [0.01, 0.3, 0.7]], np.float32)
+    config = RefinementConfig(score_threshold=0.04, nms_threshold=0.8, max_regions=3)
+    # 0.8 nearly repeats 0.9; of the others the three best stay, and 0.01 is below the threshold.
+    expected = [[0, 0, 10, 10], [0, 30, 10, 50], [1, 1, 3, 3]]
+    np.testing.assert_array_equal(next_regions(boxes, probs, (60, 60), config), expected)
+
+
+class Walker:
+    """Moves every region 10 pixels to the right, and is surer of those further right."""
+
+    def __init__(self) -> None:
+        self.seen: list[NDArray[np.float32]] = []
+        self.mirrored: list[bool] = []
+
+    def predict(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise AssertionError("a model with box regression is asked for boxes")
+
+    def examine(self, image: NDArray[np.uint8], boxes: NDArray[np.float32], *, mirror: bool = False) -> Examined:
+        self.seen.append(boxes)
+        self.mirrored.append(mirror)
+        score = boxes[:, :1] / 100
+        moved = (boxes + np.float32([10, 0, 10, 0]))[:, None]
+        return Examined(np.concatenate([score, 1 - score], axis=1), moved, None)
+
+
+def test_regions_of_every_round_count_if_asked_for() -> None:
+    detector = Detector(None, Walker(), ("a",), PostprocessConfig(score_threshold=0, nms_threshold=0.9), None,  # type: ignore[arg-type]
+                        RefinementConfig(rounds=3, score_threshold=0, every_round=True))  # fmt: skip
+    box = np.array([[20, 5, 30, 15]], np.float32)
+    proposals = Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
+    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
+    np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * np.array([[3], [2], [1]]))
+    np.testing.assert_allclose(found.scores, [0.4, 0.3, 0.2])
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_rounds_move_regions_on(rounds: int) -> None:
+    walker = Walker()
+    detector = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0), None,  # type: ignore[arg-type]
+                        RefinementConfig(rounds=rounds, score_threshold=0))  # fmt: skip
+    box = np.array([[20, 5, 30, 15]], np.float32)
+    proposals = Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
+    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
+    np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * rounds)
+    assert found.scores[0] == pytest.approx(0.2 + 0.1 * (rounds - 1))
+    assert [int(boxes[0, 0]) for boxes in walker.seen] == [20 + 10 * i for i in range(rounds)]
+    assert walker.mirrored == [False] + [True] * (rounds - 1)
+
+
+# --- on disk ----------
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("softmax", 2), ("svm", 3), ("svm", 0)])
+def test_round_trip(tmp_path: Path, kind: str, grid: int) -> None:
+    head = random_head(kind, grid)
+    folder = write_model(tmp_path / "m", head)
+    config = read_model_config(folder)
+    assert config.members[0].head is not None
+    assert config.members[0].head.shape == HeadShape(kind=kind, grid=grid)  # type: ignore[arg-type]
+    model = load_model(folder, device="cpu", score_threshold=0.0, max_proposals=30)
+    assert (model.refinement is None) == (grid == 0)
+    trunk = Trunk(NET)  # as stored, in float16
+    load_into(trunk, read_weights(folder / "member-0.safetensors"), folder)
+    expected = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu")).predict(IMAGE, BOXES)
+    np.testing.assert_allclose(model.classifier.predict(IMAGE, BOXES), expected, atol=1e-5)
+    assert len(model(IMAGE)) > 0
+
+
+def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", postprocess=PostprocessConfig(soft_sigma=0.3))
+    assert load_model(folder, device="cpu").config.soft_sigma == 0.3
+    changed = load_model(folder, device="cpu", nms_threshold=0.4).config
+    assert (changed.soft_sigma, changed.nms_threshold) == (None, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"refinement": None}, "refinement goes with", id="regression without refinement"),
+        pytest.param({"head": None}, "refinement goes with", id="refinement without regression"),
+        pytest.param({"shape": {"kind": "tree", "grid": 2}}, "svm", id="unknown kind"),
+        pytest.param({"shape": {"kind": "softmax", "grid": 2, "colour": 1}}, "unknown key", id="unknown key"),
+        pytest.param({"shape": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),
+        pytest.param({"file": "member-0.safetensors"}, "two members share a file", id="the trunk's file"),
+        pytest.param({"file": "../head-0.safetensors"}, "name of a .safetensors file", id="a path"),
+    ],
+)
+def test_a_wrong_model_yaml_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    folder = write_model(tmp_path / "m")
+    content = yaml.safe_load((folder / MODEL_FILE).read_text())
+    if "refinement" in change or "head" in change:
+        (content["members"][0] if "head" in change else content).update(change)
+        content["members"][0]["net"]["num_outputs"] = 3
+    else:
+        content["members"][0]["head"].update(change)
+    (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as caught:
+        load_model(folder, device="cpu")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_softmax_head_is_the_last_layer_of_a_net_of_its_classes(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    member = read_member(folder, read_model_config(folder).members[0], 2)
+    assert member.head is not None
+    net = GoogLeNet(NET.model_copy(update={"num_outputs": 3}))
+    initialise(net, str(folder), ("1", "2"))
+    assert torch.equal(net.fc.weight, member.head.classify.weight)
+    crops = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        member.net.eval()
+        expected = member.output(crops).probs
+        torch.testing.assert_close(torch.softmax(net.eval()(crops), 1), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_changed_head_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    save_weights(folder / "head-0.safetensors", random_head(seed=5).state_dict())
+    with pytest.raises(UserError, match=r"head-0.safetensors: .* SHA-256 differs"):
+        load_model(folder, device="cpu")
+
+
+def test_a_head_of_before_has_a_regression_for_each_class(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m")
+    content = yaml.safe_load((folder / MODEL_FILE).read_text())
+    assert content["members"][0]["head"]["shape"].pop("shared") is False
+    (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
+    assert len(load_model(folder, device="cpu", score_threshold=0.0)(IMAGE)) > 0
+
+
+def test_of_members_with_and_without_regression_the_first_must_have_it(tmp_path: Path) -> None:
+    content = yaml.safe_load((write_model(tmp_path / "m") / MODEL_FILE).read_text())
+    plain = {**content["members"][0], "file": "other.safetensors", "head": None}
+    plain["net"] = {**plain["net"], "num_outputs": 3}
+    with_it = content["members"][0]
+    assert len(ModelConfig.model_validate({**content, "members": [with_it, plain]}).members) == 2
+    with pytest.raises(ValueError, match="the first one must"):
+        ModelConfig.model_validate({**content, "members": [plain, with_it]})
+
+
+def test_machines_have_no_temperature(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", random_head("svm", 2), temperature=1.0)
+    content = yaml.safe_load((folder / MODEL_FILE).read_text())
+    with pytest.raises(ValueError, match="temperature is for softmaxes"):
+        ModelConfig.model_validate({**content, "temperature": 2.0})
+
+
+def test_the_doctor_examines_a_bundled_model_with_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path / "default")
+    monkeypatch.setattr("detector.model.config.BUNDLED_MODEL", folder)
+    (finding,) = check_bundled_model()
+    assert "1 network, checksums agree" in finding.text
+    save_weights(folder / "head-0.safetensors", random_head(seed=5).state_dict())
+    (finding,) = check_bundled_model()
+    assert "SHA-256 differs" in finding.text

@@ -1,0 +1,290 @@
+"""``detector train`` by recipe: fine-tuning on windows, and the recipes themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from command_line import run
+from safetensors.torch import load_file
+from shared_recipes import (
+    RECIPE,
+    write,
+    write_class_folders,
+    write_parts,
+    write_photographs,
+)
+
+import detector.commands.train_ensemble_run
+import detector.commands.train_finetune_head_run
+import detector.training.regions
+from detector.commands.train_finetune_head_run import second_stage
+from detector.data import load_dataset
+from detector.model.config import read_model_config
+from detector.model.load import load_model
+from detector.nets.googlenet import paper_config
+from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
+from detector.recipes.head import HeadRecipe
+from detector.recipes.initialization import start_of
+from detector.recipes.region import (
+    read_classifier_recipe,
+    read_ensemble_recipe,
+    read_recipe,
+)
+from detector.training.proposal_choice import ProposalChoiceConfig
+from detector.training.regions import RegionTrainer
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photographs(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def parts(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_parts(data, tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_class_folders(tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_finetuning_on_windows(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, config = tmp_path / "model", write(tmp_path, RECIPE)
+    assert run("train", data, "--config", config, "--out", out, "--proposals", tmp_path / "store") == 0
+    said = capsys.readouterr().err
+    assert "windows show objects" in said
+    stored = list((tmp_path / "store").rglob("*.proposals"))
+    assert len(stored) == 8
+    times = {path: path.stat().st_mtime_ns for path in stored}
+    assert run("train", data, "--config", config, "--out", tmp_path / "b", "--proposals", tmp_path / "store") == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.proposals")} == times
+    assert load_model(out, device="cpu").class_names == ("blue", "red")
+    recipe = read_recipe(out / "recipe.yaml")
+    assert recipe.training.regions == "windows"
+    assert "checkpoint.pt" not in {path.name for path in out.iterdir()}
+
+
+def test_the_new_layer_is_the_fast_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RegionTrainer] = []
+    monkeypatch.setattr(RegionTrainer, "adjust_gradients", lambda self: seen.append(self))
+    assert run("train", data, "--config", write(tmp_path, RECIPE), "--out", tmp_path / "m") == 0
+    trunk, _, head, _ = seen[-1].optimizer.param_groups
+    assert head["lr"] == pytest.approx(10 * trunk["lr"])
+    assert head["params"][0] is seen[-1].net.fc.weight
+
+
+def test_interrupted_finetuning_equals_a_whole_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write(tmp_path, RECIPE)
+    assert run("train", data, "--config", config, "--out", tmp_path / "whole") == 0
+
+    def stop(self: RegionTrainer) -> None:
+        if self.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RegionTrainer, "adjust_gradients", stop)
+        assert run("train", data, "--config", config, "--out", tmp_path / "cut", "--resume", "auto") == 130
+    assert run("train", data, "--config", config, "--out", tmp_path / "cut", "--resume", "auto") == 0
+    whole, cut = ((tmp_path / name / "member-0.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_resume_auto_begins_goes_on_and_is_content(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, config = tmp_path / "m", write(tmp_path, RECIPE)
+    assert run("train", data, "--config", config, "--out", out, "--resume", "auto") == 0
+    assert run("train", data, "--config", config, "--out", out, "--resume", "auto") == 0
+    assert "finished already" in capsys.readouterr().err
+    assert run("train", data, "--out", out, "--resume") == 1
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_resume_auto_refuses_another_recipe(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, config = tmp_path / "m", write(tmp_path, RECIPE)
+    out.mkdir()
+    recorded = read_recipe(config)
+    (out / "recipe.yaml").write_text(config.read_text())
+    assert recorded.training.steps == 4
+    assert run("train", data, "--config", config, "--out", out, "--resume", "auto", "--steps", 9) == 1
+    assert "a run of another recipe (training differs)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["always", "AUTO"])
+def test_other_words_behind_resume_are_no_values(data: Path, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", data, "--out", "x", "--resume", word) == 2  # taken as another argument
+    assert "unexpected" in capsys.readouterr().err.lower()
+    assert run("train", data, "--out", "x", f"--resume={word}") == 1
+    assert f"--resume {word}" in capsys.readouterr().err
+
+
+def test_pictures_without_boxes_are_for_the_classifier(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", folders) == 1
+    assert "no boxes" in capsys.readouterr().err
+
+
+def test_recipe_and_config_exclude_each_other(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", data, "--recipe", "finetune", "--config", write(tmp_path, RECIPE)) == 1
+    assert "choose one" in capsys.readouterr().err
+
+
+def test_a_named_recipe_fits_the_network_it_begins_from(data: Path, tmp_path: Path) -> None:
+    assert run("train", data, "--config", write(tmp_path, RECIPE), "--out", tmp_path / "small") == 0
+    options = ("--init", tmp_path / "small", "--steps", 2, "--out", tmp_path / "tuned")
+    assert run("train", data, "--recipe", "finetune", *options) == 0
+    tuned = read_recipe(tmp_path / "tuned" / "recipe.yaml")
+    small = read_model_config(tmp_path / "small")
+    assert tuned.training.crop == small.members[0].crop
+    assert tuned.training.net.width == 0.1
+    assert tuned.model.proposals != small.proposals  # those that suit the data
+    assert tuned.model.proposals.max_proposals in ProposalChoiceConfig().counts
+    assert read_model_config(tmp_path / "tuned").proposals == tuned.model.proposals
+    assert (tuned.training.head_rate, tuned.training.batch_size, tuned.training.sampling.foreground) == (10, 128, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("by", "split", "expected"),
+    [
+        ("name", None, ("train", "val")),
+        ("name", "train", ("train", "val")),
+        ("name", "train+val", ("train+val", "")),
+        ("file", "train+val", ("train+val", "test")),
+        ("file", "train+test", ("train+test", "")),
+    ],
+)
+def test_the_part_to_train_on_is_an_option(
+    parts: Path, tmp_path: Path, by: str, split: str | None, expected: tuple[str, str]
+) -> None:
+    small = write(tmp_path, {**RECIPE, "train_split": "train", "val_split": "test"})
+    options = ["--config", small]
+    if by == "name":
+        assert run("train", parts, *options, "--out", tmp_path / "small") == 0
+        options = ["--recipe", "finetune", "--init", tmp_path / "small", "--steps", 1]
+    options += ["--out", tmp_path / "m"] if split is None else ["--out", tmp_path / "m", "--split", split]
+    assert run("train", parts, *options) == 0
+    recipe = read_recipe(tmp_path / "m" / "recipe.yaml")
+    assert (recipe.train_split, recipe.val_split) == expected
+    images = sum({"train": 4, "val": 2, "test": 2}[part] for part in expected[0].split("+"))
+    assert f"{images} images" in read_model_config(tmp_path / "m").provenance["data"]
+    assert run("train", parts, *options, "--resume", "auto") == 0
+
+
+def test_an_ensemble_by_name_takes_the_parts_that_there_are(data: Path, parts: Path, tmp_path: Path) -> None:
+    assert run("train", data, "--config", write(tmp_path, RECIPE), "--out", tmp_path / "small") == 0
+    words = ("--recipe", "ensemble", "--init", tmp_path / "small", "--steps", 1, "--members", 2)
+    for number, (source, split, expected) in enumerate(
+        ((data, (), ("", "")), (parts, (), ("train", "val")), (parts, ("--split", "train+val"), ("train+val", "")))
+    ):
+        out = tmp_path / str(number)
+        assert run("train", source, *words, *split, "--out", out) == 0
+        base = read_ensemble_recipe(out / "recipe.yaml").base
+        assert (base.train_split, base.val_split) == expected
+        member = read_recipe(out / "member-1" / "recipe.yaml")
+        assert (member.train_split, member.val_split) == expected
+        assert len(read_model_config(out).members) == 2
+
+
+@pytest.mark.parametrize("kind", ["svm", "softmax"])
+def test_a_head_on_the_finetuned_network(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def briefly(tuned: Path, name: str, kind: str, seed: int) -> HeadRecipe:
+        recipe = second_stage(tuned, name, kind, seed)
+        assert recipe.tuning is not None, "for boxes and against hard negatives"
+        return recipe.model_copy(update={"tuning": recipe.tuning.model_copy(update={"steps": 2, "batch_size": 8})})
+
+    monkeypatch.setattr(detector.commands.train_finetune_head_run, "second_stage", briefly)
+    assert (
+        run("train", parts, "--config", write(tmp_path, RECIPE), "--split", "train", "--out", tmp_path / "small") == 0
+    )
+    words = ("--recipe", "finetune", "--init", tmp_path / "small", "--steps", 2, "--head", kind)
+    words = (*words, "--split", "train+val", "--out", tmp_path / "m")
+    assert run("train", parts, *words) == 0
+    tuned, whole = read_model_config(tmp_path / "m-finetuned"), read_model_config(tmp_path / "m")
+    assert tuned.members[0].head is None
+    assert whole.members[0].head is not None
+    assert whole.members[0].head.shape.kind == kind
+    assert whole.refinement is not None, "box regression"
+    assert whole.proposals == tuned.proposals
+    assert whole.provenance["init"] == str(tmp_path / "m-finetuned")
+    assert all("split train+val, 6 images" in model.provenance["data"] for model in (tuned, whole))
+    own, first = (load_file(tmp_path / name / "member-0.safetensors") for name in ("m", "m-finetuned"))
+    assert any(not torch.equal(own[key], first[key]) for key in own), "tuned once more"
+    found = load_model(tmp_path / "m", device="cpu", score_threshold=0.0)(np.full((56, 64, 3), 128, np.uint8))
+    assert np.isfinite(found.scores).all()
+    assert run("train", parts, *words, "--resume", "auto") == 0
+
+
+def test_a_head_goes_with_its_recipes_only(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", data, "--recipe", "paper", "--head", "svm") == 1
+    assert "--head is for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "DATA", "--recipe", "head"),
+        ("train", "DATA", "--recipe", "finetune", "--head", "svm"),
+        ("train-multibox", "DATA"),
+    ],
+)
+def test_what_is_the_work_of_one_process(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(*(str(data) if word == "DATA" else word for word in words)) == 1
+    assert "without torchrun" in capsys.readouterr().err
+
+
+# --- the recipes themselves ----------
+
+
+def test_paper_recipe_is_the_papers() -> None:
+    training = paper_recipe(10_000).training
+    assert training.net == paper_config()
+    assert training.net.aux
+    assert (training.momentum, training.nesterov, training.schedule.kind) == (0.9, False, "googlenet")
+    assert (training.sampling.perturbed, training.sampling.area) == (0.0, (0.08, 1.0))
+    assert training.sampling.aspect == pytest.approx((3 / 4, 4 / 3))
+    assert training.augment.random_interpolation
+    assert training.augment.brightness > 0
+    assert training.crop.size == 224
+    assert training.steps == pytest.approx(60 * 10_000 / 32)
+
+
+@pytest.mark.parametrize("objects", [1, 500, 10**6])
+def test_steps_follow_the_data_within_bounds(objects: int) -> None:
+    start = start_of("bundled")
+    for recipe, bounds in (
+        (finetune_recipe(start, objects), (600, 6000)),
+        (classifier_recipe(start, objects), (300, 50_000)),
+    ):
+        assert bounds[0] <= recipe.training.steps <= bounds[1]
+
+
+@pytest.mark.parametrize("name", ["finetune", "paper", "ensemble", "classifier"])
+def test_files_in_configs_are_complete(name: str) -> None:
+    path = ROOT / "configs" / f"{name}.yaml"
+    head = path.read_text(encoding="utf-8")
+    assert all(f"# {word}:" in head for word in ("Command", "Cost", "Score"))
+    read = {"ensemble": read_ensemble_recipe, "classifier": read_classifier_recipe}.get(name, read_recipe)
+    recipe = read(path)
+    assert yaml.safe_load(head) == recipe.model_dump(mode="json"), "a file states every setting"
+
+
+def test_load_dataset_knows_the_photographs(data: Path) -> None:
+    assert load_dataset(data).format == "voc"

@@ -1,0 +1,142 @@
+"""Several processes train as one would: the same losses, the same weights, each validation picture once."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shared_training
+import torch
+from torch import nn
+
+from detector.crop import CropConfig
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.training.loop import Machine
+from detector.training.processes import ALONE, Processes, SharedBatchNorm2d, joined_processes, share_normalization
+from detector.training.regions import RegionTrainer, RegionTrainingConfig
+from proposals.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left."""
+    folder = tmp_path_factory.mktemp("together")
+    about = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tests/support/shared_training.py"), str(folder)]
+    running = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **about, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in running:
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    return folder
+
+
+def read_log(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+
+
+@pytest.mark.parametrize("norm", ["batch", "lrn"])
+def test_two_processes_have_the_loss_curve_of_one(together: Path, tmp_path: Path, norm: str) -> None:
+    net = shared_training.train(tmp_path, ALONE, norm)
+    alone, shared = read_log(tmp_path), read_log(together / norm)
+    assert [row["step"] for row in shared] == [row["step"] for row in alone] == [str(i) for i in range(1, 7)]
+    np.testing.assert_allclose(
+        [float(row["loss"]) for row in shared], [float(row["loss"]) for row in alone], atol=1e-4, rtol=0
+    )
+    assert [row["top1_train"] for row in shared] == [row["top1_train"] for row in alone]
+    # The validation pool has 7 pictures with 8 objects: shares come out as of one process only if each counts once.
+    assert [row["top1_val"] for row in shared] == [row["top1_val"] for row in alone]
+    state = torch.load(together / norm / "net.pt", weights_only=True)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(
+            state[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name} {text}"
+        )
+
+
+def test_two_processes_on_shared_maps_have_the_loss_curve_of_one(together: Path, tmp_path: Path) -> None:
+    net = shared_training.train_on_shared_maps(tmp_path, ALONE)
+    alone, shared = read_log(tmp_path), read_log(together / "shared")
+    for column in ("loss", "class_loss", "box_loss", "overlap_loss"):
+        np.testing.assert_allclose(
+            [float(row[column]) for row in shared], [float(row[column]) for row in alone], atol=1e-4, rtol=0
+        )
+    state = torch.load(together / "shared" / "net.pt", weights_only=True)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(
+            state[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name} {text}"
+        )
+
+
+def test_only_one_process_writes(together: Path) -> None:
+    for norm in ("batch", "lrn"):
+        found = {path.name for path in (together / norm).iterdir()}
+        assert found == {"log.csv", "checkpoint.pt", "best.pt", "net.pt"}
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 128])
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_shares_are_everything_once(n: int, count: int) -> None:
+    shares = [list(range(n)[Processes(rank, count).part(n)]) for rank in range(count)]
+    assert [i for share in shares for i in share] == list(range(n))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_shared_normalisation_keeps_parameters_and_names() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()))
+    weight, names = net[1][0].weight, list(net.state_dict())
+    share_normalization(net, torch.device("cpu"))
+    assert isinstance(net[1][0], SharedBatchNorm2d)
+    assert net[1][0].weight is weight
+    assert list(net.state_dict()) == names
+
+
+def test_a_gpu_cannot_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="a GPU of its own"), joined_processes("cuda:0"):
+        pass
+
+
+def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined_processes("cpu") as processes:
+        assert processes == ALONE
+        assert processes.total([1.5, 2], torch.device("cpu")) == [1.5, 2]
+        assert processes.from_first("here") == "here"
+    assert Machine(torch.device("cpu")).processes.writes
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_normalization_is_shared_or_each_processes_own(tmp_path: Path, shared: bool) -> None:
+    pool = shared_training.made_up_pool()
+    config = RegionTrainingConfig(
+        net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4"),
+        crop=CropConfig(size=32, context_pad=2),
+        steps=1,
+        shared_normalization=shared,
+    )
+    machine = Machine(torch.device("cpu"), Processes(rank=0, count=2))
+    trainer = RegionTrainer(config, pool, None, 2, tmp_path, machine=machine, report=lambda entry: None)
+    kinds = {type(module) for module in trainer.net.modules() if isinstance(module, nn.BatchNorm2d)}
+    assert kinds == {SharedBatchNorm2d if shared else nn.BatchNorm2d}

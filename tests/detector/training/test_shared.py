@@ -1,0 +1,288 @@
+"""Training on shared maps: what batches show, and that a small network learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from command_line import run
+from numpy.typing import NDArray
+from red_squares import red_squares
+
+from detector.model.config import read_model_config
+from detector.model.load import load_model
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_net import RegionNet, SharedMaps
+from detector.training.augment import AugmentConfig
+from detector.training.loop import Interrupted, Machine
+from detector.training.pool import ImagePool
+from detector.training.schedule import ScheduleConfig
+from detector.training.shared_batches import SharedBatches, SharedTrainingConfig, canvas_size, image_odds
+from detector.training.shared_trainer import DELTA_SCALE, SharedProgress, SharedTrainer, head_state
+from proposals.boxes import decode, iou
+
+CPU = torch.device("cpu")
+PLAIN = AugmentConfig(brightness=0, contrast=0, saturation=0, hue_shift=0, random_interpolation=False)
+
+
+def make_pool(count: int = 12, classes: int = 2) -> tuple[ImagePool, list[NDArray[np.float32]]]:
+    """Dark noise with a red or a blue square in the left or the right half; every third image is upright."""
+    rng = np.random.default_rng(0)
+    images, boxes, proposals = [], [], []
+    for i in range(count):
+        height, width = (64, 48) if i % 3 == 2 else (48, 64)
+        image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+        side = int(rng.integers(14, 24))
+        x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+        image[y : y + side, x : x + side, 2 * (i % classes)] = 250
+        images.append(image)
+        boxes.append([x, y, x + side, y + side])
+        corner = rng.uniform(0, 30, (30, 2))
+        proposals.append(np.concatenate([corner, corner + rng.uniform(8, 34, (30, 2))], axis=1).astype(np.float32))
+    pool = ImagePool(
+        images=images,
+        sizes=np.array([image.shape[:2] for image in images], np.float32),
+        boxes=np.array(boxes, np.float32),
+        labels=np.arange(count) % classes,
+        owner=np.arange(count),
+        first=np.arange(count + 1),
+    )
+    return pool, proposals
+
+
+def config(**changes: Any) -> SharedTrainingConfig:
+    plain: dict[str, Any] = {
+        "net": GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.0),
+        "maps": SharedMaps(image_side=64, levels=2, region_side=32),
+        "schedule": ScheduleConfig(rate=0.05, warmup=0.1),
+        "steps": 4,
+        "batch_size": 64,
+        "regions": 16,
+        "average": 0.5,
+        "statistics_batches": 2,
+        "dropout": 0.0,
+        "augment": PLAIN,
+    }
+    return SharedTrainingConfig(**{**plain, **changes})
+
+
+def make_trainer(folder: Path, log: list[SharedProgress] | None = None, **changes: Any) -> SharedTrainer:
+    pool, proposals = make_pool()
+    settings = config(**changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = (lambda entry: None) if log is None else log.append
+    batches = SharedBatches(pool, proposals, 2, settings)
+    return SharedTrainer(settings, batches, None, folder, machine=Machine(CPU), report=report, log_every=2)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_regions_that_show_an_object_lie_on_it(step: int) -> None:
+    """Mirrored, enlarged, cut or not: what is labelled red is red, and deltas lead to the square's own bounds."""
+    pool, proposals = make_pool()
+    batch = SharedBatches(pool, proposals, 2, config()).batch(step)
+    assert len(batch.images) == 4
+    assert batch.images.shape[2:] in {(64, 64), (48, 64), (64, 48)} or max(batch.images.shape[2:]) == 64
+    shown = 0
+    for roi, label, delta, overlap in zip(batch.rois, batch.labels, batch.deltas, batch.overlaps, strict=True):
+        if label == 2:
+            assert overlap < 0.5
+            assert not delta.any()
+            continue
+        shown += 1
+        image = batch.images[int(roi[0])]
+        box = decode(roi[None, 1:].numpy(), delta[None].numpy())
+        x1, y1, x2, y2 = box.round().astype(int)[0].tolist()
+        assert float(overlap) == pytest.approx(float(iou(roi[None, 1:].numpy(), box)[0, 0]), abs=1e-3)
+        inside = image[:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].mean((1, 2))
+        other = image[2 * int(label)].clone()
+        other[max(y1 - 2, 0) : y2 + 2, max(x1 - 2, 0) : x2 + 2] = 0
+        assert inside[2 * int(label)] > 200
+        assert float((other > 200).float().mean()) < 0.01  # and nothing of it is left outside the box
+    assert shown > 4
+
+
+def test_a_batch_depends_on_its_step_alone_and_parts_are_the_whole() -> None:
+    pool, proposals = make_pool()
+    batches = SharedBatches(pool, proposals, 2, config())
+    fourth = batches.batch(4)
+    for step in (9, 0, 4):
+        again = batches.batch(step)
+    for one, other in zip(fourth[:-1], again[:-1], strict=True):
+        assert torch.equal(one, other)
+    first, second = batches.batch(4, slice(0, 3)), batches.batch(4, slice(3, 4))
+    assert torch.equal(torch.cat([first.images, second.images]), fourth.images)
+    assert torch.equal(torch.cat([first.rois[:, 1:], second.rois[:, 1:]]), fourth.rois[:, 1:])
+    assert first.names + second.names == fourth.names
+
+
+def test_an_object_that_is_cut_off_is_neither_object_nor_background() -> None:
+    pool, proposals = make_pool()
+    batches = SharedBatches(pool, proposals, 2, config(zoom=(3.0, 3.0), visible=1.0))
+    cut = 0
+    for step in range(8):
+        batch = batches.batch(step)
+        for number, image in enumerate(batch.images):
+            mine = batch.rois[:, 0] == number
+            rows, columns = (image[[0, 2]] > 200).any(0).nonzero(as_tuple=True)
+            if (batch.labels[mine] < 2).any() or not len(rows):
+                continue
+            left = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])[None].float()
+            cut += 1
+            assert iou(batch.rois[mine, 1:].numpy(), left.numpy()).max() < 0.35
+    assert cut > 3
+
+
+def test_rare_classes_are_shown_more_often() -> None:
+    pool, _ = make_pool(9, classes=1)
+    pool.labels[8] = 1
+    alike = image_odds(pool, 2, 0.0)
+    np.testing.assert_allclose(alike, 1 / 9)
+    root = image_odds(pool, 2, 0.5)
+    assert root[8] / root[0] == pytest.approx(8**0.5)
+    assert image_odds(pool, 2, 1.0)[8] == pytest.approx(0.5)
+    empty, _ = make_pool(3)
+    none = ImagePool(
+        empty.images, empty.sizes, empty.boxes[:0], empty.labels[:0], empty.owner[:0], np.zeros(4, np.int64)
+    )
+    np.testing.assert_allclose(image_odds(none, 2, 0.5), 1 / 3)
+
+
+def test_a_canvas_has_the_shape_of_its_images() -> None:
+    maps = SharedMaps(image_side=320)
+    assert canvas_size(np.array([[375, 500], [375, 500], [500, 500]], np.float32), maps) == (256, 320)
+    assert canvas_size(np.array([[500, 333]], np.float32), maps) == (320, 224)
+
+
+def test_images_without_objects_or_proposals() -> None:
+    pool, proposals = make_pool(3)
+    bare = ImagePool(pool.images, pool.sizes, pool.boxes[:0], pool.labels[:0], pool.owner[:0], np.zeros(4, np.int64))
+    batch = SharedBatches(bare, proposals, 2, config()).batch(0)
+    assert set(batch.labels.tolist()) == {2}
+    assert not batch.overlaps.any()
+    nothing = SharedBatches(bare, [p[:0] for p in proposals], 2, config()).batch(0)
+    assert nothing.rois.shape == (0, 5)
+    with pytest.raises(ValueError, match="3 images, proposals of 2"):
+        SharedBatches(bare, proposals[:2], 2, config())
+
+
+def test_it_learns_what_and_where(tmp_path: Path) -> None:
+    log: list[SharedProgress] = []
+    trainer = make_trainer(tmp_path, log, steps=120, batch_size=64, average=0.8)
+    net = trainer.run()
+    assert log[-1].loss < 0.6 * log[0].loss
+    assert log[-1].top1_objects > 0.9
+    batch = trainer.batches.batch(1000)
+    with torch.inference_mode():
+        found = trainer._logits(net, batch)
+    assert found.deltas is not None
+    assert found.overlap is not None
+    shows = (batch.labels < 2) & (batch.overlaps < 0.8)
+    boxes = batch.rois[shows, 1:].numpy()
+    moved = decode(boxes, (found.deltas[shows, 0] * torch.tensor(DELTA_SCALE)).numpy())
+    truth = decode(boxes, batch.deltas[shows].numpy())
+    before, after = (np.diag(iou(some, truth)).mean() for some in (boxes, moved))
+    assert after > before + 0.03
+    assert np.corrcoef(found.overlap.sigmoid().numpy(), batch.overlaps.numpy())[0, 1] > 0.6
+
+
+def test_the_models_deltas_are_plain(tmp_path: Path) -> None:
+    net = make_trainer(tmp_path).net
+    state = head_state(net)
+    assert net.head.regress is not None
+    unit = torch.tensor(DELTA_SCALE)
+    assert torch.equal(state["regress.weight"], net.head.regress.weight.detach() * unit[:, None])
+    assert torch.equal(state["regress.bias"], net.head.regress.bias.detach() * unit)
+    assert torch.equal(state["classify.weight"], net.head.classify.weight)
+
+
+def test_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.net.eval()  # batch normalisation would see other batches
+    batch = trainer.batches.batch(0)
+    parts = trainer.split(batch, 3)
+    assert [name for part in parts for name in trainer.describe(part)] == trainer.describe(batch)
+    whole = trainer.outcome(batch)
+    each = [trainer.outcome(part) for part in parts]
+    assert sum(o.examples for o in each) == whole.examples == len(batch.labels)
+    mean = sum(float(o.loss.detach()) * o.examples for o in each) / whole.examples
+    assert mean == pytest.approx(float(whole.loss.detach()), rel=1e-5)
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    expected = make_trainer(tmp_path / "whole", steps=6).run().state_dict()
+    broken = make_trainer(tmp_path / "broken", steps=6)
+    plain = broken.outcome
+
+    def stop_at_three(batch: Any) -> Any:
+        broken._stop = broken.step == 2
+        return plain(batch)
+
+    broken.gradients.outcome = stop_at_three
+    with pytest.raises(Interrupted):
+        broken.run()
+    again = make_trainer(tmp_path / "broken", steps=6)
+    again.resume()
+    assert again.step == 3
+    for name, value in again.run().state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_statistics_are_those_of_many_batches(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    net = trainer.averaged_net()
+    assert not net.training
+    norm = net.trunk.conv1.bn
+    assert int(norm.num_batches_tracked) == 2 * 2  # two batches, two levels
+    assert float(norm.running_mean.abs().max()) > 0
+
+
+def test_from_the_command_line_to_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = red_squares(tmp_path / "data"), tmp_path / "model"
+    recipe = {
+        "task": "shared",
+        "init": "random",
+        "training": {**config(steps=40, batch_size=128, regions=32).model_dump(mode="json"), "average": 0.8},
+        "val_images": 4,
+        "model": {
+            "licence": "MIT",
+            "proposals": {"search_side": None, "max_proposals": 60},
+            "postprocess": {"overlap_power": 1.0},
+        },
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    more = ("--proposals", tmp_path / "store")
+    assert run("train", data, "--config", file, "--out", out, *more) == 0
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"model.yaml", "member-0.safetensors", "head-0.safetensors", "log.csv", "curves.png", "crops.png"}
+    assert "checkpoint.pt" not in names
+    model = read_model_config(out)
+    assert model.members[0].shared == config().maps
+    assert model.scores["val_mean_ap"] > 0.5
+    found = load_model(out)(np.full((40, 48, 3), 120, np.uint8))
+    assert found.image_size == (40, 48)
+    assert run("evaluate", "--data", data, "--model", out, "--split", "val", "--out", tmp_path / "measured") == 0
+    capsys.readouterr()
+    assert run("train", data, "--config", file, "--out", out, "--resume", "auto", *more) == 0
+    assert "finished already" in capsys.readouterr().err
+
+
+def test_faults_before_the_pictures_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = red_squares(tmp_path / "data")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({"task": "shared", "init": "nowhere", "training": config().model_dump(mode="json")}))
+    assert run("train", data, "--config", file, "--out", tmp_path / "out") == 1
+    assert "nowhere: no such model directory" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run("train", data, "--config", file, "--out", tmp_path / "out", "--members", "3") == 1
+    assert "--members is for --recipe ensemble" in capsys.readouterr().err
+
+
+def test_the_net_of_a_trainer(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    assert isinstance(trainer.new_net(), RegionNet)
+    assert trainer.steps_per_epoch == 12 / 4
