@@ -7,8 +7,6 @@ numbers are those of the file as it stands, so for them it is read here, as the 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from detector.data import Dataset
+from detector.data.classes import Classes
 from detector.evaluation.class_index import id_key, id_text
 from detector.evaluation.columns import TOO_LARGE
 from detector.evaluation.tables import TruthTable
@@ -119,17 +118,8 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
         rejected=rejected,
     )
     files = {key: str(entry.get("file_name", "")) for key, entry in zip(images, content["images"], strict=True)}
-    names = unique_names([_name(entry, key) for key, entry in categories], keys)
-    return CocoTruth(table, names, keys, files)
-
-
-def unique_names(names: Sequence[str], keys: Sequence[int | str]) -> tuple[str, ...]:
-    """The names of classes, with the id behind those that several classes have; ``keys`` are the ids, all different."""
-    counts = Counter(names)
-    found = tuple(n if counts[n] == 1 else f"{n} ({k})" for n, k in zip(names, keys, strict=True))
-    if len(set(found)) < len(found):  # another class is called so itself
-        found = tuple(f"{n} ({k})" for n, k in zip(names, keys, strict=True))
-    return found if len(set(found)) == len(found) else tuple(str(key) for key in keys)
+    classes = Classes.named(keys, [entry.get("name") for _, entry in categories])  # named as for training
+    return CocoTruth(table, classes.names, keys, files)
 
 
 def _ids(entries: list[dict[str, Any]], kind: str, path: Path) -> dict[str, int | str]:
@@ -149,12 +139,6 @@ def _ids(entries: list[dict[str, Any]], kind: str, path: Path) -> dict[str, int 
 def _order(key: int | str) -> tuple[bool, int, str]:
     """Numbers first, by value; then text."""
     return (True, 0, key) if isinstance(key, str) else (False, key, "")
-
-
-def _name(entry: dict[str, Any], key: int | str) -> str:
-    """The name of a category on one line; its id where it has none."""
-    name = entry.get("name")
-    return " ".join(name.split()) or str(key) if isinstance(name, str) else id_text(name) or str(key)
 
 
 def _is_number(value: Any) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from detector.evaluation.class_index import ClassIndex, id_text
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.read_files import read_detections
-from detector.evaluation.read_truth import read_coco_truth, unique_names
+from detector.evaluation.read_truth import read_coco_truth
 from detector.evaluation.tables import DetectionTable, canonical_order
 from detector.evaluation.write_files import write_coco_results, write_voc
 from proposals.errors import UserError
@@ -106,20 +106,6 @@ def test_two_words_for_one_class_are_refused() -> None:
     ):
         classes.find("traffic light")
     assert ClassIndex(("a b", "A_B")).find("a_B") == -1  # two would do
-
-
-@pytest.mark.parametrize(
-    ("names", "keys", "expected"),
-    [
-        (("a", "b"), (1, 2), ("a", "b")),
-        (("a", "a"), (1, 2), ("a (1)", "a (2)")),
-        (("a", "a", "a (1)"), (1, 2, 3), ("a (1)", "a (2)", "a (1) (3)")),
-        (("a", "a", "a (1) (2)"), ("1", "1) (2", "x"), ("a (1)", "a (1) (2)", "a (1) (2) (x)")),
-    ],
-)
-def test_names_are_unique(names: tuple[str, ...], keys: tuple[Any, ...], expected: tuple[str, ...]) -> None:
-    assert unique_names(names, keys) == expected
-    assert len(set(expected)) == len(expected)
 
 
 def test_numbers_of_any_length_have_an_order() -> None:
