@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say
-from detector.commands.printable import tolerant_streams
+from detector.commands.streams import tolerant_streams
 from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
 from proposals.errors import UserError

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from detector.shown import brief, shown
 from proposals.errors import UserError
 
 T = TypeVar("T", bound=BaseModel)
 
-
+LARGEST_INTEGER = 2**63
 MAX_EXPANSION = 100_000
 """Values that the aliases of a file may add to those that stand in it; ten lines of nested aliases make billions."""
+
+
+# What PyYAML raises beside its own errors, at a date that does not exist, at !!bool 7, at a number of 5000 digits...
+_FAULTS = (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+# What is told first: keys that are wrong, then values, then what is not there.
+_RANK = {"extra_forbidden": 0, "invalid_key": 0, "missing": 2}
 
 
 class _BoundedComposer(yaml.composer.Composer):
@@ -46,7 +54,7 @@ def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
 
 
 class _Loader(_BoundedComposer, yaml.SafeLoader):
-    """PyYAML's safe loader, which in addition refuses a key given twice."""
+    """PyYAML's safe loader, which in addition refuses a key given twice and numbers that are huge."""
 
 
 class _TextLoader(_BoundedComposer, yaml.BaseLoader):
@@ -65,8 +73,24 @@ def _mapping_without_repeats(loader: _Loader | _TextLoader, node: yaml.MappingNo
     return loader.construct_mapping(node, deep=True)
 
 
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    value: int = loader.construct_yaml_int(node)
+    if abs(value) >= LARGEST_INTEGER:
+        raise yaml.constructor.ConstructorError(None, None, f"the number {brief(value)} is too large", node.start_mark)
+    return value
+
+
+def _finite(loader: _Loader, node: yaml.ScalarNode) -> float:
+    value: float = loader.construct_yaml_float(node)
+    if not math.isfinite(value):
+        raise yaml.constructor.ConstructorError(None, None, f"{node.value!r} is not a finite number", node.start_mark)
+    return value
+
+
 for _loader in (_Loader, _TextLoader):
     _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_repeats)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _finite)
 
 
 def load_yaml_text(text: str, origin: Path | str) -> dict[str, Any]:
@@ -81,15 +105,11 @@ def load_yaml_text(text: str, origin: Path | str) -> dict[str, Any]:
 def _load(text: str, loader: type[_Loader | _TextLoader], origin: Path | str) -> dict[str, Any]:
     try:
         value = yaml.load(text, loader)  # a SafeLoader, or one that makes text alone
-    except yaml.YAMLError as error:
+    except _FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark is not None else ""
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{origin}:{line} not valid YAML ({reason})") from None
-    except RecursionError:
-        raise UserError(f"{origin}: not valid YAML (nested too deep)") from None
-    except (ValueError, OverflowError) as error:  # a date, a number or a code of a letter that there cannot be
-        raise UserError(f"{origin}: not valid YAML ({error})") from None
+        problem = "nested too deep" if isinstance(error, RecursionError) else getattr(error, "problem", None) or error
+        raise UserError(f"{origin}:{line} not valid YAML ({shown(' '.join(str(problem).split()))})") from None
     if not isinstance(value, dict):
         raise UserError(f"{origin}: should hold settings as 'key: value' lines")
     return value
@@ -121,9 +141,9 @@ def parse(cls: type[T], value: Any, origin: Path | str) -> T:
         return cls.model_validate(value)
     except ValidationError as error:
         # A misspelled key is both unknown and missing; what stands in the file is easier to find there.
-        first, *others = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        reason = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        first, *others = sorted(error.errors(include_url=False), key=lambda fault: _RANK.get(fault["type"], 1))
+        where = shown(".".join(str(part) for part in first["loc"])) or "settings"
+        reason = "unknown key" if first["type"] == "extra_forbidden" else shown(first["msg"])
         more = f" (and {len(others)} more fault{'s' * (len(others) > 1)})" if others else ""
         raise UserError(f"{origin}: {where}: {reason}{more}") from None
 

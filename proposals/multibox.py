@@ -45,10 +45,10 @@ class MultiBoxConfig(BaseModel):
 
     head: Literal["global", "convolutional"] = "global"
     input_size: int = Field(default=128, ge=8, le=1024)
-    reduced: int = Field(default=32, ge=1)
-    hidden: int = Field(default=256, ge=1)
+    reduced: int = Field(default=32, ge=1, le=4096)
+    hidden: int = Field(default=256, ge=1, le=65536)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    coarse: int = Field(default=256, ge=1)
+    coarse: int = Field(default=256, ge=1, le=4096)
 
 
 class MultiBoxOutput(NamedTuple):

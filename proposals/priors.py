@@ -171,9 +171,10 @@ def read_priors(path: Path, count: int | None = None) -> Priors:
         raise UserError(f"{path}: holds no priors")
     if rows[0][1][0] == "priors":
         table = _numbers(path, rows[1:], 8)
-        told = rows[0][1][1] if len(rows[0][1]) == 2 else ""
+        told = rows[0][1][1][:60] if len(rows[0][1]) == 2 else ""
         if told != str(len(table)):
-            raise UserError(f"{path}: its head tells of {told or 'no number of'} priors but {len(table)} follow")
+            shown = (told if told.isprintable() else repr(told)) or "no number of"
+            raise UserError(f"{path}: its head tells of {shown} priors but {len(table)} follow")
         boxes, deviation = table[:, :4], table[:, 4:]
     else:
         table = _numbers(path, rows, 2)
@@ -194,7 +195,8 @@ def _numbers(path: Path, rows: list[tuple[int, list[str]]], columns: int) -> NDA
         if len(words) != columns:
             raise UserError(f"{path}: line {line} has {len(words)} numbers, not {columns}")
         try:
-            table[i] = [float(word) for word in words]
+            with np.errstate(over="ignore"):  # a number beyond float32 is infinite, which is told of below
+                table[i] = [float(word) for word in words]
         except ValueError:
-            raise UserError(f"{path}: line {line} is not made of numbers: {' '.join(words)[:60]}") from None
+            raise UserError(f"{path}: line {line} is not made of numbers: {' '.join(words)[:60]!r}") from None
     return table

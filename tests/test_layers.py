@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Low to high. A unit may import those of its own layer (without a cycle) and of the layers before it.
 LAYERS = (
-    ("types", "strict_yaml", "json_text", "path_part"),
+    ("types", "strict_yaml", "strict_json", "path_part", "shown"),
     ("images", "crop", "nets", "data", "evaluation", "runs", "report"),
     ("detection",),
     ("model",),
@@ -30,7 +30,7 @@ LAYERS = (
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 
 # What a verb may import before it is called; anything else would slow down `detector --help`.
-LIGHT = {"typer", "rich", "proposals.errors", "detector.commands"}
+LIGHT = {"typer", "rich", "proposals.errors", "detector.commands", "detector.shown"}
 STANDARD_LIBRARY_THAT_IS_SLOW = {"asyncio", "multiprocessing", "unittest", "urllib", "http", "sqlite3"}
 
 

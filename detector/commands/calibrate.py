@@ -189,7 +189,7 @@ def _judged(detector: Detector, dataset: Dataset) -> tuple[NDArray[np.float32], 
 
     from detector.commands.console import progress
     from detector.data import read_record
-    from detector.evaluation.columns import ClassIndex
+    from detector.evaluation.class_index import ClassIndex
     from detector.evaluation.matches import Outcome
     from detector.evaluation.voc import evaluate_voc
     from detector.types import Detections

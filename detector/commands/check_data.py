@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import FAILED, SKIPPED, progress, say
-from detector.commands.printable import can_show, printable
+from detector.commands.streams import can_show
+from detector.shown import one_line
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def check_data(
     [bold]Example:[/bold] detector check-data photos/
     """
     from detector.data.check import check_dataset
-    from detector.json_text import json_text
     from detector.path_part import path_part
     from detector.runs.folder import final_path, new_run_folder, refuse_occupied
+    from detector.strict_json import json_text
 
     refuse_occupied(out)
     wanted = _class_list(classes)
@@ -134,7 +135,7 @@ def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> No
     from detector.data.faults import EFFECTS, summarise_faults
 
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
-    console.print(printable(f"{report.path}: {report.format}, {report.pictures} pictures read"))
+    console.print(one_line(f"{report.path}: {report.format}, {report.pictures} pictures read"))
     table = Table("split", box=None)
     for heading in ("pictures", "good", "without boxes", "boxes", "median box", "small", "medium", "large"):
         table.add_column(heading, justify="right")
@@ -142,13 +143,13 @@ def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> No
         boxes, pictures = numbers["boxes"], numbers["images"]
         median = f"{boxes['width']['p50']:g} x {boxes['height']['p50']:g}" if boxes["count"] else "-"
         cells = [pictures["count"], numbers["good_pictures"], pictures["without_boxes"], boxes["count"], median]
-        table.add_row(printable(name) or "all", *(str(cell) for cell in (*cells, *boxes["small_medium_large"])))
+        table.add_row(one_line(name) or "all", *(str(cell) for cell in (*cells, *boxes["small_medium_large"])))
     console.print(table)
     _print_histogram(console, content)
     for kind, count in content["fault_counts"].items():
         console.print(Text.assemble((kind, "bold"), f": {count}, {EFFECTS[kind]}"))
         for fault in [fault for fault in report.faults if fault.kind == kind][:show]:
-            console.print(f"  {printable(_place_and_message(fault.file, fault.message))}")
+            console.print(f"  {one_line(_place_and_message(fault.file, fault.message))}")
         if count > show:
             console.print(f"  ... and {count - show} more, in check.json")
     console.print(summarise_faults(report.faults))
@@ -167,14 +168,14 @@ def _print_histogram(console: Any, content: dict[str, Any]) -> None:
         return
     table = Table("class", box=None)
     for name in content["splits"]:
-        table.add_column(printable(f"boxes in {name}") if name else "boxes", justify="right")
+        table.add_column(one_line(f"boxes in {name}") if name else "boxes", justify="right")
     table.add_column("")
     rows = [(name, [split["classes"][name]["boxes"] for split in splits]) for name in splits[0]["classes"]]
     rows.sort(key=lambda row: -max(row[1]))
     block = "█" if can_show("█") else "#"
     most = max((max(counts) for _, counts in rows), default=0) or 1
     for name, counts in rows[:_CLASSES_SHOWN]:
-        table.add_row(printable(name), *map(str, counts), block * round(20 * max(counts) / most))
+        table.add_row(one_line(name), *map(str, counts), block * round(20 * max(counts) / most))
     console.print(table)
     if len(rows) > _CLASSES_SHOWN:
         console.print(f"... and {len(rows) - _CLASSES_SHOWN} more classes, in check.json")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detector.shown import shown
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
+    from detector.commands.evaluate_settings import EvaluateSettings
     from detector.evaluation.paired import Comparison, Difference
 
 
@@ -33,73 +34,66 @@ def compare(
     [bold]Example:[/bold] detector compare runs/evaluate-old runs/evaluate-new
     """
     from detector.commands.evaluate_data import load_measured, read_for
+    from detector.commands.evaluate_settings import read_evaluate_settings
     from detector.evaluation.assemble import score
     from detector.evaluation.paired import compare as compare_results
+    from detector.strict_json import json_text
 
-    first, second = _settings(a), _settings(b)
-    for key in ("data", "split", "metric", "images", "first"):
-        if first.get(key) != second.get(key):
-            raise UserError(f"{a} and {b} differ in {key}: {first.get(key)} and {second.get(key)}; evaluate both alike")
+    first, second = read_evaluate_settings(a), read_evaluate_settings(b)
+    _check_alike(a, b, first, second)
     measured = load_measured(
-        Path(first["data"]),
-        first["split"] or None,
-        Path(first["images"]) if first["images"] else None,
-        first["metric"],
-        pictures_needed=first["model"] is not None or second["model"] is not None,
-        first=first.get("first"),
+        Path(first.data),
+        first.split or None,
+        Path(first.images) if first.images else None,
+        first.metric,
+        pictures_needed=first.model is not None or second.model is not None,
+        first=first.first,
     )
     results = []
     for run, settings in ((a, first), (b, second)):
         table = read_for(
             measured,
-            run / settings["detections"],
-            format=settings["format"],
-            image_list=Path(settings["image_list"]) if settings["image_list"] else None,
-            invalid=settings["invalid"],
-            unknown_class=settings["unknown_classes"],
+            run / settings.detections,
+            format=settings.format,
+            image_list=Path(settings.image_list) if settings.image_list else None,
+            invalid=settings.invalid,
+            unknown_class=settings.unknown_classes,
         )
         results.append(
             score(measured.metric, table, measured.truth, measured.class_names, blacklist=measured.blacklist)
         )
     comparison = compare_results(*results, samples=samples, seed=seed, level=level)
     if as_json:
-        typer.echo(json.dumps(comparison.to_dict(), ensure_ascii=False, allow_nan=False))
+        typer.echo(json_text(comparison.to_dict()))
         return
     for line in in_words(comparison):
         typer.echo(line)
 
 
-def _settings(run: Path) -> dict[str, Any]:
-    """``config.yaml``'s settings of a run of ``detector evaluate``."""
-    import yaml
-
-    file = run / "config.yaml"
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot read: {error.strerror}; name a run folder of detector evaluate") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not the configuration of a run ({error})") from error
-    settings = content.get("config") if isinstance(content, dict) else None
-    needed = {"data", "split", "metric", "images", "detections", "format", "image_list", "invalid", "unknown_classes"}
-    if not isinstance(settings, dict) or not (needed | {"model"}) <= set(settings):
-        raise UserError(f"{run}: not a run of detector evaluate; name one")
-    return settings
+def _check_alike(a: Path, b: Path, first: EvaluateSettings, second: EvaluateSettings) -> None:
+    """UserError where the two runs were not measured on the same images in the same way."""
+    for key in ("data", "split", "metric", "images", "first"):
+        one, other = getattr(first, key), getattr(second, key)
+        if one != other:
+            raise UserError(
+                f"{a} and {b} differ in {key}: {shown(str(one))} and {shown(str(other))}; evaluate both alike"
+            )
 
 
 def in_words(comparison: Comparison) -> list[str]:
     """The comparison for a terminal."""
-    width = max(len(row.name) for row in (comparison.mean, *comparison.classes))
+    width = max(len(shown(row.name)) for row in (comparison.mean, *comparison.classes))
     head = f"{comparison.metric} on {comparison.images} images, {comparison.samples} paired resamples; AP points"
     lines = [head, _line(comparison.mean, width)]
     return lines + [_line(row, width) for row in comparison.classes]
 
 
 def _line(row: Difference, width: int) -> str:
+    name = shown(row.name)
     if row.interval is None:
-        return f"  {row.name:<{width}}  not defined: no object of it counts"
+        return f"  {name:<{width}}  not defined: no object of it counts"
     spread = f"({100 * row.interval.low:+.1f} to {100 * row.interval.high:+.1f})"
     return (
-        f"  {row.name:<{width}}  A {100 * row.a:5.1f}  B {100 * row.b:5.1f}  {100 * row.difference:+5.1f} {spread}  "
+        f"  {name:<{width}}  A {100 * row.a:5.1f}  B {100 * row.b:5.1f}  {100 * row.difference:+5.1f} {spread}  "
         f"p {row.adjusted_p:.3f}  {row.verdict}"
     )

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from detector.commands.printable import printable
+from detector.shown import one_line
 from proposals.errors import UserError
 
 FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
@@ -21,12 +21,12 @@ FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
 
 def say(line: str) -> None:
     """One line on standard error."""
-    print(printable(" ".join(line.splitlines())), file=sys.stderr, flush=True)
+    print(one_line(" ".join(line.splitlines())), file=sys.stderr, flush=True)
 
 
 def tell(line: str) -> None:
     """One line on standard output."""
-    print(printable(line), flush=True)
+    print(one_line(line), flush=True)
 
 
 def quiet_pillow() -> None:

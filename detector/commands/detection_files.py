@@ -19,7 +19,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from detector.json_text import json_text
+from detector.shown import shown
+from detector.strict_json import json_text
 from detector.types import Detections
 from proposals.errors import UserError
 
@@ -99,18 +100,19 @@ def _parse(line: str, where: str) -> SavedDetections:
     try:
         record = json.loads(line)
         entries = record["detections"]
-        detections = Detections(
-            np.array([entry["box"] for entry in entries], np.float32).reshape(-1, 4),
-            np.array([entry["score"] for entry in entries], np.float32),
-            np.array([entry["label"] for entry in entries], np.int64),
-            (record["height"], record["width"]),
-        )
+        with np.errstate(over="ignore"):  # a number beyond float32 is infinite, which is a fault
+            boxes = np.array([entry["box"] for entry in entries], np.float32).reshape(-1, 4)
+            scores = np.array([entry["score"] for entry in entries], np.float32)
+        labels = np.array([entry["label"] for entry in entries], np.int64)
+        detections = Detections(boxes, scores, labels, (record["height"], record["width"]))
         names = tuple(str(entry["class_name"]) for entry in entries)
         return SavedDetections(str(record["image_id"]), str(record["path"]), detections, names)
     except KeyError as error:
         raise UserError(f"{where}: the key {error} is missing") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: not a line of {JSONL_FILE}: nested too deep") from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: not a line of {JSONL_FILE}: {error}") from error
+        raise UserError(f"{where}: not a line of {JSONL_FILE}: {shown(str(error))}") from error
 
 
 def coco_ids(image_ids: Sequence[str]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import SKIPPED, Faults, progress, say
+from detector.shown import shown
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -285,7 +287,7 @@ def _load(
 
     With ``classes_only`` it may be a classifier of whole pictures.
     """
-    from detector.evaluation.columns import ClassIndex
+    from detector.evaluation.class_index import ClassIndex
     from detector.model.classifier import is_classifier, load_classifier
     from detector.model.load import load_model
 
@@ -294,16 +296,16 @@ def _load(
         detector = load_classifier(model, settings["device"], settings["precision"])
     else:
         detector = load_model(model, **settings)
-    classes = ClassIndex(measured.class_names, measured.class_keys)
+    classes = ClassIndex(measured.class_names)
     strange = [name for name in detector.class_names if classes.find(name) < 0]
     if len(strange) == len(detector.class_names):
         raise UserError(
-            f"the model and the data set have no class in common: {', '.join(detector.class_names[:5])}... "
-            f"and {', '.join(measured.class_names[:5])}...; choose data of the model's classes"
+            f"the model and the data set have no class in common: {_listed(detector.class_names[:5])}... "
+            f"and {_listed(measured.class_names[:5])}...; choose data of the model's classes"
         )
     if strange and unknown is OnFault.error:
         raise UserError(
-            f"the data set lacks classes of the model: {', '.join(strange[:10])}; leave their detections out with "
+            f"the data set lacks classes of the model: {_listed(strange[:10])}; leave their detections out with "
             "--unknown-classes skip"
         )
     return detector
@@ -338,21 +340,25 @@ def _run(
     return table, proposals
 
 
+def _listed(names: Sequence[str]) -> str:
+    return shown(", ".join(names))
+
+
 def summary(result: EvaluationResult) -> list[str]:
     """The numbers for a terminal, then what was counted."""
     lines = [f"{result.metric}: mean AP {_percent(result.mean_ap)}{_interval(result.interval)}"]
     others = {name: value for name, value in result.numbers.items() if name not in ("mean_ap", "ap")}
     if others:
         lines.append("  ".join(f"{name} {_percent(value)}" for name, value in others.items()))
-    width = max((len(row.name) for row in result.classes), default=0)
-    shown = result.classes[:_CLASSES_SHOWN]
-    for row in shown:
+    names = [shown(row.name) for row in result.classes[:_CLASSES_SHOWN]]
+    width = max(map(len, names), default=0)
+    for name, row in zip(names, result.classes, strict=False):
         lines.append(
-            f"  {row.name:<{width}}  {_percent(row.ap):>5}{_interval(row.interval)}  "
+            f"  {name:<{width}}  {_percent(row.ap):>5}{_interval(row.interval)}  "
             f"{row.true_positives} of {row.truths} found, {row.false_positives} false"
         )
-    if len(result.classes) > len(shown):
-        lines.append(f"  ... {len(result.classes) - len(shown)} more classes in per_class.csv")
+    if len(result.classes) > len(names):
+        lines.append(f"  ... {len(result.classes) - len(names)} more classes in per_class.csv")
     return lines + result.counts.sentences()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.commands.console import Faults, progress
+from detector.evaluation.class_index import ClassIndex
 from detector.evaluation.classification import ClassificationResult, evaluate_classification
-from detector.evaluation.columns import ClassIndex
 from detector.evaluation.confidence import BINS
 from detector.evaluation.plain import to_plain
+from detector.strict_json import json_text
 
 if TYPE_CHECKING:
     from detector.data import Dataset
@@ -61,8 +61,7 @@ def classify(
             seed=seed,
         )
     content = {"result": to_plain(result), "what": "images" if whole_images else "regions", "skipped": skipped}
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    (folder / CLASSIFICATION_FILE).write_text(text, encoding="utf-8")
+    (folder / CLASSIFICATION_FILE).write_text(json_text(content), encoding="utf-8")
     return in_words(result, skipped)
 
 

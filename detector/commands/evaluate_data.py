@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from detector.commands.console import say
 from detector.commands.detection_files import JSONL_FILE
 from detector.data import Dataset, Fault, dataset_splits, load_dataset
 from detector.evaluation.analysis_types import PictureInfo
 from detector.evaluation.assemble import DEFAULT_METRIC
 from detector.evaluation.columns import OnFault
 from detector.evaluation.gallery import proposal_rows
-from detector.evaluation.read_files import read_detections, read_image_numbers
+from detector.evaluation.image_names import joined_by_file
+from detector.evaluation.read_files import read_detections, read_image_numbers, recognise_format
 from detector.evaluation.read_truth import blacklist_of_dataset, read_coco_truth, truth_of_dataset
 from detector.evaluation.tables import DetectionTable, TruthTable
 from detector.runs.folder import CONFIG_FILE
+from detector.shown import shown
+from detector.strict_yaml import read_yaml
 from proposals.errors import UserError
 from proposals.types import Proposals
 
@@ -32,7 +34,7 @@ class Measured:
     Attributes:
         truth, class_names, class_keys, blacklist: for the protocols. metric: the one asked for, or the format's own.
         dataset: with its pictures; None where only the annotation file is there. split: the part that was read.
-        faults: what was left out while reading.
+        faults: what was left out while reading. files: the picture file of each image id as the data set names it.
     """
 
     truth: TruthTable
@@ -43,6 +45,7 @@ class Measured:
     dataset: Dataset | None
     split: str
     faults: tuple[Fault, ...]
+    files: Mapping[str, str]
 
     def pictures(self, proposals: Mapping[str, Proposals] | None = None) -> dict[str, PictureInfo]:
         """The picture files by image id, absolute; with the best of ``proposals`` where they are given."""
@@ -82,7 +85,9 @@ def load_measured(
             dataset = load_dataset(file, images=images)
         except UserError:
             dataset = None  # no pictures for the gallery; the numbers need none
-        return Measured(truth.table, truth.class_names, truth.class_keys, [], "coco", dataset, split or "", ())
+        return Measured(
+            truth.table, truth.class_names, truth.class_keys, [], "coco", dataset, split or "", (), truth.files
+        )
     chosen = evaluation_split(data, split)
     dataset = load_dataset(data, chosen, images=images)
     if first is not None:
@@ -96,6 +101,7 @@ def load_measured(
         dataset,
         dataset.split,
         dataset.faults,
+        dict(zip(dataset.image_ids, dataset.paths, strict=True)),
     )
 
 
@@ -108,13 +114,14 @@ def first_of_run(detections: Path) -> int | None:
     if not detections.is_dir() and detections.name != JSONL_FILE:
         return None
     folder = detections if detections.is_dir() else detections.parent
+    file = folder / CONFIG_FILE
     try:
-        content = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        content = read_yaml(file) if file.is_file() else {}
+    except UserError:  # no run folder of ours, which a detection file need not be in
         return None
-    settings = content.get("config") if isinstance(content, dict) and content.get("verb") == "evaluate" else None
+    settings = content.get("config") if content.get("verb") == "evaluate" else None
     first = settings.get("first") if isinstance(settings, dict) else None
-    return first if isinstance(first, int) else None
+    return first if type(first) is int and first > 0 else None
 
 
 def evaluation_split(data: Path, split: str | None) -> str | None:
@@ -140,7 +147,7 @@ def _coco_file(data: Path, split: str | None) -> Path | None:
     if data.is_file():
         return data if data.suffix.lower() == ".json" else None
     folder = data / "annotations"
-    files = sorted(folder.glob("instances_*.json")) if folder.is_dir() else []
+    files = [file for file in sorted(folder.glob("instances_*.json")) if file.is_file()] if folder.is_dir() else []
     if not files:
         return None
     chosen = evaluation_split(data, split)
@@ -156,11 +163,14 @@ def read_for(
     invalid: OnFault,
     unknown_class: OnFault,
 ) -> DetectionTable:
-    """Detections from a file, in the classes of ``measured``.
+    """Detections from a file, in the classes and images of ``measured``.
+
+    Images whose ids the data set does not know are looked for by the names of their files; that is said in one line.
 
     Raises:
         UserError: see :func:`read_detections`; also where not one detection is of an image of the data set.
     """
+    format = format or recognise_format(path)
     numbers = None
     if image_list is not None:
         numbers = read_image_numbers(image_list)
@@ -173,10 +183,13 @@ def read_for(
         invalid=invalid,
         unknown_class=unknown_class,
     )
+    table, line = joined_by_file(table, measured.files, numbers_are_ids=format == "coco")
+    if line:
+        say(f"{path}: {line}")
     if len(table) and not set(table.image_ids) & set(measured.truth.image_ids):
+        known = shown(measured.truth.image_ids[0]) if measured.truth.image_ids else "which is empty"
         raise UserError(
-            f"{path}: none of its images ({table.image_ids[0]}...) is in the data set "
-            f"({measured.truth.image_ids[0] if measured.truth.image_ids else 'which is empty'}...); "
-            "do they belong together?"
+            f"{path}: none of its images ({shown(table.image_ids[0])}...) is in the data set ({known}...), nor is a "
+            "file of such a name; do they belong together?"
         )
     return table

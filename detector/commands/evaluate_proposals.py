@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import progress
+from detector.shown import shown
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def evaluate_proposals(
     if not len(labels):
         raise UserError(f"{data}: no annotated box to measure against in these {count} images")
     which = "all annotated boxes" if include_ignored else "annotated boxes that are neither ignored nor crowds"
-    protocol = f"{dataset.name}: {len(labels):,} {which}, {len(set(labels.tolist()))} classes, {count:,} images"
+    protocol = f"{shown(dataset.name)}: {len(labels):,} {which}, {len(set(labels.tolist()))} classes, {count:,} images"
     all_budgets = (*table_budgets, ALL)
     settings = {
         "data": data,
@@ -122,9 +123,9 @@ def evaluate_proposals(
                 measure.mean_average_best_overlap(overlaps, labels),
             )
             for i, budget in enumerate(all_budgets):
-                shown = "all" if budget == ALL else str(budget)
+                label = "all" if budget == ALL else str(budget)
                 figures = (round(float(c[i]), 4) for c in columns[1:])
-                rows.append([name, shown, round(float(columns[0][i]), 1), *figures, round(seconds / count, 4)])
+                rows.append([name, label, round(float(columns[0][i]), 1), *figures, round(seconds / count, 4)])
             longest = max(len(b) for b in boxes)
             points = [n for n in CURVE_BUDGETS if n < longest] + [longest or 1]
             by_number = measure.best_overlaps(boxes, truths, points)

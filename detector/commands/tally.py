@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.commands.console import tell
-from detector.commands.printable import printable
+from detector.shown import one_line
 
 if TYPE_CHECKING:
     from detector.commands.detection_files import SavedDetections
@@ -62,11 +62,11 @@ class Tally:
         if self.pictures <= LONG_TABLE:
             table = Table("picture", "objects")
             for name, line in self.rows:
-                table.add_row(Text(printable(name)), Text(printable(line)))
+                table.add_row(Text(one_line(name)), Text(one_line(line)))
         else:
             table = Table("class", "objects")
             for name, count in self.classes.most_common():
-                table.add_row(Text(printable(name)), Text(str(count), justify="right"))
+                table.add_row(Text(one_line(name)), Text(str(count), justify="right"))
         Console().print(table)
 
 

@@ -20,7 +20,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from detector.commands.console import rate_and_end, say
-from detector.commands.printable import printable
 from detector.data import Dataset, dataset_splits
 from detector.data.faults import KEPT
 from detector.model.config import ProposalConfig
@@ -28,6 +27,7 @@ from detector.model.load import choose_device
 from detector.recipes.build import load_splits
 from detector.report.drawing import draw_sheet
 from detector.runs.folder import CONFIG_FILE, new_run_path, write_config
+from detector.shown import one_line
 from detector.strict_yaml import write_settings
 from detector.training.batches import Batch
 from detector.training.pool import ImagePool
@@ -212,7 +212,7 @@ def show_progress(
         def report(entry: Entry) -> None:
             line, keep = describe(entry)
             step, epoch = entry.model_dump()["step"], entry.model_dump()["epoch"]
-            line = printable(line + ending(step))
+            line = one_line(line + ending(step))
             bar.update(task, completed=step, description=line)
             if not console.is_terminal or keep:
                 now = time.strftime("%H:%M:%S")

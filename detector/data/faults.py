@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from detector.shown import one_line
+
 IMAGE_LEFT_OUT = "picture left out"
 BOX_LEFT_OUT = "box left out"
 SPLIT_LEFT_OUT = "split left out"
@@ -71,13 +73,6 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message} [{self.kind}; {self.effect}]"
-
-
-def one_line(text: str) -> str:
-    """``text`` with line breaks, control characters and what is no Unicode text written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def count_faults(faults: Iterable[Fault]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from detector.data import coco, ilsvrc_det, image_folder, tiny_imagenet, voc, yolo
 from detector.data.dataset import Dataset
-from detector.data.faults import one_line
+from detector.shown import one_line
 from proposals.errors import UserError
 
 # In this order: the first are sure of themselves, the last take what is left.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detector.evaluation.plain import from_plain, to_plain
 from detector.evaluation.result import EvaluationResult
+from detector.strict_json import JSON_FAULTS, json_fault, json_text
 
 # The kinds of error of a detection, in the order in which they are tested, then that of a truth.
 DETECTION_ERRORS = ("localisation", "classification", "duplicate", "background", "both")
@@ -130,6 +131,15 @@ class Calibration:
     by_class: dict[str, float]
     outside: int
 
+    def __post_init__(self) -> None:
+        bins = self.count.shape
+        if (
+            len(bins) != 1
+            or self.edges.shape != (bins[0] + 1,)
+            or {self.mean_score.shape, self.precision.shape} != {bins}
+        ):
+            raise ValueError("Calibration: edges, count, mean_score and precision must be of B + 1, B, B and B numbers")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfusionMatrix:
@@ -149,6 +159,10 @@ class ConfusionMatrix:
     matrix: NDArray[np.int64]
     score_threshold: float
     iou_threshold: float
+
+    def __post_init__(self) -> None:
+        if self.matrix.shape != (len(self.class_names) + 1,) * 2:
+            raise ValueError(f"ConfusionMatrix: {len(self.class_names)} classes, but a matrix of {self.matrix.shape}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,15 +250,19 @@ class Evaluation:
 
     def save(self, folder: Path) -> None:
         """Write ``evaluation.json`` and ``per_class.csv`` into ``folder``."""
-        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-        (folder / "evaluation.json").write_text(text, encoding="utf-8")
-        (folder / "per_class.csv").write_text(self.result.to_csv(), encoding="utf-8")
+        (folder / "evaluation.json").write_text(json_text(self.to_dict()), encoding="utf-8")
+        table = self.result.to_csv().encode("utf-8", "backslashreplace")  # a name may hold a lone surrogate
+        (folder / "per_class.csv").write_bytes(table)
 
     @classmethod
     def load(cls, file: Path) -> Evaluation:
         """Read an ``evaluation.json``.
 
         Raises:
-            ValueError: not such a file. OSError: not readable.
+            ValueError: not such a file, with the reason. OSError: not readable.
         """
-        return cls.from_dict(json.loads(Path(file).read_text(encoding="utf-8")))
+        try:
+            content = json.loads(Path(file).read_text(encoding="utf-8"))
+        except JSON_FAULTS as error:
+            raise ValueError(f"not JSON: {json_fault(error)}") from None
+        return cls.from_dict(content)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, Literal
 
@@ -11,39 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.tables import DetectionTable
+from detector.shown import brief
 from proposals.errors import UserError
 
 OnFault = Literal["error", "skip"]
 _BATCH = 1 << 15
+# Numbers from here on are no scores or pixels, and areas of such boxes are not finite.
+TOO_LARGE = 1e100
 
 BAD_SCORE = "score is not a finite number"
 BAD_BOX = "box is not four finite numbers"
 UNKNOWN_CLASS = "class not in the data set"
-
-
-class ClassIndex:
-    """Labels by name or key; ``Traffic_Light`` finds ``traffic light`` where nothing else is called so."""
-
-    def __init__(self, names: Sequence[str], keys: Sequence[str | int] | None = None) -> None:
-        self._exact: dict[str, int] = {}
-        for label, words in enumerate(zip(names, keys if keys is not None else names, strict=True)):
-            for word in words:
-                self._exact.setdefault(str(word), label)
-        alike: dict[str, list[int]] = {}
-        for word, label in self._exact.items():
-            if label not in alike.setdefault(_fold(word), []):
-                alike[_fold(word)].append(label)
-        self._folded = {word: labels[0] for word, labels in alike.items() if len(labels) == 1}
-        self.names = tuple(names)
-
-    def find(self, word: str) -> int:
-        """The label, or -1."""
-        label = self._exact.get(word)
-        return self._folded.get(_fold(word), -1) if label is None else label
-
-
-def _fold(word: str) -> str:
-    return " ".join(word.replace("_", " ").casefold().split())
 
 
 class Columns:
@@ -53,12 +30,22 @@ class Columns:
         source: the file, for messages. invalid: what a row with a bad score or box does: end with an error, or be
             left out and counted. unknown_class: likewise for a class that the data set lacks.
         from_sides: whether boxes come as ``x y w h`` and not as corners.
+        explain: what a message says beside an unknown class.
     """
 
-    def __init__(self, source: str, invalid: OnFault, unknown_class: OnFault, from_sides: bool) -> None:
+    def __init__(
+        self,
+        source: str,
+        invalid: OnFault,
+        unknown_class: OnFault,
+        from_sides: bool,
+        explain: Callable[[str], str] = lambda word: "",
+    ) -> None:
         self.source, self.invalid, self.unknown_class, self.from_sides = source, invalid, unknown_class, from_sides
+        self.explain = explain
         self.rejected: dict[str, int] = {}
         self._index: dict[str, int] = {}
+        self._paths: list[str] = []
         self._done: list[tuple[NDArray[Any], ...]] = []
         self._image: list[int] = []
         self._labels: list[int] = []
@@ -66,9 +53,12 @@ class Columns:
         self._boxes: list[Any] = []
         self._rows = 0
 
-    def image(self, image_id: str) -> int:
-        """The index of an image, new or known."""
-        return self._index.setdefault(image_id, len(self._index))
+    def image(self, image_id: str, path: str = "") -> int:
+        """The index of an image, new or known; ``path`` is its file's, if the source says."""
+        index = self._index.setdefault(image_id, len(self._index))
+        if index == len(self._paths):
+            self._paths.append(path)
+        return index
 
     def knows(self, image_id: str) -> bool:
         """Whether the image was met before."""
@@ -79,8 +69,8 @@ class Columns:
         if label < 0:
             if self.unknown_class == "error":
                 raise UserError(
-                    f"{self.source}: class {class_word!r} is not in the data set; map it to one of its classes, or "
-                    "leave such detections out with --unknown-classes skip"
+                    f"{self.source}: class {brief(class_word)} is not in the data set{self.explain(class_word)}; map "
+                    "it to one of its classes, or leave such detections out with --unknown-classes skip"
                 )
             self.reject(UNKNOWN_CLASS)
             return
@@ -108,7 +98,8 @@ class Columns:
             sides = boxes[:, 2:] - boxes[:, :2]
         for column in (image, labels, scores, boxes, sides):
             column.flags.writeable = False
-        return DetectionTable(tuple(self._index), image, labels, scores, boxes, sides, dict(self.rejected))
+        paths = tuple(self._paths) if any(self._paths) else ()
+        return DetectionTable(tuple(self._index), image, labels, scores, boxes, sides, dict(self.rejected), paths)
 
     def _flush(self) -> None:
         if not self._image:
@@ -135,17 +126,16 @@ class Columns:
         if self.invalid == "error":
             name = next(name for name, index in self._index.items() if index == self._image[i])
             raise UserError(
-                f"{self.source}: detection {self._rows + i + 1} (image {name!r}): {reason}: {value!r}; mend the file, "
-                "or leave such detections out with --invalid skip"
+                f"{self.source}: detection {self._rows + i + 1} (image {brief(name)}): {reason}: {brief(value)}; mend "
+                "the file, or leave such detections out with --invalid skip"
             )
         self.reject(reason)
         return False
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
-    )
+    # NaN is not below anything.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < TOO_LARGE
 
 
 def _numbers(values: list[Any], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
@@ -158,6 +148,7 @@ def _numbers(values: list[Any], shape: tuple[int, ...]) -> NDArray[np.float64] |
         array = np.array(values)
     except (TypeError, ValueError, OverflowError):
         return None
-    if array.dtype.kind not in "iuf" or array.shape != shape or not np.isfinite(array).all():
+    if array.dtype.kind not in "iuf" or array.shape != shape:
         return None
-    return array.astype(np.float64, copy=False)
+    numbers = array.astype(np.float64, copy=False)
+    return numbers if (np.abs(numbers) < TOO_LARGE).all() else None

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from detector.shown import brief
+from detector.strict_json import JSON_FAULTS, json_fault
 from proposals.errors import UserError
 
 _CHUNK = 1 << 20
@@ -43,7 +45,7 @@ def _objects(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
         if position >= len(text):
             raise _cut_off(path, number)
         if text[position] != "{":
-            raise UserError(f"{path}: entry {number + 1} is not an object but {text[position : position + 20]!r}")
+            raise UserError(f"{path}: entry {number + 1} is not an object but {_next_words(text, position)}")
         entry, text, position = _entry(file, text, position, path, number)
         number += 1
         yield entry
@@ -53,11 +55,11 @@ def _objects(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
         if text[position] == "]":
             break
         if text[position] != ",":
-            raise UserError(f"{path}: after entry {number} comes {text[position : position + 20]!r}, not a comma")
+            raise UserError(f"{path}: after entry {number} comes {_next_words(text, position)}, not a comma")
         text, position = _next(file, text, position + 1)
     text, position = _next(file, text, position + 1)
     if position < len(text):
-        raise UserError(f"{path}: after the list comes {text[position : position + 20]!r}; two files in one?")
+        raise UserError(f"{path}: after the list comes {_next_words(text, position)}; two files in one?")
 
 
 def _entry(file: TextIO, text: str, position: int, path: Path, number: int) -> tuple[dict[str, Any], str, int]:
@@ -75,6 +77,8 @@ def _entry(file: TextIO, text: str, position: int, path: Path, number: int) -> t
             text, position = text[position:] + more, 0
             if not more or len(text) > _LONGEST_ENTRY:
                 raise UserError(f"{path}: entry {number + 1} is not JSON: {error.msg}") from None
+        except JSON_FAULTS as error:
+            raise UserError(f"{path}: entry {number + 1} is not a detection: {json_fault(error)}") from None
 
 
 def _next(file: TextIO, text: str, position: int) -> tuple[str, int]:
@@ -87,6 +91,10 @@ def _next(file: TextIO, text: str, position: int) -> tuple[str, int]:
         text, position = file.read(_CHUNK), 0
         if not text:
             return text, position
+
+
+def _next_words(text: str, position: int) -> str:
+    return brief(text[position : position + 20])
 
 
 def _cut_off(path: Path, number: int) -> UserError:

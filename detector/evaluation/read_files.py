@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from detector.evaluation.columns import ClassIndex, Columns, OnFault
+from detector.evaluation.class_index import ClassIndex, id_text
+from detector.evaluation.columns import Columns, OnFault
 from detector.evaluation.inclusive import ILSVRC_FIRST_PIXEL, VOC_FIRST_PIXEL, from_inclusive
 from detector.evaluation.json_stream import stream_objects
 from detector.evaluation.tables import DetectionTable
+from detector.shown import brief
+from detector.strict_json import JSON_FAULTS, json_fault
 from proposals.errors import UserError
 
 FORMATS = ("jsonl", "csv", "coco", "voc", "ilsvrc_det")
@@ -40,7 +43,8 @@ def read_detections(
     Args:
         path: ``*.jsonl`` or a run folder with ``detections.jsonl``; ``*.csv``; ``*.json`` (COCO results); a folder of
             the VOC devkit's per-class files; ``*.txt`` (ILSVRC submission).
-        class_names: the data set's, in label order. class_keys: its ids (COCO category ids), if they are not names.
+        class_names: the data set's, in label order. class_keys: its ids, by which COCO results name classes; all other
+            files have the names. By default the ids are the names.
         image_numbers: ILSVRC: image id of each number in the submission.
         format: one of ``FORMATS``, where the name does not tell.
         invalid, unknown_class: "error", or "skip" to leave such rows out and count them in the table's ``rejected``.
@@ -52,24 +56,32 @@ def read_detections(
         UserError: a file that cannot be read or is not what it should be; a row that is faulty.
     """
     path = Path(path)
-    kind = format or _recognise(path)
-    classes = ClassIndex(class_names, class_keys)
-    if kind == "jsonl":
-        return _read_jsonl(path / JSONL_FILE if path.is_dir() else path, classes, invalid, unknown_class)
-    if kind == "csv":
-        return _read_csv(path, classes, invalid, unknown_class)
+    kind = format or recognise_format(path)
+    keys = class_names if class_keys is None else class_keys
     if kind == "coco":
-        return _read_coco(path, classes, invalid, unknown_class)
+        return _read_coco(path, Columns(str(path), invalid, unknown_class, True, _names_of(keys, class_names)), keys)
+    classes = ClassIndex(class_names)
+    file = path / JSONL_FILE if kind == "jsonl" and path.is_dir() else path
+    columns = Columns(str(file), invalid, unknown_class, False, _ids_of(class_names, keys))
+    if kind == "jsonl":
+        return _read_jsonl(file, columns, classes)
+    if kind == "csv":
+        return _read_csv(file, columns, classes)
     if kind == "voc":
-        return _read_voc(path, classes, invalid, unknown_class)
+        return _read_voc(file, columns, classes)
     if kind == "ilsvrc_det":
         if image_numbers is None:
             raise UserError(f"{path}: an ILSVRC submission names images by number; the list of the images is needed")
-        return _read_ilsvrc(path, classes, image_numbers, invalid, unknown_class)
+        return _read_ilsvrc(file, columns, len(class_names), image_numbers)
     raise UserError(f"{path}: format {kind!r} is unknown; choose one of {', '.join(FORMATS)}")
 
 
-def _recognise(path: Path) -> str:
+def recognise_format(path: Path) -> str:
+    """The format of a file or folder of detections by its name.
+
+    Raises:
+        UserError: there is none, or the name tells no format.
+    """
     if not path.exists():
         raise UserError(f"{path} does not exist; check the path of the detections")
     if path.is_dir():
@@ -84,6 +96,20 @@ def _recognise(path: Path) -> str:
     return known[path.suffix.lower()]
 
 
+def _ids_of(names: Sequence[str], keys: Sequence[str | int]) -> Callable[[str], str]:
+    """What to say of an unknown name that is a class's id."""
+    known = {str(key): name for key, name in zip(keys, names, strict=True)}
+    return lambda word: (
+        f" (there it is the id of {brief(known[word])}; this file names classes)" if word in known else ""
+    )
+
+
+def _names_of(keys: Sequence[str | int], names: Sequence[str]) -> Callable[[str], str]:
+    """What to say of an unknown id that is a class's name."""
+    known = dict(zip(names, keys, strict=True))
+    return lambda word: f" (there it is the name of id {known[word]}; this file has ids)" if word in known else ""
+
+
 @contextmanager
 def _telling(path: Path) -> Iterator[None]:
     try:
@@ -92,10 +118,11 @@ def _telling(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text; is it a detection file?") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: not CSV: {error}") from error
 
 
-def _read_jsonl(path: Path, classes: ClassIndex, invalid: OnFault, unknown: OnFault) -> DetectionTable:
-    columns = Columns(str(path), invalid, unknown, from_sides=False)
+def _read_jsonl(path: Path, columns: Columns, classes: ClassIndex) -> DetectionTable:
     with _telling(path), path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -103,63 +130,86 @@ def _read_jsonl(path: Path, classes: ClassIndex, invalid: OnFault, unknown: OnFa
             where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
-                image_id, entries = str(record["image_id"]), record["detections"]
-                rows = [(entry["score"], entry["box"], _class_word(entry)) for entry in entries]
-            except json.JSONDecodeError as error:
+                image_id, entries = id_text(record["image_id"]), record["detections"]
+                rows = [(entry["score"], entry["box"], entry["class_name"]) for entry in entries]
+            except JSON_FAULTS as error:
                 cut = "; the file is truncated, copy it again" if not line.endswith("\n") else ""
-                raise UserError(f"{where}: not JSON: {error.msg}{cut}") from None
-            except (KeyError, TypeError) as error:
-                raise UserError(f"{where}: not an image's detections: {error} is missing or of another kind") from None
+                raise UserError(f"{where}: not JSON: {json_fault(error)}{cut}") from None
+            except KeyError as error:
+                raise UserError(f"{where}: not an image's detections: {error} is missing") from None
+            except TypeError:
+                raise UserError(f"{where}: not an image's detections, but JSON of another kind") from None
+            if image_id is None:
+                raise UserError(f"{where}: image_id is {brief(record['image_id'])}, neither text nor number")
             if columns.knows(image_id):
-                if invalid == "error":
-                    raise UserError(f"{where}: image {image_id!r} stands in the file a second time; keep one of them")
+                if columns.invalid == "error":
+                    raise UserError(
+                        f"{where}: image {brief(image_id)} stands in the file a second time; keep one of them"
+                    )
                 columns.reject(TWICE, len(rows))
                 continue
-            image = columns.image(image_id)
-            for score, box, word in rows:
+            file_name = record.get("path")
+            image = columns.image(image_id, file_name if isinstance(file_name, str) else "")
+            for score, box, name in rows:
+                word = id_text(name)  # a name may be a number, too
+                if word is None:
+                    raise UserError(f"{where}: class_name is {brief(name)}, not text")
                 columns.add(image, classes.find(word), score, box, word)
     return columns.table()
 
 
-def _class_word(entry: dict[str, Any]) -> str:
-    return str(entry["class_name"])
-
-
-def _read_csv(path: Path, classes: ClassIndex, invalid: OnFault, unknown: OnFault) -> DetectionTable:
-    columns = Columns(str(path), invalid, unknown, from_sides=False)
+def _read_csv(path: Path, columns: Columns, classes: ClassIndex) -> DetectionTable:
+    needed = ("class_name", "image_id", "score", "x1", "x2", "y1", "y2")
     with _telling(path), path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        needed = {"image_id", "class_name", "score", "x1", "y1", "x2", "y2"}
-        missing = sorted(needed - set(reader.fieldnames or ()))
-        if missing:
-            raise UserError(f"{path}: the header has no column {missing[0]}; it needs {', '.join(sorted(needed))}")
+        reader = csv.reader(file)
+        place = _columns_of(next(reader, []), needed, path)
+        file_name = place.get("path")
         for row in reader:
-            box = [_parse(row[name]) for name in ("x1", "y1", "x2", "y2")]
-            word = row["class_name"] or ""
-            columns.add(columns.image(row["image_id"]), classes.find(word), _parse(row["score"]), box, word)
+            if not row:
+                continue
+            if len(row) <= max(place.values()):
+                raise UserError(f"{path}, line {reader.line_num}: {len(row)} fields, fewer than the header has")
+            word, box = row[place["class_name"]], [_parse(row[place[name]]) for name in ("x1", "y1", "x2", "y2")]
+            image = columns.image(row[place["image_id"]], "" if file_name is None else row[file_name])
+            columns.add(image, classes.find(word), _parse(row[place["score"]]), box, word)
     return columns.table()
 
 
-def _read_coco(path: Path, classes: ClassIndex, invalid: OnFault, unknown: OnFault) -> DetectionTable:
-    columns = Columns(str(path), invalid, unknown, from_sides=True)
-    labels: dict[Any, int] = {}
+def _columns_of(header: list[str], needed: Sequence[str], path: Path) -> dict[str, int]:
+    """The place of each needed column, and of ``path`` if there is one."""
+    counts = Counter(header)
+    for name in needed:
+        if counts[name] != 1:
+            fault = "no" if not counts[name] else f"{counts[name]} times the"
+            raise UserError(f"{path}: the header has {fault} column {name}; it needs {', '.join(needed)}, each once")
+    return {name: header.index(name) for name in (*needed, "path") if name in counts}
+
+
+def _read_coco(path: Path, columns: Columns, keys: Sequence[str | int]) -> DetectionTable:
+    classes = ClassIndex(keys)
+    labels: dict[str, int] = {}
     for number, entry in enumerate(stream_objects(path), 1):
         try:
-            category, image = entry["category_id"], columns.image(str(entry["image_id"]))
-            if category not in labels:
-                labels[category] = classes.find(str(category))
-            columns.add(image, labels[category], entry["score"], entry["bbox"], str(category))
+            image_id, category = id_text(entry["image_id"]), id_text(entry["category_id"])
+            score, box = entry["score"], entry["bbox"]
         except KeyError as error:
             raise UserError(f"{path}: entry {number} has no {error}; is it a COCO results file of boxes?") from None
-        except TypeError:
-            raise UserError(f"{path}: entry {number}: category_id is {category!r}, neither number nor text") from None
+        for name, word in (("image_id", image_id), ("category_id", category)):
+            if word is None:
+                raise UserError(f"{path}: entry {number}: {name} is {brief(entry[name])}, neither number nor text")
+        assert image_id is not None
+        assert category is not None
+        if category not in labels:
+            labels[category] = classes.find(category)
+        columns.add(columns.image(image_id), labels[category], score, box, category)
     return columns.table()
 
 
-def _read_voc(path: Path, classes: ClassIndex, invalid: OnFault, unknown: OnFault) -> DetectionTable:
+def _read_voc(path: Path, columns: Columns, classes: ClassIndex) -> DetectionTable:
     """``<competition>_det_<set>_<class>.txt`` with lines ``image score xmin ymin xmax ymax``, 1-based, inclusive."""
-    columns = Columns(str(path), invalid, unknown, from_sides=False)
     for file in sorted(path.glob("*_det_*.txt")):
+        if not file.is_file():
+            raise UserError(f"{file}: not a file that can be read; remove it")
         words = file.stem.split("_det_", 1)[1].split("_")[1:]
         # The name of the set may hold an underscore, and so may the class: the longest class that fits is meant.
         label = next((label for i in range(len(words)) if (label := classes.find("_".join(words[i:]))) >= 0), -1)
@@ -175,15 +225,12 @@ def _read_voc(path: Path, classes: ClassIndex, invalid: OnFault, unknown: OnFaul
     return columns.table()
 
 
-def _read_ilsvrc(
-    path: Path, classes: ClassIndex, numbers: Mapping[int, str], invalid: OnFault, unknown: OnFault
-) -> DetectionTable:
+def _read_ilsvrc(path: Path, columns: Columns, num_classes: int, numbers: Mapping[int, str]) -> DetectionTable:
     """Lines ``image class score xmin ymin xmax ymax``: images and classes count from 1, pixels from 0."""
-    columns = Columns(str(path), invalid, unknown, from_sides=False)
     for fields in _lines(path, 7):
         image, label, score, x1, y1, x2, y2 = (_parse(field) for field in fields)
         image_id = numbers.get(int(image), f"number {fields[0]}") if image == image // 1 else f"number {fields[0]}"
-        known = label == label // 1 and 1 <= label <= len(classes.names)
+        known = label == label // 1 and 1 <= label <= num_classes
         box = from_inclusive((x1, y1, x2, y2), ILSVRC_FIRST_PIXEL)
         columns.add(columns.image(image_id), int(label) - 1 if known else -1, score, box, fields[1])
     return columns.table()
@@ -201,10 +248,10 @@ def _lines(path: Path, fields: int) -> Iterator[list[str]]:
                 yield found
 
 
-def _parse(text: str | None) -> float:
+def _parse(text: str) -> float:
     """A number, NaN where it is none: the columns then say which row it is."""
     try:
-        return float(text) if text is not None else float("nan")
+        return float(text) if "_" not in text else float("nan")  # Python reads 1_000 as a thousand
     except ValueError:
         return float("nan")
 
@@ -217,7 +264,7 @@ def read_image_numbers(path: Path | str) -> dict[int, str]:
     """
     numbers: dict[int, str] = {}
     for fields in _lines(Path(path), 2):
-        if not fields[1].isdecimal() or int(fields[1]) in numbers:
-            raise UserError(f"{path}: {' '.join(fields)!r} is not an image's name and its own number")
+        if not fields[1].isdecimal() or len(fields[1]) > 18 or int(fields[1]) in numbers:
+            raise UserError(f"{path}: {brief(' '.join(fields))} is not an image's name and its own number")
         numbers[int(fields[1])] = fields[0].rpartition("/")[2]
     return numbers

@@ -7,7 +7,6 @@ numbers are those of the file as it stands, so for them it is read here, as the 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from detector.data import Dataset
+from detector.data.classes import Classes
+from detector.evaluation.class_index import id_key, id_text
+from detector.evaluation.columns import TOO_LARGE
 from detector.evaluation.tables import TruthTable
+from detector.shown import brief
+from detector.strict_json import JSON_FAULTS, json_fault
 from proposals.errors import UserError
 
 
@@ -58,44 +62,51 @@ def blacklist_of_dataset(dataset: Dataset) -> list[tuple[str, int]]:
 def read_coco_truth(path: Path | str) -> CocoTruth:
     """Read a COCO annotation file as pycocotools does: boxes, areas and crowds as they are, no picture needed.
 
-    Annotations of images that the file does not list are left out and counted, as the reference leaves them out.
+    Annotations of images that the file does not list are left out and counted, as the reference leaves them out. An
+    area that is absent or null is the box's.
 
     Raises:
-        UserError: not such a file; an image or category id that occurs twice; an annotation without box or category.
+        UserError: not such a file; an image or category without an id, or with one that occurs twice; an annotation
+            without a box of four numbers or a listed category, or with an area or crowd mark that is no number.
     """
     path = Path(path)
     content = _load(path)
-    images: dict[Any, int] = {}
-    for entry in content["images"]:
-        if entry.get("id") is None or entry["id"] in images:
-            raise UserError(f"{path}: image id {entry.get('id')!r} is missing or stands there twice")
-        images[entry["id"]] = len(images)
-    categories = sorted(content["categories"], key=lambda entry: (isinstance(entry.get("id"), str), entry.get("id")))
-    keys = tuple(entry["id"] for entry in categories)
-    if len(set(keys)) != len(keys):
-        raise UserError(f"{path}: a category id stands there twice")
-    label = {key: i for i, key in enumerate(keys)}
-    names = [str(entry.get("name", entry["id"])) for entry in categories]
-    unique = tuple(n if names.count(n) == 1 else f"{n} ({k})" for n, k in zip(names, keys, strict=True))
+    images = {key: i for i, key in enumerate(_ids(content["images"], "image", path))}
+    category_ids = _ids(content["categories"], "category", path)
+    categories = sorted(
+        zip(category_ids.values(), content["categories"], strict=True), key=lambda pair: _order(pair[0])
+    )
+    keys = tuple(key for key, _ in categories)
+    label = {str(key): i for i, key in enumerate(keys)}
     rows: list[tuple[int, int, list[float], float, bool]] = []
     rejected: dict[str, int] = {}
     for number, entry in enumerate(content["annotations"], 1):
-        if entry.get("image_id") not in images:
+        owner, category = id_text(entry.get("image_id")), id_text(entry.get("category_id"))
+        image = images.get(owner) if owner is not None else None
+        if image is None:
+            if owner is None and entry.get("image_id") is not None:
+                raise UserError(f"{path}: annotation {number}: image_id is {brief(entry['image_id'])}, which is no id")
             rejected["image not in the file"] = rejected.get("image not in the file", 0) + 1
             continue
-        box = entry.get("bbox")
-        if entry.get("category_id") not in label or not _is_box(box):
+        box, area, crowd = entry.get("bbox"), entry.get("area"), entry.get("iscrowd", False)
+        if category not in label or not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
             raise UserError(
-                f"{path}: annotation {number} has no bbox of four numbers, or a category that is not listed"
+                f"{path}: annotation {number} has no bbox of four numbers, or a category that is not listed: "
+                f"bbox {brief(box)}, category_id {brief(entry.get('category_id'))}"
             )
-        area = entry.get("area", box[2] * box[3])
-        rows.append((images[entry["image_id"]], label[entry["category_id"]], box, area, bool(entry.get("iscrowd"))))
+        if area is None:
+            area = box[2] * box[3]
+        if not _is_number(area):
+            raise UserError(f"{path}: annotation {number}: area is {brief(area)}, not a number")
+        if not (crowd is None or isinstance(crowd, bool) or _is_number(crowd)):
+            raise UserError(f"{path}: annotation {number}: iscrowd is {brief(crowd)}, neither 0 nor 1")
+        rows.append((image, label[category], box, area, bool(crowd)))
     boxes = np.array([row[2] for row in rows], np.float64).reshape(-1, 4)
     sides = boxes[:, 2:].copy()
     boxes[:, 2:] += boxes[:, :2]
-    sizes = [[entry.get("height") or 0, entry.get("width") or 0] for entry in content["images"]]
+    sizes = [[_side(entry.get("height")), _side(entry.get("width"))] for entry in content["images"]]
     table = TruthTable(
-        image_ids=tuple(str(key) for key in images),
+        image_ids=tuple(images),
         image_sizes=np.array(sizes, np.int64).reshape(-1, 2),
         image=np.array([row[0] for row in rows], np.int64),
         labels=np.array([row[1] for row in rows], np.int64),
@@ -106,16 +117,37 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
         area=np.array([row[3] for row in rows], np.float64),
         rejected=rejected,
     )
-    files = {str(entry["id"]): str(entry.get("file_name", "")) for entry in content["images"]}
-    return CocoTruth(table, unique, keys, files)
+    files = {key: str(entry.get("file_name", "")) for key, entry in zip(images, content["images"], strict=True)}
+    classes = Classes.named(keys, [entry.get("name") for _, entry in categories])  # named as for training
+    return CocoTruth(table, classes.names, keys, files)
 
 
-def _is_box(box: Any) -> bool:
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in box)
-    )
+def _ids(entries: list[dict[str, Any]], kind: str, path: Path) -> dict[str, int | str]:
+    """The ids of images or categories by their text, in the file's order."""
+    found: dict[str, int | str] = {}
+    for number, entry in enumerate(entries, 1):
+        key = id_key(entry.get("id"))
+        if key is None:
+            given = "missing" if entry.get("id") is None else f"{brief(entry['id'])}, neither number nor text"
+            raise UserError(f"{path}: the id of {kind} {number} is {given}")
+        if str(key) in found:
+            raise UserError(f"{path}: {kind} id {brief(key)} stands there twice")
+        found[str(key)] = key
+    return found
+
+
+def _order(key: int | str) -> tuple[bool, int, str]:
+    """Numbers first, by value; then text."""
+    return (True, 0, key) if isinstance(key, str) else (False, key, "")
+
+
+def _is_number(value: Any) -> bool:
+    # NaN is not below anything.
+    return type(value) in (int, float) and abs(value) < TOO_LARGE
+
+
+def _side(value: Any) -> int:
+    return int(value) if _is_number(value) and 1 <= value < 2**31 else 0
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -123,8 +155,8 @@ def _load(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error}); truncated? copy it again") from None
+    except JSON_FAULTS as error:
+        raise UserError(f"{path}: not JSON ({json_fault(error)}); truncated? copy it again") from None
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key, []), list) and all(isinstance(entry, dict) for entry in content.get(key, []))
         for key in ("images", "annotations", "categories")

@@ -105,6 +105,10 @@ class ClassResult:
     scores: NDArray[np.float64]
     numbers: dict[str, float]
 
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 1 or {self.recall.shape, self.precision.shape} != {self.scores.shape}:
+            raise ValueError("ClassResult: recall, precision and scores must be of one length")
+
     def thinned(self, points: int) -> ClassResult:
         """The same with at most ``points`` points of the curve, evenly spread, the ends kept."""
         if len(self.scores) <= points:

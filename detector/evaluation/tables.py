@@ -49,6 +49,7 @@ class DetectionTable:
             match nothing.
         sides: ``(N, 2)`` float64, width and height as their source gave them.
         rejected: rows of a file that did not become a row here, by reason; counted in the result.
+        paths: the file of each image as the source names it, "" where it does not; or none at all.
     """
 
     image_ids: tuple[str, ...]
@@ -58,6 +59,7 @@ class DetectionTable:
     boxes: NDArray[np.float64]
     sides: NDArray[np.float64]
     rejected: dict[str, int] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -225,5 +227,7 @@ def _check_images(image_ids: tuple[str, ...], image: NDArray[np.int64]) -> None:
 def canonical_order(image_ids: Sequence[str]) -> list[int]:
     """Positions of ``image_ids`` in canonical order: by number where every id is a plain integer, else by text."""
     if all(name.isdecimal() and name.isascii() for name in image_ids):
-        return sorted(range(len(image_ids)), key=lambda i: (int(image_ids[i]), image_ids[i]))
+        # A number with more digits is greater; Python refuses to convert thousands of digits.
+        digits = [name.lstrip("0") for name in image_ids]
+        return sorted(range(len(image_ids)), key=lambda i: (len(digits[i]), digits[i], image_ids[i]))
     return sorted(range(len(image_ids)), key=lambda i: image_ids[i])

@@ -7,6 +7,7 @@ ILSVRC boxes name the last pixel inside; see :mod:`detector.evaluation.inclusive
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +26,13 @@ def write_coco_results(path: Path, table: DetectionTable, category_ids: Sequence
     """A COCO results file; image ids that are numbers are written as such. ``category_ids``: by label.
 
     Raises:
-        UserError: the file exists. ValueError: a label without a category.
+        UserError: the file exists, or two image ids are one number. ValueError: a label without a category.
     """
     _check_labels(table, len(category_ids))
-    images = [json.dumps(int(name) if name.isdecimal() else name) for name in table.image_ids]
+    images = [_json_id(name) for name in table.image_ids]
+    number, times = next(iter(Counter(images).most_common(1)), ("", 0))
+    if times > 1:
+        raise UserError(f"{path}: {times} images have the number {number}; give them ids of different numbers")
     categories = [json.dumps(category) for category in category_ids]
     with _new(path) as file:
         file.write("[")
@@ -56,10 +60,14 @@ def write_voc(
     """The devkit's files, one per class (also without detections): ``<competition>_det_<set>_<class>.txt``.
 
     Raises:
-        UserError: one of the files exists, or an image's id has a space in it. ValueError: a label without a name.
+        UserError: one of the files exists, an image's id has a space in it, or a class's name cannot be part of a
+            file's. ValueError: a label without a name.
     """
     _check_labels(table, len(class_names))
     _check_ids(table)
+    for name in class_names:
+        if not name or not name.isprintable() or set(name) & {"/", "\\"}:
+            raise UserError(f"class {name!r}: a name with such characters cannot be part of a file's name; rename it")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for label, name in enumerate(class_names):
@@ -110,6 +118,11 @@ def _new(path: Path) -> Iterator[TextIO]:
     except BaseException:
         path.unlink()
         raise
+
+
+def _json_id(name: str) -> str:
+    """An image id in JSON: a number where it is one."""
+    return json.dumps(int(name) if name.isascii() and name.isdecimal() and len(name) <= 18 else name)
 
 
 def _words(box: list[float]) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WHAT = "what"
+# What NumPy and zipfile raise at damaged bytes, which may also look encrypted or packed in another way.
+_DAMAGE = (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def picture_path(folder: Path, image_id: str) -> Path:
@@ -42,5 +45,5 @@ def read_arrays(path: Path, what: str) -> dict[str, NDArray[Any]] | None:
             if str(file[WHAT]) != what:
                 return None
             return {name: file[name] for name in file.files if name != WHAT}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None

@@ -82,7 +82,7 @@ class ProposalConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     selective_search: SelectiveSearchConfig = SelectiveSearchConfig(superpixel_scale=2.0)
-    search_side: int | None = Field(default=500, ge=16)
+    search_side: int | None = Field(default=500, ge=16, le=100_000)
     max_proposals: int | None = Field(default=None, ge=1)
 
 

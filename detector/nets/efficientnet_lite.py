@@ -41,8 +41,8 @@ class EfficientNetLiteConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_outputs: int = Field(ge=1)
-    size: int = Field(default=96, ge=MULTIPLE, multiple_of=MULTIPLE)
+    num_outputs: int = Field(ge=1, le=1_000_000)
+    size: int = Field(default=96, ge=MULTIPLE, le=1024, multiple_of=MULTIPLE)
     dropout: float = Field(default=0.2, ge=0, lt=1)
 
 

@@ -56,7 +56,7 @@ class GoogLeNetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_outputs: int = Field(default=1000, ge=1)
+    num_outputs: int = Field(default=1000, ge=1, le=1_000_000)
     norm: Literal["lrn", "batch"] = "lrn"
     kernel5: Literal[3, 5] = 5
     pool4_kernel: Literal[2, 3] = 3

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,19 +21,23 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
+from detector.shown import shown
 from proposals.errors import UserError
+
+Grey = Annotated[float, Field(ge=0, le=255)]
+Deviation = Annotated[float, Field(ge=1e-3, le=1e6)]
 
 
 class Normalization(BaseModel):
-    """Input statistics of a network: x = (pixel - mean) / std on RGB 0..255.
+    """Input statistics of a network: x = (pixel - mean) / std on RGB 0..255; the mean is a colour, std is positive.
 
     The defaults are ImageNet's channel means and deviations, as torchvision publishes them, times 255.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = Field(default=(58.395, 57.12, 57.375))
+    mean: tuple[Grey, Grey, Grey] = (123.675, 116.28, 103.53)
+    std: tuple[Deviation, Deviation, Deviation] = (58.395, 57.12, 57.375)
 
     @property
     def fill(self) -> tuple[int, int, int]:
@@ -99,14 +103,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, unreadable or not safetensors.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: no such weights file")
     try:
-        tensors = load_safetensors(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file ({error}); pickled weights are refused") from None
+    try:
+        tensors = load_safetensors(data)
+    except (SafetensorError, ValueError, LookupError, RuntimeError, OverflowError, TypeError) as error:
+        # The header may also name types that PyTorch lacks, and shapes that it cannot make.
+        reason = shown(" ".join(str(error).split()))
+        raise UserError(f"{path}: not a safetensors file ({reason}); pickled weights are refused") from None
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
 
 
@@ -123,6 +131,11 @@ def load_into(net: nn.Module, state: Mapping[str, Tensor], origin: Path | str) -
         f"has {name!r} of shape {tuple(state[name].shape)} where the net has {tuple(own[name].shape)}"
         for name in own
         if name in state and own[name].shape != state[name].shape
+    ]
+    faults += [
+        f"has {name!r} of {state[name].dtype} where the net has {own[name].dtype}"
+        for name in own
+        if name in state and own[name].is_floating_point() != state[name].is_floating_point()
     ]
     faults += [f"has values in {n!r} that are not finite" for n in own if n in state and not state[n].isfinite().all()]
     if faults:

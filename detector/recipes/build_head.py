@@ -234,7 +234,7 @@ def _finished(folder: Path) -> str | None:
     try:
         digest = str(json.loads((folder / DONE).read_text(encoding="utf-8"))["sha256"])
         return digest if sha256(folder / WEIGHTS) == digest else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.report.palette import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, hex_colour
+from proposals.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,12 +116,19 @@ def plot_training(
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a CSV file with a header: what is a number in them."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {key: number for key, cell in row.items() if key and (number := _number(cell)) is not None}
-            for row in csv.DictReader(file)
-        ]
+    """The rows of a CSV file with a header: what is a number in them.
+
+    Raises:
+        UserError: it cannot be read, or is not CSV.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                {key: number for key, cell in row.items() if key and (number := _number(cell)) is not None}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a log that can be drawn ({error})") from None
 
 
 def _number(cell: object) -> float | None:

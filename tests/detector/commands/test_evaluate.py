@@ -356,3 +356,123 @@ def test_truth_without_images(run_cli: Callable[..., Any], tmp_path: Path) -> No
     done = run_cli("evaluate", "--data", "truth.json", "--detections", "some.json", "--out", "f")
     assert done.code == 1
     assert "none of its images (3...) is in the data set (which is empty...)" in done.err
+
+
+HOSTILE = {"\x1b[31mtomato\x1b]0;title\x07": r"\x1b[31mtomato\x1b]0;title\x07", "[/]": "[/]", "[red]a": "[red]a"}
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> tuple[Path, Path]:
+    """A COCO truth whose class names would steer a terminal or break its markup, and perfect results for it."""
+    names = [*HOSTILE, "\ud800 lone"]
+    truth = {
+        "images": [{"id": 1, "file_name": "\x1b[32m.jpg", "width": 60, "height": 40}],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": i, "bbox": [0, 0, 30, 40], "area": 1200, "iscrowd": 0}
+            for i in range(len(names))
+        ],
+    }
+    rows = [{"image_id": 1, "category_id": i, "bbox": [0, 0, 30, 40], "score": 0.5} for i in range(len(names))]
+    paths = tmp_path / "truth.json", tmp_path / "results.json"
+    for path, content in zip(paths, (truth, rows), strict=True):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+def test_names_cannot_steer_a_terminal(run_cli: Callable[..., Any], hostile: tuple[Path, Path], tmp_path: Path) -> None:
+    truth, results = hostile
+    done = run_cli("evaluate", "--data", truth, "--detections", results, "--out", "e", "--bootstrap", 0, "--report")
+    assert done.code == 0, done.err
+    compared = run_cli("compare", "e", "e", "--samples", 100)
+    assert compared.code == 0, compared.err
+    for out in (done.out, compared.out):
+        assert all(name in out for name in HOSTILE.values())
+        assert "? lone" in out
+        assert all(line.isprintable() for line in out.splitlines())
+    places = {line.index("100.0") for line in done.out.splitlines() if line.startswith("  ")}
+    assert len(places) == 1  # still a table
+    content = json.loads(run_cli("compare", "e", "e", "--samples", 100, "--json").out)
+    assert [row["name"] for row in content["classes"]] == [*HOSTILE, "? lone"]
+    evaluation = Evaluation.load(tmp_path / "e" / "evaluation.json")
+    assert evaluation.result.class_names == (*HOSTILE, "? lone")
+    assert "? lone," in (tmp_path / "e" / "per_class.csv").read_text(encoding="utf-8")
+    assert run_cli("report", "e", "--out", "again.html").code == 0
+
+
+def test_names_in_messages_cannot_steer_a_terminal(
+    run_cli: Callable[..., Any], hostile: tuple[Path, Path], voc: Path, fake_model: Any, tmp_path: Path
+) -> None:
+    truth, _ = hostile
+    (tmp_path / "bad.jsonl").write_text(line("\x1b[32mid", ("\x1b[31mx", 0.5, LEFT)))
+    (tmp_path / "other.jsonl").write_text(line("\x1b[32mid", ("[/]", 0.5, LEFT)))
+    for file, words in (("bad.jsonl", r"class '\x1b[31mx' is not in"), ("other.jsonl", r"images (\x1b[32mid...) is")):
+        done = run_cli("evaluate", "--data", truth, "--detections", file, "--out", "e")
+        assert (done.code, len(done.error_lines)) == (1, 1), done.err
+        assert words in done.err
+        assert "\x1b" not in done.err
+    for xml in (voc / "Annotations").glob("*.xml"):
+        xml.write_text(xml.read_text().replace("tomato", "potato\x7f[/]").replace("sky", "sea"))
+    done = run_cli("evaluate", "--data", voc, "--out", "f")
+    assert "no class in common" in done.err
+    assert r"potato\x7f[/]" in done.err
+
+
+def test_the_name_of_a_data_set_is_shown_escaped(run_cli: Callable[..., Any], voc: Path, tmp_path: Path) -> None:
+    folder = voc.rename(tmp_path / "a\x1b[31m[red]$x")
+    done = run_cli("evaluate-proposals", "--data", folder, "--methods", "single", "--limit", 1, "--out", "p")
+    assert done.code == 0, done.err
+    assert done.out.startswith(r"a\x1b[31m[red]$x: 2 annotated boxes")
+
+
+def test_a_model_names_classes_and_not_their_ids(
+    run_cli: Callable[..., Any], fake_model: Any, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    picture("photos/a.png", RED, BLUE)
+    objects = (("tomato", "sky", [0, 0, 30, 40]), ("sky", "tomato", [30, 0, 30, 40]))  # name, and the other's as id
+    truth = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "categories": [{"id": key, "name": name} for name, key, _ in objects],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": key, "bbox": box, "area": 1200, "iscrowd": 0}
+            for i, (_, key, box) in enumerate(objects, 1)
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    arguments = ("--metric", "coco", "--images", tmp_path / "photos", "--bootstrap", 0)
+    for source, out in (((), "e"), (("--detections", "e"), "f")):
+        done = run_cli("evaluate", "--data", "truth.json", *arguments, *source, "--out", out)
+        assert done.code == 0, done.err
+        assert "coco: mean AP 100.0" in done.out
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("[", "not valid YAML"),
+        ("config: 3", "not a run of detector evaluate"),
+        ("config: {data: [x], metric: coco, detections: d}", "data: Input should be a valid string"),
+        ("config: {data: d, metric: magic, detections: d}", "metric: Input should be 'voc07', 'voc10', 'coco' or"),
+        ("config: {? [a] : 1}", "not valid YAML"),
+    ],
+)
+def test_compare_names_the_fault_of_a_configuration(
+    run_cli: Callable[..., Any], tmp_path: Path, config: str, words: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    done = run_cli("compare", "run", "run")
+    assert (done.code, len(done.error_lines)) == (1, 1)
+    assert words in done.err
+
+
+@pytest.mark.parametrize("first", ["-1", "0", "true", "2.5", "[1]", "x", "*a"])
+def test_a_faulty_configuration_beside_detections_limits_nothing(
+    run_cli: Callable[..., Any], voc: Path, tmp_path: Path, first: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(f"verb: evaluate\nconfig: {{first: {first}}}\n")
+    (tmp_path / "run" / "detections.jsonl").write_text(line("a", ("tomato", 0.9, LEFT)))
+    done = run_cli("evaluate", "--data", voc, "--detections", "run", "--out", "e", "--bootstrap", 0)
+    assert done.code == 0, done.err
+    assert "3 images" in done.out

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from detector.commands.detection_files import SavedDetections, write_csv, write_line
 from detector.evaluation import columns, json_stream
@@ -319,19 +324,26 @@ def test_a_large_results_file_needs_little_memory(tmp_path: Path, monkeypatch: p
     assert peak < 3 * 72 * n + 600_000 < 700 * n
 
 
-def test_coco_truth_faults(tmp_path: Path) -> None:
-    good: dict[str, Any] = {
-        "images": [{"id": 1, "width": 9, "height": 9, "file_name": "a.jpg"}],
-        "categories": [{"id": 3, "name": "cat"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 5, 5], "area": 25, "iscrowd": 0}],
+def coco_truth() -> dict[str, Any]:
+    """Two images with an object each, one of them a crowd; as COCO writes it."""
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 2, 20, 20], "area": 400, "iscrowd": 0},
+        {"id": 2, "image_id": 2, "category_id": 7, "bbox": [4, 5, 20, 20], "area": 400, "iscrowd": 0},
+    ]
+    return {
+        "images": [{"id": i, "width": 64, "height": 48, "file_name": f"{i}.jpg"} for i in (1, 2)],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+        "annotations": annotations,
     }
+
+
+def test_coco_truth_faults(tmp_path: Path) -> None:
+    good = coco_truth()
     truth = read_coco_truth(write(tmp_path / "t.json", good))
-    assert (truth.class_names, truth.class_keys, truth.files) == (("cat",), (3,), {"1": "a.jpg"})
+    assert (truth.class_names, truth.class_keys, truth.files) == (("cat", "dog"), (3, 7), {"1": "1.jpg", "2": "2.jpg"})
     cases = {
-        "stands there twice": {"images": good["images"] * 2},
-        "category id stands": {"categories": good["categories"] * 2},
-        "annotation 1 has no bbox": {"annotations": [{**good["annotations"][0], "bbox": None}]},
-        "annotation 1": {"annotations": [{**good["annotations"][0], "category_id": 8}]},
+        "image id 1 stands there twice": {"images": good["images"] * 2},
+        "category id 3 stands": {"categories": good["categories"] * 2},
         "must be lists": {"annotations": {}},
     }
     for words, change in cases.items():
@@ -339,6 +351,68 @@ def test_coco_truth_faults(tmp_path: Path) -> None:
             read_coco_truth(write(tmp_path / "t.json", good | change))
     with pytest.raises(UserError, match="truncated"):
         read_coco_truth(write(tmp_path / "t.json", json.dumps(good)[:-5]))
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "words"),
+    [
+        ("images", "id", None, "the id of image 1 is missing"),
+        ("images", "id", [1], r"the id of image 1 is \[1\], neither number nor text"),
+        ("images", "id", True, "the id of image 1 is True, neither"),
+        ("images", "id", "2", "image id 2 stands there twice"),
+        ("images", "id", 2.0, "image id 2 stands there twice"),
+        ("categories", "id", None, "the id of category 1 is missing"),
+        ("categories", "id", {"a": 1}, "the id of category 1 is {'a': 1}, neither"),
+        ("categories", "id", 7.0, "category id 7 stands there twice"),
+        ("annotations", "image_id", [1], r"annotation 1: image_id is \[1\], which is no id"),
+        ("annotations", "category_id", [3], r"annotation 1 has no bbox.*category_id \[3\]"),
+        ("annotations", "category_id", 8, "annotation 1 has no bbox.*category_id 8"),
+        ("annotations", "bbox", None, "annotation 1 has no bbox"),
+        ("annotations", "bbox", [1, 2, 3], "annotation 1 has no bbox"),
+        ("annotations", "bbox", [1, 2, "20", 20], "annotation 1 has no bbox"),
+        ("annotations", "bbox", [1, 2, True, 20], "annotation 1 has no bbox"),
+        ("annotations", "bbox", [1, 2, 10**400, 20], r"annotation 1 has no bbox of four numbers.*10000\S*\.\.\.0+, 20"),
+        ("annotations", "bbox", [1e308, 2, 1e308, 20], "annotation 1 has no bbox"),
+        ("annotations", "bbox", [NAN, 2, 20, 20], "annotation 1 has no bbox"),
+        ("annotations", "area", "big", "annotation 1: area is 'big', not a number"),
+        ("annotations", "area", NAN, "annotation 1: area is nan, not a number"),
+        ("annotations", "area", 10**400, "annotation 1: area is 1000"),
+        ("annotations", "area", [400], r"annotation 1: area is \[400\]"),
+        ("annotations", "iscrowd", "0", "annotation 1: iscrowd is '0', neither 0 nor 1"),
+        ("annotations", "iscrowd", [0], "annotation 1: iscrowd is"),
+    ],
+)
+def test_odd_types_in_coco_truth_are_one_line(where: str, key: str, value: Any, words: str, tmp_path: Path) -> None:
+    content = coco_truth()
+    content[where][0][key] = value
+    path = write(tmp_path / "t.json", content)
+    with pytest.raises(UserError, match=words) as caught:
+        read_coco_truth(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value"),
+    [
+        ("images", "width", "x"), ("images", "height", None), ("images", "height", 10**400), ("images", "width", [1]),
+        ("images", "file_name", None), ("images", "file_name", ["x"]),
+        ("categories", "name", None), ("categories", "name", ["x"]), ("categories", "name", ""),
+        ("annotations", "area", None), ("annotations", "iscrowd", None), ("annotations", "id", [1]),
+    ],
+)  # fmt: skip
+def test_odd_types_that_decide_nothing_are_read(where: str, key: str, value: Any, tmp_path: Path) -> None:
+    content = coco_truth()
+    content[where][0][key] = value
+    truth = read_coco_truth(write(tmp_path / "t.json", content))
+    assert truth.table.area.tolist() == [400, 400]
+    assert truth.class_names == (("3" if where == "categories" else "cat"), "dog")
+
+
+def test_names_of_categories_stand_on_one_line(tmp_path: Path) -> None:
+    content = coco_truth()
+    content["categories"] = [{"id": 3, "name": "traffic\n light "}, {"id": 7, "name": 1}]
+    assert read_coco_truth(write(tmp_path / "t.json", content)).class_names == ("traffic light", "1")
 
 
 def test_annotations_of_images_that_are_not_listed_are_counted(tmp_path: Path) -> None:
@@ -352,3 +426,118 @@ def test_annotations_of_images_that_are_not_listed_are_counted(tmp_path: Path) -
     counts = evaluate_coco({}, truth.table, truth.class_names).counts
     assert (counts.truths, counts.truths_counted) == (2, 1)
     assert counts.truths_ignored == {"image not in the file": 1}
+
+
+DEEP = "[" * 20_000 + "]" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('"x": ' + DEEP, "entry 1 is not a detection: nested too deep"),
+        ('"x": ' + "7" * 5000, "entry 1 is not a detection: a number of too many digits"),
+        ('"image_id": [1]', r"entry 1: image_id is \[1\], neither number nor text"),
+        ('"image_id": true', "entry 1: image_id is True, neither"),
+        ('"category_id": {"id": 1}', "entry 1: category_id is {'id': 1}, neither"),
+        ('"category_id": 1.5', "class '1.5' is not in the data set"),
+        ('"category_id": "\\ud800\\u001b[31m"', r"class '\\ud800\\x1b\[31m' is not in the data set"),
+        ('"score": ' + "9" * 400, "score is not a finite number: 999"),
+        ('"bbox": [0, 0, 1e999, 5]', "box is not four finite numbers"),
+        ('"bbox": [0, 0, 1e200, 5]', "box is not four finite numbers"),
+        ('"bbox": [[0], 0, 1, 5]', "box is not four finite numbers"),
+    ],
+)
+def test_faults_of_results_are_one_short_line(change: str, words: str, tmp_path: Path) -> None:
+    text = json.dumps(entry())[:-1] + f", {change}}}"  # of a key given twice the last one counts
+    path = write(tmp_path / "r.json", f"[{text}]")
+    with pytest.raises(UserError, match=words) as caught:
+        read_detections(path, NAMES, class_keys=[1, 2])
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert message.isprintable()
+    assert len(message) < 600
+
+
+def test_whole_floats_are_ids_as_in_the_reference(tmp_path: Path) -> None:
+    content = coco_truth()
+    for part, key in (("images", "id"), ("annotations", "image_id"), ("categories", "id")):
+        for row in content[part]:
+            row[key] = float(row[key])
+    truth = read_coco_truth(write(tmp_path / "t.json", content))
+    results = [
+        {"image_id": image, "category_id": category, "bbox": box, "score": score}
+        for image, category, box, score in ((1, 3.0, [1, 2, 20, 20], 0.9), (2.0, 7, [4, 5, 20, 15], 0.8))
+    ]
+    found = read_detections(write(tmp_path / "r.json", results), truth.class_names, class_keys=truth.class_keys)
+    assert (truth.class_keys, truth.table.image_ids, found.image_ids) == ((3, 7), ("1", "2"), ("1", "2"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(tmp_path / "t.json"))
+        run = COCOeval(coco, coco.loadRes(str(tmp_path / "r.json")), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    assert evaluate_coco(found, truth.table, truth.class_names).mean_ap == pytest.approx(run.stats[0], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"image_id": "a", "detections": ' + DEEP + "}", "line 1: not JSON: nested too deep"),
+        ('{"image_id": ' + "7" * 5000 + ', "detections": []}', "line 1: not JSON: a number of too many digits"),
+        ('{"image_id": null, "detections": []}', "line 1: image_id is None, neither text nor number"),
+        (
+            '{"image_id": "a", "detections": {"score": 1}}',
+            "line 1: not an image's detections, but JSON of another kind",
+        ),
+        (
+            '{"image_id": "a", "detections": [{"score": 1, "box": [0, 0, 1, 1], "class_name": null}]}',
+            "line 1: class_name is None, not text",
+        ),
+    ],
+)
+def test_faults_of_lines_are_one_line(line: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        read_detections(write(tmp_path / "d.jsonl", line), NAMES)
+
+
+HEADER = "image_id,class_name,score,x1,y1,x2,y2"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no column class_name"),
+        (HEADER + ",score\n", "2 times the column score"),
+        (HEADER + "\na,cat,0.5,1,2\n", "line 2: 5 fields, fewer than the header has"),
+        (HEADER + '\n"' + "x" * 200_000 + '",cat,0.5,1,2,3,4\n', "not CSV: field larger than field limit"),
+        ("x" * 200_000 + "\n", "not CSV: field larger than field limit"),
+        (HEADER + "\na,cat,0.5,1,2,1_0,4\n", "box is not four finite numbers"),
+        (HEADER + "\na,cat,1e999,1,2,3,4\n", "score is not a finite number: inf"),
+    ],
+)
+def test_faults_of_csv_are_one_line(text: str, words: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", text)
+    with pytest.raises(UserError, match=words) as caught:
+        read_detections(path, NAMES)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_the_order_of_columns_does_not_matter(tmp_path: Path) -> None:
+    text = "y2,x1,extra,path,score,y1,class_name,x2,image_id\n4,1,?,p/a.jpg,0.5,2,cat,3,a\n\n9,6,?,,0.25,7,cat,8,b\n"
+    found = read_detections(write(tmp_path / "d.csv", text), NAMES)
+    assert (found.image_ids, found.paths) == (("a", "b"), ("p/a.jpg", ""))
+    assert found.boxes.tolist() == [[1, 2, 3, 4], [6, 7, 8, 9]]
+
+
+@pytest.mark.parametrize("number", ["x", "9" * 5000, "1.5", "-1"])
+def test_faults_of_the_list_of_images(number: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not an image's name and its own number") as caught:
+        read_image_numbers(write(tmp_path / "val.txt", f"val/a {number}\n"))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_a_pipe_in_a_folder_of_files_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "comp3_det_test_cat.txt")
+    with pytest.raises(UserError, match="not a file that can be read"):
+        read_detections(tmp_path, NAMES)

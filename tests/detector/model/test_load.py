@@ -226,3 +226,24 @@ def test_the_bundled_model_is_whole() -> None:
     for member in config.members:
         assert sha256(BUNDLED_MODEL / member.file) == member.sha256
     assert len(load_model(device="cpu").class_names) == len(config.class_names)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "fault"),
+    [
+        (("normalization", "std"), [0, 57.0, 57.0], "members.0.normalization.std.0: Input should be greater than"),
+        (("normalization", "mean"), [1e9, 0, 0], "members.0.normalization.mean.0: Input should be less than"),
+        (("net", "num_outputs"), 10**12, "members.0.net.num_outputs: Input should be less than"),
+        (("net", "num_outputs"), 10**30, "is too large"),
+        (("net", "width"), float("inf"), "'.inf' is not a finite number"),
+        (("crop", "size"), [3], "members.0.crop.size: Input should be a valid integer"),
+        (("file",), "\x1b[31m/../x", "members.0.file: Value error, must be the name of a .safetensors file"),
+    ],
+)
+def test_settings_that_nothing_can_be_built_of(model: Path, where: tuple[str, ...], value: Any, fault: str) -> None:
+    members = yaml.safe_load((model / MODEL_FILE).read_text())["members"]
+    place = members[0]
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = value
+    assert fault in fault_of(edit(model, members=members))

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from detector.commands.printable import can_show, printable, tolerant_streams
+from detector.commands.streams import can_show, tolerant_streams
 from detector.commands.train_common import show_progress
+from detector.shown import one_line
 
 
 @pytest.mark.parametrize(
@@ -27,16 +28,16 @@ from detector.commands.train_common import show_progress
     ],
 )
 def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
-    assert printable(text) == shown
+    assert one_line(text) == shown
 
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_any_text_is_one_line_that_utf_8_can_hold(text: str) -> None:
-    shown = printable(text)
+    shown = one_line(text)
     assert len(shown.splitlines()) <= 1
     assert "\x1b" not in shown
     shown.encode("utf-8")
-    assert printable(shown) == shown
+    assert one_line(shown) == shown
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.json_text import json_text
+from detector.strict_json import json_text
 
 
 @given(st.text(st.characters(exclude_categories=())))
