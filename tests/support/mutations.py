@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ _TOKENS = (
     b"nan", b"1e999", b"7" * 5000, b"[" * 2000, b"- " * 1000, b"&a *a", b"!!int x", b"!!bool 7", b"!!timestamp x",
     b"? [a]\n: b\n", b"2020-13-45", b"yes", b"\x1b[31m", b"<<: ", b"%", b"@", b"0x", b"1_0", b"'" , b"9" * 19,
 )  # fmt: skip
+
+PIECES = (
+    b"", b"\0", b"nan", b"-1", b"1e999", b"1e300", b"<", b">", b'"', b"'", b"[", b"{}", b"null", b"../", b"\xff", b"\n",
+    b"9" * 400, b"9" * 5000, b" ", b"\t1", b" -1", b"\xed\xa0\x80", b"\xc3\xa4", b"a\xcc\x88", b"true", b"~", b"yes",
+    b"2020-13-45", b"&a", b"*a", b"<<: ", b"? [a]\n: ", b"!!binary ", b"!!python/name:os.system ", b"#", b": ", b"=",
+    b"/dev/zero", b"/", b"C:\\", b"https://h/", b"%00", b"[" * 3000, b"x" * 5000, b"A.PNG", b"<!DOCTYPE a>", b"&#1;",
+    b'<?xml version="1.0" encoding="x"?>', b"\xef\xbb\xbf", b"0.5", b"1.0", b"-0", b"\xc2\xb2", b"\xd9\xa3",
+)  # fmt: skip
+"""What takes the place of a word or a span in a text file."""
 
 
 def mutated_bytes(data: bytes, seed: int) -> bytes:
@@ -43,6 +53,16 @@ def mutated_bytes(data: bytes, seed: int) -> bytes:
         else:
             data = data[:start] + rng.choice(_TOKENS) + data[end:]
     return data
+
+
+def mutated_words(data: bytes, seed: int) -> bytes:
+    """``data`` with one of its words replaced."""
+    rng = random.Random(seed)
+    words = list(re.finditer(rb"[\w.]+", data))
+    if not words:
+        return data
+    word = rng.choice(words)
+    return data[: word.start()] + rng.choice(PIECES) + data[word.end() :]
 
 
 def mutated_tree(tree: Any, seed: int) -> Any:
