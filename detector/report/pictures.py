@@ -63,9 +63,9 @@ def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) 
     """A thumbnail and a larger picture of each, written to ``folder``; files are numbered, whatever the images' names.
 
     Args:
-        folder: must not exist yet; the page is to lie beside it.
+        folder: new, or what a killed run has left of it; the page is to lie beside it.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
     def one(numbered: tuple[int, PictureEntry]) -> Sources:
         number, picture = numbered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from detector.report.tables import csv_text, numbers
 from proposals.errors import UserError
 
 PAGE = "report.html"
+UNFINISHED = ".unfinished"
 # A page of 200 embedded thumbnails weighs about 8 MB; a folder of pictures costs the page nothing.
 EMBEDDED_CASES, EMBEDDED_PICTURES = 400, 200
 FOLDER_CASES = FOLDER_PICTURES = 5000
@@ -40,6 +42,8 @@ def write_report(
 ) -> Written:
     """Write ``page`` and, beside it under the same name, ``.json`` and ``.csv``; nothing that exists is overwritten.
 
+    While it is written there is ``<page>.unfinished``: where a kill has left that, the files beside it are made again.
+
     Args:
         evaluation: with the paths of its pictures; one whose file is gone is shown as boxes alone.
         page: the HTML file. config: the run's, YAML text. command: as it was typed.
@@ -51,27 +55,33 @@ def write_report(
     """
     folder = page.with_name(f"{page.stem}-pictures") if pictures_in_folder else None
     written = Written(page, page.with_suffix(".json"), page.with_suffix(".csv"), folder)
+    unfinished = page.with_name(f"{page.name}{UNFINISHED}")
+    going_on = unfinished.exists()  # the rest of a report that was killed; it stood alone when it was begun
     for target in (written.page, written.json, written.csv, folder):
-        if target is not None and target.exists():
+        if target is not None and target.exists() and (target == page or not going_on):
             raise UserError(f"{target}: exists already; name another page with --out, or remove it")
     limits = (FOLDER_CASES, FOLDER_PICTURES) if folder else (EMBEDDED_CASES, EMBEDDED_PICTURES)
     report = collect(evaluation, config=config, command=command, max_cases=limits[0], max_pictures=limits[1])
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
         sources = in_folder(report.pictures, folder) if folder else embedded(report.pictures)
         _write(written.json, json.dumps(numbers(report), ensure_ascii=True, allow_nan=False, indent=1))
         _write(written.csv, csv_text(report))
-        _write(page, render(report, sources))
+        _write(page, render(report, sources))  # last: it takes the place of ``unfinished``
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        for path in (written.json, written.csv, unfinished):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
         raise UserError(f"{page}: cannot write the report: {error.strerror}; name another place with --out") from error
     return written
 
 
 def _write(path: Path, text: str) -> None:
     """Under a temporary name first, so that a file with the right name is a whole one."""
-    temporary = path.with_name(f"{path.name}.unfinished")
+    temporary = path.with_name(f"{path.name}{UNFINISHED}")
     try:
         # Names of files that are not UTF-8 hold lone surrogates, which no encoding can write.
         temporary.write_text(text, encoding="utf-8", errors="replace")

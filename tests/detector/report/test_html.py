@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -299,6 +300,37 @@ def test_nothing_is_overwritten(evaluation: Evaluation, tmp_path: Path, there: s
         write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
     assert [p.name for p in tmp_path.iterdir()] == [there]
     assert (tmp_path / there).read_text() == "mine"
+
+
+def test_a_report_that_was_killed_is_made_again(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*arguments: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("detector.report.write.render", die)
+        with pytest.raises(KeyboardInterrupt):
+            write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"r.html.unfinished", "r.json", "r.csv", "r-pictures"}
+    written = write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"r.html", "r.json", "r.csv", "r-pictures"}
+    whole = write_report(evaluation, tmp_path / "whole" / "r.html", pictures_in_folder=True)
+    assert written.page.read_bytes() == whole.page.read_bytes()
+    with pytest.raises(UserError, match="exists already"):
+        write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+
+
+def test_a_full_disk_leaves_nothing_of_a_report(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("detector.report.write.render", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_page_is_the_same_after_the_evaluation_was_saved_and_read(evaluation: Evaluation, tmp_path: Path) -> None:
