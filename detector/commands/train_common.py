@@ -27,6 +27,7 @@ from detector.model.load import choose_device
 from detector.recipes.build import load_splits
 from detector.report.drawing import draw_sheet
 from detector.runs.folder import CONFIG_FILE, new_run_path, write_config
+from detector.runs.leftovers import UNFINISHED
 from detector.shown import one_line
 from detector.strict_yaml import write_settings
 from detector.training.batches import Batch
@@ -99,9 +100,22 @@ def prepare_folder(out: Path | None, resume: Resume, verb: str, finished: str) -
             return RunFolder(folder, resuming=True)
         if resume is Resume.must:
             raise UserError(f"{out}: no interrupted run to go on with (it has no {RECIPE_FILE})")
+        if _hardly_begun(folder, verb):
+            return RunFolder(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already; choose another --out, or --resume to go on with an interrupted run")
     return RunFolder(folder)
+
+
+def _hardly_begun(folder: Path, verb: str) -> bool:
+    """Whether a run of ``verb`` died in :func:`begin_folder`: there is nothing but what that writes, and no recipe."""
+    config = folder / CONFIG_FILE
+    beginnings = {CONFIG_FILE, CONFIG_FILE + UNFINISHED, RECIPE_FILE + UNFINISHED}
+    try:
+        own = not config.exists() or config.read_bytes().startswith(f"verb: {verb}\n".encode())
+        return own and {entry.name for entry in folder.iterdir()} <= beginnings
+    except OSError:
+        return False
 
 
 def begin_folder(folder: Path, verb: str, recipe: BaseModel, seed: int) -> None:

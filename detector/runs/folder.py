@@ -212,7 +212,7 @@ def _is_fault_of(error: OSError, folder: Path) -> bool:
 
 
 def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | None) -> None:
-    """Write the verb, the command line, ``config``, ``seed``, the versions, git's state and the machine to ``path``."""
+    """Write the verb, the command line, ``config``, ``seed``, the versions, git's state and the machine to ``path``, whole or not at all."""
     record = {
         "verb": verb,
         "command": list(sys.argv),
@@ -223,7 +223,9 @@ def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | N
         "git": git_state(),
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},
     }
-    path.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    temporary = path.with_name(path.name + UNFINISHED)
+    temporary.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    temporary.replace(path)
 
 
 def _move_into_place(temporary: Path, final: Path, inside: bool) -> None:

@@ -172,7 +172,6 @@ class Trainer(ABC, Generic[Net, Item]):
         self.watch.restore(state.get("watch", {}))
         torch.set_rng_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.log.cut(self.step)
 
     def averaged_net(self) -> Net:
         """A copy of the net with the averaged weights, in evaluation mode."""
@@ -189,6 +188,7 @@ class Trainer(ABC, Generic[Net, Item]):
             Interrupted: SIGTERM or Ctrl-C came; the checkpoint is saved. UserError: the loss is not finite any more.
         """
         handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        self.log.cut(self.step)  # a run that died may have logged more than it had saved
         try:
             if self.processes.count > 1:
                 self.gradients.share()

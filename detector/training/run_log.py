@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,29 @@ class RunLog:
             self._board.flush()
 
     def cut(self, step: int) -> None:
-        """Drop the lines of steps after ``step``, which are about to be run again."""
-        if self.writes and self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= step]
-            self.path.write_text("".join(kept), encoding="utf-8")
+        """Drop the lines of steps after ``step``, which are about to be run again, and what a full disk left of one."""
+        if not self.writes or not self.path.exists():
+            return
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        header, *rows = [line for line in text.splitlines(keepends=True) if line.endswith("\n")] or [""]
+        kept = [row for row in rows if row.count(",") == header.count(",") and _step(row) <= step]
+        if not kept:
+            self.path.unlink()
+            return
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            file.writelines([header, *kept])
+        temporary.replace(self.path)
 
     def close(self) -> None:
         """Nothing more is written."""
         if self._board is not None:
             self._board.close()
+
+
+def _step(row: str) -> float:
+    """The step of a line; that of a damaged one is after every other."""
+    try:
+        return int(row.split(",")[0])
+    except ValueError:
+        return math.inf

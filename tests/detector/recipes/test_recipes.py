@@ -115,6 +115,26 @@ def test_resume_auto_begins_goes_on_and_is_content(
     assert "is finished" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("left", ["config.yaml", "config.yaml.unfinished", "recipe.yaml.unfinished"])
+def test_a_run_that_died_before_its_recipe_was_written_begins_again(data: Path, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / left).write_text("verb: train\n")
+    words = ("train", data, "--config", write(tmp_path, RECIPE), "--out", out, "--steps", 1)
+    assert run(*words) == 1  # without --resume auto nothing is touched
+    assert run(*words, "--resume", "auto") == 0
+    assert not list(out.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("config.yaml", "verb: detect\n"), ("mine.txt", "verb: train\n")])
+def test_a_folder_of_something_else_is_not_taken_over(data: Path, tmp_path: Path, name: str, text: str) -> None:
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / name).write_text(text)
+    assert run("train", data, "--config", write(tmp_path, RECIPE), "--out", out, "--resume", "auto") == 1
+    assert (out / name).read_text() == text
+
+
 def test_resume_auto_refuses_another_recipe(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, config = tmp_path / "m", write(tmp_path, RECIPE)
     out.mkdir()

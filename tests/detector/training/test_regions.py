@@ -118,6 +118,14 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(pool: ImagePool, tmp_pa
     assert [r["step"] for r in rows[0]][-1] == "8"
 
 
+def test_a_run_that_died_before_its_first_checkpoint_logs_each_step_once(pool: ImagePool, tmp_path: Path) -> None:
+    make_trainer(pool, tmp_path, steps=4).run()
+    (tmp_path / "checkpoint.pt").unlink()
+    make_trainer(pool, tmp_path).run()
+    steps = [row["step"] for row in csv.DictReader((tmp_path / "log.csv").read_text().splitlines())]
+    assert steps == ["2", "4", "6", "8"]
+
+
 def test_the_same_seed_gives_the_same_net_and_another_another(pool: ImagePool, tmp_path: Path) -> None:
     nets = [make_trainer(pool, tmp_path / str(i), steps=2, seed=s).run().state_dict() for i, s in enumerate([1, 1, 2])]
     assert_same_state(nets[0], nets[1])

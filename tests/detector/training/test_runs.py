@@ -313,6 +313,26 @@ def test_the_log_is_cut_where_a_run_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_text().split() == ["step,loss,top1_val", "2,0.5,1.0", "4,0.5,1.0", "6,0.1,"]
 
 
+@pytest.mark.parametrize("rest", ["", "6,0.", "6,0.1,1.0", "6x,0.1,1.0\n", "\xff\n"])
+def test_what_a_full_disk_left_of_a_line_is_dropped(tmp_path: Path, rest: str) -> None:
+    log = RunLog(tmp_path)
+    log.write(Entry(step=2, loss=0.5, top1_val=1.0))
+    with (tmp_path / "log.csv").open("a", encoding="latin-1") as file:
+        file.write(rest)
+    log.cut(6)
+    log.write(Entry(step=8, loss=0.1, top1_val=None))
+    assert (tmp_path / "log.csv").read_text().split() == ["step,loss,top1_val", "2,0.5,1.0", "8,0.1,"]
+
+
+@pytest.mark.parametrize("text", ["", "step,lo", "step,loss,top1_val\n2,0.5,1.0\n"])
+def test_a_log_of_which_nothing_is_kept_begins_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.csv").write_text(text)
+    log = RunLog(tmp_path)
+    log.cut(0)
+    log.write(Entry(step=2, loss=0.1, top1_val=None))
+    assert (tmp_path / "log.csv").read_text().split() == ["step,loss,top1_val", "2,0.1,"]
+
+
 def test_a_process_that_does_not_write_writes_nothing(tmp_path: Path) -> None:
     log = RunLog(tmp_path, writes=False)
     log.write(Entry(step=2, loss=0.5, top1_val=1.0))
