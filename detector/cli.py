@@ -22,6 +22,7 @@ from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say
 from detector.commands.streams import tolerant_streams
 from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
+from detector.shown import shown
 from proposals.errors import UserError
 
 # verb -> (its module, the first line of its docstring). The function bears the module's last name.
@@ -131,6 +132,13 @@ def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except UserError as fault:
             _fail(str(fault))
+        except OSError as error:
+            from detector.runs.folder import DISK_FAULTS
+
+            if error.errno not in DISK_FAULTS:
+                raise
+            where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
+            _fail(f"{where}cannot write: {error.strerror}; free some space, or write elsewhere, and run it again")
         except ImportError as error:
             if not _is_opencv_without_libraries(error):
                 raise

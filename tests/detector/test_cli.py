@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import signal
@@ -96,6 +97,16 @@ def test_a_fault_of_the_program_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run_guarded(verb)
+
+
+@pytest.mark.parametrize("where", [("runs/log.csv",), ()])
+def test_a_full_disk_is_one_line(where: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    def verb() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *where)
+
+    assert run_guarded(verb) == 1
+    name = "".join(f"{path}: " for path in where)
+    assert capsys.readouterr().err.startswith(f"error: {name}cannot write: No space left on device; free some space")
 
 
 def test_an_unexpected_error_is_one_line_and_a_file(
