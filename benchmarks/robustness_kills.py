@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from robustness_runs import Command, Started, Watch, Workshop, went_on
+from robustness_runs import Command, Ended, Started, Watch, Workshop, went_on
 from robustness_table import Outcomes
 
 LONGEST_WAIT = 0.1
@@ -26,14 +27,19 @@ def kill_all(runs: Workshop, count: int, seed: int, workers: int, outcomes: Outc
         command = runs.commands[number % len(runs.commands)]
         folder = runs.root / "cases" / f"kill-{number}"
         folder.mkdir()
-        outcome, detail = killed(command, folder, random.Random(f"{seed} kill {number}"), runs.limit)
+        when = moment(command, Watch(folder), random.Random(f"{seed} kill {number}"))
+        ended = Started(command, folder, runs.limit).wait(when)
+        early.append(ended.code == -signal.SIGKILL)
+        outcome, detail = judged(command, folder, ended, runs.limit)
         outcomes.add(f"kill {command.name}", outcome, f"kill {number}: {detail}")
         shutil.rmtree(folder)
 
+    early: list[bool] = []
     begun = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(case, range(count)))
-    print(f"{count} kills in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    struck = f"{sum(early)} of them before the command had ended"
+    print(f"{count} kills in {time.monotonic() - begun:.0f} s, {struck}", file=sys.stderr)
 
 
 def moment(command: Command, watch: Watch, rng: random.Random) -> Callable[[], bool]:
@@ -52,10 +58,8 @@ def moment(command: Command, watch: Watch, rng: random.Random) -> Callable[[], b
     return now
 
 
-def killed(command: Command, folder: Path, rng: random.Random, limit: float) -> tuple[str, str]:
-    """One kill and what came of it; the command may also have ended before."""
-    started = Started(command, folder, limit)
-    ended = started.wait(moment(command, Watch(folder), rng))
+def judged(command: Command, folder: Path, ended: Ended, limit: float) -> tuple[str, str]:
+    """What came of a run that was killed, or ended before; the command is run once more."""
     if ended.code is None:
         return "hang", f"longer than {limit:.0f} s"
     if ended.code > 0:
