@@ -91,12 +91,12 @@ class Member:
         return self.net.config.num_outputs if self.head is None else self.head.num_classes + 1
 
     @property
-    def locates(self) -> bool:
+    def has_box_head(self) -> bool:
         """Whether it has box regression."""
         return self.head is not None and self.head.regress is not None
 
     @property
-    def judges(self) -> bool:
+    def has_overlap_head(self) -> bool:
         """Whether it predicts overlaps."""
         return self.head is not None and self.head.judge is not None
 
@@ -170,8 +170,8 @@ class Ensemble:
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
         self.localizer, self.localizer_boxes = localizer, localizer_boxes
-        self.num_locating = sum(member.locates for member in members)
-        self.num_judging = sum(member.judges for member in members)
+        self.num_box_heads = sum(member.has_box_head for member in members)
+        self.num_overlap_heads = sum(member.has_overlap_head for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         self.pooling: list[tuple[int, Member]] = []
         for number, member in enumerate(members):
@@ -200,12 +200,12 @@ class Ensemble:
             each = np.repeat(boxes.astype(np.float32), classes, axis=0)
             moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(count, classes, 4)
         if self.localizer is not None:
-            located = self.localizer.look(view.image, boxes, mirror=mirror)
+            located = self.localizer.predict(view.image, boxes, mirror=mirror)
             judged = joint_overlap(judged, located.overlap)
             moved = joint_boxes(moved, located.boxes, classes, self.localizer_boxes)
         return Examined(probs.numpy(), boxes if moved is None else moved, judged)
 
-    def opinions(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
+    def predict_members(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
         """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.
 
         Without the temperature, which is of the mean.
@@ -238,8 +238,8 @@ class Ensemble:
     def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
         """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
         probs = torch.zeros(len(boxes), self.num_outputs)
-        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_locating else None
-        overlap = torch.zeros(len(boxes)) if self.num_judging else None
+        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_box_heads else None
+        overlap = torch.zeros(len(boxes)) if self.num_overlap_heads else None
         views = 1 + mirror
         for _, part, output, sign in self._outputs(view, boxes, mirror):
             probs[part] += output.probs
@@ -249,9 +249,9 @@ class Ensemble:
                 overlap[part] += output.overlap
         probs = self._tempered(probs / (self.num_members * views))
         if deltas is not None:
-            deltas /= self.num_locating * views
+            deltas /= self.num_box_heads * views
         if overlap is not None:
-            overlap /= self.num_judging * views
+            overlap /= self.num_overlap_heads * views
         return RegionOutput(probs, deltas, overlap)
 
     def _tempered(self, probs: Tensor) -> Tensor:
