@@ -217,7 +217,8 @@ def detect(
             if not tally.pictures:
                 raise UserError("nothing was detected in: every input was skipped")
             if "coco" in wanted:
-                write_coco(folder, read_detections(folder / JSONL_FILE), detector.class_names)
+                saved = read_detections(folder / JSONL_FILE)
+                write_coco(folder, saved, detector.class_names, detector.class_keys)
             if "csv" in wanted:
                 write_csv(folder / CSV_FILE, read_detections(folder / JSONL_FILE))
     except KeyboardInterrupt:
