@@ -18,6 +18,7 @@ from red_squares import red_squares
 from detector.crop import CropConfig
 from detector.images.read import read_image
 from detector.model.config import BUNDLED_MODEL, read_model_config
+from detector.model.load import read_member
 from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.localizer import read_localizer, read_localizer_facts
