@@ -174,16 +174,17 @@ class Ensemble:
         self.num_overlap_heads = sum(member.has_overlap_head for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         self.pooling: list[tuple[int, Member]] = []
+        self.members: list[Member] = []
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             head = None if member.head is None else member.head.eval().to(device)
             ready = Member(net, member.crop, member.normalization, head, member.shared)
+            self.members.append(ready)
             if member.shared is not None:
                 self.pooling.append((number, ready))
             else:
                 self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
-        self.num_members = len(members)
 
     def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
         """See :class:`RegionClassifier`."""
@@ -220,19 +221,18 @@ class Ensemble:
     def name_crops(self, crops: Tensor) -> Tensor:
         """Probabilities ``(N, K + 1)`` on the CPU of crops ``(N, 3, S, S)``, 0..255, made already.
 
-        Members that take another size have them resized; the context is then that of these crops.
+        Members that take another size have them resized; the context is then that of these crops. A member that pools
+        from maps runs on the crops all the same.
         """
         probs = torch.zeros(len(crops), self.num_outputs)
-        for start in range(0, len(crops), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            for (crop, normalization), members in self.groups.items():
+        for part in self._parts(crops):
+            for member in self.members:
                 x = crops[part].to(self.device)
-                if x.shape[-1] != crop.size:
-                    size = (crop.size, crop.size)
+                if x.shape[-1] != member.crop.size:
+                    size = (member.crop.size, member.crop.size)
                     x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 255)
-                x = normalization(x).contiguous(memory_format=torch.channels_last)
-                for _, member in members:
-                    probs[part] += member.output(x, self.dtype).probs.cpu()
+                x = member.normalization(x).contiguous(memory_format=torch.channels_last)
+                probs[part] += member.output(x, self.dtype).probs.cpu()
         return self._tempered(probs / self.num_members)
 
     def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
@@ -282,8 +282,13 @@ class Ensemble:
                     found = member.pooled_output(maps, placed[part], self.dtype).each(Tensor.cpu)
                     yield number, part, found, other if flipped else side
 
-    def _parts(self, boxes: FloatArray) -> list[slice]:
-        return [slice(start, start + self.batch_size) for start in range(0, len(boxes), self.batch_size)]
+    @property
+    def num_members(self) -> int:
+        """How many networks there are."""
+        return len(self.members)
+
+    def _parts(self, regions: FloatArray | Tensor) -> list[slice]:
+        return [slice(start, start + self.batch_size) for start in range(0, len(regions), self.batch_size)]
 
     def _maps(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
