@@ -42,7 +42,7 @@ def main() -> None:
     print("| model | two agree on | singles | together | gain |\n|---|---|---|---|---|")
     everything = []
     for model in given.models:
-        probs, labels = opinions(model, data, given.device)
+        probs, labels = predict_members(model, data, given.device)
         everything.append(probs)
         print(row(model.name, probs, labels, min(given.members, len(probs)), given.bootstrap), flush=True)
     if len(everything) > 1:
@@ -50,7 +50,7 @@ def main() -> None:
         print(f"\nall {len(joined)} together: {100 * right(joined, range(len(joined)), labels).mean():.1f} %")
 
 
-def opinions(folder: Path, data: Dataset, device: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def predict_members(folder: Path, data: Dataset, device: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Each member's probabilities ``(M, N, K + 1)`` for the annotated objects of ``data``; their labels ``(N,)``."""
     config = read_model_config(folder)
     members = [read_member(folder, member, len(config.class_names)) for member in config.members]
@@ -64,7 +64,7 @@ def opinions(folder: Path, data: Dataset, device: str) -> tuple[NDArray[np.float
     for number in range(len(data)):
         truth = data[number].ground_truth
         if len(truth):
-            probs.append(np.stack([o.probs.numpy() for o in ensemble.opinions(data.read(number), truth.boxes)]))
+            probs.append(np.stack([o.probs.numpy() for o in ensemble.predict_members(data.read(number), truth.boxes)]))
             labels.append(labels_of[truth.labels])
     return np.concatenate(probs, axis=1), np.concatenate(labels)
 

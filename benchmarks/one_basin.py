@@ -84,7 +84,7 @@ def top1(ensemble: Ensemble, data: Dataset) -> tuple[float, float]:
     for number in range(len(data)):
         truth = data[number].ground_truth
         if len(truth):
-            probs = np.stack([o.probs.numpy() for o in ensemble.opinions(data.read(number), truth.boxes)])
+            probs = np.stack([o.probs.numpy() for o in ensemble.predict_members(data.read(number), truth.boxes)])
             singles.append((probs.argmax(2) == truth.labels).mean(0))
             together.append(probs.mean(0).argmax(1) == truth.labels)
     return float(np.concatenate(singles).mean()), float(np.concatenate(together).mean())

@@ -30,14 +30,14 @@ def calibrate(
     of: Annotated[
         str,
         typer.Option(
-            "--of", metavar="WHAT", help="regions: what a shown region is called; detections: the scores of detections."
+            "--of", metavar="WHAT", help="regions: class probabilities of regions; detections: scores of detections."
         ),
     ] = "regions",
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Part of the data set.", show_default="val, or else test")
+        str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
     ] = None,
     first: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.", show_default="all of them")
+        int | None, typer.Option(min=1, metavar="N", help="Use only the first N images.", show_default="all of them")
     ] = None,
     out: Annotated[
         Path | None,

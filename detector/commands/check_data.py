@@ -25,7 +25,7 @@ def check_data(
         Path, typer.Argument(metavar="DATA", help="A data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO layout.")
     ],
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Only these, as train+val.", show_default="all splits")
+        str | None, typer.Option(metavar="SPLIT", help="Splits to check, such as train+val.", show_default="all splits")
     ] = None,
     classes: Annotated[
         str | None,
@@ -34,7 +34,7 @@ def check_data(
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures are, if not where the format has them.")
+        Path | None, typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -43,9 +43,9 @@ def check_data(
         ),
     ] = None,
     json_only: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
-    sheet: Annotated[int, typer.Option(min=0, metavar="N", help="Pictures on each split's sheet; 0: none.")] = 24,
+    sheet: Annotated[int, typer.Option(min=0, metavar="N", help="Images on each split's contact sheet; 0: none.")] = 24,
     show: Annotated[int, typer.Option(min=0, metavar="N", help="Faults to print of each kind.")] = 5,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Threads that read pictures.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Threads that read images.")] = 4,
 ) -> None:
     """Read a data set once, whole, and report everything that is wrong with it.
 

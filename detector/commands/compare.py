@@ -20,10 +20,12 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="B", help="Another, on the same data and metric.")],
     samples: Annotated[
         int | None,
-        typer.Option(min=100, metavar="N", help="Resamples of the images.", show_default="2000, more for many classes"),
+        typer.Option(min=100, metavar="N", help="Bootstrap samples.", show_default="2000, more for many classes"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals and verdicts.")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for resampling.")] = 0,
+    level: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Confidence level of intervals and verdicts.")
+    ] = 0.95,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON and nothing else.")] = False,
 ) -> None:
     """Say whether B is better than A, per class and overall, by a paired bootstrap over images.

@@ -58,7 +58,7 @@ def detect(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Pictures, folders, patterns, videos, lists of them (.txt, one per line), or - for standard input: "
+            help="Images, folders, patterns, videos, lists of them (.txt, one per line), or - for standard input: "
             "a picture's bytes or a list.",
         ),
     ],
@@ -67,7 +67,7 @@ def detect(
     ] = None,
     score_threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Leave out what is less certain.", show_default="the model's own"),
+        typer.Option(min=0, max=1, help="Minimum score of a detection.", show_default="the model's own"),
     ] = None,
     nms_threshold: Annotated[
         float | None,
@@ -80,19 +80,19 @@ def detect(
         ),
     ] = None,
     max_detections: Annotated[
-        int | None, typer.Option(min=1, help="At most so many per picture.", show_default="the model's own")
+        int | None, typer.Option(min=1, help="Maximum number of detections per image.", show_default="the model's own")
     ] = None,
     classes: Annotated[
         list[str] | None,
         typer.Option(
-            "--class", metavar="NAME", help="Look for this class only; may be given several times.", show_default="all"
+            "--class", metavar="NAME", help="Detect only this class; may be given several times.", show_default="all"
         ),
     ] = None,
     proposals: Annotated[
         str | None,
         typer.Option(
             metavar="PRESET",
-            help="Where to look: a preset of selective search (single, fast, quality, googlenet).",
+            help="Preset of selective search: single, fast, quality or googlenet.",
             show_default="the model's own",
         ),
     ] = None,
@@ -100,40 +100,41 @@ def detect(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where else to look: a folder of train-multibox.",
+            help="MultiBox proposals of this folder, as train-multibox makes.",
             show_default="the model's own, if any",
         ),
     ] = None,
     members: Annotated[
         int | None,
-        typer.Option(min=1, help="Only the model's first so many networks; fewer are faster.", show_default="all"),
+        typer.Option(min=1, help="Use only the model's first N networks; fewer are faster.", show_default="all"),
     ] = None,
-    no_multibox: Annotated[bool, typer.Option("--no-multibox", help="Look with selective search alone.")] = False,
+    no_multibox: Annotated[
+        bool, typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.")
+    ] = False,
     search_side: Annotated[
         int | None,
         typer.Option(
             min=16,
             metavar="PIXELS",
-            help="Look for proposals in a copy whose longer side is so long; less is faster.",
+            help="Resize the longer side to N pixels for proposal search; smaller is faster.",
             show_default="the model's own",
         ),
     ] = None,
     max_proposals: Annotated[
         int | None,
-        typer.Option(min=1, help="Look at the best so many proposals only.", show_default="the model's own"),
+        typer.Option(min=1, help="Classify at most N proposals per image.", show_default="the model's own"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the chance in the proposals' ranking.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for proposal ranking.")] = 0,
     device: Annotated[
-        Device, typer.Option(help="Where the network runs; auto: the GPU if there is one.")
+        Device, typer.Option(help="Device: auto, cpu or cuda; auto takes a GPU if there is one.")
     ] = Device.auto,
     precision: Annotated[
-        Precision, typer.Option(help="What the networks compute in; auto: float16 on a GPU, float32 on a processor.")
+        Precision,
+        typer.Option(help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU."),
     ] = Precision.auto,
     on_error: Annotated[
         OnError,
-        typer.Option(
-            help="At a picture, or frames of a video, that cannot be read: stop, or skip them and exit with code 3."
-        ),
+        typer.Option(help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3."),
     ] = OnError.fail,
     out: Annotated[
         Path | None,
@@ -148,16 +149,16 @@ def detect(
         ),
     ] = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Write a copy of each picture with the boxes drawn in.")
+        bool, typer.Option("--pictures/--no-pictures", help="Write each image with its detections drawn in.")
     ] = True,
     proposal_pictures: Annotated[
         bool,
         typer.Option(
             "--proposal-pictures",
-            help="Also write a copy of each picture with its proposals drawn in, a colour for each source.",
+            help="Also write each image with its proposals drawn in, one colour per source.",
         ),
     ] = False,
-    frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Of a video, every N-th frame.")] = 1,
+    frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.")] = 1,
 ) -> None:
     """Find objects in pictures and videos.
 
@@ -216,7 +217,8 @@ def detect(
             if not tally.pictures:
                 raise UserError("nothing was detected in: every input was skipped")
             if "coco" in wanted:
-                write_coco(folder, read_detections(folder / JSONL_FILE), detector.class_names)
+                saved = read_detections(folder / JSONL_FILE)
+                write_coco(folder, saved, detector.class_names, detector.class_keys)
             if "csv" in wanted:
                 write_csv(folder / CSV_FILE, read_detections(folder / JSONL_FILE))
     except KeyboardInterrupt:

@@ -115,29 +115,33 @@ def _parse(line: str, where: str) -> SavedDetections:
         raise UserError(f"{where}: not a line of {JSONL_FILE}: {shown(str(error))}") from error
 
 
-def coco_ids(image_ids: Sequence[str]) -> list[int]:
-    """COCO wants integers: the ids themselves where all are different numbers (as in COCO itself), or 1, 2, ..."""
-    if all(len(name) < 19 and name.isascii() and name.isdigit() for name in image_ids):
-        numbers = [int(name) for name in image_ids]
+def coco_ids(ids: Sequence[str]) -> list[int]:
+    """COCO wants integers: ids (of images, or of classes) where all are different numbers, or else 1, 2, ..."""
+    if all(len(name) < 19 and name.isascii() and name.isdigit() for name in ids):
+        numbers = [int(name) for name in ids]
         if len(set(numbers)) == len(numbers):
             return numbers
-    return list(range(1, len(image_ids) + 1))
+    return list(range(1, len(ids) + 1))
 
 
-def write_coco(folder: Path, images: Iterable[SavedDetections], class_names: Sequence[str]) -> None:
+def write_coco(
+    folder: Path, images: Iterable[SavedDetections], class_names: Sequence[str], class_keys: Sequence[str] = ()
+) -> None:
     """COCO results (``detections.coco.json``) and the images and categories that they speak of (``images.coco.json``).
 
-    ``COCO("images.coco.json").loadRes("detections.coco.json")`` reads them. ``category_id`` is label + 1.
+    ``COCO("images.coco.json").loadRes("detections.coco.json")`` reads them. ``category_id`` is the class's own id in
+    the training data where all are numbers, as with a model trained on COCO, and label + 1 otherwise.
     """
+    category_ids = coco_ids(class_keys or class_names)
     images = list(images)
     ids = coco_ids([image.image_id for image in images])
     results: list[dict[str, Any]] = []
     described: list[dict[str, Any]] = []
     for number, image in zip(ids, images, strict=True):
-        results.extend(image.detections.to_coco(number))
+        results.extend(image.detections.to_coco(number, category_ids))
         height, width = image.detections.image_size
         described.append({"id": number, "file_name": image.path, "width": width, "height": height})
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(class_names)]
+    categories = [{"id": number, "name": name} for number, name in zip(category_ids, class_names, strict=True)]
     (folder / COCO_FILE).write_text(json.dumps(results), encoding="utf-8")
     truth = {"info": {}, "images": described, "annotations": [], "categories": categories}
     (folder / COCO_IMAGES_FILE).write_text(json_text(truth), encoding="utf-8")

@@ -84,12 +84,14 @@ def evaluate(
             "a folder of the VOC devkit's files, or an ILSVRC submission.",
         ),
     ] = None,
-    metric: Annotated[Metric | None, typer.Option(help="Protocol.", show_default="the data set's own")] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(help="Evaluation protocol.", show_default="the data set's own")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Part of the data set.", show_default="val, or else test")
+        str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the pictures are, if not where the format has them.")
+        Path | None, typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.")
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     out: Annotated[
@@ -97,52 +99,60 @@ def evaluate(
         typer.Option(metavar="DIR", help="New or empty folder.", show_default="runs/evaluate-<date>-<time>"),
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Resamples of the images for the intervals; 0: none.")
+        int, typer.Option(min=0, metavar="N", help="Bootstrap samples for the intervals; 0: none.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling and of the proposals' ranking.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for resampling and proposal ranking.")] = 0,
     crops: Annotated[
-        str, typer.Option(metavar="1|10|144", help="For regions and images: windows of each that are averaged.")
+        str,
+        typer.Option(
+            metavar="1|10|144", help="For regions and images: crops of each whose probabilities are averaged."
+        ),
     ] = "1",
-    engine: Annotated[Engine, typer.Option(help="Who computes COCO's numbers.")] = Engine.builtin,
-    format: Annotated[Format | None, typer.Option(help="Of the detections.", show_default="by the file's name")] = None,
+    engine: Annotated[Engine, typer.Option(help="Engine for the COCO metric.")] = Engine.builtin,
+    format: Annotated[
+        Format | None, typer.Option(help="Minimum score of a detection.", show_default="by the file's name")
+    ] = None,
     image_list: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="For an ILSVRC submission: the kit's list, lines 'name number'."),
     ] = None,
     invalid: Annotated[
-        OnFault, typer.Option(help="At a detection with a bad score or box: stop, or leave it out and count it.")
+        OnFault, typer.Option(help="If a detection has a bad score or box: fail, or skip it and count it.")
     ] = OnFault.error,
     unknown_classes: Annotated[
-        OnFault, typer.Option(help="At a class that the data set lacks: stop, or leave its detections out.")
+        OnFault, typer.Option(help="If the data set lacks a class: fail, or skip its detections.")
     ] = OnFault.error,
     score_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Of a model: keep detections from this score; AP needs the low ones.")
+        float, typer.Option(min=0, max=1, help="With a model: minimum score of a detection; AP needs low ones.")
     ] = 0.01,
     max_detections: Annotated[
-        int | None, typer.Option(min=1, help="Of a model: so many per picture.", show_default="the model's own")
+        int | None,
+        typer.Option(
+            min=1, help="With a model: maximum number of detections per image.", show_default="the model's own"
+        ),
     ] = None,
     search_side: Annotated[
         int | None,
         typer.Option(
             min=16,
             metavar="PIXELS",
-            help="Of a model: proposals are searched on a copy with so long a longer side.",
+            help="With a model: resize the longer side to N pixels for proposal search.",
             show_default="the model's own",
         ),
     ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, help="Of a model: only its first so many networks.", show_default="all")
+        int | None, typer.Option(min=1, help="With a model: use only its first N networks.", show_default="all")
     ] = None,
     first: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Only the first N pictures of the data set.",
+            help="Use only the first N images.",
             show_default="all, or those of the run that --detections names",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Of a model: auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="With a model: auto, cpu or cuda.")] = "auto",
     precision: Annotated[
         str,
         typer.Option(
@@ -151,7 +161,7 @@ def evaluate(
         ),
     ] = "auto",
     on_error: Annotated[
-        OnError, typer.Option(help="At a picture that cannot be read: stop, or skip it and exit with code 3.")
+        OnError, typer.Option(help="If an image cannot be read: fail, or skip it and exit with code 3.")
     ] = OnError.fail,
 ) -> None:
     """Measure a model, or detections from a file, on an annotated data set.

@@ -34,7 +34,7 @@ def evaluate_proposals(
         ),
     ] = "single,fast,googlenet",
     budgets: Annotated[
-        str, typer.Option(metavar="NUMBERS", help="The table's numbers of proposals; all of them always come last.")
+        str, typer.Option(metavar="NUMBERS", help="Proposals per image in the table's rows; all of them come last.")
     ] = TABLE_BUDGETS,
     multibox: Annotated[
         Path | None,
@@ -42,27 +42,30 @@ def evaluate_proposals(
     ] = None,
     multibox_budget: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="MultiBox's boxes in a merged set.", show_default="the network's own"),
+        typer.Option(
+            min=1, metavar="N", help="MultiBox proposals per image in a merged set.", show_default="the network's own"
+        ),
     ] = None,
     search_side: Annotated[
         int | None,
         typer.Option(
             min=16,
             metavar="PIXELS",
-            help="Selective search looks at a copy whose longer side is so long.",
+            help="Resize the longer side to N pixels for proposal search.",
             show_default="the picture as it is",
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="The part of the data set.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="Split of the data set.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only the first N images.", show_default="all")
+        int | None, typer.Option(min=1, metavar="N", help="Use only the first N images.", show_default="all")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the chance in the ranking.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed for proposal ranking.")] = 0,
     include_ignored: Annotated[
-        bool, typer.Option("--include-ignored", help="Count ignored (VOC: difficult) and crowd boxes as truths too.")
+        bool,
+        typer.Option("--include-ignored", help="Count ignored (VOC: difficult) and crowd boxes as ground truth too."),
     ] = False,
     store: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Read proposals from this store, and add what is missing.")
+        Path | None, typer.Option(metavar="DIR", help="Cache of proposals to read from and add to.")
     ] = None,
     out: Annotated[
         Path | None,

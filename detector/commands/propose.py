@@ -18,22 +18,20 @@ if TYPE_CHECKING:
 def propose(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help="Pictures, folders, patterns, .txt lists, videos; - for standard input."
-        ),
+        typer.Argument(metavar="INPUT...", help="Images, folders, patterns, .txt lists, videos; - for standard input."),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The store: new, or one to add to.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Cache of proposals: new, or one to add to.")] = Path(
         "runs/proposals"
     ),
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Selective search: single, fast, quality or googlenet.")
+        str, typer.Option(metavar="NAME", help="Preset of selective search: single, fast, quality or googlenet.")
     ] = "googlenet",
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the chance in the ranking.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed for proposal ranking.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processes.", show_default="one per core")
+        int | None, typer.Option(min=1, metavar="N", help="Worker processes.", show_default="one per core")
     ] = None,
     on_error: Annotated[
-        str, typer.Option(metavar="fail|skip", help="What to do with a picture that is broken.")
+        str, typer.Option(metavar="fail|skip", help="If an image cannot be read: fail or skip.")
     ] = "fail",
 ) -> None:
     """Propose boxes in many pictures and store them, one checksummed file per picture.

@@ -32,9 +32,7 @@ def reproduce(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Networks that are trained, and pictures that are measured, at a time.")
-    ] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Members trained, and images measured, in parallel.")] = 1,
     measure_part: Annotated[
         str | None,
         typer.Option(

@@ -36,13 +36,11 @@ def train(
     recipe: Annotated[
         RecipeName | None,
         typer.Option(
-            help="R-CNN's second stage in ten minutes, its fine-tuning, GoogLeNet's own training, or several networks.",
+            help="head: ten minutes on a CPU; finetune: R-CNN's; paper: GoogLeNet's training; ensemble: several.",
             show_default="head",
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A recipe with all its settings, as those in configs/.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe file, such as those in configs/.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Run and model folder to make.", show_default="runs/train-<date>-<time>"),
@@ -51,7 +49,7 @@ def train(
         str | None,
         typer.Option(
             metavar="[auto]",
-            help="Go on with the interrupted run in --out; auto: or begin one.",
+            help="Resume the interrupted run in --out; auto: or start one.",
             show_default="a new run",
         ),
     ] = None,
@@ -59,28 +57,30 @@ def train(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="First weights: random, bundled, torchvision, a model or classifier folder, or a .pth of "
+            help="Initial weights: random, bundled, torchvision, a model or classifier folder, or a .pth of "
             "torchvision's GoogLeNet.",
             show_default="the recipe's",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, help="Networks of an ensemble.", show_default="the recipe's, or 6")
+        int | None, typer.Option(min=1, help="Number of ensemble members.", show_default="the recipe's, or 6")
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Networks of an ensemble that are trained at a time, on each GPU or on the CPU.")
+        int, typer.Option(min=1, help="Ensemble members trained in parallel, on each GPU or on the CPU.")
     ] = 1,
     proposals: Annotated[
-        Path, typer.Option(metavar="DIR", help="Store of proposals, as detector propose makes; added to.")
+        Path, typer.Option(metavar="DIR", help="Cache of proposals, as detector propose makes.")
     ] = Path("runs/proposals"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     micro_batch: Annotated[
         int | None,
         typer.Option(
             min=2,
-            help="Crops that go through the net at a time; gradients add up.",
+            help="Examples per forward pass; gradients are accumulated.",
             show_default="what fits the memory",
         ),
     ] = None,
@@ -89,20 +89,20 @@ def train(
         str | None,
         typer.Option(
             metavar="SPLIT",
-            help="Part of the data set to train on, as train+val.",
+            help="Split to train on, such as train+val.",
             show_default="the recipe's, or the training part",
         ),
     ] = None,
     head: Annotated[
         HeadName | None,
         typer.Option(
-            help="Of the head recipe: the classifier.",
+            help="Classifier of the head recipe.",
             show_default="the recipe's, softmax",
         ),
     ] = None,
-    cache: Annotated[Path, typer.Option(metavar="DIR", help="Of heads: features and tuned trunks; added to.")] = Path(
-        "runs/features"
-    ),
+    cache: Annotated[
+        Path, typer.Option(metavar="DIR", help="Cache of features and tuned trunks, for the head recipe.")
+    ] = Path("runs/features"),
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 

@@ -33,7 +33,7 @@ def train_classifier(
         str | None,
         typer.Option(
             metavar="[auto]",
-            help="Go on with the interrupted run in --out; auto: or begin one.",
+            help="Resume the interrupted run in --out; auto: or start one.",
             show_default="a new run",
         ),
     ] = None,
@@ -41,19 +41,21 @@ def train_classifier(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="First weights: random, bundled, torchvision, a model or classifier folder, or a .pth of "
+            help="Initial weights: random, bundled, torchvision, a model or classifier folder, or a .pth of "
             "torchvision's GoogLeNet.",
             show_default="the recipe's",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     micro_batch: Annotated[
         int | None,
         typer.Option(
             min=2,
-            help="Crops that go through the net at a time; gradients add up.",
+            help="Examples per forward pass; gradients are accumulated.",
             show_default="what fits the memory",
         ),
     ] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.commands.train_run import Kind, TrainRequest, run_kind
+from detector.commands.train_run import TrainingTask, TrainRequest, run_kind
 from detector.data import Dataset
 from detector.model.classifier import CLASSIFIER_FILE
 from detector.recipes.build import build_trainer
@@ -19,7 +19,7 @@ def unnamed_recipe(request: TrainRequest, train: Dataset) -> ClassifierRecipe:
     return classifier_recipe(start_of(request.init or "random"), len(train))
 
 
-CLASSIFIER = Kind(
+CLASSIFIER = TrainingTask(
     "train-classifier", CLASSIFIER_FILE, read_classifier_recipe, unnamed_recipe, build_trainer, save_trained_classifier
 )
 

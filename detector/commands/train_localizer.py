@@ -33,12 +33,12 @@ def train_localizer(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="First weights: random, bundled, a localizer's folder or a model's.",
+            help="Initial weights: random, bundled, a localizer folder or a model folder.",
             show_default="the recipe's",
         ),
     ] = None,
     proposals: Annotated[
-        Path, typer.Option(metavar="DIR", help="Store of proposals, for recipes that learn from them; added to.")
+        Path, typer.Option(metavar="DIR", help="Cache of proposals, for recipes that learn from them.")
     ] = Path("runs/proposals"),
     steps: Steps = None,
     seed: Seed = None,

@@ -29,7 +29,8 @@ from detector.training.pool import ImagePool
 from detector.training.schedule import ScheduleConfig
 
 SHEET_CROPS = 32
-DEFAULT_RATE, DEFAULT_BATCH = 0.02, 128  # of the default recipe, which goes on from a trained network
+DEFAULT_RATE, DEFAULT_BATCH = 0.02, 128  # of the default recipe, whose trunk is trained
+WIDE_CONTEXT = 5  # the surroundings are a fifth of the crop on each side, for what goes on beyond a region shows there
 DEFAULT_PROPOSED = 0.5  # of the regions, where a model says how it proposes
 DEFAULT_EPOCHS, DEFAULT_STEPS = 60, (300, 3000)  # regions of each object, and the bounds of the steps
 
@@ -42,21 +43,19 @@ class LocalizerRequest(PartRequest):
 
 
 def default_recipe(request: PartRequest, objects: int) -> LocalizerRecipe:
-    """To go on from the bundled localizer with so many objects, with the options' changes.
+    """A localizer on the bundled trunk for so many objects, with the options' changes.
 
     It also learns from what the selective search of ``--model`` proposes, for that is what it will judge.
     """
-    bundled = read_model_config(BUNDLED_MODEL).localizer
-    assert bundled is not None
+    bundled = read_model_config(BUNDLED_MODEL).members[0]
     jitter, searching = JitterConfig(), SearchingConfig()
     if request.model is not None:
         jitter = JitterConfig(proposed=DEFAULT_PROPOSED)
         searching = SearchingConfig(proposals=read_model_config(request.model).proposals)
     training = LocalizerTrainingConfig(
         jitter=jitter,
-        trunk=bundled.trunk,
-        grid=bundled.grid,
-        crop=bundled.crop,
+        trunk=bundled.net,
+        crop=bundled.crop.model_copy(update={"context_pad": bundled.crop.size // WIDE_CONTEXT}),
         normalization=bundled.normalization,
         schedule=ScheduleConfig(rate=DEFAULT_RATE),
         steps=int(np.clip(DEFAULT_EPOCHS * objects / DEFAULT_BATCH, *DEFAULT_STEPS)),

@@ -31,7 +31,7 @@ def train_multibox(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="First weights of the trunk: random, bundled, or a model folder.",
+            help="Initial weights of the trunk: random, bundled, or a model folder.",
             show_default="the recipe's",
         ),
     ] = None,

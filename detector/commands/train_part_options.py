@@ -14,11 +14,11 @@ ResumeWord = Annotated[
     str | None,
     typer.Option(
         metavar="[auto]",
-        help="Go on with the interrupted run in --out; auto: or begin one.",
+        help="Resume the interrupted run in --out; auto: or start one.",
         show_default="a new run",
     ),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Batches to train.", show_default="the recipe's")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of all chance.", show_default="the recipe's")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CheckpointMinutes = Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")]

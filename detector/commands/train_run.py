@@ -251,7 +251,7 @@ def train_network(
 
 
 @dataclass(frozen=True)
-class Kind(Generic[RecipeT, Net]):
+class TrainingTask(Generic[RecipeT, Net]):
     """A verb that trains one network by one recipe, from the data to the finished folder.
 
     Attributes:
@@ -267,7 +267,7 @@ class Kind(Generic[RecipeT, Net]):
     save: Callable[[Path, RecipeT, Dataset, Net, float | None, float], object]
 
 
-def run_kind(kind: Kind[RecipeT, Net], request: TrainRequest) -> Path:
+def run_kind(kind: TrainingTask[RecipeT, Net], request: TrainRequest) -> Path:
     """Train as asked and return the folder, which is what the verb makes then.
 
     Raises:

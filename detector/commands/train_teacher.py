@@ -30,7 +30,7 @@ def train_teacher(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="First weights: a file of EfficientNet-Lite0's published ones, a teacher folder, or random.",
+            help="Initial weights: a file of EfficientNet-Lite0's published ones, a teacher folder, or random.",
             show_default="the recipe's",
         ),
     ] = None,
@@ -41,7 +41,7 @@ def train_teacher(
         int | None,
         typer.Option(
             min=2,
-            help="Crops that go through the net at a time; gradients add up.",
+            help="Examples per forward pass; gradients are accumulated.",
             show_default="what fits the memory",
         ),
     ] = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.commands.train_run import Kind, TrainRequest, run_kind
+from detector.commands.train_run import TrainingTask, TrainRequest, run_kind
 from detector.data import Dataset
 from detector.model.teacher import TEACHER_FILE
 from detector.recipes.build import build_teacher_trainer
@@ -22,7 +22,7 @@ def unnamed_recipe(request: TrainRequest, train: Dataset) -> TeacherRecipe:
     return teacher_recipe(start_of("bundled"), request.init, len(train.boxes))
 
 
-TEACHER = Kind(
+TEACHER = TrainingTask(
     "train-teacher", TEACHER_FILE, read_teacher_recipe, unnamed_recipe, build_teacher_trainer, save_trained_teacher
 )
 

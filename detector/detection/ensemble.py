@@ -91,12 +91,12 @@ class Member:
         return self.net.config.num_outputs if self.head is None else self.head.num_classes + 1
 
     @property
-    def locates(self) -> bool:
+    def has_box_head(self) -> bool:
         """Whether it has box regression."""
         return self.head is not None and self.head.regress is not None
 
     @property
-    def judges(self) -> bool:
+    def has_overlap_head(self) -> bool:
         """Whether it predicts overlaps."""
         return self.head is not None and self.head.judge is not None
 
@@ -170,20 +170,21 @@ class Ensemble:
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
         self.localizer, self.localizer_boxes = localizer, localizer_boxes
-        self.num_locating = sum(member.locates for member in members)
-        self.num_judging = sum(member.judges for member in members)
+        self.num_box_heads = sum(member.has_box_head for member in members)
+        self.num_overlap_heads = sum(member.has_overlap_head for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         self.pooling: list[tuple[int, Member]] = []
+        self.members: list[Member] = []
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             head = None if member.head is None else member.head.eval().to(device)
             ready = Member(net, member.crop, member.normalization, head, member.shared)
+            self.members.append(ready)
             if member.shared is not None:
                 self.pooling.append((number, ready))
             else:
                 self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
-        self.num_members = len(members)
 
     def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
         """See :class:`RegionClassifier`."""
@@ -200,12 +201,12 @@ class Ensemble:
             each = np.repeat(boxes.astype(np.float32), classes, axis=0)
             moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(count, classes, 4)
         if self.localizer is not None:
-            located = self.localizer.look(view.image, boxes, mirror=mirror)
+            located = self.localizer.predict(view.image, boxes, mirror=mirror)
             judged = joint_overlap(judged, located.overlap)
             moved = joint_boxes(moved, located.boxes, classes, self.localizer_boxes)
         return Examined(probs.numpy(), boxes if moved is None else moved, judged)
 
-    def opinions(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
+    def predict_members(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
         """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.
 
         Without the temperature, which is of the mean.
@@ -220,26 +221,25 @@ class Ensemble:
     def name_crops(self, crops: Tensor) -> Tensor:
         """Probabilities ``(N, K + 1)`` on the CPU of crops ``(N, 3, S, S)``, 0..255, made already.
 
-        Members that take another size have them resized; the context is then that of these crops.
+        Members that take another size have them resized; the context is then that of these crops. A member that pools
+        from maps runs on the crops all the same.
         """
         probs = torch.zeros(len(crops), self.num_outputs)
-        for start in range(0, len(crops), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            for (crop, normalization), members in self.groups.items():
+        for part in self._parts(crops):
+            for member in self.members:
                 x = crops[part].to(self.device)
-                if x.shape[-1] != crop.size:
-                    size = (crop.size, crop.size)
+                if x.shape[-1] != member.crop.size:
+                    size = (member.crop.size, member.crop.size)
                     x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 255)
-                x = normalization(x).contiguous(memory_format=torch.channels_last)
-                for _, member in members:
-                    probs[part] += member.output(x, self.dtype).probs.cpu()
+                x = member.normalization(x).contiguous(memory_format=torch.channels_last)
+                probs[part] += member.output(x, self.dtype).probs.cpu()
         return self._tempered(probs / self.num_members)
 
     def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
         """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
         probs = torch.zeros(len(boxes), self.num_outputs)
-        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_locating else None
-        overlap = torch.zeros(len(boxes)) if self.num_judging else None
+        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_box_heads else None
+        overlap = torch.zeros(len(boxes)) if self.num_overlap_heads else None
         views = 1 + mirror
         for _, part, output, sign in self._outputs(view, boxes, mirror):
             probs[part] += output.probs
@@ -249,9 +249,9 @@ class Ensemble:
                 overlap[part] += output.overlap
         probs = self._tempered(probs / (self.num_members * views))
         if deltas is not None:
-            deltas /= self.num_locating * views
+            deltas /= self.num_box_heads * views
         if overlap is not None:
-            overlap /= self.num_judging * views
+            overlap /= self.num_overlap_heads * views
         return RegionOutput(probs, deltas, overlap)
 
     def _tempered(self, probs: Tensor) -> Tensor:
@@ -282,8 +282,13 @@ class Ensemble:
                     found = member.pooled_output(maps, placed[part], self.dtype).each(Tensor.cpu)
                     yield number, part, found, other if flipped else side
 
-    def _parts(self, boxes: FloatArray) -> list[slice]:
-        return [slice(start, start + self.batch_size) for start in range(0, len(boxes), self.batch_size)]
+    @property
+    def num_members(self) -> int:
+        """How many networks there are."""
+        return len(self.members)
+
+    def _parts(self, regions: FloatArray | Tensor) -> list[slice]:
+        return [slice(start, start + self.batch_size) for start in range(0, len(regions), self.batch_size)]
 
     def _maps(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""

@@ -75,7 +75,7 @@ class RegionLocalizer:
         self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
 
     @torch.inference_mode()
-    def look(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Located:
+    def predict(self, image: NDArray[np.uint8], boxes: FloatArray, *, mirror: bool = False) -> Located:
         """What there is to say of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB.
 
         With ``mirror`` it is the mean over a region and its mirror image. Where a short format overflows the crops go

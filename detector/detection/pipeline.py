@@ -22,6 +22,7 @@ class Detector:
         max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
         refinement: of a classifier with box regression, a :class:`RegionExaminer`; ``None`` leaves regions alone.
         labels: the classes that are looked for; ``None`` for all of them.
+        class_keys: the classes' ids in the training data, K of them, or none.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Detector:
         max_proposals: int | None = None,
         refinement: RefinementConfig | None = None,
         labels: tuple[int, ...] | None = None,
+        class_keys: tuple[str, ...] = (),
     ) -> None:
         self.proposals = proposals
         self.classifier = classifier
@@ -41,6 +43,7 @@ class Detector:
         self.max_proposals = max_proposals
         self.refinement = refinement
         self.labels = labels
+        self.class_keys = class_keys
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""

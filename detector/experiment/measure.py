@@ -88,9 +88,9 @@ class Study:
             if variant.ensemble not in members or max(variant.members) >= len(members[variant.ensemble]):
                 raise ValueError(f"{variant.name}: no member {max(variant.members)} of ensemble {variant.ensemble!r}")
             mine = [members[variant.ensemble][m] for m in variant.members]
-            if variant.regression and not any(member.locates for member in mine):
+            if variant.regression and not any(member.has_box_head for member in mine):
                 raise ValueError(f"{variant.name}: none of its members has box regression")
-            if variant.overlap and not any(member.judges for member in mine):
+            if variant.overlap and not any(member.has_overlap_head for member in mine):
                 raise ValueError(f"{variant.name}: none of its members predicts overlaps")
             if variant.localizer and localizer is None:
                 raise ValueError(f"{variant.name}: there is no localizer")
@@ -142,7 +142,7 @@ class Study:
         opinions: dict[Key, RegionOutput] = {}
         for keys, names, ensemble in self.looks:
             wanted = np.unique(np.concatenate([row_of[name] for name in sorted(names)]))
-            for key, opinion in zip(keys, ensemble.opinions(image, boxes[wanted]), strict=True):
+            for key, opinion in zip(keys, ensemble.predict_members(image, boxes[wanted]), strict=True):
                 opinions[key] = opinion.each(partial(_spread, rows=torch.from_numpy(wanted), count=len(boxes)))
         located = self._locate(image, boxes, row_of)
         found = {}
@@ -163,7 +163,7 @@ class Study:
         if self.localizer is None or not names:
             return None
         wanted = np.unique(np.concatenate([row_of[name] for name in names]))
-        seen = self.localizer.look(image, boxes[wanted])
+        seen = self.localizer.predict(image, boxes[wanted])
         located = Located(np.zeros(len(boxes), np.float32), np.zeros((len(boxes), 4), np.float32))
         located.overlap[wanted], located.boxes[wanted] = seen.overlap, seen.boxes
         return located

@@ -92,7 +92,7 @@ class Naming:
 
     def _means(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mean probabilities ``(N, counts, K + 1)`` of the first so many members."""
-        each = [opinion.probs.numpy() for opinion in self.ensemble.opinions(image, boxes)]
+        each = [opinion.probs.numpy() for opinion in self.ensemble.predict_members(image, boxes)]
         sums = np.cumsum(np.stack(each, axis=1), axis=1, dtype=np.float64)  # (N, members, K + 1)
         counts = np.array(self.counts)
         result: NDArray[np.float64] = sums[:, counts - 1] / counts[:, None]

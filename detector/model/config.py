@@ -150,7 +150,7 @@ class ModelConfig(BaseModel):
         if self.localizer is not None and self.localizer_boxes == "mean" and not any(regress):
             raise ValueError("localizer_boxes: mean is for members that have box regression")
         if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
-            raise ValueError("temperature is for softmaxes; machines have a sigmoid each")
+            raise ValueError("temperature is for softmaxes; SVMs have a sigmoid each")
         return self
 
     @property

@@ -162,7 +162,7 @@ def load_model(
     home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
     if member is not None:
         source = MergedSource(source, build_source(home, member, target), member.merge)
-    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels)
+    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels, config.class_keys)
 
 
 def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:

@@ -27,7 +27,7 @@ class HeadShape(BaseModel):
     """What a head consists of.
 
     Attributes:
-        kind: "svm": K one-against-all machines, each with a sigmoid that makes a probability of its margin; "softmax":
+        kind: "svm": K one-against-all SVMs, each with a sigmoid that makes a probability of its margin; "softmax":
             K + 1 logits.
         grid: cells a side of the map that box regression sees; 0 for a head without regression.
         shared: one regression for all classes, in place of one for each.
@@ -45,7 +45,7 @@ class HeadShape(BaseModel):
 
 
 class HeadLogits(NamedTuple):
-    """A head's outputs before their links: ``classes`` ``(N, K + 1)`` (``(N, K)`` margins of machines), and of a head
+    """A head's outputs before their links: ``classes`` ``(N, K + 1)`` (``(N, K)`` margins of SVMs), and of a head
     that has them ``deltas`` ``(N, 1 or K, 4)`` and ``overlap`` ``(N,)``.
     """
 

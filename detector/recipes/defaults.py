@@ -35,7 +35,7 @@ class Recipe(str, Enum):
     ensemble = "ensemble"
 
 
-class Start(NamedTuple):
+class Initialization(NamedTuple):
     """The network that a run begins from, and how it is used; see :func:`detector.recipes.build.start_of`."""
 
     init: str
@@ -45,7 +45,7 @@ class Start(NamedTuple):
     proposals: ProposalConfig
 
 
-def finetune_recipe(start: Start, objects: int) -> TrainRecipe:
+def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
     """R-CNN's fine-tuning (tech report, section 2.3): all windows, 32 + 96 of 128, a new layer ten times as fast.
 
     Photometric distortions are not R-CNN's: two hundred photographs need them more than VOC did.
@@ -97,7 +97,7 @@ def paper_recipe(objects: int, init: str = "random") -> TrainRecipe:
     )
 
 
-def classifier_recipe(start: Start, pictures: int) -> ClassifierRecipe:
+def classifier_recipe(start: Initialization, pictures: int) -> ClassifierRecipe:
     """Naming whole pictures by GoogLeNet's crops, 8 to 100 % of the area and nearly square (paper, section 6)."""
     batch = 128
     return ClassifierRecipe(
@@ -115,7 +115,7 @@ def classifier_recipe(start: Start, pictures: int) -> ClassifierRecipe:
     )
 
 
-def teacher_recipe(start: Start, init: str, objects: int) -> TeacherRecipe:
+def teacher_recipe(start: Initialization, init: str, objects: int) -> TeacherRecipe:
     """A teacher for pupils that begin from ``start``: their crops, which it enlarges for itself."""
     batch = 128
     sampling = SamplingConfig(foreground=0.75, iou_background=0.3)

@@ -17,7 +17,7 @@ from detector.nets.googlenet import GoogLeNet, torchvision_config
 from detector.nets.localizer import LOCALIZER_FILE, Localizer, read_localizer, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
 from detector.nets.weights import Normalization, load_into, read_published_weights, read_torchvision_weights
-from detector.recipes.defaults import Start
+from detector.recipes.defaults import Initialization
 from detector.training.regions import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
@@ -51,20 +51,20 @@ def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Te
     return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
 
 
-def start_of(init: str) -> Start:
+def start_of(init: str) -> Initialization:
     """The architecture that belongs to the weights of ``init``, and the input and proposals they are used with.
 
     Raises:
         UserError: there is no such model.
     """
     if init == "torchvision" or init.endswith(".pth"):
-        return Start(init, torchvision_config(), CropConfig(), Normalization(), ProposalConfig())
+        return Initialization(init, torchvision_config(), CropConfig(), Normalization(), ProposalConfig())
     if init not in ("random", "bundled") and is_classifier(Path(init)):
         network = read_classifier_config(Path(init)).network
-        return Start(init, network.net, network.crop, network.normalization, ProposalConfig())
+        return Initialization(init, network.net, network.crop, network.normalization, ProposalConfig())
     model = read_model_config(BUNDLED_MODEL if init in ("random", "bundled") else Path(init))
     member = model.members[0]
-    return Start(init, member.net, member.crop, member.normalization, model.proposals)
+    return Initialization(init, member.net, member.crop, member.normalization, model.proposals)
 
 
 def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_layers: tuple[str, ...] = ()) -> None:

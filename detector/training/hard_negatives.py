@@ -1,7 +1,7 @@
 """Hard negative mining: one pass over all negatives in which only those that matter are kept (R-CNN's code).
 
-A machine is trained on the positives and the first negatives. Then block after block of regions is scored, negatives
-within the margin join the cache, and when enough have come the machine is trained anew and negatives that have become
+An SVM is trained on the positives and the first negatives. Then block after block of regions is scored, negatives
+within the margin join the cache, and when enough have come the SVM is trained anew and negatives that have become
 easy leave. All classes are mined in the same pass, as in R-CNN, so that features are read once.
 """
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector.training.features import FeatureTable
 from detector.training.region_table import RegionTable
-from detector.training.svm import LinearMachine, Rows, SvmConfig, fit_machine
+from detector.training.svm import LinearSvm, Rows, SvmConfig, fit_svm
 
 
 class MiningConfig(BaseModel):
@@ -45,7 +45,7 @@ class _Class:
     positives: Rows
     negatives: Rows
     rows: set[int]
-    machine: LinearMachine
+    svm: LinearSvm
     fresh: int = 0
     order: list[int] = field(default_factory=list)
 
@@ -59,8 +59,8 @@ def mine(
     svm: SvmConfig,
     config: MiningConfig,
     seed: int,
-) -> list[LinearMachine | None]:
-    """A machine for each class, on features multiplied by ``scale``; ``None`` for a class without positives.
+) -> list[LinearSvm | None]:
+    """An SVM for each class, on features multiplied by ``scale``; ``None`` for a class without positives.
 
     Args:
         positives: rows of the table, for each class. negative: ``negative(class, rows)`` says which of a slice of rows
@@ -76,14 +76,14 @@ def mine(
             continue
         first = np.sort(rng.choice(candidates, min(config.first, len(candidates)), replace=False))
         own, others = features.pooled(rows) * np.float32(scale), features.pooled(first) * np.float32(scale)
-        classes.append(_Class(own, others, set(first.tolist()), fit_machine(own, others, svm, seed), 0, first.tolist()))
+        classes.append(_Class(own, others, set(first.tolist()), fit_svm(own, others, svm, seed), 0, first.tolist()))
     for _ in range(config.passes):
         for start, block in features.blocks():
             scaled = block * np.float32(scale)
             for label, kept in enumerate(classes):
                 if kept is None:
                     continue
-                hard = negative(label, slice(start, start + len(block))) & (kept.machine.margins(scaled) > config.hard)
+                hard = negative(label, slice(start, start + len(block))) & (kept.svm.margins(scaled) > config.hard)
                 new = [i for i in np.flatnonzero(hard).tolist() if start + i not in kept.rows]
                 if not new:
                     continue
@@ -96,12 +96,12 @@ def mine(
         for kept in classes:
             if kept is not None and kept.fresh:
                 _train(kept, svm, config, seed)
-    return [None if kept is None else kept.machine for kept in classes]
+    return [None if kept is None else kept.svm for kept in classes]
 
 
 def _train(kept: _Class, svm: SvmConfig, config: MiningConfig, seed: int) -> None:
-    kept.machine = fit_machine(kept.positives, kept.negatives, svm, seed)
-    stay = np.flatnonzero(kept.machine.margins(kept.negatives) >= config.easy)
+    kept.svm = fit_svm(kept.positives, kept.negatives, svm, seed)
+    stay = np.flatnonzero(kept.svm.margins(kept.negatives) >= config.easy)
     kept.negatives = kept.negatives[stay]
     kept.order = [kept.order[i] for i in stay.tolist()]
     kept.rows, kept.fresh = set(kept.order), 0

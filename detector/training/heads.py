@@ -18,7 +18,7 @@ from detector.training.platt import Sigmoid, fit_sigmoid
 from detector.training.pool import ImagePool
 from detector.training.region_table import RegionTable
 from detector.training.softmax_head import SoftmaxConfig, fit_softmax
-from detector.training.svm import LinearMachine, SvmConfig, feature_scale
+from detector.training.svm import LinearSvm, SvmConfig, feature_scale
 from proposals.errors import UserError
 
 NEVER = -30.0  # offset of the sigmoid of a class without examples: a probability of 1e-13
@@ -31,7 +31,7 @@ class HeadTrainingConfig(BaseModel):
         kind: see :class:`detector.nets.region_head.HeadShape`. grid: of the regression; 0 for none.
         foreground_iou: regions show an object from this IoU on, for the softmax and for the probabilities.
         most_regions: the softmax is fitted to so many regions at most; background beyond is left out at random.
-        folds: margins become probabilities by machines that had not seen the images, trained on so many parts but one.
+        folds: margins become probabilities by SVMs that had not seen the images, trained on so many parts but one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +70,7 @@ def train_head(
     head = RegionHead(HeadShape(kind=config.kind, grid=config.grid), data.num_classes, data.features.num_features)
     with torch.no_grad():
         if config.kind == "svm":
-            _put_machines(head, data, config, seed, tell)
+            _put_svms(head, data, config, seed, tell)
         else:
             weights, biases = _softmax(data, config, seed)
             head.classify.weight.copy_(torch.from_numpy(weights))
@@ -85,13 +85,13 @@ def grid_rows(table: RegionTable, config: HeadTrainingConfig) -> NDArray[np.bool
     return np.asarray((table.overlap >= config.regression.minimum_iou) & (table.truth >= 0) & (config.grid > 0))
 
 
-# --- machines ----------
+# --- SVMs ----------
 
 
-def _machines(
+def _svms(
     data: TrainingSet, config: HeadTrainingConfig, scale: float, seed: int, use: NDArray[np.bool_]
-) -> list[LinearMachine | None]:
-    """A machine for each class from the regions of ``use`` ``(R,)``."""
+) -> list[LinearSvm | None]:
+    """An SVM for each class from the regions of ``use`` ``(R,)``."""
     table = data.table
     labels = table.labels(data.pool, config.foreground_iou)
     positives = [np.flatnonzero(use & table.annotated & (labels == k)) for k in range(data.num_classes)]
@@ -102,51 +102,51 @@ def _machines(
     return mine(data.features, table, positives, negative, scale, config.svm, config.mining, seed)
 
 
-def _put_machines(
+def _put_svms(
     head: RegionHead, data: TrainingSet, config: HeadTrainingConfig, seed: int, tell: Callable[[str], None]
 ) -> None:
     scale = feature_scale(data.features, config.svm.feature_norm)
     everything = np.ones(len(data.table), np.bool_)
-    machines = _machines(data, config, scale, seed, everything)
+    found = _svms(data, config, scale, seed, everything)
     sigmoids = _sigmoids(data, config, scale, seed)
     lacking = 0
-    for label, (machine, sigmoid) in enumerate(zip(machines, sigmoids, strict=True)):
-        if machine is None:  # no object of the class, or no region that is not one
+    for label, (one, sigmoid) in enumerate(zip(found, sigmoids, strict=True)):
+        if one is None:  # no object of the class, or no region that is not one
             lacking += 1
             head.classify.weight[label], head.classify.bias[label] = 0.0, 0.0
             head.slope[label], head.offset[label] = 1.0, NEVER
             continue
-        head.classify.weight[label] = torch.from_numpy(machine.weight * scale)
-        head.classify.bias[label] = machine.bias
+        head.classify.weight[label] = torch.from_numpy(one.weight * scale)
+        head.classify.bias[label] = one.bias
         head.slope[label], head.offset[label] = sigmoid
-    if lacking == len(machines):
-        raise UserError("no proposal of the training pictures is background; the machines need negatives")
+    if lacking == len(found):
+        raise UserError("no proposal of the training pictures is background; the SVMs need negatives")
     if lacking:
-        tell(f"{lacking} classes have no example to train a machine from; they will not be found")
+        tell(f"{lacking} classes have no example to train an SVM from; they will not be found")
 
 
 def _sigmoids(data: TrainingSet, config: HeadTrainingConfig, scale: float, seed: int) -> list[Sigmoid]:
-    """A sigmoid for each class, from the margins of machines that had not seen the image."""
+    """A sigmoid for each class, from the margins of SVMs that had not seen the image."""
     table = data.table
     images = len(data.pool.images)
     fold_of_image = np.random.default_rng([seed, 8]).permutation(images) % min(config.folds, max(images, 1))
     fold = np.repeat(fold_of_image, np.diff(table.first))
     margins = np.full((len(table), data.num_classes), np.nan)
     for part in range(min(config.folds, images)):
-        machines = _machines(data, config, scale, seed, fold != part) if images > 1 else None
+        found = _svms(data, config, scale, seed, fold != part) if images > 1 else None
         for start, block in data.features.blocks():
             rows = slice(start, start + len(block))
             held_out = fold[rows] == part
             for label in range(data.num_classes):
-                machine = machines[label] if machines is not None else None
-                if machine is not None:
-                    margins[rows, label][held_out] = machine.margins(block[held_out] * np.float32(scale))
+                one = found[label] if found is not None else None
+                if one is not None:
+                    margins[rows, label][held_out] = one.margins(block[held_out] * np.float32(scale))
     labels = table.labels(data.pool, config.foreground_iou)
     real = ~table.mirror & ~table.annotated  # what detection will meet: proposals as they come
     sigmoids = []
     for label in range(data.num_classes):
         known = real & np.isfinite(margins[:, label])
-        # The rare class whose objects all lie in one fold has no margins, and keeps the machine's own scale.
+        # The rare class whose objects all lie in one fold has no margins, and keeps the SVM's own scale.
         sigmoids.append(
             fit_sigmoid(margins[known, label], labels[known] == label) if known.any() else Sigmoid(2.0, 0.0)
         )

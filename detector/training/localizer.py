@@ -262,11 +262,11 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
             return None
         limit = None if last else self.validate_images
         self.last_validation = validate_localizer(net, self.val, self.config, limit, self.searched_val)
-        worth = self.last_validation.correlation
-        return worth if math.isfinite(worth) else None
+        metric = self.last_validation.correlation
+        return metric if math.isfinite(metric) else None
 
-    def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
-        measured = None if worth is None else self.last_validation
+    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
+        measured = None if metric is None else self.last_validation
         entry = LocalizerProgress(
             step=self.step,
             epoch=round(self.step / self.steps_per_epoch, 4),
@@ -274,7 +274,7 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
             loss=round(loss, 5),
             overlap_loss=round(figures[0], 5),
             move_loss=round(figures[1], 5),
-            correlation_val=None if worth is None else round(worth, 5),
+            correlation_val=None if metric is None else round(metric, 5),
             iou_moved_val=None if measured is None else _known(measured.after),
             correlation_proposed_val=None if measured is None else _known(measured.proposed),
             crops_per_second=round(speed, 1),

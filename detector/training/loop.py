@@ -108,10 +108,10 @@ class Trainer(ABC, Generic[Net, Item]):
 
     @abstractmethod
     def validate(self, net: Net, last: bool) -> float | None:
-        """What the averaged ``net`` is worth (more is better); ``None`` without data. ``last``: at the end."""
+        """What the averaged ``net`` scores (more is better); ``None`` without data. ``last``: at the end."""
 
     @abstractmethod
-    def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
+    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
         """Write a line: mean loss of a step, figures per example, the validation's result, examples per second."""
 
     @abstractmethod
@@ -232,10 +232,10 @@ class Trainer(ABC, Generic[Net, Item]):
                 everyone, *sums = total([seen, *figures], self.device)
                 now = time.monotonic()
                 self.seconds += now - mark
-                worth = None
+                metric = None
                 if self.step % self.validate_every == 0 or last:
-                    net, worth = self._validate(last)
-                self._log(rate, loss_sum / steps, [f / everyone for f in sums], worth, everyone / (now - mark))
+                    net, metric = self._validate(last)
+                self._log(rate, loss_sum / steps, [f / everyone for f in sums], metric, everyone / (now - mark))
                 loss_sum, seen, figures, steps, mark = 0.0, 0, [0.0], 0, time.monotonic()
             # All of several processes must stop at the same step: at what they knew of at its beginning.
             stop = self._stop if self.processes.count == 1 else told > 0
@@ -250,12 +250,12 @@ class Trainer(ABC, Generic[Net, Item]):
         return self._result(net)
 
     def _validate(self, last: bool) -> tuple[Net, float | None]:
-        """The averaged net, what it is worth, and its place among the run's validations noted."""
+        """The averaged net, its metric, and its place among the run's validations noted."""
         net = self.averaged_net()
-        worth = self.validate(net, last)
-        if worth is not None:
-            self.watch.note(self.step, worth, net)
-        return net, worth
+        metric = self.validate(net, last)
+        if metric is not None:
+            self.watch.note(self.step, metric, net)
+        return net, metric
 
     def _result(self, net: Net | None) -> Net:
         """The net that the settings ask for; ``net`` is the averaged one of the last step if it was made."""

@@ -312,7 +312,7 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
         self.last_recall = validation_recall(net, self.val, self.config.normalization, limit)
         return self.last_recall if math.isfinite(self.last_recall) else None
 
-    def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
+    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
         entry = MultiBoxProgress(
             step=self.step,
             epoch=round(self.step / self.steps_per_epoch, 4),
@@ -321,7 +321,7 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
             location_loss=round(figures[0], 5),
             confidence_loss=round(figures[1], 5),
             iou_matched=round(figures[2], 5),
-            recall_val=None if worth is None else round(worth, 5),
+            recall_val=None if metric is None else round(metric, 5),
             pictures_per_second=round(speed, 1),
             seconds=round(self.seconds, 1),
         )

@@ -318,14 +318,14 @@ class CropTrainer(Trainer[Net, Batch], Generic[Net]):
         self.last_accuracy = None if math.isnan(accuracy) else accuracy
         return self.last_accuracy
 
-    def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
+    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
         entry = Progress(
             step=self.step,
             epoch=round(self.step / self.steps_per_epoch, 4),
             rate=rate,
             loss=round(loss, 5),
             top1_train=round(figures[0], 5),
-            top1_val=None if worth is None else round(worth, 5),
+            top1_val=None if metric is None else round(metric, 5),
             crops_per_second=round(speed, 1),
             seconds=round(self.seconds, 1),
         )

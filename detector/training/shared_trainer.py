@@ -42,7 +42,7 @@ class SharedTrainer(Trainer[RegionNet, SharedBatch]):
 
     Args:
         config: what to do. batches: what to learn from. state: first weights of the trunk, or ``None``. folder: the
-            run folder. report: called with each line of the log. measure: what a net is worth on validation data.
+            run folder. report: called with each line of the log. measure: the metric of a net on validation data.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class SharedTrainer(Trainer[RegionNet, SharedBatch]):
         """See the base class."""
         return batch.names
 
-    def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
+    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
         entry = SharedProgress(
             step=self.step,
             epoch=round(self.step / self.steps_per_epoch, 4),
@@ -186,7 +186,7 @@ class SharedTrainer(Trainer[RegionNet, SharedBatch]):
             box_loss=round(figures[1], 5),
             overlap_loss=round(figures[2], 5),
             top1_objects=round(figures[3], 5),
-            ap_val=None if worth is None else round(worth, 4),
+            ap_val=None if metric is None else round(metric, 4),
             images_per_second=round(speed / self.config.regions, 2),
             seconds=round(self.seconds, 1),
         )

@@ -38,7 +38,7 @@ class SvmConfig(BaseModel):
     negative_iou: float = Field(default=0.3, ge=0, le=1)
 
 
-class LinearMachine:
+class LinearSvm:
     """A margin: ``features @ weight + bias``; weight ``(C,)`` float64."""
 
     def __init__(self, weight: NDArray[np.float64], bias: float) -> None:
@@ -49,8 +49,8 @@ class LinearMachine:
         return np.asarray(features @ self.weight + self.bias, np.float64)
 
 
-def fit_machine(positives: Rows, negatives: Rows, config: SvmConfig, seed: int) -> LinearMachine:
-    """The machine that separates ``positives`` ``(p, C)`` from ``negatives`` ``(n, C)``, both scaled already.
+def fit_svm(positives: Rows, negatives: Rows, config: SvmConfig, seed: int) -> LinearSvm:
+    """The SVM that separates ``positives`` ``(p, C)`` from ``negatives`` ``(n, C)``, both scaled already.
 
     Raises:
         ValueError: one of them is empty.
@@ -59,7 +59,7 @@ def fit_machine(positives: Rows, negatives: Rows, config: SvmConfig, seed: int) 
     from sklearn.svm import LinearSVC
 
     if not len(positives) or not len(negatives):
-        raise ValueError("a machine needs positives and negatives")
+        raise ValueError("an SVM needs positives and negatives")
     solver = LinearSVC(
         C=config.c,
         loss="hinge",
@@ -74,7 +74,7 @@ def fit_machine(positives: Rows, negatives: Rows, config: SvmConfig, seed: int) 
         # Not converged to the last digit: the margins are good to about the solver's tolerance all the same.
         warnings.simplefilter("ignore", ConvergenceWarning)
         solver.fit(np.concatenate([positives, negatives]).astype(np.float64), labels)
-    return LinearMachine(solver.coef_[0].astype(np.float64), float(solver.intercept_[0]))
+    return LinearSvm(solver.coef_[0].astype(np.float64), float(solver.intercept_[0]))
 
 
 def feature_scale(features: FeatureTable, norm: float) -> float:

@@ -293,7 +293,7 @@ class TrunkTuner(Trainer[TunedNet, TuningBatch]):
         """See the base class."""
         return batch.names
 
-    def _log(self, rate: float, loss: float, figures: Sequence[float], worth: float | None, speed: float) -> None:
+    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
         entry = TuningProgress(
             step=self.step,
             epoch=round(self.step / self.steps_per_epoch, 4),

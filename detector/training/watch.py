@@ -30,14 +30,14 @@ class Watch:
         """Whether the patience is at its end."""
         return self.patience > 0 and self.stale >= self.patience
 
-    def note(self, step: int, worth: float, net: nn.Module) -> None:
-        """Note that ``net`` was worth so much after ``step``; more is better, and of equals the first counts."""
-        if self.best is not None and worth <= self.best:
+    def note(self, step: int, metric: float, net: nn.Module) -> None:
+        """Note that ``net`` scored ``metric`` after ``step``; more is better, and of equals the first counts."""
+        if self.best is not None and metric <= self.best:
             self.stale += 1
             return
-        self.best, self.best_step, self.stale = worth, step, 0
+        self.best, self.best_step, self.stale = metric, step, 0
         if self.writes:
-            save_checkpoint(self.path, {"step": step, "worth": worth, "net": net.state_dict()})
+            save_checkpoint(self.path, {"step": step, "metric": metric, "net": net.state_dict()})
 
     def read(self, processes: Processes) -> dict[str, Tensor]:
         """The weights of the best validation, as rank 0 has them."""

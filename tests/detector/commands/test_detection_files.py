@@ -134,6 +134,20 @@ def test_coco_files_of_no_images(tmp_path: Path) -> None:
     assert [c["name"] for c in json.loads((tmp_path / "images.coco.json").read_text())["categories"]] == list(NAMES)
 
 
+def test_categories_are_those_of_the_training_data(tmp_path: Path) -> None:
+    """A model of COCO names COCO's categories, whose ids are not label + 1."""
+    images = [SavedDetections.of("7", "7.jpg", some(), NAMES)]
+    keys = [str(10 * (label + 1)) for label in range(len(NAMES))]
+    write_coco(tmp_path, images, NAMES, keys)
+    results = json.loads((tmp_path / "detections.coco.json").read_text())
+    categories = {c["id"]: c["name"] for c in json.loads((tmp_path / "images.coco.json").read_text())["categories"]}
+    assert [categories[result["category_id"]] for result in results] == list(images[0].class_names)
+    assert {result["category_id"] % 10 for result in results} == {0}
+    write_coco(tmp_path, images, NAMES, [f"n{key}" for key in keys])
+    results = json.loads((tmp_path / "detections.coco.json").read_text())
+    assert [result["category_id"] for result in results] == (some().labels + 1).tolist()
+
+
 def test_csv_quotes_what_needs_it(tmp_path: Path) -> None:
     write_csv(tmp_path / "d.csv", [SavedDetections.of("a", 'p,"q".png', some(), NAMES)])
     with (tmp_path / "d.csv").open(newline="", encoding="utf-8") as file:

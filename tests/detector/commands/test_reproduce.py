@@ -16,7 +16,7 @@ from detector.commands.reproduce_measure import Part
 from detector.commands.reproduce_run import CONFIGS, find_experiment
 from detector.data.ilsvrc_det_classes import WNIDS
 from detector.experiment.recipe import ExperimentRecipe, read_experiment
-from detector.model.config import BUNDLED_MODEL, read_model_config
+from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.multibox import read_multibox_facts
 from proposals.errors import UserError
@@ -267,14 +267,13 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     assert {member.head for member in mine.members} == {None}
 
     # A part that is not where it is said to be is known before anything is trained.
-    lacking = {**other, "multibox_of": "bundled", "localizer_of": str(out / "model")}
+    lacking = {**other, "multibox_of": taken, "localizer_of": str(out / "model")}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(lacking, sort_keys=False))
     capsys.readouterr()
     assert run(*others[:5], tmp_path / "third", *others[6:]) == 1
     assert "has no localizer that could be taken" in capsys.readouterr().err
     assert not (tmp_path / "third" / "seeds").exists()
-    bundled = read_multibox_facts(tmp_path / "third" / "multibox").multibox
-    assert bundled == read_model_config(BUNDLED_MODEL).multibox
+    assert read_multibox_facts(tmp_path / "third" / "multibox").multibox == located.multibox
 
     recipe["measurement"]["bootstrap"] = 11
     file.write_text(yaml.safe_dump(recipe, sort_keys=False))

@@ -109,7 +109,7 @@ def test_the_temperature_is_of_the_mean(image: NDArray[np.uint8], boxes: NDArray
         expected /= expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(ensemble(temperature).predict(image, boxes), expected, atol=1e-5)
     # Each member's own opinion is not cooled.
-    own = [opinion.probs.numpy() for opinion in ensemble(2.0).opinions(image, boxes)]
+    own = [opinion.probs.numpy() for opinion in ensemble(2.0).predict_members(image, boxes)]
     np.testing.assert_allclose(np.mean(own, axis=0), mean, atol=1e-6)
     for wrong in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="temperature"):

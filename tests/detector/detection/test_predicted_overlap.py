@@ -77,7 +77,7 @@ def test_overlaps_are_averaged_over_the_members_that_have_them() -> None:
     assert np.ptp(found.overlap) > 0.001
     np.testing.assert_array_equal(found.boxes, BOXES)
     np.testing.assert_array_equal(found.probs, three.predict(IMAGE, BOXES))
-    own = three.opinions(IMAGE, BOXES)
+    own = three.predict_members(IMAGE, BOXES)
     assert [o.overlap is None for o in own] == [False, False, True]
     np.testing.assert_allclose(own[1].overlap, alone[1], atol=1e-6)
     assert Ensemble([member(overlap=0)], CPU).examine(IMAGE, BOXES).overlap is None

@@ -214,7 +214,7 @@ def model(tmp_path: Path) -> Path:
 def test_a_fitted_regression_is_not_fitted_again_but_for_another_network(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "regression"
     member, said, read = fit(folder, model)
-    assert member.locates
+    assert member.has_box_head
     assert len(read) == 1
     assert "held-out regions overlap their objects by" in said[0]
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}

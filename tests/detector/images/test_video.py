@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from clips import spoil, write_video
 
-from detector import video
+from detector.images import video
 from detector.images.mp4_edits import shows_parts_only
 from detector.images.video import Video
 from proposals.errors import UserError

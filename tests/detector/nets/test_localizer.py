@@ -61,7 +61,7 @@ def members(count: int = 2) -> list[Member]:
 
 
 def test_it_says_what_the_network_says() -> None:
-    found = ready().look(IMAGE, BOXES)
+    found = ready().predict(IMAGE, BOXES)
     crops = crop_regions(IMAGE, BOXES, CROP, Normalization().fill)
     with torch.inference_mode():
         logits, deltas = localizer()(Normalization()(to_tensor(crops)))
@@ -72,16 +72,16 @@ def test_it_says_what_the_network_says() -> None:
 
 
 def test_parts_of_the_regions_and_none_of_them() -> None:
-    whole, parts = ready().look(IMAGE, BOXES), ready(batch_size=2).look(IMAGE, BOXES)
+    whole, parts = ready().predict(IMAGE, BOXES), ready(batch_size=2).predict(IMAGE, BOXES)
     np.testing.assert_allclose(whole.overlap, parts.overlap, atol=1e-6)
     np.testing.assert_allclose(whole.boxes, parts.boxes, atol=1e-3)
-    nothing = ready().look(IMAGE, np.zeros((0, 4), np.float32))
+    nothing = ready().predict(IMAGE, np.zeros((0, 4), np.float32))
     assert nothing.overlap.shape == (0,)
     assert nothing.boxes.shape == (0, 4)
 
 
 def test_with_mirror_images_it_is_the_mean_of_both() -> None:
-    found = ready().look(IMAGE, BOXES, mirror=True)
+    found = ready().predict(IMAGE, BOXES, mirror=True)
     x = Normalization()(to_tensor(crop_regions(IMAGE, BOXES, CROP, Normalization().fill)))
     with torch.inference_mode():
         here, there = localizer()(x), localizer()(x.flip(3))
@@ -95,7 +95,7 @@ def test_what_overflows_a_short_format_is_computed_again() -> None:
     net = localizer()
     with torch.no_grad():
         net.fc.weight *= 1e6
-    short = RegionLocalizer(net, CROP, Normalization(), CPU, precision="float16").look(IMAGE, BOXES)
+    short = RegionLocalizer(net, CROP, Normalization(), CPU, precision="float16").predict(IMAGE, BOXES)
     assert np.isfinite(short.overlap).all()
     assert not np.isnan(short.boxes).any()
 
@@ -105,7 +105,7 @@ def test_what_overflows_a_short_format_is_computed_again() -> None:
 
 def test_it_takes_the_members_place_in_boxes_and_overlaps() -> None:
     plain, with_it = Ensemble(members(), CPU), Ensemble(members(), CPU, localizer=ready())
-    seen, located = with_it.examine(IMAGE, BOXES), ready().look(IMAGE, BOXES)
+    seen, located = with_it.examine(IMAGE, BOXES), ready().predict(IMAGE, BOXES)
     np.testing.assert_array_equal(seen.probs, plain.examine(IMAGE, BOXES).probs)
     assert seen.boxes.shape == (3, 2, 4)
     for label in range(2):
@@ -122,7 +122,7 @@ def test_beside_members_that_predict_overlaps_it_counts_as_much_as_all_of_them()
     ]
     alone = Ensemble(judging, CPU).examine(IMAGE, BOXES)
     both = Ensemble(judging, CPU, localizer=ready()).examine(IMAGE, BOXES)
-    located = ready().look(IMAGE, BOXES)
+    located = ready().predict(IMAGE, BOXES)
     np.testing.assert_allclose(both.overlap, (alone.overlap + located.overlap) / 2, atol=1e-6)
     np.testing.assert_array_equal(both.boxes[:, 0], located.boxes)  # not the members' box regression
     mean = Ensemble(judging, CPU, localizer=ready(), localizer_boxes="mean").examine(IMAGE, BOXES)

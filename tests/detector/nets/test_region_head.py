@@ -159,7 +159,7 @@ def test_members_without_regression_have_a_say_in_the_class_alone() -> None:
         np.testing.assert_allclose(moved, moving.examine(IMAGE, BOXES, mirror=mirror).boxes, atol=1e-3)
     expected = (plain.predict(IMAGE, BOXES) + moving.predict(IMAGE, BOXES)) / 2
     np.testing.assert_allclose(both.predict(IMAGE, BOXES), expected, atol=1e-5)
-    (own, nothing, _), (others, deltas, _) = both.opinions(IMAGE, BOXES)
+    (own, nothing, _), (others, deltas, _) = both.predict_members(IMAGE, BOXES)
     assert nothing is None
     np.testing.assert_allclose(own, plain.predict(IMAGE, BOXES), atol=1e-6)
     np.testing.assert_allclose(others, moving.predict(IMAGE, BOXES), atol=1e-6)

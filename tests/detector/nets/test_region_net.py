@@ -239,6 +239,13 @@ def test_members_of_both_kinds_are_averaged() -> None:
     both = Ensemble([member(), member(None)], CPU).examine(image, boxes)
     each = [Ensemble([one], CPU).examine(image, boxes) for one in (member(), member(None))]
     np.testing.assert_allclose(both.probs, (each[0].probs + each[1].probs) / 2, atol=1e-6)
-    opinions = Ensemble([member(), member(None)], CPU).opinions(image, boxes)
+    opinions = Ensemble([member(), member(None)], CPU).predict_members(image, boxes)
     np.testing.assert_allclose(opinions[0].probs.numpy(), each[0].probs, atol=1e-6)
     np.testing.assert_allclose(opinions[1].probs.numpy(), each[1].probs, atol=1e-6)
+
+
+def test_a_member_that_pools_names_crops_by_the_same_weights() -> None:
+    crops = torch.rand(3, 3, 32, 32) * 255
+    pooling, cropping = Ensemble([member()], CPU), Ensemble([member(None)], CPU)
+    torch.testing.assert_close(pooling.name_crops(crops), cropping.name_crops(crops))
+    assert pooling.num_members == 1

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from detector import leftovers
+from detector.runs import leftovers
 from detector.runs.folder import new_run_folder
 from detector.runs.leftovers import MARK, find_leftovers, remove
 from proposals.errors import UserError
@@ -28,7 +28,7 @@ class Run:
     def __init__(self, out: Path) -> None:
         code = (
             "import sys\n"
-            "from detector.run_folder import new_run_folder\n"
+            "from detector.runs.folder import new_run_folder\n"
             "with new_run_folder(sys.argv[1], 'detect', {}) as folder:\n"
             "    (folder / 'half.txt').write_text('half')\n"
             "    print(folder, flush=True)\n"

@@ -1,4 +1,4 @@
-"""The parts of a head against independent solvers: machines, mining, probabilities, softmax, ridge."""
+"""The parts of a head against independent solvers: SVMs, mining, probabilities, softmax, ridge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detector.training.hard_negatives import MiningConfig, mine
 from detector.training.platt import Sigmoid, fit_sigmoid
 from detector.training.region_table import RegionTable
 from detector.training.softmax_head import SoftmaxConfig, fit_softmax, row_weights
-from detector.training.svm import SvmConfig, feature_scale, fit_machine
+from detector.training.svm import SvmConfig, feature_scale, fit_svm
 
 RNG = np.random.default_rng(0)
 
@@ -41,7 +41,7 @@ def plain_table(rows: int, first: NDArray[np.int64]) -> RegionTable:
     )  # fmt: skip
 
 
-# --- machines ----------
+# --- SVMs ----------
 
 
 def hinge_objective(w: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], config: SvmConfig) -> float:
@@ -54,20 +54,20 @@ def test_a_machine_minimises_rcnns_objective() -> None:
     config = SvmConfig(c=0.05, bias=2.0)
     positives = RNG.normal(0.7, 1, (40, 3)).astype(np.float32)
     negatives = RNG.normal(-0.5, 1, (160, 3)).astype(np.float32)
-    machine = fit_machine(positives, negatives, config, 0)
+    svm = fit_svm(positives, negatives, config, 0)
     x = np.concatenate([positives, negatives]).astype(np.float64)
     x = np.concatenate([x, np.full((len(x), 1), config.bias)], axis=1)
     y = np.repeat([1.0, -1.0], [40, 160])
-    ours = np.append(machine.weight, machine.bias / config.bias)
+    ours = np.append(svm.weight, svm.bias / config.bias)
     best = minimize(hinge_objective, np.zeros(4), (x, y, config), method="Nelder-Mead",
                     options={"maxiter": 8000, "maxfev": 8000, "xatol": 1e-7, "fatol": 1e-10}).fun  # fmt: skip
     assert hinge_objective(ours, x, y, config) <= best * 1.001
-    np.testing.assert_allclose(machine.margins(positives), positives @ machine.weight + machine.bias)
+    np.testing.assert_allclose(svm.margins(positives), positives @ svm.weight + svm.bias)
 
 
 def test_a_machine_needs_both_kinds() -> None:
     with pytest.raises(ValueError, match="needs positives and negatives"):
-        fit_machine(np.zeros((0, 3), np.float32), np.ones((2, 3), np.float32), SvmConfig(), 0)
+        fit_svm(np.zeros((0, 3), np.float32), np.ones((2, 3), np.float32), SvmConfig(), 0)
 
 
 def test_features_are_scaled_to_the_mean_length(tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_mining_finds_the_machine_of_all_negatives(tmp_path: Path) -> None:
     everything = np.concatenate([positives, easy, hard]).astype(np.float16).astype(np.float32)
     features = store(tmp_path, everything, images=7)
     is_negative = np.arange(len(everything)) >= 30
-    (machine,) = mine(features, plain_table(len(everything), features.first), [np.arange(30)],
+    (svm,) = mine(features, plain_table(len(everything), features.first), [np.arange(30)],
                       lambda label, rows: is_negative[rows], 1.0, config, mining, 0)  # fmt: skip
-    whole = fit_machine(everything[:30], everything[30:], config, 0)
-    assert machine is not None
-    few = fit_machine(everything[:30], everything[30:60], config, 0)
-    apart = np.abs(machine.margins(everything) - whole.margins(everything)).max()
+    whole = fit_svm(everything[:30], everything[30:], config, 0)
+    assert svm is not None
+    few = fit_svm(everything[:30], everything[30:60], config, 0)
+    apart = np.abs(svm.margins(everything) - whole.margins(everything)).max()
     assert apart < 0.05 < np.abs(few.margins(everything) - whole.margins(everything)).max()
 
 
@@ -99,9 +99,9 @@ def test_a_class_without_positives_or_negatives_has_no_machine(tmp_path: Path) -
     features = store(tmp_path, RNG.normal(0, 1, (20, 2)).astype(np.float32))
     table = plain_table(20, features.first)
     first = [np.arange(5), np.zeros(0, np.int64), np.arange(5)]
-    machines = mine(features, table, first, lambda label, rows: np.full(rows.stop - rows.start, label != 2),
+    found = mine(features, table, first, lambda label, rows: np.full(rows.stop - rows.start, label != 2),
                     1.0, SvmConfig(), MiningConfig(first=5), 0)  # fmt: skip
-    assert [machine is None for machine in machines] == [False, True, True]
+    assert [svm is None for svm in found] == [False, True, True]
 
 
 # --- probabilities ----------

@@ -83,7 +83,7 @@ def test_the_best_validation_is_kept_beside_the_last(tmp_path: Path) -> None:
     trainer.worths = (0.1, 0.7, 0.3, 0.7, 0.2, 0.5)
     last = trainer.run().state_dict()
     best = load_checkpoint(tmp_path / "best.pt")
-    assert (best["step"], best["worth"]) == (2, 0.7)
+    assert (best["step"], best["metric"]) == (2, 0.7)
     assert not torch.equal(best["net"]["fc.weight"], last["fc.weight"])
     trainer.clean_up()
     assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "best.pt"}

@@ -15,7 +15,6 @@ from torch import Tensor
 from detector.crop import CropConfig, crop_regions
 from detector.detection.ensemble import Ensemble, Member
 from detector.model.config import BUNDLED_MODEL, read_model_config
-from detector.model.load import load_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization, to_tensor
 from detector.recipes.build import find_teacher
@@ -228,7 +227,7 @@ def test_teacher_and_settings_go_together(tmp_path: Path) -> None:
 def test_a_teacher_must_know_the_same_classes(tmp_path: Path) -> None:
     keys = read_model_config(BUNDLED_MODEL).class_keys
     device = torch.device("cpu")
-    with pytest.raises(UserError, match=r"teacher bundled: knows 200 classes .* the data have 2"):
+    with pytest.raises(UserError, match=rf"teacher bundled: knows {len(keys)} classes .* the data have 2"):
         find_teacher("bundled", ("cat", "dog"), device, "auto")
     with pytest.raises(UserError, match="nowhere"):
         find_teacher(str(tmp_path / "nowhere"), keys, device, "auto")
@@ -236,15 +235,17 @@ def test_a_teacher_must_know_the_same_classes(tmp_path: Path) -> None:
 
 def test_an_ensemble_names_crops_as_it_names_regions() -> None:
     keys = read_model_config(BUNDLED_MODEL).class_keys
-    teacher = find_teacher("bundled", keys, torch.device("cpu"), "auto")
-    ensemble = load_model(device="cpu").classifier
-    assert isinstance(ensemble, Ensemble)
-    (crop, normalization), *others = ensemble.groups
-    assert not others
+    found = find_teacher("bundled", keys, torch.device("cpu"), "auto")
+    assert isinstance(found, Ensemble)
+    assert found.num_outputs == len(keys) + 1
+    torch.manual_seed(0)
+    config = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
+    crop, normalization = CropConfig(size=32, context_pad=2), Normalization()
+    teacher = Ensemble([Member(GoogLeNet(config), crop, normalization) for _ in range(2)], torch.device("cpu"))
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     boxes = np.array([[3, 4, 60, 70], [20, 10, 90, 50], [0, 0, 100, 80]], np.float32)
     crops = to_tensor(crop_regions(image, boxes, crop, normalization.fill))
-    expected = ensemble.predict(image, boxes)
+    expected = teacher.predict(image, boxes)
     np.testing.assert_allclose(teacher.name_crops(crops).numpy(), expected, atol=1e-6)
     doubled = torch.nn.functional.interpolate(crops, scale_factor=2, mode="nearest")
     assert teacher.name_crops(doubled).shape == expected.shape
