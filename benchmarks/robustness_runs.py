@@ -153,7 +153,7 @@ class Ended:
     def unexpected(self) -> bool:
         """Whether it was an error that nothing foresaw, or no line at all."""
         died = self.code is not None and self.code < 0
-        return died or "Traceback" in self.said or any("unexpected" in line for line in self.errors)
+        return died or "Traceback" in self.said or any(line.startswith("error: unexpected ") for line in self.errors)
 
     @property
     def last(self) -> str:
