@@ -197,9 +197,10 @@ class Started:
 def snapshot(folder: Path) -> dict[Path, int]:
     """The room, in bytes, that every file in ``folder`` takes."""
     sizes = {}
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # gone meanwhile
-            sizes[path] = path.stat().st_blocks * 512
+    for root, _, files in os.walk(folder):  # which passes over folders that are gone meanwhile
+        for path in (Path(root, name) for name in files):
+            with suppress(OSError):
+                sizes[path] = path.stat().st_blocks * 512
     return sizes
 
 
