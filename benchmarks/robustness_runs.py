@@ -153,7 +153,7 @@ class Ended:
     def unexpected(self) -> bool:
         """Whether it was an error that nothing foresaw, or no line at all."""
         died = self.code is not None and self.code < 0
-        return died or "Traceback" in self.said or any("unexpected" in line for line in self.errors)
+        return died or "Traceback" in self.said or any(line.startswith("error: unexpected ") for line in self.errors)
 
     @property
     def last(self) -> str:
@@ -197,9 +197,10 @@ class Started:
 def snapshot(folder: Path) -> dict[Path, int]:
     """The room, in bytes, that every file in ``folder`` takes."""
     sizes = {}
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # gone meanwhile
-            sizes[path] = path.stat().st_blocks * 512
+    for root, _, files in os.walk(folder):  # which passes over folders that are gone meanwhile
+        for path in (Path(root, name) for name in files):
+            with suppress(OSError):
+                sizes[path] = path.stat().st_blocks * 512
     return sizes
 
 

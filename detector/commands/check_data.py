@@ -107,10 +107,9 @@ def _class_list(given: str | None) -> list[str] | None:
 
 
 def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int) -> None:
-    from PIL import Image
-
     from detector.data.check import sample
     from detector.images.read import read_image
+    from detector.images.write import write_picture
     from detector.report.drawing import draw_sheet, draw_truth
 
     dataset = part.dataset
@@ -124,7 +123,7 @@ def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int
         pictures.append(draw_truth(read_image(record.path), record.ground_truth, dataset.class_names, min_side=320))
         kind = faulty.get(str(record.path))
         captions.append(f"{record.image_id} ({kind})" if kind else record.image_id)
-    Image.fromarray(draw_sheet(pictures, captions, columns=6)).save(path, quality=90)
+    write_picture(path, draw_sheet(pictures, captions, columns=6))
 
 
 def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> None:

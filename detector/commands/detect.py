@@ -279,9 +279,8 @@ def _detect_all(
 
 def _write_picture(stem: Path, picture: Any) -> None:
     """``picture`` ``(H, W, 3)`` as ``<stem>.jpg``, or ``.png`` where JPEG cannot hold its size."""
-    from PIL import Image
+    from detector.images.write import write_picture
 
-    drawn = Image.fromarray(picture)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    suffix = ".jpg" if max(drawn.size) <= JPEG_LONGEST_SIDE else ".png"
-    drawn.save(stem.with_name(stem.name + suffix), quality=JPEG_QUALITY)
+    suffix = ".jpg" if max(picture.shape[:2]) <= JPEG_LONGEST_SIDE else ".png"
+    write_picture(stem.with_name(stem.name + suffix), picture, JPEG_QUALITY)

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -22,6 +21,7 @@ from rich.text import Text
 from detector.commands.console import rate_and_end, say
 from detector.data import Dataset, dataset_splits
 from detector.data.faults import KEPT
+from detector.images.write import write_picture
 from detector.model.config import ProposalConfig
 from detector.model.load import choose_device
 from detector.recipes.build import load_splits
@@ -192,7 +192,7 @@ def save_sheet(batch: Batch, names: tuple[str, ...], folder: Path) -> None:
     keep = np.unique(np.linspace(0, len(batch.labels) - 1, SHEET_CROPS).astype(int))
     crops = batch.crops[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     labels = [names[i] if i >= 0 else "unreadable" for i in batch.labels[keep].tolist()]
-    Image.fromarray(draw_sheet(list(crops), labels, columns=8)).save(folder / "crops.png")
+    write_picture(folder / "crops.png", draw_sheet(list(crops), labels, columns=8))
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from types import FrameType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from detector.commands.console import progress, say
 from detector.commands.train_common import Resume, load_pool, read_data, show_progress
 from detector.crop import crop_regions
 from detector.data import Dataset, load_dataset
+from detector.images.write import write_picture
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.model.load import choose_device
 from detector.model.proposals import stored_source
@@ -283,4 +283,4 @@ def _save_region_sheet(
 
 
 def _save_sheet(folder: Path, crops: list[NDArray[np.uint8]], labels: list[str]) -> None:
-    Image.fromarray(draw_sheet(crops, labels, columns=8)).save(folder / "crops.png")
+    write_picture(folder / "crops.png", draw_sheet(crops, labels, columns=8))

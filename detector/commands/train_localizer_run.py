@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from detector.commands.console import progress, say
 from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
 from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
 from detector.data import load_dataset
+from detector.images.write import write_picture
 from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.model.load import choose_device
 from detector.model.save import join_localizer
@@ -123,7 +123,7 @@ def save_sheet(trainer: LocalizerTrainer, folder: Path) -> None:
     batch = trainer.batches.batch(0)
     crops = batch.crops[:SHEET_CROPS].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     labels = [f"{overlap:.2f}" for overlap in batch.overlaps[:SHEET_CROPS].tolist()]
-    Image.fromarray(draw_sheet(list(crops), labels, columns=8)).save(folder / "crops.png")
+    write_picture(folder / "crops.png", draw_sheet(list(crops), labels, columns=8))
 
 
 def describe(entry: LocalizerProgress) -> tuple[str, bool]:

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from detector.commands.console import say
 from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
 from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
+from detector.images.write import write_picture
 from detector.model.load import choose_device
 from detector.model.save import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE, PRIORS
@@ -106,7 +106,7 @@ def save_sheet(trainer: MultiBoxTrainer, folder: Path) -> None:
         truth = Proposals(boxes, np.zeros(len(boxes), np.float32), codes, (picture.shape[0], picture.shape[1]))
         drawn.append(draw_proposals(picture, truth, None, legend=False))
         labels.append(f"{len(boxes)} objects")
-    Image.fromarray(draw_sheet(drawn, labels, columns=4)).save(folder / "pictures.png")
+    write_picture(folder / "pictures.png", draw_sheet(drawn, labels, columns=4))
 
 
 def describe(entry: MultiBoxProgress) -> tuple[str, bool]:

@@ -22,6 +22,7 @@ from detector.commands.train_common import (
 )
 from detector.commands.train_run import TrainRequest, check_resumed_options
 from detector.data import Dataset
+from detector.images.write import write_picture
 from detector.model.config import MODEL_FILE
 from detector.model.proposals import stored_source
 from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for, trained_head, trunk_weights
@@ -165,4 +166,4 @@ def _save_sheet(batch: SharedBatch, names: tuple[str, ...], folder: Path) -> Non
         crops.append(np.asarray(crop))
     for label in batch.labels[keep].tolist():
         labels.append(names[label])
-    Image.fromarray(draw_sheet(crops, labels, columns=8)).save(folder / "crops.png")
+    write_picture(folder / "crops.png", draw_sheet(crops, labels, columns=8))

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from detector.evaluation.analysis_types import Evaluation, PictureInfo
 from detector.evaluation.assemble import assemble, score
 from detector.evaluation.gallery import proposal_rows
+from detector.images.write import write_picture
 from detector.types import Detections, GroundTruth, ImageRecord
 from proposals.boxes import clip, iou
 from proposals.types import Proposals, Source
@@ -113,7 +114,7 @@ def _collage(
         ground.paste(small, (x, y), small)
         boxes.append([float(v) for v in box])
         labels.append(label)
-    ground.save(path, quality=88)
+    write_picture(path, np.asarray(ground), quality=88)
     truth = GroundTruth.of(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64))
     return ImageRecord(path.stem, path, image_size, truth)
 

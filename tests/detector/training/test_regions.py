@@ -177,6 +177,22 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_disk_that_fills_while_weights_are_written_is_named(tmp_path: Path) -> None:
+    """PyTorch's own error would speak of positions in the file."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"could not be written \(File too large\)"):
+            save_checkpoint(path, {"step": 2, "net": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
 def test_damaged_checkpoint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "checkpoint.pt"
