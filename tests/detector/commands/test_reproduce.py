@@ -162,7 +162,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_where_it_was(
     data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = shrunk(yaml.safe_load((CONFIGS / "googlenet_ilsvrc14.yaml").read_text()))
+    recipe = shrunk(read_experiment(CONFIGS / "googlenet_ilsvrc14.yaml").model_dump(mode="json"))
     file, out = tmp_path / "small.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump(recipe, sort_keys=False))
     det, cls = data
@@ -327,7 +327,7 @@ def test_regression_that_is_fitted_to_no_member_is_one_line(tmp_path: Path, chan
 def test_experiments_that_do_not_fit_together_are_one_line(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    recipe = yaml.safe_load((CONFIGS / "googlenet_ilsvrc14.yaml").read_text())
+    recipe = read_experiment(CONFIGS / "googlenet_ilsvrc14.yaml").model_dump(mode="json")
     (tmp_path / "x.yaml").write_text(yaml.safe_dump({**recipe, **change}, sort_keys=False))
     with pytest.raises(UserError, match=message) as caught:
         read_experiment(tmp_path / "x.yaml")

@@ -307,7 +307,7 @@ def test_variants_with_overlap_have_their_scores_weighed(tmp_path: Path) -> None
     ],
 )
 def test_overlaps_that_do_not_fit_are_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    recipe = yaml.safe_load((CONFIGS / "tiny_imagenet_cpu.yaml").read_text())
+    recipe = read_experiment(CONFIGS / "tiny_imagenet_cpu.yaml").model_dump(mode="json")
     measurement = recipe["measurement"]
     for name in ("overlap", "postprocess"):
         if name in change:

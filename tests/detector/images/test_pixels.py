@@ -113,7 +113,7 @@ def test_the_memory_that_a_photograph_takes(tmp_path: Path, reader: str, most: i
     Image.new("RGB", (12000, 9000), (10, 100, 200)).save(path)
     code = (
         "import sys\n"
-        f"from detector.images import {reader}\n"
+        f"from detector.images.read import {reader}\n"
         "def peak():\n"
         "    return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
         "before = peak()\n"

@@ -319,7 +319,7 @@ def test_no_permission(tmp_path: Path) -> None:
     if os.geteuid() == 0:  # root may read everything: ask as another user
         tmp_path.chmod(0o755)
         code = (
-            "import os, sys; from detector.images import read_image; from proposals.errors import UserError\n"
+            "import os, sys; from detector.images.read import read_image; from proposals.errors import UserError\n"
             "os.setgid(65534); os.setuid(65534)\n"
             "try: read_image(sys.argv[1])\n"
             "except UserError as error: print(error)"

@@ -240,7 +240,7 @@ def test_it_is_measured_on_proposals_too(tmp_path: Path) -> None:
     assert measured[:4] == one[:4]
     assert np.isnan(one.proposed)
     looker = RegionLocalizer(copy.deepcopy(net), trainer.config.crop, trainer.config.normalization, MACHINE.device)
-    predicted = np.concatenate([looker.look(POOL.images[n], boxes).overlap for n, boxes in known.items()])
+    predicted = np.concatenate([looker.predict(POOL.images[n], boxes).overlap for n, boxes in known.items()])
     true = np.concatenate([iou(boxes, POOL.truth(n)).max(1) for n, boxes in known.items()])
     assert measured.proposed == pytest.approx(np.corrcoef(predicted, true)[0, 1], abs=1e-3)
 
