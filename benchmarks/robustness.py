@@ -13,7 +13,7 @@ Command:  .venv/bin/python benchmarks/robustness.py        (or: make benchmark O
 
 All data are made up, small, and in temporary folders. The table counts what the cases came to: "ok" and "one-line
 error" are as they should be; a crash is a traceback or an unexpected error, a loss is work that is gone or damaged. The
-exit code is 1 if there was a crash, a hang or a loss; each is told on standard error.
+exit code is 1 if there was a crash, a hang or a loss; each is told on standard error. Ctrl-C prints the counts so far.
 """
 
 from __future__ import annotations
@@ -42,6 +42,17 @@ def main() -> None:
     parser.add_argument("--run-limit", type=float, default=900.0, metavar="S", help="for one command")
     arguments = parser.parse_args()
     outcomes, begun = Outcomes(), time.monotonic()
+    try:
+        campaign(arguments, outcomes)
+    except KeyboardInterrupt:
+        print("stopped; what was counted until now:", file=sys.stderr)
+    minutes = (time.monotonic() - begun) / 60
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {minutes:.0f} minutes\n\n{outcomes.table()}")
+    sys.exit(1 if outcomes.faults else 0)
+
+
+def campaign(arguments: argparse.Namespace, outcomes: Outcomes) -> None:
+    """The parts that were asked for, one after another."""
     if "fuzz" in arguments.only:
         from robustness_fuzz import fuzz
 
@@ -58,9 +69,6 @@ def main() -> None:
                 from robustness_disks import fill_all
 
                 fill_all(runs, arguments.full_disks, arguments.seed, arguments.workers, outcomes)
-    minutes = (time.monotonic() - begun) / 60
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {minutes:.0f} minutes\n\n{outcomes.table()}")
-    sys.exit(1 if outcomes.faults else 0)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from robustness_runs import Command, Started, Workshop, went_on
-from robustness_table import Outcomes
+from robustness_table import Outcomes, run_each
 
 ROOM = "64m"
 PAGE = 4096
@@ -36,8 +35,7 @@ def fill_all(runs: Workshop, count: int, seed: int, workers: int, outcomes: Outc
         outcomes.add(f"full disk {command.name}", outcome, f"disk {number}, {size:,} bytes: {detail}")
 
     begun = time.monotonic()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(case, range(count)))
+    run_each(case, count, workers)
     print(f"{count} full disks in {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
 

@@ -8,11 +8,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from robustness_runs import Command, Ended, Started, Watch, Workshop, went_on
-from robustness_table import Outcomes
+from robustness_table import Outcomes, run_each
 
 LONGEST_WAIT = 0.1
 """Seconds after a change within which the kill falls."""
@@ -36,8 +35,7 @@ def kill_all(runs: Workshop, count: int, seed: int, workers: int, outcomes: Outc
 
     early: list[bool] = []
     begun = time.monotonic()
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(case, range(count)))
+    run_each(case, count, workers)
     struck = f"{sum(early)} of them before the command had ended"
     print(f"{count} kills in {time.monotonic() - begun:.0f} s, {struck}", file=sys.stderr)
 

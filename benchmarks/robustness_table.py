@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 OUTCOMES = {"ok": "ok", "error": "one-line error", "crash": "crash", "hang": "hang", "loss": "loss"}
 FAULTS = ("crash", "hang", "loss")
@@ -39,6 +41,15 @@ class Outcomes:
             lines.append(_row(part, counts))
         lines += [f"| {part} | not run: {why} |{' |' * len(OUTCOMES)}" for part, why in self.not_run.items()]
         return "\n".join([*lines, _row("all", total)])
+
+
+def run_each(case: Callable[[int], None], count: int, workers: int) -> None:
+    """Call ``case`` with 0 to ``count - 1``, ``workers`` at a time; after Ctrl-C those that run are the last."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        list(pool.map(case, range(count)))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _row(part: str, counts: Counter[str]) -> str:
