@@ -79,7 +79,7 @@ class SharedRecipe(BaseModel):
         init: the trunk's first weights, as in :class:`TrainRecipe`. train_split, val_split: parts of the data set; an
             empty val_split trains without validation.
         training: the run. Regions come from ``model.proposals``.
-        val_images: the first so many images of the validation part are measured on the way, all of them at the end.
+        val_images: so many images of the validation part, the first ones, are measured.
         half: store the result in float16. model: what ``model.yaml`` will say. refinement: how regions are moved.
     """
 
