@@ -38,7 +38,7 @@ def evaluate_proposals(
     ] = TABLE_BUDGETS,
     multibox: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A MultiBox folder of train-multibox.", show_default="the bundled model's"),
+        typer.Option(metavar="DIR", help="A MultiBox folder of train-multibox.", show_default="none"),
     ] = None,
     multibox_budget: Annotated[
         int | None,
@@ -79,7 +79,7 @@ def evaluate_proposals(
     writes them as [bold]table.csv[/bold], recall by number of proposals as [bold]curve.csv[/bold] and, drawn,
     as [bold]recall.png[/bold].
 
-    [bold]Example:[/bold] detector evaluate-proposals --data VOC2007 --methods fast,googlenet,googlenet+multibox
+    [bold]Example:[/bold] detector evaluate-proposals --data VOC2007 --methods single,fast,googlenet
     """
     from detector.commands.proposal_methods import MethodRunner, parse_methods
     from detector.data import load_dataset
@@ -107,7 +107,7 @@ def evaluate_proposals(
         "limit": limit,
         "methods": [m.name for m in chosen],
         "budgets": table_budgets,
-        "multibox": multibox or "bundled",
+        "multibox": multibox,
         "merge": runner.merging,
         "search_side": search_side,
         "include_ignored": include_ignored,

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.model.load import choose_device
 from detector.nets.multibox import build_source, read_multibox_facts
 from proposals.errors import ImageTooSmall, UserError
@@ -61,7 +60,7 @@ class MethodRunner:
     Args:
         methods: what to run. seed: of selective search's ranking. search_side: selective search looks at a copy whose
             longer side has so many pixels; ``None`` for the picture as it is. store: where selective search's proposals
-            are kept. multibox: a MultiBox folder, by default the bundled model's network.
+            are kept. multibox: a MultiBox folder, which methods with MultiBox need.
         budget: MultiBox's boxes in a merged set, in place of the network's own number.
 
     Raises:
@@ -86,15 +85,14 @@ class MethodRunner:
             self.sources[preset] = source if search_side is None else ResizedSource(source, search_side)
         self.merging = MergeConfig()
         if any(m.joined for m in methods):
-            home, member = multibox or BUNDLED_MODEL, None
-            member = read_multibox_facts(home).multibox if multibox else read_model_config(home).multibox
-            if member is None:
-                raise UserError("the bundled model has no MultiBox; name a folder of train-multibox with --multibox")
+            if multibox is None:
+                raise UserError("MultiBox needs a trained network; name a folder of train-multibox with --multibox")
+            member = read_multibox_facts(multibox).multibox
             self.merging = member.merge
             if budget is not None:
                 limits = Budget(selective_search=member.merge.budget.selective_search, multibox=budget)
                 self.merging = member.merge.model_copy(update={"budget": limits})
-            self.sources[MULTIBOX] = build_source(home, member, choose_device("auto"))
+            self.sources[MULTIBOX] = build_source(multibox, member, choose_device("auto"))
 
     def propose(self, image: NDArray[np.uint8]) -> dict[str, tuple[Proposals, float]]:
         """The proposals of each method for ``image`` ``(H, W, 3)`` uint8 RGB, best first, and their seconds.

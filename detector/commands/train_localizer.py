@@ -17,7 +17,7 @@ def train_localizer(
         typer.Option(
             metavar="FILE",
             help="A recipe with task: localizer, as in configs/.",
-            show_default="go on from the bundled one",
+            show_default="one on the bundled trunk",
         ),
     ] = None,
     out: Annotated[

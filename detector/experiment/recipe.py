@@ -86,7 +86,7 @@ class ExperimentRecipe(BaseModel):
         ensembles: by the name that variants call them. The first one becomes the model directory with MultiBox.
         multibox: the network that proposes; ``None`` for an experiment without.
         localizer: what judges and moves regions in variants with it; ``None`` for an experiment without.
-        multibox_of, localizer_of: in place of a recipe, a model directory (or "bundled") whose own is taken as it is.
+        multibox_of, localizer_of: in place of a recipe, a model directory whose own is taken as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

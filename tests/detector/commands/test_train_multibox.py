@@ -349,3 +349,8 @@ def test_evaluate_proposals_knows_multibox_and_both_ways_of_joining(
     assert "no such MultiBox folder" in capsys.readouterr().err
     assert run(*arguments[:-1], "ten") == 1
     assert "--budgets 'ten'" in capsys.readouterr().err
+
+
+def test_methods_with_multibox_need_a_network(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("evaluate-proposals", "--data", data, "--methods", "single+multibox", "--out", tmp_path / "out") == 1
+    assert "name a folder of train-multibox with --multibox" in capsys.readouterr().err
