@@ -126,10 +126,11 @@ def _run(
     if val is not None and processes.count == 1:
         some = val.subset(np.arange(min(len(val), recipe.val_images)))
         measure = ValidationAP(recipe, crop, some, stored_source(recipe.model.proposals, request.proposals))
+    keys = tuple(str(key) for key in train.class_keys)
     machine = Machine(device, processes, request.micro_batch, request.checkpoint_minutes, tell)
     with show_progress(recipe.training.steps, describe, processes.writes) as report:
         trainer = build_shared_trainer(
-            recipe, pool, proposals, len(train.class_names), folder, machine=machine, report=report, measure=measure
+            recipe, pool, proposals, keys, folder, machine=machine, report=report, measure=measure
         )
         if processes.from_first(trainer.checkpoint_path.exists()):
             trainer.resume()

@@ -16,6 +16,9 @@ from detector.data import Dataset
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.pipeline import Detector
 from detector.evaluation import evaluate_voc, truth_of_dataset
+from detector.model.classifier import is_classifier
+from detector.model.config import named_folder, read_model_config
+from detector.model.load import read_member
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
@@ -25,7 +28,7 @@ from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes
 from detector.training.shared_batches import SharedBatches
-from detector.training.shared_trainer import SharedProgress, SharedTrainer, head_state
+from detector.training.shared_trainer import FirstWeights, SharedProgress, SharedTrainer, head_state
 from detector.types import Detections
 from proposals.types import ProposalSource
 
@@ -49,28 +52,40 @@ def build_shared_trainer(
     recipe: SharedRecipe,
     pool: ImagePool,
     proposals: Sequence[NDArray[np.float32]],
-    num_classes: int,
+    class_keys: tuple[str, ...],
     folder: Path,
     *,
     machine: Machine,
     report: Callable[[SharedProgress], None],
     measure: Callable[[RegionNet], float] | None = None,
 ) -> SharedTrainer:
-    """A trainer whose trunk has its first weights.
+    """A trainer whose net has its first weights.
 
     Raises:
         UserError: they cannot be had, or belong to another architecture.
     """
-    batches = SharedBatches(pool, proposals, num_classes, recipe.training)
-    return SharedTrainer(
-        recipe.training, batches, trunk_weights(recipe), folder, machine=machine, report=report, measure=measure
-    )
+    batches = SharedBatches(pool, proposals, len(class_keys), recipe.training)
+    start = FirstWeights(trunk_weights(recipe), head_weights(recipe.init, class_keys))
+    return SharedTrainer(recipe.training, batches, start, folder, machine=machine, report=report, measure=measure)
 
 
 def trunk_weights(recipe: SharedRecipe) -> dict[str, Tensor] | None:
     """The trunk's first weights by the recipe; ``None`` for random ones."""
     state = initial_weights(recipe.init)
     return None if state is None else {n: t for n, t in state.items() if not n.startswith(("fc.", "aux"))}
+
+
+def head_weights(init: str, class_keys: tuple[str, ...]) -> dict[str, Tensor] | None:
+    """The weights of the head that the model ``init`` has, if it was trained on shared maps for these classes."""
+    if init in ("random", "torchvision") or init.endswith(".pth"):
+        return None
+    folder = named_folder(init)
+    if is_classifier(folder):
+        return None
+    config = read_model_config(folder)
+    head = read_member(folder, config.members[0], len(config.class_names)).head
+    same = config.class_keys == class_keys and config.members[0].shared is not None
+    return head.state_dict() if same and head is not None else None
 
 
 def trained_head(net: RegionNet) -> RegionHead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,19 +38,26 @@ class SharedProgress(BaseModel):
     seconds: float
 
 
+class FirstWeights(NamedTuple):
+    """State dicts of a trunk and of a head whose deltas are in plain tx ty tw th; ``None`` is random."""
+
+    trunk: dict[str, Tensor] | None = None
+    head: dict[str, Tensor] | None = None
+
+
 class SharedTrainer(Trainer[RegionNet, SharedBatch]):
     """Trains one network.
 
     Args:
-        config: what to do. batches: what to learn from. state: first weights of the trunk, or ``None``. folder: the
-            run folder. report: called with each line of the log. measure: the metric of a net on validation data.
+        config: what to do. batches: what to learn from. start: the first weights. folder: the run folder. report:
+            called with each line of the log. measure: the metric of a net on validation data.
     """
 
     def __init__(
         self,
         config: SharedTrainingConfig,
         batches: SharedBatches,
-        state: dict[str, Tensor] | None,
+        start: FirstWeights,
         folder: Path,
         *,
         machine: Machine,
@@ -62,8 +70,10 @@ class SharedTrainer(Trainer[RegionNet, SharedBatch]):
         self.last_ap: float | None = None
         torch.manual_seed(config.first_seed)
         net = self.new_net()
-        if state is not None:
-            net.trunk.load_state_dict(state)
+        if start.trunk is not None:
+            net.trunk.load_state_dict(start.trunk)
+        if start.head is not None and _shapes(start.head) == _shapes(net.head.state_dict()):
+            net.head.load_state_dict(_scaled(start.head, 1 / torch.tensor(DELTA_SCALE)))
         net = on_device(net, machine.device)
         torch.manual_seed(config.seed)
         super().__init__(
@@ -197,7 +207,15 @@ class SharedTrainer(Trainer[RegionNet, SharedBatch]):
 def head_state(net: RegionNet) -> dict[str, Tensor]:
     """The head's weights, its deltas in plain tx ty tw th."""
     state = {name: tensor.detach().clone() for name, tensor in net.head.state_dict().items()}
-    unit = torch.tensor(DELTA_SCALE, device=state["regress.weight"].device)
-    state["regress.weight"] *= unit.repeat(len(state["regress.weight"]) // 4)[:, None]
-    state["regress.bias"] *= unit.repeat(len(state["regress.bias"]) // 4)
-    return state
+    return _scaled(state, torch.tensor(DELTA_SCALE))
+
+
+def _scaled(state: dict[str, Tensor], unit: Tensor) -> dict[str, Tensor]:
+    """A head's weights whose deltas are ``unit`` ``(4,)`` times as large."""
+    weight, bias = state["regress.weight"], state["regress.bias"]
+    all_units = unit.to(weight).repeat(len(bias) // 4)
+    return {**state, "regress.weight": weight * all_units[:, None], "regress.bias": bias * all_units}
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}

@@ -21,7 +21,7 @@ from detector.training.processes import Processes, joined_processes
 from detector.training.regions import RegionTrainer, RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
-from detector.training.shared_trainer import SharedTrainer
+from detector.training.shared_trainer import FirstWeights, SharedTrainer
 
 BATCH = 9  # does not divide among two
 
@@ -98,7 +98,7 @@ def train_on_shared_maps(folder: Path, processes: Processes) -> torch.nn.Module:
     trainer = SharedTrainer(
         config,
         SharedBatches(pool, [boxes] * len(pool.images), 2, config),
-        None,
+        FirstWeights(),
         folder,
         machine=Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9),
         report=lambda entry: None,

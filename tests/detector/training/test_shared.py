@@ -22,7 +22,7 @@ from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig, canvas_size, image_odds
-from detector.training.shared_trainer import DELTA_SCALE, SharedProgress, SharedTrainer, head_state
+from detector.training.shared_trainer import DELTA_SCALE, FirstWeights, SharedProgress, SharedTrainer, head_state
 from proposals.boxes import decode, iou
 
 CPU = torch.device("cpu")
@@ -76,7 +76,7 @@ def make_trainer(folder: Path, log: list[SharedProgress] | None = None, **change
     folder.mkdir(parents=True, exist_ok=True)
     report = (lambda entry: None) if log is None else log.append
     batches = SharedBatches(pool, proposals, 2, settings)
-    return SharedTrainer(settings, batches, None, folder, machine=Machine(CPU), report=report, log_every=2)
+    return SharedTrainer(settings, batches, FirstWeights(), folder, machine=Machine(CPU), report=report, log_every=2)
 
 
 @pytest.mark.parametrize("step", range(6))
@@ -286,3 +286,17 @@ def test_the_net_of_a_trainer(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     assert isinstance(trainer.new_net(), RegionNet)
     assert trainer.steps_per_epoch == 12 / 4
+
+
+def test_a_training_goes_on_where_a_saved_head_stopped(tmp_path: Path) -> None:
+    """The head as a model has it, given as first weights, gives the outputs that the trained net gave."""
+    trained = make_trainer(tmp_path / "a").run()
+    batches = SharedBatches(*make_pool(), 2, config())
+    start = FirstWeights(trained.trunk.state_dict(), head_state(trained))
+    (tmp_path / "b").mkdir()
+    again = SharedTrainer(config(), batches, start, tmp_path / "b", machine=Machine(CPU), report=lambda entry: None)
+    wanted = trained.state_dict()
+    for name, tensor in again.net.state_dict().items():
+        torch.testing.assert_close(tensor, wanted[name], msg=name)
+    other = FirstWeights(head={name: tensor[:1] for name, tensor in head_state(trained).items()})
+    SharedTrainer(config(), batches, other, tmp_path / "b", machine=Machine(CPU), report=lambda entry: None)
