@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from detector.crop import CropConfig
 from detector.data import Dataset, load_dataset
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.recipes.build import crop_trainer
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
-from detector.training.regions import RegionTrainer, RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.types import GroundTruth, ImageRecord
 
@@ -100,7 +101,7 @@ def main() -> None:
             average=0.98,
         )
         with tempfile.TemporaryDirectory() as folder:
-            trainer = RegionTrainer(
+            trainer = crop_trainer(
                 config,
                 train,
                 val,
@@ -110,7 +111,7 @@ def main() -> None:
                 report=lambda entry: None,
             )
             trainer.run()
-        top1 = trainer.last_accuracy or 0.0
+        top1 = trainer.last_metric or 0.0
         error = math.sqrt(top1 * (1 - top1) / len(val.labels))
         parameters = sum(p.numel() for p in trainer.net.parameters())
         print(

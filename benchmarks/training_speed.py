@@ -43,10 +43,11 @@ from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, paper_config
 from detector.nets.weights import Normalization
 from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
-from detector.training.batches import Batch, RegionBatches, make_ahead
+from detector.training.batches import RegionBatches, make_ahead
 from detector.training.loop import on_device
 from detector.training.pool import ImagePool
-from detector.training.regions import loss_of
+from detector.training.region_batch import RegionBatch
+from detector.training.region_loss import class_loss
 from detector.training.sampling import SamplingConfig
 
 SMALL = {"norm": "batch", "width": 0.375, "stem": "stride4", "dropout": 0.2}
@@ -119,8 +120,8 @@ def case(
     crop = CropConfig(size=size, context_pad=round(16 / 224 * size))
     batches = RegionBatches(pool, 20, crop, normalization.fill, SamplingConfig(), AugmentConfig(), batch, 0)
 
-    def learn(made: Batch) -> None:
-        loss = loss_of(net(normalization(made.crops)), made.labels, 0.0)
+    def learn(made: RegionBatch) -> None:
+        loss = class_loss(net(normalization(made.images)), made.labels, 0.0)
         float(loss.detach())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -167,7 +168,7 @@ def precisions(name: str, config: GoogLeNetConfig, size: int, batch: int, second
         for dtype, spent in times.items():
             start = time.perf_counter()
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                loss = loss_of(net(crops), labels, 0.0)
+                loss = class_loss(net(crops), labels, 0.0)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -30,10 +30,10 @@ from detector.runs.folder import CONFIG_FILE, new_run_path, write_config
 from detector.runs.leftovers import UNFINISHED
 from detector.shown import one_line
 from detector.strict_yaml import write_settings
-from detector.training.batches import Batch
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, started_by_torchrun
 from detector.training.proposal_choice import ProposalChoiceConfig, choose_proposals
+from detector.training.region_batch import RegionBatch
 from proposals.errors import UserError
 
 RECIPE_FILE = "recipe.yaml"
@@ -186,11 +186,11 @@ def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
     return choose_proposals(ImagePool.load(train.subset(np.sort(some))), config, seed).proposals
 
 
-def save_sheet(batch: Batch, names: tuple[str, ...], folder: Path) -> None:
+def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None:
     """``crops.png``: crops as they enter the net, with what they are labelled; ``names`` by label."""
     # Foreground comes first in a batch: take some of everything.
     keep = np.unique(np.linspace(0, len(batch.labels) - 1, SHEET_CROPS).astype(int))
-    crops = batch.crops[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    crops = batch.images[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     labels = [names[i] if i >= 0 else "unreadable" for i in batch.labels[keep].tolist()]
     write_picture(folder / "crops.png", draw_sheet(list(crops), labels, columns=8))
 

@@ -49,8 +49,9 @@ from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
 from detector.training.proposal_choice import choose_proposals
 from detector.training.region_table import RegionTable, make_table
+from detector.training.region_trainer import Progress
 from detector.training.run_log import LOG_FILE
-from detector.training.trunk_tuning import TuningBatches, TuningProgress
+from detector.training.trunk_tuning import TuningBatches
 from proposals.errors import UserError
 
 SHEET_CROPS = 64
@@ -244,7 +245,7 @@ def _tune(
     batches = TuningBatches(pool, table, len(names), trunk.crop, trunk.normalization.fill, tuning)
     batch = batches.batch(0)
     keep = np.unique(np.linspace(0, len(batch.labels) - 1, SHEET_CROPS).astype(int))
-    crops = batch.crops[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    crops = batch.images[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     _save_sheet(folder, list(crops), [(*names, "background")[i] for i in batch.labels[keep].tolist()])
     kept = tuning_folder(tuning, trunk, pool, table, len(names), request.cache)
     machine = Machine(device, micro_batch=request.micro_batch, checkpoint_minutes=request.checkpoint_minutes, tell=say)
@@ -257,11 +258,11 @@ def _tune(
     return tuned
 
 
-def describe(entry: TuningProgress) -> tuple[str, bool]:
+def describe(entry: Progress) -> tuple[str, bool]:
     """A line of the log for people."""
     return (
-        f"loss {entry.loss:.3f}, of boxes {entry.location_loss:.3f}, top-1 {entry.top1_train:.3f}, "
-        f"{entry.crops_per_second:.0f}/s"
+        f"loss {entry.loss:.3f}, of boxes {entry.box_loss or 0:.3f}, top-1 {entry.top1_train:.3f}, "
+        f"{entry.regions_per_second:.0f} regions/s"
     ), False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from detector.commands.console import progress
 from detector.commands.train_common import (
@@ -33,7 +33,7 @@ from detector.report.plots import plot_training
 from detector.training.loop import Interrupted, Machine, Net
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
-from detector.training.regions import CropTrainer, Progress
+from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
 
@@ -184,21 +184,21 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
     tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects, {len(train.class_names)} classes")
     trainer, net = train_network(build_trainer, recipe, folder, train, val, request, processes)
     if processes.writes:
-        save_trained(folder, recipe, train, net, trainer.last_accuracy, trainer.seconds)
+        save_trained(folder, recipe, train, net, trainer.last_metric, trainer.seconds)
         trainer.clean_up()
     processes.wait()
     return folder
 
 
 def train_network(
-    build: Callable[..., CropTrainer[Net]],
+    build: Callable[..., RegionTrainer[Any]],
     recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe,
     folder: Path,
     train: Dataset,
     val: Dataset | None,
     request: TrainRequest,
     processes: Processes,
-) -> tuple[CropTrainer[Net], Net]:
+) -> tuple[RegionTrainer[Any], Any]:
     """The run itself, new or resumed: the trainer at its end, and the trained net.
 
     ``build``: makes the trainer of such a recipe; see :mod:`detector.recipes.build`.
@@ -263,7 +263,7 @@ class TrainingTask(Generic[RecipeT, Net]):
     finished: str
     read: Callable[[Path], RecipeT]
     unnamed: Callable[[TrainRequest, Dataset], RecipeT]
-    build: Callable[..., CropTrainer[Net]]
+    build: Callable[..., RegionTrainer[Any]]
     save: Callable[[Path, RecipeT, Dataset, Net, float | None, float], object]
 
 
@@ -306,7 +306,7 @@ def run_kind(kind: TrainingTask[RecipeT, Net], request: TrainRequest) -> Path:
         tell(f"{train.name}: {len(train)} training pictures of {len(train.class_names)} classes")
         trainer, net = train_network(kind.build, recipe, folder, train, val, request, processes)
         if processes.writes:
-            kind.save(folder, recipe, train, net, trainer.last_accuracy, trainer.seconds)
+            kind.save(folder, recipe, train, net, trainer.last_metric, trainer.seconds)
             trainer.clean_up()
         processes.wait()
     return folder
@@ -316,4 +316,4 @@ def describe(entry: Progress) -> tuple[str, bool]:
     """A line of the log for people; one with a validation is kept on the terminal."""
     accuracy = "" if entry.top1_val is None else f", validation top-1 {entry.top1_val:.3f}"
     line = f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, rate {entry.rate:.2g}, "
-    return line + f"{entry.crops_per_second:.0f} crops/s", bool(accuracy)
+    return line + f"{entry.regions_per_second:.0f} crops/s", bool(accuracy)

@@ -34,9 +34,9 @@ from detector.report.plots import plot_training
 from detector.strict_yaml import read_yaml
 from detector.training.loop import Machine
 from detector.training.processes import Processes, joined_processes
+from detector.training.region_batch import RegionBatch
+from detector.training.region_trainer import Progress
 from detector.training.run_log import LOG_FILE
-from detector.training.shared_batches import SharedBatch
-from detector.training.shared_trainer import SharedProgress
 from proposals.errors import UserError
 
 SHEET_REGIONS = 64
@@ -143,25 +143,26 @@ def _run(
             if processes.writes and (folder / LOG_FILE).exists():
                 plot_training(folder / LOG_FILE, folder / "curves.png")
     if processes.writes:
-        save_trained_shared(folder, recipe, train, net, trained_head(net), crop, trainer.last_ap, trainer.seconds)
+        save_trained_shared(folder, recipe, train, net, trained_head(net), crop, trainer.last_metric, trainer.seconds)
         trainer.clean_up()
 
 
-def describe(entry: SharedProgress) -> tuple[str, bool]:
+def describe(entry: Progress) -> tuple[str, bool]:
     """A line of the log for people; one with a validation is kept on the terminal."""
     measured = "" if entry.ap_val is None else f", validation mean AP {entry.ap_val:.3f}"
     line = (
-        f"loss {entry.loss:.3f} (classes {entry.class_loss:.3f}, boxes {entry.box_loss:.3f}), objects named right "
-        f"{entry.top1_objects:.3f}{measured}, rate {entry.rate:.2g}, {entry.images_per_second:.1f} images/s"
+        f"loss {entry.loss:.3f} (classes {entry.class_loss:.3f}, boxes {entry.box_loss or 0:.3f}), objects named right "
+        f"{entry.top1_objects:.3f}{measured}, rate {entry.rate:.2g}, {entry.regions_per_second:.0f} regions/s"
     )
     return line, bool(measured)
 
 
-def _save_sheet(batch: SharedBatch, names: tuple[str, ...], folder: Path) -> None:
+def _save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None:
     """``crops.png``: regions as they lie in the first batch, with what they are labelled."""
     shown = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     keep = np.unique(np.linspace(0, len(batch.labels) - 1, SHEET_REGIONS).astype(int))
     crops, labels = [], []
+    assert batch.rois is not None
     for image, x1, y1, x2, y2 in batch.rois[keep].round().int().tolist():
         crop = Image.fromarray(shown[image]).crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))).resize((64, 64))
         crops.append(np.asarray(crop))

@@ -7,7 +7,7 @@ from pathlib import Path
 from detector.commands.train_run import TrainingTask, TrainRequest, run_kind
 from detector.data import Dataset
 from detector.model.teacher import TEACHER_FILE
-from detector.recipes.build import build_teacher_trainer
+from detector.recipes.build import build_trainer
 from detector.recipes.defaults import teacher_recipe
 from detector.recipes.export import save_trained_teacher
 from detector.recipes.initialization import start_of
@@ -23,7 +23,7 @@ def unnamed_recipe(request: TrainRequest, train: Dataset) -> TeacherRecipe:
 
 
 TEACHER = TrainingTask(
-    "train-teacher", TEACHER_FILE, read_teacher_recipe, unnamed_recipe, build_teacher_trainer, save_trained_teacher
+    "train-teacher", TEACHER_FILE, read_teacher_recipe, unnamed_recipe, build_trainer, save_trained_teacher
 )
 
 

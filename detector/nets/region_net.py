@@ -164,24 +164,47 @@ def pool_regions(
 
 
 class RegionNet(nn.Module):
-    """A trunk with a head, run on shared maps.
+    """A trunk with a head, as it is trained: on shared maps, or on crops.
 
     Args:
-        trunk: its architecture. head: what it predicts of a region. num_classes: K. config: how regions are pooled.
-        dropout: before the classifier, while training.
+        trunk: its architecture. head: what it predicts of a region. num_classes: K. config: how regions are pooled from
+            shared maps; ``None`` for crops. dropout: before the classifier, while training.
     """
 
     def __init__(
-        self, trunk: GoogLeNetConfig, head: HeadShape, num_classes: int, config: SharedMaps, dropout: float = 0.0
+        self,
+        trunk: GoogLeNetConfig,
+        head: HeadShape,
+        num_classes: int,
+        config: SharedMaps | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.config, self.grid = config, cell_grid(trunk)
         self.trunk = Trunk(trunk)
         self.head = RegionHead(head, num_classes, self.trunk.num_features)
         self.dropout = nn.Dropout(dropout)
+        # Fast R-CNN, section 2.3: small weights, the boxes' smaller still.
+        for layer, deviation in ((self.head.classify, 0.01), (self.head.regress, 0.001), (self.head.judge, 0.001)):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=deviation)
+                nn.init.zeros_(layer.bias)
 
-    def forward(self, levels: Sequence[Tensor], rois: Tensor, level: Tensor) -> HeadLogits:
-        """What the head says of each region, before its link functions; see the glossary of the module."""
+    def forward(
+        self, images: Tensor | Sequence[Tensor], rois: Tensor | None = None, level: Tensor | None = None
+    ) -> HeadLogits:
+        """What the head says of each region, before its link functions.
+
+        Args:
+            images: normalised crops ``(R, 3, S, S)``; or the ``levels`` of whole images, with ``rois`` and ``level``:
+                see the glossary of the module.
+        """
+        if isinstance(images, Tensor):
+            return self.head.logits(self.trunk(images), self.dropout)
+        assert self.config is not None
+        assert rois is not None
+        assert level is not None
+        levels = images
         maps = [self.trunk.map_4e(x) for x in levels]
         cells = pool_regions(maps, levels, rois, level, self.grid, self.config)
         return self.head.logits(self.trunk.after_4e(cells), self.dropout)

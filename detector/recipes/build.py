@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from detector.data import Dataset, load_dataset
 from detector.detection.ensemble import Ensemble
@@ -22,16 +24,19 @@ from detector.nets.localizer import Localizer
 from detector.nets.trunk import Trunk
 from detector.recipes.initialization import initialise, initialise_localizer, initialise_multibox, initialise_teacher
 from detector.recipes.region import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TeacherRecipe, TrainRecipe
+from detector.training.batches import RegionBatches
 from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
 from detector.training.localizer_batches import Proposed
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_priors
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
-from detector.training.regions import Progress, RegionTrainer
-from detector.training.teacher import TeacherTrainer
-from detector.training.teaching import Teacher
-from detector.training.windows import Windows
+from detector.training.region_batch import RegionSource
+from detector.training.region_settings import CropTrainingConfig, RegionTrainingConfig, TeacherTrainingConfig
+from detector.training.region_trainer import Progress, RegionTrainer, truth_accuracy
+from detector.training.scene_background import Scenes
+from detector.training.teaching import TaughtBatches, Teacher
+from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
 from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
 from proposals.priors import Priors, read_priors
@@ -137,8 +142,105 @@ def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, p
     return Ensemble(members, device, temperature=config.temperature, precision=precision)
 
 
+def crop_batches(
+    config: CropTrainingConfig,
+    train: ImagePool,
+    num_classes: int,
+    processes: Processes = ALONE,
+    *,
+    scenes: ImagePool | None = None,
+    windows: Windows | None = None,
+    teacher: Teacher | None = None,
+) -> RegionSource:
+    """The batches of crops that ``config`` asks for.
+
+    Args:
+        scenes: photographs that give background, or None. windows: of ``train``, for ``regions: windows``.
+        teacher: of the same classes, for ``config.teaching``.
+
+    Raises:
+        UserError: something is missing.
+    """
+    if (teacher is None) != (config.teaching is None):
+        raise UserError("a teacher and training.teaching go together: the one needs the other")
+    sampling = config.sampling
+    given: dict[str, Any] = {
+        "num_classes": num_classes,
+        "crop": config.crop,
+        "fill": config.normalization.fill,
+        "sampling": sampling,
+        "augment": config.augment,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "scenes": None if scenes is None else Scenes.search(scenes, sampling.iou_background, sampling.minimum_side),
+        "processes": processes,
+        "size_of": None if config.teaching else config.crop_size,
+    }
+    if config.regions == "windows" and windows is None:
+        raise UserError("regions: windows needs the proposals of the training pictures")
+    batches = RegionBatches(train, **given) if windows is None else WindowBatches(windows, train, **given)
+    if teacher is None or config.teaching is None:
+        return batches
+    return TaughtBatches(batches, teacher, config.teaching, config.crop_size)
+
+
+def crop_trainer(
+    config: RegionTrainingConfig | TeacherTrainingConfig,
+    train: ImagePool,
+    val: ImagePool | None,
+    num_classes: int,
+    folder: Path,
+    *,
+    machine: Machine,
+    report: Callable[[Progress], None],
+    start: Callable[[nn.Module], None] | None = None,
+    kind: type[RegionTrainer[nn.Module]] = RegionTrainer,
+    log_every: int = 50,
+    validate_every: int = 1000,
+    validate_images: int = 2000,
+    **given: Any,
+) -> RegionTrainer[nn.Module]:
+    """A trainer of a net that names crops, validated by its top-1 on the annotated boxes of ``val``.
+
+    Args:
+        start: puts first weights into the net. kind: of the trainer. validate_images: so many of ``val``, but all at
+            the end. given: see :func:`crop_batches`.
+
+    Raises:
+        UserError: the net does not fit the classes, there is no object, or something is missing.
+    """
+    outputs = config.net.num_outputs
+    if outputs - config.background != num_classes:
+        and_background = " and background" if config.background else ""
+        raise UserError(f"the net has {outputs} outputs for {num_classes} classes{and_background}")
+    if not len(train.boxes):
+        raise UserError("the training data hold no usable object")
+
+    def measure(net: nn.Module, last: bool) -> float | None:
+        if val is None or not len(val.boxes):
+            return None
+        found = truth_accuracy(net, val, config, None if last else validate_images, machine.processes)
+        return found if math.isfinite(found) else None
+
+    return kind(
+        config, lambda: new_crop_net(config), crop_batches(config, train, num_classes, machine.processes, **given),
+        folder, machine=machine, report=report, start=start, measure=measure,
+        log_every=log_every, validate_every=validate_every,
+    )  # fmt: skip
+
+
+def new_crop_net(config: RegionTrainingConfig | TeacherTrainingConfig) -> nn.Module:
+    """The net of ``config`` with random weights; those that do not learn are marked so."""
+    if isinstance(config, RegionTrainingConfig):
+        return GoogLeNet(config.net)
+    net = EfficientNetLite(config.net)
+    for part in (net.stem, *net.blocks[: config.frozen_blocks]):
+        part.requires_grad_(False)
+    return net
+
+
 def build_trainer(
-    recipe: TrainRecipe | ClassifierRecipe,
+    recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe,
     train: ImagePool,
     val: ImagePool | None,
     class_keys: tuple[str, ...],
@@ -148,49 +250,23 @@ def build_trainer(
     report: Callable[[Progress], None],
     scenes: ImagePool | None = None,
     windows: Windows | None = None,
-) -> RegionTrainer:
+) -> RegionTrainer[nn.Module]:
     """A trainer whose net has its first weights, and its teacher if the recipe names one."""
-    teacher_name = recipe.teacher if isinstance(recipe, TrainRecipe) else ""
-    trainer = RegionTrainer(
-        recipe.training,
-        train,
-        val,
-        len(class_keys),
-        folder,
-        machine=machine,
-        report=report,
-        scenes=scenes,
-        windows=windows,
-        teacher=find_teacher(teacher_name, class_keys, machine.device, recipe.training.precision)
-        if teacher_name
-        else None,
-    )
-    if not trainer.checkpoint_path.exists():
-        new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
-        initialise(trainer.net, recipe.init, class_keys, new_layers)
-        trainer.restart_average()
-    return trainer
 
+    def start(net: nn.Module) -> None:
+        if isinstance(net, EfficientNetLite):
+            initialise_teacher(net, recipe.init, class_keys)
+        else:
+            assert isinstance(net, GoogLeNet)
+            new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
+            initialise(net, recipe.init, class_keys, new_layers)
 
-def build_teacher_trainer(
-    recipe: TeacherRecipe,
-    train: ImagePool,
-    val: ImagePool | None,
-    class_keys: tuple[str, ...],
-    folder: Path,
-    *,
-    machine: Machine,
-    report: Callable[[Progress], None],
-    scenes: ImagePool | None = None,
-) -> TeacherTrainer:
-    """A trainer whose net has its first weights."""
-    trainer = TeacherTrainer(
-        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report, scenes=scenes
-    )
-    if not trainer.checkpoint_path.exists():
-        initialise_teacher(trainer.net, recipe.init, class_keys)
-        trainer.restart_average()
-    return trainer
+    name = recipe.teacher if isinstance(recipe, TrainRecipe) else ""
+    teacher = find_teacher(name, class_keys, machine.device, recipe.training.precision) if name else None
+    return crop_trainer(
+        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report, start=start,
+        scenes=scenes, windows=windows, teacher=teacher,
+    )  # fmt: skip
 
 
 def choose_priors(recipe: MultiBoxRecipe, train: ImagePool) -> Priors:

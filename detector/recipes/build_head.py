@@ -15,6 +15,7 @@ from torch import Tensor
 from detector.crop import CropConfig
 from detector.model.proposals import proposed_boxes
 from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_net import RegionNet
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, load_into, read_weights, save_weights, sha256
 from detector.recipes.head import HeadRecipe
@@ -23,14 +24,13 @@ from detector.training.loop import Machine, on_device
 from detector.training.pool import ImagePool
 from detector.training.proposal_choice import Choice
 from detector.training.region_table import RegionTable
+from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.run_log import LOG_FILE
 from detector.training.trunk_tuning import (
-    TrunkTuner,
-    TunedNet,
     TuningBatches,
     TuningConfig,
-    TuningProgress,
     mine_background,
+    tuned_net,
 )
 from proposals.errors import UserError
 from proposals.store import image_key, settings_key
@@ -120,7 +120,7 @@ def tuning_folder(
         content.update(np.ascontiguousarray(array).data)
     settings: dict[str, Any] = {
         "method": "trunk tuning",
-        "version": 3,
+        "version": 4,
         "tuning": config.model_dump(mode="json"),
         "trunk": trunk.digest,
         "crop": trunk.crop.model_dump(mode="json"),
@@ -136,7 +136,7 @@ def tuned_trunk(
     batches: TuningBatches,
     folder: Path,
     machine: Machine,
-    report: Callable[[TuningProgress], None],
+    report: Callable[[Progress], None],
 ) -> FixedTrunk:
     """``trunk`` tuned; from ``folder`` if that is done there, and from the checkpoint there if it was begun.
 
@@ -167,20 +167,41 @@ def tuned_trunk(
     return _keep(folder, own, trunk.net, trunk.crop, trunk.normalization)
 
 
+def tuning_trainer(
+    config: TuningConfig,
+    trunk: GoogLeNetConfig,
+    state: dict[str, Tensor],
+    batches: TuningBatches,
+    folder: Path,
+    machine: Machine,
+    report: Callable[[Progress], None],
+    log_every: int = 50,
+) -> RegionTrainer[RegionNet]:
+    """The trainer of a tuning; ``state``: first weights, of the whole net or of its trunk alone (``trunk.*``)."""
+
+    def start(net: RegionNet) -> None:
+        net.load_state_dict({**net.state_dict(), **state})
+
+    return RegionTrainer(
+        config, lambda: tuned_net(trunk, batches.num_classes, config), batches, folder,
+        machine=machine, report=report, start=start, log_every=log_every, validate_every=config.steps,
+    )  # fmt: skip
+
+
 def _tuned_part(
     trunk: FixedTrunk,
     batches: TuningBatches,
     state: dict[str, Tensor],
     folder: Path,
     machine: Machine,
-    report: Callable[[TuningProgress], None],
+    report: Callable[[Progress], None],
 ) -> dict[str, Tensor]:
     """The weights of the whole net after one part of the tuning, begun from ``state``."""
     if _finished(folder) is not None:
         return read_weights(folder / WEIGHTS)
     folder.mkdir(parents=True, exist_ok=True)
     config = batches.config
-    tuner = TrunkTuner(config, trunk.net, state, trunk.normalization, batches, folder, machine=machine, report=report)
+    tuner = tuning_trainer(config, trunk.net, state, batches, folder, machine, report)
     if tuner.checkpoint_path.exists():
         tuner.resume()
         machine.tell(f"going on from step {tuner.step} of {config.steps}")
@@ -202,7 +223,7 @@ def _mined(
             return np.frombuffer(data[32:], "<i8").astype(np.int64)
     except FileNotFoundError:
         pass
-    net = TunedNet(trunk.net, batches.num_classes, batches.config)
+    net = tuned_net(trunk.net, batches.num_classes, batches.config)
     net.load_state_dict(state)
     mined = mine_background(on_device(net.eval(), machine.device), trunk.normalization, batches, batches.config.seed)
     body = mined.astype("<i8").tobytes()

@@ -6,8 +6,10 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,15 +22,16 @@ from detector.model.classifier import is_classifier
 from detector.model.config import named_folder, read_model_config
 from detector.model.load import read_member
 from detector.model.proposals import proposed_boxes, stored_source
-from detector.nets.region_head import RegionHead
+from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import RegionNet
 from detector.recipes.initialization import initial_weights
 from detector.recipes.region import SharedRecipe
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes
-from detector.training.shared_batches import SharedBatches
-from detector.training.shared_trainer import FirstWeights, SharedProgress, SharedTrainer, head_state
+from detector.training.region_loss import DELTA_SCALE
+from detector.training.region_trainer import Progress, RegionTrainer
+from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
 from detector.types import Detections
 from proposals.types import ProposalSource
 
@@ -48,6 +51,18 @@ def propose_for(
     return [proposed_boxes(source, image, config.max_proposals) for image in pool.images]
 
 
+def shared_trainer(
+    config: SharedTrainingConfig, batches: SharedBatches, folder: Path, **about: Any
+) -> RegionTrainer[RegionNet]:
+    """A trainer of a region network on shared maps; ``about``: see :class:`RegionTrainer`."""
+
+    def new_net() -> RegionNet:
+        shape = HeadShape(kind="softmax", grid=config.grid, shared=True, overlap=config.grid, overlap_link="logistic")
+        return RegionNet(config.net, shape, batches.num_classes, config.maps, config.dropout)
+
+    return RegionTrainer(config, new_net, batches, folder, metric="ap_val", **about)
+
+
 def build_shared_trainer(
     recipe: SharedRecipe,
     pool: ImagePool,
@@ -56,17 +71,25 @@ def build_shared_trainer(
     folder: Path,
     *,
     machine: Machine,
-    report: Callable[[SharedProgress], None],
-    measure: Callable[[RegionNet], float] | None = None,
-) -> SharedTrainer:
+    report: Callable[[Progress], None],
+    measure: Callable[[RegionNet, bool], float] | None = None,
+) -> RegionTrainer[RegionNet]:
     """A trainer whose net has its first weights.
 
     Raises:
         UserError: they cannot be had, or belong to another architecture.
     """
-    batches = SharedBatches(pool, proposals, len(class_keys), recipe.training)
-    start = FirstWeights(trunk_weights(recipe), head_weights(recipe.init, class_keys))
-    return SharedTrainer(recipe.training, batches, start, folder, machine=machine, report=report, measure=measure)
+    batches = SharedBatches(pool, proposals, len(class_keys), recipe.training, machine.processes)
+    trunk, head = trunk_weights(recipe), head_weights(recipe.init, class_keys)
+
+    def start(net: RegionNet) -> None:
+        if trunk is not None:
+            net.trunk.load_state_dict(trunk)
+        put_head(net, head)
+
+    return shared_trainer(
+        recipe.training, batches, folder, machine=machine, report=report, start=start, measure=measure
+    )
 
 
 def trunk_weights(recipe: SharedRecipe) -> dict[str, Tensor] | None:
@@ -88,11 +111,26 @@ def head_weights(init: str, class_keys: tuple[str, ...]) -> dict[str, Tensor] | 
     return head.state_dict() if same and head is not None else None
 
 
+def put_head(net: RegionNet, state: dict[str, Tensor] | None) -> None:
+    """Load a model's head into a net that will be trained, if there is one of the same shape."""
+    own = net.head.state_dict()
+    if state is not None and {n: t.shape for n, t in state.items()} == {n: t.shape for n, t in own.items()}:
+        net.head.load_state_dict(_scaled(state, 1 / torch.tensor(DELTA_SCALE)))
+
+
 def trained_head(net: RegionNet) -> RegionHead:
     """The head of a trained net as a model has it: its deltas in plain tx ty tw th."""
     head = RegionHead(net.head.shape, net.head.num_classes, net.trunk.num_features)
-    head.load_state_dict(head_state(net))
+    state = {name: tensor.detach().clone() for name, tensor in net.head.state_dict().items()}
+    head.load_state_dict(_scaled(state, torch.tensor(DELTA_SCALE)))
     return head.eval()
+
+
+def _scaled(state: dict[str, Tensor], unit: Tensor) -> dict[str, Tensor]:
+    """A head's weights whose deltas are ``unit`` ``(4,)`` times as large."""
+    weight, bias = state["regress.weight"], state["regress.bias"]
+    units = unit.to(weight).repeat(len(bias) // 4)
+    return {**state, "regress.weight": weight * units[:, None], "regress.bias": bias * units}
 
 
 class ValidationAP:
@@ -106,7 +144,7 @@ class ValidationAP:
     def __init__(self, recipe: SharedRecipe, crop: CropConfig, data: Dataset, source: ProposalSource) -> None:
         self.recipe, self.crop, self.data, self.source = recipe, crop, data, source
 
-    def __call__(self, net: RegionNet) -> float:
+    def __call__(self, net: RegionNet, last: bool = True) -> float:
         """The mean AP in [0, 1]."""
         recipe = self.recipe
         device = next(net.parameters()).device

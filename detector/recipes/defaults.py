@@ -14,10 +14,9 @@ from detector.nets.googlenet import GoogLeNetConfig, paper_config
 from detector.nets.weights import Normalization
 from detector.recipes.region import ClassifierRecipe, EnsembleRecipe, MemberPlan, ModelFacts, TeacherRecipe, TrainRecipe
 from detector.training.augment import AugmentConfig
-from detector.training.regions import RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig, TeacherTrainingConfig
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
-from detector.training.teacher import TeacherTrainingConfig
 
 FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
 PAPER_EPOCHS = 60  # Caffe's replication; the paper gives none

@@ -18,7 +18,7 @@ from detector.nets.localizer import LOCALIZER_FILE, Localizer, read_localizer, r
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
 from detector.nets.weights import Normalization, load_into, read_published_weights, read_torchvision_weights
 from detector.recipes.defaults import Initialization
-from detector.training.regions import HEADS
+from detector.training.region_trainer import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
 

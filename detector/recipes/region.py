@@ -13,9 +13,8 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.strict_yaml import read_settings
 from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.multibox import MultiBoxTrainingConfig
-from detector.training.regions import RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig, TeacherTrainingConfig
 from detector.training.shared_batches import SharedTrainingConfig
-from detector.training.teacher import TeacherTrainingConfig
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig
 from proposals.multibox_source import MultiBoxProposalConfig

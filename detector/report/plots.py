@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Points = tuple[Sequence[float], Sequence[float]]
 """x and y of one line, of one length."""
 
-BOOKKEEPING = ("epoch", "seconds", "crops_per_second", "pictures_per_second")
+BOOKKEEPING = ("epoch", "seconds", "regions_per_second", "crops_per_second", "pictures_per_second")
 """Columns of a training log that say nothing of how well it goes."""
 # Yellow is too light for a line on white; dashes tell apart what is left to those who see no hues.
 _LINES = tuple(hex_colour(c) for c in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY))

@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from detector.crop import INTERPOLATIONS, CropConfig, crop_regions
 from detector.nets.weights import to_tensor
@@ -19,6 +18,7 @@ from detector.training.augment import AugmentConfig, apply_distortion, draw_dist
 from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
+from detector.training.region_batch import UNREADABLE, RegionBatch, Shown
 from detector.training.sampling import SamplingConfig, background_region, foreground_regions
 from detector.training.scene_background import SceneRegion, Scenes
 from proposals.errors import UserError
@@ -28,27 +28,6 @@ Item = TypeVar("Item")
 JPEG_QUALITY = (75, 95)  # of background from scenes, as pictures of the web have it
 PREFETCHED = 3  # batches that wait for the net, beside those being made
 MOST_THREADS = 8
-UNREADABLE = -100  # label of a crop whose picture could not be read: the loss passes over it
-
-
-class Shown(NamedTuple):
-    """What a crop shows: the box ``(4,)`` in the picture of that id."""
-
-    picture: str
-    box: NDArray[np.float32]
-
-
-class Batch(NamedTuple):
-    """Crops ``(B, 3, S, S)`` float32 0..255, channels last, labels ``(B,)`` int64, and where each crop is from.
-
-    Background is K; a crop that could not be made is grey and ``UNREADABLE``. ``answers`` are a teacher's probabilities
-    ``(B, K + 1)``, if there is one.
-    """
-
-    crops: Tensor
-    labels: Tensor
-    shown: list[Shown]
-    answers: Tensor | None = None
 
 
 class Drawn(NamedTuple):
@@ -69,6 +48,7 @@ class CropBatches(ABC):
 
     Args:
         scenes: photographs that fill up a batch with background, or None. processes: each makes its part of a batch.
+        size_of: the side of the crops in a step; by default the crop's own.
     """
 
     def __init__(
@@ -83,7 +63,9 @@ class CropBatches(ABC):
         seed: int,
         scenes: Scenes | None = None,
         processes: Processes = ALONE,
+        size_of: Callable[[int], int] | None = None,
     ) -> None:
+        self.size_of = size_of or (lambda step: crop.size)
         self.pool, self.num_classes, self.crop, self.fill, self.scenes = pool, num_classes, crop, fill, scenes
         self.sampling, self.augment, self.batch_size, self.seed = sampling, augment, batch_size, seed
         self.processes = processes
@@ -102,7 +84,7 @@ class CropBatches(ABC):
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
         """The ``batch_size - from_scenes`` regions of ``step`` that are in the pool's pictures, foreground first."""
 
-    def batch(self, step: int, size: int | None = None, part: slice | None = None) -> Batch:
+    def batch(self, step: int, size: int | None = None, part: slice | None = None) -> RegionBatch:
         """The batch of ``step``, or the ``part`` of it, with crops of ``size`` pixels.
 
         By default the crop's own size; the context scales along. What is drawn at random is drawn for the whole batch,
@@ -151,22 +133,22 @@ class CropBatches(ABC):
                 out = crops[place : place + 1]
                 crop_regions(picture, box[None], crop, self.fill, interpolations=kind, out=out)
             except UserError as fault:  # a picture that is read when it is needed, and has become unreadable
-                self.unreadable[shown[-1].picture] = str(fault)
+                self.unreadable[shown[-1].image] = str(fault)
                 crops[place], labels[place] = self.fill, UNREADABLE
             if mirror[i]:
                 crops[place] = crops[place, :, ::-1].copy()
         own = slice(mine.start, mine.stop)
-        return Batch(apply_distortion(to_tensor(crops), amounts.part(own)), torch.from_numpy(labels), shown)
+        return RegionBatch(apply_distortion(to_tensor(crops), amounts.part(own)), torch.from_numpy(labels), shown)
 
     @property
     def _scene_pool(self) -> ImagePool:
         assert self.scenes is not None
         return self.scenes.pool
 
-    def stream(self, steps: Iterator[tuple[int, int]], threads: int = 1) -> Iterator[Batch]:
-        """This process's part of the batches for ``(step, crop size)`` pairs, made ahead while the net computes."""
+    def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
+        """See :class:`detector.training.region_batch.RegionSource`."""
         part = self.processes.part(self.batch_size)
-        return make_ahead(lambda pair: self.batch(*pair, part), steps, threads)
+        return make_ahead(lambda step: self.batch(step, self.size_of(step), part), steps, threads)
 
 
 class RegionBatches(CropBatches):

@@ -29,7 +29,7 @@ from detector.training.localizer_batches import (
 )
 from detector.training.loop import Machine, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
-from detector.training.regions import measure_statistics
+from detector.training.region_trainer import measure_statistics
 from detector.training.sampling import paired_iou
 from proposals.boxes import decode, iou
 from proposals.errors import UserError
@@ -191,7 +191,7 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
                 raise UserError("the training data hold no usable object")
         self.config, self.train, self.val, self.report = config, train, val, report
         torch.manual_seed(config.first_seed)
-        net = on_device(self.new_net(), machine.device)
+        net = on_device(Localizer(config.trunk, config.grid), machine.device)
         if config.init_seed is not None:
             torch.manual_seed(config.seed)
         super().__init__(
@@ -218,16 +218,12 @@ class LocalizerTrainer(Trainer[Localizer, LocalizerBatch]):
         """Batches in which every object is shown once."""
         return self.batches.steps_per_epoch
 
-    def new_net(self) -> Localizer:
-        """See the base class."""
-        return Localizer(self.config.trunk, self.config.grid)
-
     def averaged_net(self) -> Localizer:
         """The averaged net with normalisation statistics of its own, in evaluation mode."""
         net = super().averaged_net()
         steps = range(self.config.steps, self.config.steps + self.config.statistics_batches)
         crops = (self.batches.batch(step).crops for step in steps)
-        measure_statistics(net, (self.config.normalization(x.to(self.device)) for x in crops))
+        measure_statistics(net, crops, lambda net, x: net(self.config.normalization(x.to(self.device))))
         return net
 
     def stream(self, steps: Iterator[int]) -> Iterator[LocalizerBatch]:

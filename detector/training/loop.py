@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import time
@@ -61,6 +62,7 @@ class Trainer(ABC, Generic[Net, Item]):
         self._settings = config
         self.machine, self.device, self.processes = machine, machine.device, machine.processes
         self.net, self.optimizer, self.folder = net, optimizer, folder
+        self._blank = copy.deepcopy(net).cpu()  # before it is wrapped for several processes
         self.log_every, self.validate_every = log_every, validate_every
         if self.processes.count > 1 and config.shared_normalization:
             share_normalization(net, self.device)
@@ -91,10 +93,6 @@ class Trainer(ABC, Generic[Net, Item]):
         """Steps in which the data are shown once."""
 
     @abstractmethod
-    def new_net(self) -> Net:
-        """A net of the run's architecture with any weights, on the CPU."""
-
-    @abstractmethod
     def stream(self, steps: Iterator[int]) -> Iterator[Item]:
         """The batches of ``steps``; of several processes, this one's part of each."""
 
@@ -122,6 +120,10 @@ class Trainer(ABC, Generic[Net, Item]):
         """Called between the backward pass and the optimizer's step."""
 
     # --- weights ----------
+
+    def new_net(self) -> Net:
+        """A net of the run's architecture, on the CPU."""
+        return copy.deepcopy(self._blank)
 
     @property
     def model(self) -> nn.Module:
@@ -180,6 +182,20 @@ class Trainer(ABC, Generic[Net, Item]):
         return net.eval()
 
     # --- the run ----------
+
+    def step_seconds(self, count: int = 5) -> float:
+        """Seconds of a step, the mean of ``count`` after two that are slower.
+
+        The weights move and the log stays empty: for a trainer that is made to measure the machine.
+        """
+        times = []
+        self.net.train()
+        with flushed_denormals():
+            for batch in self.stream(iter(range(count + 2))):
+                self.gradients.of(batch)
+                self.gradients.step(self.adjust_gradients)
+                times.append(time.monotonic())
+        return (times[-1] - times[1]) / count
 
     def run(self) -> Net:
         """Train to the end and return the averaged net, of the last step or the best validation.

@@ -239,7 +239,7 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
             raise UserError("the training data hold no usable object")
         torch.manual_seed(config.first_seed)
         self.config, self.priors, self.train, self.val, self.report = config, priors, train, val, report
-        net = on_device(self.new_net(), machine.device)
+        net = on_device(MultiBoxNet(Trunk(config.trunk), priors, config.multibox), machine.device)
         if config.init_seed is not None:
             torch.manual_seed(config.seed)
         super().__init__(
@@ -259,10 +259,6 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
     def steps_per_epoch(self) -> float:
         """Batches in which every picture is the main one once."""
         return self.batches.steps_per_epoch
-
-    def new_net(self) -> MultiBoxNet:
-        """See the base class."""
-        return MultiBoxNet(Trunk(self.config.trunk), self.priors, self.config.multibox)
 
     def stream(self, steps: Iterator[int]) -> Iterator[SceneBatch]:
         """See the base class."""

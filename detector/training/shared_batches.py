@@ -7,35 +7,37 @@ objects; they are labelled as R-CNN's (tech report, section 2.3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps, region_levels, resize_image
-from detector.nets.weights import Normalization, to_tensor
+from detector.nets.weights import to_tensor
 from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
+from detector.training.batches import make_ahead
 from detector.training.pool import ImagePool
+from detector.training.processes import ALONE, Processes
+from detector.training.region_batch import RegionBatch, Shown
+from detector.training.region_settings import LearningConfig
 from detector.training.sampling import perturbed_boxes
 from detector.training.schedule import ScheduleConfig
-from detector.training.settings import RunSettings
 from proposals.boxes import FloatArray, clip, encode, iou, is_valid
 
 Boxes = NDArray[np.float32]
 CANVAS_STEP = 32  # canvas sides are multiples of it
 
 
-class SharedTrainingConfig(RunSettings):
-    """How a region network on shared maps is trained; the base class has the settings of every run.
+class SharedTrainingConfig(LearningConfig):
+    """How a region network on shared maps is trained; the base class has the settings of every region network.
 
     Attributes:
         batch_size: regions in a batch, of ``batch_size / regions`` images.
-        net, normalization, maps: the network and its input. grid: cells a side that boxes and overlaps are predicted
+        net, maps: the trunk, and how regions are pooled. grid: cells a side that boxes and overlaps are predicted
             from.
         regions: of each image in a batch. foreground: at most so large a share of them shows objects. near: share of
             the rest with an IoU from 0.1 on.
@@ -44,15 +46,12 @@ class SharedTrainingConfig(RunSettings):
         zoom: range of the random factor of an image's size. visible: an object of which a smaller share than this
             is left on the canvas is neither object nor background.
         balance: images are drawn by the rarest of their classes: 0 all alike, 1 as if classes were equally frequent.
-        box, overlap: weights of these losses beside the classes'. new_rate: the heads learn so many times as fast.
-        clip: of the gradient's norm. dropout: before the classifier.
-        statistics_batches: batches that normalisation statistics are measured on at the end.
+        dropout: before the classifier.
     """
 
     batch_size: int = Field(default=256, ge=2)
     schedule: ScheduleConfig = ScheduleConfig(rate=0.015, warmup=0.02)
     net: GoogLeNetConfig
-    normalization: Normalization = Normalization()
     maps: SharedMaps = SharedMaps()
     grid: int = Field(default=3, ge=1, le=14)
     regions: int = Field(default=64, ge=2)
@@ -63,12 +62,8 @@ class SharedTrainingConfig(RunSettings):
     zoom: tuple[float, float] = (0.75, 1.4)
     visible: float = Field(default=0.5, gt=0, le=1)
     balance: float = Field(default=0.5, ge=0, le=1)
-    box: float = Field(default=1.0, ge=0)
-    overlap: float = Field(default=0.5, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=2e-4, ge=0)
-    new_rate: float = Field(default=3.0, gt=0)
-    clip: float = Field(default=10.0, gt=0)
+    head_rate: float = Field(default=3.0, gt=0)
+    clip: float | None = Field(default=10.0, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     statistics_batches: int = Field(default=50, ge=0)
     augment: AugmentConfig = AugmentConfig(random_interpolation=False)
@@ -78,29 +73,18 @@ class SharedTrainingConfig(RunSettings):
         """Images in a batch."""
         return max(1, self.batch_size // self.regions)
 
-
-class SharedBatch(NamedTuple):
-    """M images and R regions of them, K classes.
-
-    ``images`` ``(M, 3, H, W)`` float32 0..255; ``rois`` ``(R, 5)`` and ``level`` ``(R,)`` as in
-    :mod:`detector.nets.region_net`; ``labels`` ``(R,)`` int64, K for background; ``deltas`` ``(R, 4)`` float32, 0 for
-    background; ``overlaps`` ``(R,)`` float32, the IoU with the nearest object; ``names`` of the images.
-    """
-
-    images: Tensor
-    rois: Tensor
-    level: Tensor
-    labels: Tensor
-    deltas: Tensor
-    overlaps: Tensor
-    names: list[str]
+    @property
+    def box_divisor(self) -> float:
+        """See the base class: the objects of a full batch weigh as 4 of Fast R-CNN's."""
+        return 4 * self.foreground
 
 
 class _Drawn(NamedTuple):
-    """One image on its canvas, and its regions there."""
+    """One image on its canvas, and its regions: there, and in the image itself."""
 
     canvas: NDArray[np.uint8]
     boxes: Boxes
+    original: Boxes
     labels: NDArray[np.int64]
     deltas: NDArray[np.float32]
     overlaps: NDArray[np.float32]
@@ -110,7 +94,8 @@ class SharedBatches:
     """Draws batches; each depends on the seed and the step alone.
 
     Args:
-        pool: the images. proposals: of each image ``(P, 4)``. num_classes: K.
+        pool: the images. proposals: of each image ``(P, 4)``. num_classes: K. processes: each makes its part of a
+            batch.
     """
 
     def __init__(
@@ -119,11 +104,13 @@ class SharedBatches:
         proposals: Sequence[Boxes],
         num_classes: int,
         config: SharedTrainingConfig,
+        processes: Processes = ALONE,
     ) -> None:
         if len(proposals) != len(pool.images):
             raise ValueError(f"{len(pool.images)} images, proposals of {len(proposals)}")
         self.pool, self.proposals, self.num_classes = pool, proposals, num_classes
-        self.config = config
+        self.config, self.processes = config, processes
+        self.unreadable: dict[str, str] = {}
         tall = pool.sizes[:, 0] > pool.sizes[:, 1]
         odds = image_odds(pool, num_classes, config.balance)
         self.shapes = [  # images that are as high as wide go with the wide ones
@@ -134,7 +121,17 @@ class SharedBatches:
         self.share = np.array([odds[rows].sum() for rows, _, _ in self.shapes])
         self.share /= self.share.sum()
 
-    def batch(self, step: int, part: slice | None = None) -> SharedBatch:
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches with as many images as there are."""
+        return len(self.pool.images) / self.config.images
+
+    def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
+        """See :class:`detector.training.region_batch.RegionSource`."""
+        part = self.processes.part(self.config.images)
+        return make_ahead(lambda step: self.batch(step, part), steps, threads)
+
+    def batch(self, step: int, part: slice | None = None) -> RegionBatch:
         """The batch of ``step``, or the images ``part`` of it."""
         config = self.config
         rng = np.random.default_rng([config.seed, 7, step])
@@ -151,14 +148,15 @@ class SharedBatches:
         images = apply_distortion(to_tensor(np.stack([one.canvas for one in drawn])), amounts.part(mine))
         boxes = np.concatenate([one.boxes for one in drawn])
         owner = np.repeat(np.arange(len(drawn)), [len(one.boxes) for one in drawn]).astype(np.float32)
-        return SharedBatch(
+        names = [self.pool.name(int(number)) for number in numbers[mine]]
+        return RegionBatch(
             images,
-            torch.from_numpy(np.concatenate([owner[:, None], boxes], axis=1)),
-            torch.from_numpy(region_levels(boxes, config.maps)),
             torch.from_numpy(np.concatenate([one.labels for one in drawn])),
-            torch.from_numpy(np.concatenate([one.deltas for one in drawn])),
-            torch.from_numpy(np.concatenate([one.overlaps for one in drawn])),
-            [self.pool.name(int(number)) for number in numbers[mine]],
+            [Shown(name, box) for name, one in zip(names, drawn, strict=True) for box in one.original],
+            deltas=torch.from_numpy(np.concatenate([one.deltas for one in drawn])),
+            overlaps=torch.from_numpy(np.concatenate([one.overlaps for one in drawn])),
+            rois=torch.from_numpy(np.concatenate([owner[:, None], boxes], axis=1)),
+            level=torch.from_numpy(region_levels(boxes, config.maps)),
         )
 
     def _draw(self, rng: np.random.Generator, number: int, size: tuple[int, int]) -> _Drawn:
@@ -210,7 +208,11 @@ class SharedBatches:
         if shows.any():
             named[shows] = labels[best[shows]]
             deltas[shows] = encode(boxes[shows], truth[best[shows]])
-        return _Drawn(canvas, boxes.astype(np.float32), named, deltas, overlap.astype(np.float32))
+        original = boxes.copy()
+        if mirror:
+            original[:, [0, 2]] = size[1] - original[:, [2, 0]]
+        original = ((original - np.array([left, top] * 2)) / scale).astype(np.float32)
+        return _Drawn(canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32))
 
     def _choose(
         self, rng: np.random.Generator, candidates: FloatArray, truth: FloatArray

@@ -7,7 +7,7 @@ very crops that its pupil learns from, as Beyer et al., Knowledge distillation: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import tee
 from typing import NamedTuple, Protocol
 
@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from detector.training.batches import Batch, CropBatches, Shown
+from detector.training.batches import CropBatches
+from detector.training.region_batch import RegionBatch, Shown
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as OpenCV makes grey
 MOST_SATURATION = 1.6
@@ -83,15 +84,21 @@ class TaughtBatches:
 
     What a step learns from depends on the seed and the step alone: a run that goes on from a checkpoint asks the
     teacher again about the batches that it lost.
+
+    Args:
+        size_of: the side of the crops in a step; the teacher sees them of full size.
     """
 
-    def __init__(self, source: CropBatches, teacher: Teacher, config: TeachingConfig) -> None:
-        self.source, self.teacher, self.config = source, teacher, config
+    def __init__(
+        self, source: CropBatches, teacher: Teacher, config: TeachingConfig, size_of: Callable[[int], int]
+    ) -> None:
+        self.source, self.teacher, self.config, self.size_of = source, teacher, config, size_of
+        self.pool, self.num_classes = source.pool, source.num_classes
         self._lessons: dict[int, Lesson] = {}
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """See :class:`detector.training.batches.CropBatches`."""
+        """See :class:`detector.training.region_batch.RegionSource`."""
         return self.source.unreadable
 
     @property
@@ -99,16 +106,16 @@ class TaughtBatches:
         """Steps in which the foreground is drawn once."""
         return self.source.steps_per_epoch * self.config.uses
 
-    def batch(self, step: int, size: int | None = None, part: slice | None = None) -> Batch:
+    def batch(self, step: int) -> RegionBatch:
         """A batch of the source, without answers, as to measure a net's statistics on."""
-        return self.source.batch(step, size, part)
+        return self.source.batch(step)
 
-    def stream(self, steps: Iterator[tuple[int, int]], threads: int = 1) -> Iterator[Batch]:
-        """This process's part of the batches for ``(step, crop size)`` pairs; the teacher sees crops of full size."""
-        uses, size = self.config.uses, self.source.crop.size
+    def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
+        """See :class:`detector.training.region_batch.RegionSource`."""
+        uses = self.config.uses
         ahead, steps = tee(steps)
-        drawn = self.source.stream(((step // uses, size) for step, _ in ahead if step % uses == 0), threads)
-        for step, side in steps:
+        drawn = self.source.stream((step // uses for step in ahead if step % uses == 0), threads)
+        for step in steps:
             newest = step // uses
             if step % uses == 0:
                 self._lessons[newest] = self._ask(next(drawn))
@@ -116,7 +123,7 @@ class TaughtBatches:
             number, mirror = self.choose(step, rng)
             for old in [old for old in self._lessons if old <= newest - self.config.kept]:
                 del self._lessons[old]
-            yield self._seen(self.lesson(number), side, mirror, rng)
+            yield self._seen(self.lesson(number), self.size_of(step), mirror, rng)
 
     def choose(self, step: int, rng: np.random.Generator) -> tuple[int, bool]:
         """Which batch ``step`` learns from, and whether from its mirror image."""
@@ -132,15 +139,15 @@ class TaughtBatches:
             self._lessons[number] = self._ask(self.source.batch(number, None, part))
         return self._lessons[number]
 
-    def _ask(self, batch: Batch) -> Lesson:
-        crops = batch.crops.round().to(torch.uint8)
+    def _ask(self, batch: RegionBatch) -> Lesson:
+        crops = batch.images.round().to(torch.uint8)
         return Lesson(crops, self.teacher.name_crops(crops.float()).half(), batch.labels, batch.shown)
 
-    def _seen(self, lesson: Lesson, side: int, mirror: bool, rng: np.random.Generator) -> Batch:
+    def _seen(self, lesson: Lesson, side: int, mirror: bool, rng: np.random.Generator) -> RegionBatch:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.source.processes.rank)
         crops = lesson.crops.float()
         crops = recolour(crops.flip(3) if mirror else crops, self.config, generator)
         if side != crops.shape[-1]:
             crops = F.interpolate(crops, size=(side, side), mode="bilinear", antialias=True)
         crops = crops.contiguous(memory_format=torch.channels_last)
-        return Batch(crops, lesson.labels, lesson.shown, lesson.answers.float())
+        return RegionBatch(crops, lesson.labels, lesson.shown, lesson.answers.float())

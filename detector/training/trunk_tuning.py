@@ -11,40 +11,33 @@ the net took for objects after the first (hard negatives: parts of objects, thin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
-from torch import Tensor, nn
+from pydantic import Field
 
 from detector.crop import CropConfig, crop_regions
 from detector.nets.googlenet import GoogLeNetConfig
-from detector.nets.region_head import grid_features, pooled_features
-from detector.nets.trunk import Trunk
+from detector.nets.region_head import HeadShape
+from detector.nets.region_net import RegionNet
 from detector.nets.weights import Normalization, to_tensor
 from detector.training.augment import AugmentConfig, distort
-from detector.training.average import parameter_groups
-from detector.training.batches import loader_threads, make_ahead
-from detector.training.loop import Machine, Outcome, Trainer, on_device
+from detector.training.batches import make_ahead
 from detector.training.pool import ImagePool
+from detector.training.region_batch import RegionBatch, Shown
+from detector.training.region_settings import LearningConfig
 from detector.training.region_table import RegionTable
 from detector.training.sampling import paired_iou, perturbed_boxes
 from detector.training.schedule import ScheduleConfig
-from detector.training.settings import RunSettings
 from proposals.boxes import encode
 
-# Deviations of the targets tx ty tw th, by which they are divided to be of one size (Fast R-CNN's code).
-TARGET_SCALE = (0.1, 0.1, 0.2, 0.2)
 MINING_BATCH = 64
 
 
-class TuningConfig(RunSettings):
-    """How a trunk is tuned; the base class has the settings of every run.
+class TuningConfig(LearningConfig):
+    """How a trunk is tuned; the base class has the settings of every region network.
 
     Attributes:
         foreground: share of a batch that shows objects. strength: objects are perturbed by up to this, see
@@ -55,15 +48,14 @@ class TuningConfig(RunSettings):
             relative to the crops' own: smaller ones cost less and teach nearly the same.
         mine_regions: so many regions far from objects are looked at per image, drawn at random. mine_score: of these,
             hard ones have this probability of showing some object, or more.
-        dropout: before the classifier. location: weight of the box's loss.
+        dropout: before the classifier. grid: cells a side that boxes are predicted from.
     """
 
     steps: int = Field(default=1000, ge=1)
     schedule: ScheduleConfig = ScheduleConfig(rate=0.04, warmup=0.05)
     batch_size: int = Field(default=64, ge=4)
     average: float = Field(default=0.99, ge=0, lt=1)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=2e-4, ge=0)
+    statistics_batches: int = Field(default=0, ge=0)
     foreground: float = Field(default=0.35, gt=0, lt=1)
     strength: float = Field(default=0.6, gt=0, le=1)
     balance: float = Field(default=0.5, ge=0, le=1)
@@ -74,21 +66,8 @@ class TuningConfig(RunSettings):
     mine_regions: int = Field(default=60, ge=1)
     mine_score: float = Field(default=0.1, gt=0, lt=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    location: float = Field(default=1.0, ge=0)
     grid: int = Field(default=3, ge=1, le=14)
     augment: AugmentConfig = AugmentConfig(random_interpolation=False)
-
-
-class TuningBatch(NamedTuple):
-    """Crops ``(B, 3, S, S)`` float32 0..255, labels ``(B,)`` int64, targets ``(B, 4)`` float32, names of the images.
-
-    Background has the label K, and targets of 0.
-    """
-
-    crops: Tensor
-    labels: Tensor
-    targets: Tensor
-    names: list[str]
 
 
 class TuningBatches:
@@ -119,6 +98,16 @@ class TuningBatches:
         self.mined = np.zeros(0, np.int64) if mined is None else mined
         self.owner = np.repeat(np.arange(len(pool.images)), np.diff(table.first))
         self.foreground = max(1, round(config.batch_size * config.foreground))
+        self.unreadable: dict[str, str] = {}
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches with as many foreground regions as there are objects."""
+        return len(self.pool.boxes) / self.foreground
+
+    def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
+        """See :class:`detector.training.region_batch.RegionSource`."""
+        return make_ahead(self.batch, steps, threads)
 
     def changed(
         self, config: TuningConfig, *, scale: float = 1.0, mined: NDArray[np.int64] | None = None
@@ -129,7 +118,7 @@ class TuningBatches:
         crop = self.crop.model_copy(update={"size": size, "context_pad": context})
         return TuningBatches(self.pool, self.table, self.num_classes, crop, self.fill, config, mined)
 
-    def batch(self, step: int) -> TuningBatch:
+    def batch(self, step: int) -> RegionBatch:
         """The batch of ``step``."""
         config, pool = self.config, self.pool
         rng = np.random.default_rng([config.seed, 4, step])
@@ -150,11 +139,11 @@ class TuningBatches:
         crops[mirror] = crops[mirror][:, :, ::-1]
         targets[mirror, 0] *= -1
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return TuningBatch(
+        return RegionBatch(
             distort(to_tensor(crops), config.augment, generator),
             torch.from_numpy(labels),
-            torch.from_numpy(targets),
-            [pool.name(image) for image in images],
+            [Shown(pool.name(image), box) for image, box in zip(images, boxes, strict=True)],
+            deltas=torch.from_numpy(targets),
         )
 
     def _perturbed(
@@ -186,131 +175,16 @@ class TuningBatches:
         return np.concatenate(chosen)
 
 
-class TunedNet(nn.Module):
-    """A trunk, a classifier of K + 1 outputs, and a box: ``(N, 3, S, S)`` -> logits ``(N, K + 1)``, deltas ``(N, 4)``.
-
-    Deltas are in units of ``TARGET_SCALE``.
-    """
-
-    def __init__(self, trunk: GoogLeNetConfig, num_classes: int, config: TuningConfig) -> None:
-        super().__init__()
-        self.trunk = Trunk(trunk)
-        self.grid, channels = config.grid, self.trunk.num_features
-        self.dropout = nn.Dropout(config.dropout)
-        self.classify = nn.Linear(channels, num_classes + 1)
-        self.locate = nn.Linear(channels * config.grid**2, 4)
-        for layer, deviation in ((self.classify, 0.01), (self.locate, 0.001)):
-            nn.init.normal_(layer.weight, std=deviation)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.trunk(x)
-        logits = self.classify(self.dropout(pooled_features(seen)))
-        return logits, self.locate(grid_features(seen, self.grid))
-
-
-class TuningProgress(BaseModel):
-    """One line of the log."""
-
-    step: int
-    epoch: float
-    rate: float
-    loss: float
-    location_loss: float
-    top1_train: float
-    crops_per_second: float
-    seconds: float
-
-
-class TrunkTuner(Trainer[TunedNet, TuningBatch]):
-    """Tunes one trunk.
-
-    Args:
-        config: what to do. trunk: its architecture. state: the first weights, of a whole :class:`TunedNet` or of its
-            trunk alone.
-        batches: what to learn from. folder: where log and checkpoint are kept. report: called with each line.
-    """
-
-    def __init__(
-        self,
-        config: TuningConfig,
-        trunk: GoogLeNetConfig,
-        state: dict[str, Tensor],
-        normalization: Normalization,
-        batches: TuningBatches,
-        folder: Path,
-        *,
-        machine: Machine,
-        report: Callable[[TuningProgress], None],
-        log_every: int = 50,
-    ) -> None:
-        torch.manual_seed(config.first_seed)
-        self.config, self.trunk, self.normalization = config, trunk, normalization
-        self.batches, self.report = batches, report
-        net = on_device(self.new_net(), machine.device)
-        net.load_state_dict({**net.state_dict(), **state})
-        optimizer = torch.optim.SGD(
-            parameter_groups(net, config.weight_decay), lr=0.1, momentum=config.momentum, nesterov=True
-        )
-        super().__init__(
-            config, net, optimizer, folder, machine=machine, log_every=log_every, validate_every=config.steps
-        )
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Batches with as many foreground regions as there are objects."""
-        return len(self.batches.pool.boxes) / self.batches.foreground
-
-    def new_net(self) -> TunedNet:
-        """See the base class."""
-        return TunedNet(self.trunk, self.batches.num_classes, self.config)
-
-    def stream(self, steps: Iterator[int]) -> Iterator[TuningBatch]:
-        """See the base class."""
-        return make_ahead(self.batches.batch, steps, loader_threads(self.batches.pool, self.device))
-
-    def split(self, batch: TuningBatch, parts: int) -> list[TuningBatch]:
-        """See the base class."""
-        chunks = [tensor.chunk(parts) for tensor in (batch.crops, batch.labels, batch.targets)]
-        return [TuningBatch(crops, labels, targets, []) for crops, labels, targets in zip(*chunks, strict=True)]
-
-    def outcome(self, batch: TuningBatch) -> Outcome:
-        """Both losses; the box's, and how many regions were named right, for the log."""
-        labels, targets = batch.labels.to(self.device), batch.targets.to(self.device)
-        logits, deltas = self.model(self.normalization(batch.crops.to(self.device)))
-        shows = labels < self.batches.num_classes
-        wanted = targets / torch.tensor(TARGET_SCALE, device=self.device)
-        box = F.smooth_l1_loss(deltas.float()[shows], wanted[shows], reduction="sum") / len(labels)
-        loss = F.cross_entropy(logits.float(), labels) + self.config.location * box
-        right = float((logits.detach().argmax(1) == labels).sum())
-        return Outcome(loss, len(labels), (float(box.detach()) * len(labels), right))
-
-    def validate(self, net: TunedNet, last: bool) -> float | None:
-        """The recipe has no validation: what it makes is measured as a detector."""
-        return None
-
-    def describe(self, batch: TuningBatch) -> list[str]:
-        """See the base class."""
-        return batch.names
-
-    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
-        entry = TuningProgress(
-            step=self.step,
-            epoch=round(self.step / self.steps_per_epoch, 4),
-            rate=rate,
-            loss=round(loss, 5),
-            location_loss=round(figures[0], 5),
-            top1_train=round(figures[1], 5),
-            crops_per_second=round(speed, 1),
-            seconds=round(self.seconds, 1),
-        )
-        self.log.write(entry)
-        self.report(entry)
+def tuned_net(trunk: GoogLeNetConfig, num_classes: int, config: TuningConfig) -> RegionNet:
+    """The net that is tuned: the trunk, a classifier of K + 1 outputs, and one box for all classes."""
+    return RegionNet(
+        trunk, HeadShape(kind="softmax", grid=config.grid, shared=True), num_classes, dropout=config.dropout
+    )
 
 
 @torch.inference_mode()
 def mine_background(
-    net: TunedNet, normalization: Normalization, batches: TuningBatches, seed: int
+    net: RegionNet, normalization: Normalization, batches: TuningBatches, seed: int
 ) -> NDArray[np.int64]:
     """Rows of the regions far from objects that ``net`` takes for objects, ascending.
 
@@ -329,7 +203,7 @@ def mine_background(
         crops = crop_regions(pool.images[image], table.boxes[rows], batches.crop, batches.fill)
         for start in range(0, len(rows), MINING_BATCH):
             some = slice(start, start + MINING_BATCH)
-            logits, _ = net(normalization(to_tensor(crops[some]).to(device)))
+            logits = net(normalization(to_tensor(crops[some]).to(device))).classes
             shows = 1 - torch.softmax(logits.float(), 1)[:, -1].cpu().numpy()
             hard.append(rows[some][shows >= config.mine_score])
     return np.concatenate([np.zeros(0, np.int64), *hard])

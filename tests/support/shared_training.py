@@ -15,13 +15,14 @@ import torch
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps
+from detector.recipes.build import crop_trainer
+from detector.recipes.build_shared import shared_trainer
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
-from detector.training.regions import RegionTrainer, RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
-from detector.training.shared_trainer import FirstWeights, SharedTrainer
 
 BATCH = 9  # does not divide among two
 
@@ -67,7 +68,7 @@ def train(folder: Path, processes: Processes, norm: str) -> torch.nn.Module:
     pool = made_up_pool()
     folder.mkdir(parents=True, exist_ok=True)
     machine = Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9)
-    trainer = RegionTrainer(
+    trainer = crop_trainer(
         config, pool, pool, 2, folder, machine=machine, report=lambda entry: None, log_every=1, validate_every=3
     )
     if norm == "batch":
@@ -95,10 +96,9 @@ def train_on_shared_maps(folder: Path, processes: Processes) -> torch.nn.Module:
     corner = np.random.default_rng(1).uniform(0, 20, (20, 2))
     boxes = np.concatenate([corner, corner + 18], axis=1).astype(np.float32)
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = SharedTrainer(
+    trainer = shared_trainer(
         config,
-        SharedBatches(pool, [boxes] * len(pool.images), 2, config),
-        FirstWeights(),
+        SharedBatches(pool, [boxes] * len(pool.images), 2, config, processes),
         folder,
         machine=Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9),
         report=lambda entry: None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from command_line import run
 from PIL import Image
 
-import detector.training.regions
+import detector.training.region_trainer
 from detector.commands.train_common import read_data
 from detector.crop import CropConfig
 from detector.images.read import read_image
@@ -92,12 +91,12 @@ def test_trained_model_finds_the_squares(data: Path, tmp_path: Path, capsys: pyt
 
 
 def test_an_interrupted_run_is_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = detector.training.regions.RegionTrainer
+    trainer = detector.training.region_trainer.RegionTrainer
     original = trainer._log
 
     def stop_at_first_line(self: Any, *args: Any) -> None:
         original(self, *args)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     recipe = write_recipe(tmp_path)
     out = tmp_path / "model"

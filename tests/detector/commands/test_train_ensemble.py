@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from shared_recipes import (
 )
 
 import detector.commands.train_ensemble_run
-import detector.training.regions
+import detector.training.region_trainer
 from detector.commands.device_jobs import shared_environment
 from detector.commands.train_ensemble_run import devices_of, gpus_of, member_command
 from detector.commands.train_run import TrainRequest
@@ -36,7 +35,7 @@ from detector.recipes.region import (
     read_recipe,
 )
 from detector.training.processes import ALONE, Processes
-from detector.training.regions import RegionTrainer
+from detector.training.region_trainer import RegionTrainer
 from proposals.errors import UserError
 
 
@@ -56,10 +55,10 @@ def test_an_ensemble_is_one_model_and_trains_no_member_twice(
     out, config = tmp_path / "e", write_ensemble(tmp_path, [{}, {"width": 0.15}, {"seed": 40}])
     trained: list[int] = []
 
-    def stop_in_second(self: RegionTrainer) -> None:
+    def stop_in_second(self: RegionTrainer[Any]) -> None:
         trained.append(self.config.seed)
         if self.config.seed == 1 and self.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(RegionTrainer, "adjust_gradients", stop_in_second)

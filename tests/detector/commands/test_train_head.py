@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -146,7 +145,7 @@ def test_a_rerun_goes_on_from_the_cache(
     def kill_at_third(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return extract(*arguments)
 
     monkeypatch.setattr(FeatureExtractor, "__call__", kill_at_third)

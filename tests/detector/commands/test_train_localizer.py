@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -183,7 +182,7 @@ def test_an_interrupted_run_is_resumed(
 
     def stop_soon(self: LocalizerTrainer, batch: Any) -> Any:
         if self.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return original(self, batch)
 
     recipe, out = write_recipe(tmp_path), tmp_path / "out"

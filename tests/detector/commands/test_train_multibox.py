@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -161,7 +160,7 @@ def test_an_interrupted_run_is_resumed(
 
     def stop_soon(self: MultiBoxTrainer, batch: Any) -> Any:
         if self.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return original(self, batch)
 
     recipe, out = write_recipe(tmp_path), tmp_path / "out"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from itertools import count
@@ -29,12 +28,12 @@ from detector.model.teacher import (
 )
 from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, folded_weights
 from detector.nets.weights import Normalization, sha256
-from detector.recipes.build import build_teacher_trainer, find_teacher
+from detector.recipes.build import build_trainer, find_teacher
 from detector.recipes.initialization import initialise_teacher
 from detector.recipes.region import TeacherRecipe
-from detector.training.batches import Batch
 from detector.training.loop import Interrupted, Machine
-from detector.training.teacher import TeacherTrainer
+from detector.training.region_batch import RegionBatch
+from detector.training.region_trainer import RegionTrainer
 from proposals.errors import UserError
 from tests.support.published_weights import published_weights
 from tests.support.shared_training import made_up_pool
@@ -93,11 +92,11 @@ def saved(folder: Path, keys: tuple[str, ...] = CLASSES) -> EfficientNetLite:
     return net
 
 
-def trainer(folder: Path, init: str = "random", **changes: Any) -> TeacherTrainer:
+def trainer(folder: Path, init: str = "random", **changes: Any) -> RegionTrainer[Any]:
     pool, training = made_up_pool(), {**TEACHER["training"], "steps": 5, **changes}
     recipe = TeacherRecipe.model_validate({**TEACHER, "init": init, "training": training})
     folder.mkdir(exist_ok=True)
-    return build_teacher_trainer(recipe, pool, pool, CLASSES, folder, machine=MACHINE, report=lambda entry: None)
+    return build_trainer(recipe, pool, pool, CLASSES, folder, machine=MACHINE, report=lambda entry: None)
 
 
 def test_from_published_weights_to_a_pupil(data: Path, published: Path, tmp_path: Path) -> None:
@@ -142,8 +141,8 @@ def test_a_teacher_learns_colours(published: Path, tmp_path: Path) -> None:
     net, sampling = {"num_outputs": 3, "size": 32, "dropout": 0.0}, {"foreground": 0.75, "perturbed": 0.3}
     made = trainer(tmp_path, str(published), **changes, net=net, sampling=sampling)
     made.run()
-    assert made.last_accuracy is not None
-    assert made.last_accuracy >= 0.85
+    assert made.last_metric is not None
+    assert made.last_metric >= 0.85
 
 
 def test_frozen_blocks_do_not_learn_and_the_others_do(tmp_path: Path) -> None:
@@ -164,10 +163,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None
     first = trainer(tmp_path / "parts")
     stream = first.stream
 
-    def stopped(steps: Iterator[int]) -> Iterator[Batch]:
+    def stopped(steps: Iterator[int]) -> Iterator[RegionBatch]:
         for number, batch in enumerate(stream(steps)):
             if number == 2:
-                os.kill(os.getpid(), signal.SIGTERM)  # as a scheduler would; this step is done first
+                signal.raise_signal(signal.SIGTERM)  # as a scheduler would; this step is done first
             yield batch
 
     first.stream = stopped  # type: ignore[method-assign]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,7 +38,7 @@ from detector.recipes.region import (
 )
 from detector.strict_yaml import read_settings
 from detector.training.proposal_choice import ProposalChoiceConfig
-from detector.training.regions import RegionTrainer
+from detector.training.region_trainer import RegionTrainer
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -80,7 +80,7 @@ def test_finetuning_on_windows(data: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_new_layer_is_the_fast_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[RegionTrainer] = []
+    seen: list[RegionTrainer[Any]] = []
     monkeypatch.setattr(RegionTrainer, "adjust_gradients", lambda self: seen.append(self))
     assert run("train", data, "--config", write(tmp_path, RECIPE), "--out", tmp_path / "m") == 0
     trunk, _, head, _ = seen[-1].optimizer.param_groups
@@ -92,9 +92,9 @@ def test_interrupted_finetuning_equals_a_whole_one(data: Path, tmp_path: Path, m
     config = write(tmp_path, RECIPE)
     assert run("train", data, "--config", config, "--out", tmp_path / "whole") == 0
 
-    def stop(self: RegionTrainer) -> None:
+    def stop(self: RegionTrainer[Any]) -> None:
         if self.step == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(RegionTrainer, "adjust_gradients", stop)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -261,7 +260,7 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(tmp_path: Path, monkeyp
 
     def write_and_stop(entry: Any) -> None:
         write(entry)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(first.log, "write", write_and_stop)
     with pytest.raises(Interrupted, match="stopped at step 2"):

@@ -17,9 +17,10 @@ from torch import nn
 
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNetConfig
+from detector.recipes.build import crop_trainer
 from detector.training.loop import Machine
 from detector.training.processes import ALONE, Processes, SharedBatchNorm2d, joined_processes, share_normalization
-from detector.training.regions import RegionTrainer, RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig
 from proposals.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -137,6 +138,6 @@ def test_normalization_is_shared_or_each_processes_own(tmp_path: Path, shared: b
         shared_normalization=shared,
     )
     machine = Machine(torch.device("cpu"), Processes(rank=0, count=2))
-    trainer = RegionTrainer(config, pool, None, 2, tmp_path, machine=machine, report=lambda entry: None)
+    trainer = crop_trainer(config, pool, None, 2, tmp_path, machine=machine, report=lambda entry: None)
     kinds = {type(module) for module in trainer.net.modules() if isinstance(module, nn.BatchNorm2d)}
     assert kinds == {SharedBatchNorm2d if shared else nn.BatchNorm2d}

@@ -16,20 +16,16 @@ from PIL import Image
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Logits
 from detector.nets.weights import Normalization
+from detector.recipes.build import crop_trainer
 from detector.training.augment import AugmentConfig, distort
 from detector.training.average import WeightAverage
 from detector.training.batches import RegionBatches
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
-from detector.training.regions import (
-    Progress,
-    RegionTrainer,
-    RegionTrainingConfig,
-    loss_of,
-    measure_statistics,
-    truth_accuracy,
-)
+from detector.training.region_loss import class_loss
+from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_trainer import Progress, RegionTrainer, measure_statistics, truth_accuracy
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.types import GroundTruth, ImageRecord
@@ -73,10 +69,12 @@ def config(**changes: Any) -> RegionTrainingConfig:
     return RegionTrainingConfig(**{**settings, **changes})
 
 
-def make_trainer(pool: ImagePool, folder: Path, log: list[Progress] | None = None, **changes: Any) -> RegionTrainer:
+def make_trainer(
+    pool: ImagePool, folder: Path, log: list[Progress] | None = None, **changes: Any
+) -> RegionTrainer[Any]:
     folder.mkdir(exist_ok=True)
     take = (lambda entry: None) if log is None else log.append
-    return RegionTrainer(config(**changes), pool, pool, 2, folder, machine=MACHINE, report=take, log_every=2)
+    return crop_trainer(config(**changes), pool, pool, 2, folder, machine=MACHINE, report=take, log_every=2)
 
 
 def assert_same_state(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -85,7 +83,7 @@ def assert_same_state(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) ->
         assert torch.equal(a[name], b[name]), name
 
 
-class Stopping(RegionTrainer):
+class Stopping(RegionTrainer[Any]):
     """Sends itself SIGTERM after a given step, as a scheduler would."""
 
     stop_after = 3
@@ -93,14 +91,16 @@ class Stopping(RegionTrainer):
     def _log(self, *args: Any) -> None:
         super()._log(*args)
         if self.step >= self.stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_resumed_run_equals_uninterrupted_run_to_the_bit(pool: ImagePool, tmp_path: Path) -> None:
     whole = make_trainer(pool, tmp_path / "whole")
     expected = whole.run().state_dict()
 
-    first = Stopping(config(), pool, pool, 2, tmp_path, machine=MACHINE, report=lambda entry: None, log_every=2)
+    first = crop_trainer(
+        config(), pool, pool, 2, tmp_path, machine=MACHINE, report=lambda entry: None, log_every=2, kind=Stopping
+    )
     with pytest.raises(Interrupted, match="stopped at step"):
         first.run()
     assert 3 <= first.step < 8
@@ -154,13 +154,13 @@ def test_exploding_loss_stops_with_the_step(pool: ImagePool, tmp_path: Path) -> 
 
 def test_net_must_fit_the_classes(pool: ImagePool, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="3 outputs for 7 classes"):
-        RegionTrainer(config(), pool, None, 7, tmp_path, machine=MACHINE, report=lambda entry: None)
+        crop_trainer(config(), pool, None, 7, tmp_path, machine=MACHINE, report=lambda entry: None)
 
 
 def test_no_objects(tmp_path: Path) -> None:
     empty = ImagePool.load([])
     with pytest.raises(UserError, match="no usable object"):
-        RegionTrainer(config(), empty, None, 2, tmp_path, machine=MACHINE, report=lambda entry: None)
+        crop_trainer(config(), empty, None, 2, tmp_path, machine=MACHINE, report=lambda entry: None)
 
 
 def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,11 +231,12 @@ def test_a_batch_depends_on_its_step_alone(pool: ImagePool, batches: RegionBatch
     fourth = batches.batch(4)
     for step in (9, 0, 4):
         again = batches.batch(step)
-    assert torch.equal(fourth.crops, again.crops)
+    assert torch.equal(fourth.images, again.images)
     assert torch.equal(fourth.labels, again.labels)
-    streamed = list(batches.stream(iter([(3, 32), (4, 32), (5, 24)])))
-    assert torch.equal(streamed[1].crops, fourth.crops)
-    assert streamed[2].crops.shape == (16, 3, 24, 24)
+    batches.size_of = lambda step: 24 if step == 5 else 32
+    streamed = list(batches.stream(iter([3, 4, 5])))
+    assert torch.equal(streamed[1].images, fourth.images)
+    assert streamed[2].images.shape == (16, 3, 24, 24)
 
 
 def test_a_batch_has_its_share_of_background(batches: RegionBatches) -> None:
@@ -256,7 +257,7 @@ def test_crops_show_their_label(pool: ImagePool) -> None:
     source = RegionBatches(pool, 2, CropConfig(size=32, context_pad=0), (124, 116, 104), sampling, plain, 16, seed=0)
     for step in range(5):
         batch = source.batch(step)
-        red, _, blue = batch.crops[:, :, 8:24, 8:24].mean((2, 3)).T
+        red, _, blue = batch.images[:, :, 8:24, 8:24].mean((2, 3)).T
         assert (red[batch.labels == 0] > blue[batch.labels == 0] + 60).all()
         assert (blue[batch.labels == 1] > red[batch.labels == 1] + 60).all()
         assert ((red - blue)[batch.labels == 2].abs() < 60).all()
@@ -289,7 +290,7 @@ def test_auxiliary_losses_weigh_a_third_or_so() -> None:
     main, first, second = (torch.randn(2, 3) for _ in range(3))
     cross = torch.nn.functional.cross_entropy
     expected = cross(main, labels) + 0.3 * cross(first, labels) + 0.3 * cross(second, labels)
-    torch.testing.assert_close(loss_of(Logits(main, first, second), labels, 0.0), expected)
+    torch.testing.assert_close(class_loss(Logits(main, first, second), labels, 0.0), expected)
 
 
 def test_average_is_the_running_mean() -> None:
@@ -316,12 +317,12 @@ def test_statistics_are_measured_on_the_averaged_weights() -> None:
     inputs = [torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     first = torch.cat([net.conv1.conv(x) for x in inputs])
     state = torch.get_rng_state()
-    measure_statistics(net, inputs)
+    measure_statistics(net, inputs, lambda net, x: net(x))
     assert torch.equal(torch.get_rng_state(), state)
     assert not net.training
     torch.testing.assert_close(net.conv1.bn.running_mean, first.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    measure_statistics(net, [])
+    measure_statistics(net, [], lambda net, x: net(x))
     assert_same_state(net.state_dict(), before)
 
 

@@ -17,12 +17,15 @@ from shared_training import made_up_pool
 
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
-from detector.training.batches import UNREADABLE, make_ahead
+from detector.recipes.build import crop_trainer
+from detector.training.batches import make_ahead
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.denormals import flushed_denormals, is_flushing
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool, Pictures
-from detector.training.regions import RegionTrainer, RegionTrainingConfig, truth_accuracy
+from detector.training.region_batch import UNREADABLE
+from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_trainer import RegionTrainer, truth_accuracy
 from detector.training.run_log import RunLog
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
@@ -46,7 +49,7 @@ def config(**changes: Any) -> RegionTrainingConfig:
     return RegionTrainingConfig(**{**settings, **changes})
 
 
-class Judged(RegionTrainer):
+class Judged(RegionTrainer[Any]):
     """A run whose validations are worth what the test says."""
 
     worths: tuple[float, ...] = ()
@@ -57,10 +60,10 @@ class Judged(RegionTrainer):
         return self.worths[min(self.asked, len(self.worths)) - 1]
 
 
-def make(folder: Path, kind: type[RegionTrainer] = RegionTrainer, pool: ImagePool = POOL, **changes: Any) -> Any:
+def make(folder: Path, kind: type[RegionTrainer[Any]] = RegionTrainer, pool: ImagePool = POOL, **changes: Any) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     told: list[str] = []
-    trainer = kind(
+    trainer = crop_trainer(
         config(**changes),
         pool,
         pool,
@@ -70,6 +73,7 @@ def make(folder: Path, kind: type[RegionTrainer] = RegionTrainer, pool: ImagePoo
         report=lambda entry: None,
         log_every=1,
         validate_every=1,
+        kind=kind,
     )
     trainer.told = told  # type: ignore[attr-defined]
     return trainer
@@ -128,7 +132,7 @@ def test_a_checkpoint_without_newer_settings_is_resumed(tmp_path: Path) -> None:
     trainer = make(tmp_path / "old")
     trainer.save()
     state = load_checkpoint(trainer.checkpoint_path)
-    for new in ("precision", "patience", "result", "init_seed", "regions", "background", "head_rate", "nesterov"):
+    for new in ("precision", "patience", "result", "init_seed", "regions", "background", "head_rate", "optimizer"):
         del state["config"][new]
     del state["config"]["sampling"]["balance"], state["scaler"], state["watch"]
     save_checkpoint(trainer.checkpoint_path, state)
@@ -139,14 +143,14 @@ def test_a_checkpoint_without_newer_settings_is_resumed(tmp_path: Path) -> None:
 
 
 def test_first_weights_have_a_seed_of_their_own(tmp_path: Path) -> None:
-    def first(name: str, **seeds: int) -> RegionTrainer:
+    def first(name: str, **seeds: int) -> RegionTrainer[Any]:
         return make(tmp_path / name, **seeds)
 
     a, b, c = first("a", seed=1, init_seed=0), first("b", seed=2, init_seed=0), first("c", seed=2)
     assert torch.equal(a.net.fc.weight, b.net.fc.weight)
     assert not torch.equal(b.net.fc.weight, c.net.fc.weight)
-    assert not torch.equal(a.batches.batch(0).crops, b.batches.batch(0).crops)
-    assert torch.equal(b.batches.batch(0).crops, c.batches.batch(0).crops)
+    assert not torch.equal(a.batches.batch(0).images, b.batches.batch(0).images)
+    assert torch.equal(b.batches.batch(0).images, c.batches.batch(0).images)
 
 
 # --- faults ----------
@@ -160,7 +164,7 @@ def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path: Path) -> None:
     lines = (tmp_path / "not-finite-0.txt").read_text().splitlines()
     assert len(lines) == 8
     batch = trainer.batches.batch(trainer.step)
-    assert [line.split()[0] for line in lines] == [shown.picture for shown in batch.shown]
+    assert [line.split()[0] for line in lines] == [shown.image for shown in batch.shown]
     assert [int(line.split()[-1]) for line in lines] == batch.labels.tolist()
 
 
@@ -216,13 +220,13 @@ def test_a_picture_that_becomes_unreadable_does_not_end_the_run(tmp_path: Path) 
     assert set(trainer.batches.unreadable) == {"p3"}
     batches = [trainer.batches.batch(step) for step in range(6)]
     for batch in batches:
-        gone = np.array([shown.picture == "p3" for shown in batch.shown])
+        gone = np.array([shown.image == "p3" for shown in batch.shown])
         np.testing.assert_array_equal(batch.labels.numpy() == UNREADABLE, gone)
     assert truth_accuracy(trainer.net, pool, trainer.config) in {i / 5 for i in range(6)}
 
 
 def test_denormal_numbers_count_as_nothing_while_training_and_only_then(tmp_path: Path) -> None:
-    class Looking(RegionTrainer):
+    class Looking(RegionTrainer[Any]):
         def adjust_gradients(self) -> None:
             seen.append(is_flushing())
 
@@ -343,10 +347,10 @@ def test_a_process_that_does_not_write_writes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_a_run_on_a_gpu_is_in_mixed_precision_and_can_be_resumed(tmp_path: Path) -> None:
-    def on_gpu() -> RegionTrainer:
+    def on_gpu() -> RegionTrainer[Any]:
         machine = Machine(torch.device("cuda"), checkpoint_minutes=1e9, tell=lambda line: None)
         log: list[Any] = []
-        return RegionTrainer(config(steps=8), POOL, POOL, 2, tmp_path, machine=machine, report=log.append, log_every=1)
+        return crop_trainer(config(steps=8), POOL, POOL, 2, tmp_path, machine=machine, report=log.append, log_every=1)
 
     trainer = on_gpu()
     assert trainer.gradients.dtype in (torch.bfloat16, torch.float16)

@@ -88,15 +88,15 @@ def test_a_batch_has_its_share_of_them_and_they_are_background(scenes: Scenes, p
     sampling, plain = SamplingConfig(foreground=0.5, scenes=0.75), AugmentConfig(mirror=0, random_interpolation=False)
     settings = (photographs, 2, CROP, FILL)
     with_scenes = RegionBatches(*settings, sampling, plain, 16, 3, scenes).batch(0)
-    assert with_scenes.crops.shape == (16, 3, 32, 32)
+    assert with_scenes.images.shape == (16, 3, 32, 32)
     assert (with_scenes.labels[8:] == 2).all()
     assert (with_scenes.labels[:8] < 2).all()
     # The foreground and the pictures' own background are those of a run without scenes.
     without = RegionBatches(*settings, sampling, plain, 16, 3).batch(0)
     none = RegionBatches(*settings, sampling.model_copy(update={"scenes": 0.0}), plain, 16, 3, scenes).batch(0)
     assert without.labels.tolist() == with_scenes.labels.tolist() == none.labels.tolist()
-    assert (none.crops == without.crops).all()
-    assert (with_scenes.crops[10:] != without.crops[10:]).any()
+    assert (none.images == without.images).all()
+    assert (with_scenes.images[10:] != without.images[10:]).any()
 
 
 def test_photographs_without_a_free_region_are_refused(photographs: ImagePool) -> None:

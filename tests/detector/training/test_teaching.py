@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from detector.detection.ensemble import Ensemble, Member
 from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization, to_tensor
-from detector.recipes.build import find_teacher
+from detector.recipes.build import crop_trainer, find_teacher
 from detector.recipes.region import ClassifierRecipe, TrainRecipe
-from detector.training.batches import UNREADABLE, RegionBatches
+from detector.training.batches import RegionBatches
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
-from detector.training.regions import Progress, RegionTrainer, RegionTrainingConfig, loss_of
+from detector.training.region_batch import UNREADABLE
+from detector.training.region_loss import class_loss
+from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.training.teaching import TaughtBatches, TeachingConfig, recolour
@@ -68,37 +72,41 @@ def source(seed: int = 3) -> RegionBatches:
     )
 
 
-def trainer(folder: Path, teacher: ByColour | None, pool: ImagePool = POOL, **changes: Any) -> RegionTrainer:
+def trainer(folder: Path, teacher: ByColour | None, pool: ImagePool = POOL, **changes: Any) -> RegionTrainer[Any]:
     folder.mkdir(exist_ok=True)
     log: list[Progress] = []
-    made = RegionTrainer(
+    made = crop_trainer(
         settings(**changes), pool, pool, 2, folder, machine=MACHINE, report=log.append, log_every=1, teacher=teacher
     )
     made.told = log  # type: ignore[attr-defined]
     return made
 
 
-def steps(start: int, count: int, side: int = 32) -> Any:
-    return ((step, side) for step in range(start, start + count))
+def steps(start: int, count: int) -> Iterator[int]:
+    return iter(range(start, start + count))
+
+
+def taught_batches(teacher: ByColour, config: TeachingConfig, side: int = 32) -> TaughtBatches:
+    return TaughtBatches(source(), teacher, config, lambda step: side)
 
 
 def test_each_batch_is_asked_about_once_and_comes_again() -> None:
     teacher = ByColour()
-    taught = TaughtBatches(source(), teacher, TeachingConfig(uses=3, kept=2, **PLAIN))
+    taught = taught_batches(teacher, TeachingConfig(uses=3, kept=2, **PLAIN))
     batches = list(taught.stream(steps(0, 12)))
     assert len(batches) == 12
     assert len(teacher.asked) == 4
     for number in range(4):
         fresh, drawn = batches[3 * number], source().batch(number)
-        assert torch.equal(fresh.crops, drawn.crops.round())
+        assert torch.equal(fresh.images, drawn.images.round())
         assert torch.equal(fresh.labels, drawn.labels)
         assert fresh.answers is not None
-        torch.testing.assert_close(fresh.answers, ByColour().name_crops(fresh.crops), atol=1e-3, rtol=0)
+        torch.testing.assert_close(fresh.answers, ByColour().name_crops(fresh.images), atol=1e-3, rtol=0)
     for step, batch in enumerate(batches):
         number, mirror = taught.choose(step, np.random.default_rng([3, 9, step]))
         assert step // 3 - 1 <= number <= step // 3
         again = batches[3 * number]
-        assert torch.equal(batch.crops, again.crops.flip(3) if mirror else again.crops)
+        assert torch.equal(batch.images, again.images.flip(3) if mirror else again.images)
         assert batch.answers is not None
         assert again.answers is not None
         assert torch.equal(batch.answers, again.answers)
@@ -107,7 +115,7 @@ def test_each_batch_is_asked_about_once_and_comes_again() -> None:
 
 
 def test_replays_reach_back_as_far_as_kept_and_some_are_mirrored() -> None:
-    taught = TaughtBatches(source(), ByColour(), TeachingConfig(uses=4, kept=5))
+    taught = taught_batches(ByColour(), TeachingConfig(uses=4, kept=5))
     chosen = [taught.choose(step, np.random.default_rng([0, 9, step])) for step in range(400)]
     back = {step // 4 - number for step, (number, _) in enumerate(chosen) if step % 4 and step >= 20}
     assert back == {0, 1, 2, 3, 4}
@@ -119,21 +127,21 @@ def test_replays_reach_back_as_far_as_kept_and_some_are_mirrored() -> None:
 @pytest.mark.parametrize("start", [1, 4, 5, 6])
 def test_a_stream_may_begin_anywhere(start: int) -> None:
     config = TeachingConfig(uses=3, kept=2)
-    whole = list(TaughtBatches(source(), ByColour(), config).stream(steps(0, 10)))
-    later = list(TaughtBatches(source(), ByColour(), config).stream(steps(start, 10 - start)))
+    whole = list(taught_batches(ByColour(), config).stream(steps(0, 10)))
+    later = list(taught_batches(ByColour(), config).stream(steps(start, 10 - start)))
     for a, b in zip(whole[start:], later, strict=True):
         assert a.answers is not None
         assert b.answers is not None
-        assert torch.equal(a.crops, b.crops)
+        assert torch.equal(a.images, b.images)
         assert torch.equal(a.answers, b.answers)
 
 
 def test_the_pupil_may_see_smaller_crops_than_the_teacher() -> None:
     teacher = ByColour()
-    taught = TaughtBatches(source(), teacher, TeachingConfig())
-    (batch,) = taught.stream(steps(0, 1, side=24))
-    assert batch.crops.shape == (8, 3, 24, 24)
-    assert batch.crops.is_contiguous(memory_format=torch.channels_last)
+    taught = taught_batches(teacher, TeachingConfig(), side=24)
+    (batch,) = taught.stream(steps(0, 1))
+    assert batch.images.shape == (8, 3, 24, 24)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert teacher.asked[0].shape == (8, 3, 32, 32)
 
 
@@ -166,8 +174,8 @@ def test_loss_is_the_mean_of_the_labels_and_the_teachers() -> None:
     log = logits.log_softmax(1)[read]
     hard = -log.gather(1, labels[read, None]).mean()
     soft = -(answers[read] * log).sum(1).mean()
-    torch.testing.assert_close(loss_of(logits, labels, 0.0, answers, 0.7), 0.3 * hard + 0.7 * soft)
-    torch.testing.assert_close(loss_of(logits, labels, 0.0), hard)
+    torch.testing.assert_close(class_loss(logits, labels, 0.0, answers, 0.7), 0.3 * hard + 0.7 * soft)
+    torch.testing.assert_close(class_loss(logits, labels, 0.0), hard)
 
 
 def test_a_pupil_learns_what_only_its_teacher_says(tmp_path: Path) -> None:

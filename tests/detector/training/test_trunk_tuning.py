@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 from detector.crop import CropConfig, crop_regions
 from detector.model.proposals import search_source
 from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_net import RegionNet
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
+from detector.recipes.build_head import tuning_trainer
 from detector.training.augment import AugmentConfig
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
 from detector.training.proposal_choice import Candidate, ProposalChoiceConfig, choose_proposals
 from detector.training.region_table import RegionTable, RegionTableConfig, make_table
+from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.trunk_tuning import (
-    TrunkTuner,
-    TunedNet,
     TuningBatches,
     TuningConfig,
-    TuningProgress,
     mine_background,
+    tuned_net,
 )
 from proposals.errors import UserError
 
@@ -82,24 +83,24 @@ def batches(pool: ImagePool, table: RegionTable, **settings: object) -> TuningBa
 
 def test_a_batch_is_composed_as_told(pool: ImagePool, table: RegionTable) -> None:
     batch = batches(pool, table, foreground=0.4).batch(3)
-    assert batch.crops.shape == (20, 3, 32, 32)
+    assert batch.images.shape == (20, 3, 32, 32)
     assert int((batch.labels < 2).sum()) == 8
-    assert torch.all(batch.targets[8:] == 0)
-    assert torch.all(batch.targets[:8].abs().sum(1) > 0)
+    assert torch.all(batch.deltas[8:] == 0)
+    assert torch.all(batch.deltas[:8].abs().sum(1) > 0)
 
 
 def test_batches_depend_on_seed_and_step_alone(pool: ImagePool, table: RegionTable) -> None:
     first, again = batches(pool, table).batch(5), batches(pool, table).batch(5)
-    assert torch.equal(first.crops, again.crops)
+    assert torch.equal(first.images, again.images)
     assert torch.equal(first.targets, again.targets)
-    assert not torch.equal(first.crops, batches(pool, table).batch(6).crops)
-    assert not torch.equal(first.crops, batches(pool, table, seed=1).batch(5).crops)
+    assert not torch.equal(first.images, batches(pool, table).batch(6).images)
+    assert not torch.equal(first.images, batches(pool, table, seed=1).batch(5).images)
 
 
 def test_a_mirrored_crop_has_its_object_on_the_other_side(pool: ImagePool, table: RegionTable) -> None:
     plain = batches(pool, table, augment=PLAIN).batch(0)
     mirrored = batches(pool, table, augment=PLAIN.model_copy(update={"mirror": 1.0})).batch(0)
-    assert torch.equal(mirrored.crops, plain.crops.flip(3))
+    assert torch.equal(mirrored.images, plain.images.flip(3))
     assert torch.equal(mirrored.targets, plain.targets * torch.tensor([-1.0, 1, 1, 1]))
 
 
@@ -107,11 +108,11 @@ def test_smaller_crops_show_the_same(pool: ImagePool, table: RegionTable) -> Non
     made = batches(pool, table, augment=PLAIN)
     small = made.changed(made.config, scale=0.5)
     whole, half = made.batch(0), small.batch(0)
-    assert half.crops.shape == (20, 3, 16, 16)
+    assert half.images.shape == (20, 3, 16, 16)
     assert small.crop.context_pad == 1
     assert torch.equal(half.targets, whole.targets)
-    shrunk = torch.nn.functional.avg_pool2d(whole.crops, 2)
-    assert (shrunk - half.crops).abs().mean() < 12
+    shrunk = torch.nn.functional.avg_pool2d(whole.images, 2)
+    assert (shrunk - half.images).abs().mean() < 12
 
 
 def test_rare_classes_are_drawn_more_often(table: RegionTable) -> None:
@@ -139,23 +140,25 @@ def test_background_of_one_kind_or_none_is_enough(pool: ImagePool, boxes: NDArra
 
 
 def tuner(
-    pool: ImagePool, table: RegionTable, folder: Path, log: list[TuningProgress], **settings: object
-) -> TrunkTuner:
+    pool: ImagePool, table: RegionTable, folder: Path, log: list[Progress], **settings: object
+) -> RegionTrainer[RegionNet]:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     made = batches(pool, table, **settings)
     state = {f"trunk.{name}": tensor for name, tensor in Trunk(NET).state_dict().items()}
-    return TrunkTuner(made.config, NET, state, Normalization(), made, folder,
-                      machine=Machine(torch.device("cpu")), report=log.append, log_every=5)  # fmt: skip
+    machine = Machine(torch.device("cpu"))
+    return tuning_trainer(made.config, NET, state, made, folder, machine, log.append, log_every=5)
 
 
 def test_tuning_learns_both_things(pool: ImagePool, table: RegionTable, tmp_path: Path) -> None:
-    log: list[TuningProgress] = []
+    log: list[Progress] = []
     settings = {"steps": 40, "batch_size": 32, "schedule": {"rate": 0.2, "warmup": 0.1}}
     tuner(pool, table, tmp_path / "run", log, **settings).run()
     assert log[-1].loss < 0.8 * log[0].loss
     assert log[-1].top1_train > 0.7
-    assert log[-1].location_loss < log[0].location_loss
+    assert log[-1].box_loss is not None
+    assert log[0].box_loss is not None
+    assert log[-1].box_loss < log[0].box_loss
     assert (tmp_path / "run" / "log.csv").read_text().count("\n") == 9
 
 
@@ -172,8 +175,8 @@ def test_background_comes_in_the_shares_told(pool: ImagePool, table: RegionTable
 def test_what_is_mined_is_background_that_looks_like_objects(pool: ImagePool, table: RegionTable) -> None:
     made = batches(pool, table, mine_regions=1000, mine_score=0.3)
     torch.manual_seed(0)
-    net = TunedNet(NET, 2, made.config).eval()
-    torch.nn.init.normal_(net.classify.weight, std=1.0)  # an opinion about everything
+    net = tuned_net(NET, 2, made.config).eval()
+    torch.nn.init.normal_(net.head.classify.weight, std=1.0)  # an opinion about everything
     mined = mine_background(net, Normalization(), made, 0)
     far = np.flatnonzero(table.overlap < 0.1)
     assert 0 < len(mined) < len(far)
@@ -181,7 +184,7 @@ def test_what_is_mined_is_background_that_looks_like_objects(pool: ImagePool, ta
     crops = [crop_regions(pool.images[np.searchsorted(table.first, row, side="right") - 1], table.boxes[row][None],
                           CROP, Normalization().fill) for row in far]  # fmt: skip
     with torch.inference_mode():
-        logits, _ = net(Normalization()(to_tensor(np.concatenate(crops))))
+        logits = net(Normalization()(to_tensor(np.concatenate(crops)))).classes
     shows = 1 - torch.softmax(logits, 1)[:, 2].numpy()
     doubtful = set(far[np.abs(shows - 0.3) < 1e-3].tolist())
     assert set(far[shows >= 0.3].tolist()) - doubtful == set(mined.tolist()) - doubtful

@@ -103,7 +103,7 @@ def test_balanced_classes(windows: Windows) -> None:
 def test_parts_of_a_batch_are_the_batch(windows: Windows) -> None:
     batches = make(windows)
     whole, parts = batches.batch(3), [batches.batch(3, part=slice(*ends)) for ends in ((0, 50), (50, 128))]
-    assert np.concatenate([part.crops.numpy() for part in parts]) == pytest.approx(whole.crops.numpy())
+    assert np.concatenate([part.images.numpy() for part in parts]) == pytest.approx(whole.images.numpy())
     assert np.concatenate([part.labels.numpy() for part in parts]).tolist() == whole.labels.tolist()
 
 

@@ -1,0 +1,106 @@
+"""A batch of labelled regions, as every training of a region network has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.training.pool import ImagePool
+
+UNREADABLE = -100  # label of a crop whose image could not be read: the loss passes over it
+
+
+class Shown(NamedTuple):
+    """What a region shows: the box ``(4,)`` in the image of that id."""
+
+    image: str
+    box: NDArray[np.float32]
+
+
+class RegionBatch(NamedTuple):
+    """R regions, as crops or in whole images.
+
+    Attributes:
+        images: float32 0..255, channels last: ``(R, 3, S, S)`` crops, or ``(M, 3, H, W)`` whole images.
+        labels: ``(R,)`` int64; K for background, ``UNREADABLE`` for a grey crop that could not be made.
+        shown: where each region is from.
+        answers: a teacher's probabilities ``(R, K + 1)``, if there is one.
+        deltas: ``(R, 4)`` float32, tx ty tw th from the region to its object, 0 for background; ``None`` if boxes are
+            not learned. overlaps: ``(R,)`` float32, the IoU with the nearest object; ``None`` likewise.
+        rois, level: of regions in whole images, as in :mod:`detector.nets.region_net`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    shown: list[Shown]
+    answers: Tensor | None = None
+    deltas: Tensor | None = None
+    overlaps: Tensor | None = None
+    rois: Tensor | None = None
+    level: Tensor | None = None
+
+    def rows(self, rows: slice) -> RegionBatch:
+        """Some of the crops."""
+        tables = (None if t is None else t[rows] for t in (self.answers, self.deltas, self.overlaps))
+        return RegionBatch(self.images[rows], self.labels[rows], self.shown[rows], *tables)
+
+    def parts(self, count: int) -> list[RegionBatch]:
+        """At most ``count`` parts, as equal as may be; a whole image stays with its regions."""
+        numbers = torch.arange(len(self.images)).chunk(count)
+        ends = [(int(part[0]), int(part[-1]) + 1) for part in numbers]
+        if self.rois is None or self.level is None:
+            return [self.rows(slice(first, end)) for first, end in ends]
+        found = []
+        for first, end in ends:
+            mine = (self.rois[:, 0] >= first) & (self.rois[:, 0] < end)
+            tables = (None if t is None else t[mine] for t in (self.answers, self.deltas, self.overlaps))
+            shown = [self.shown[i] for i in mine.nonzero()[:, 0].tolist()]
+            rois = self.rois[mine] - self.rois.new_tensor([first, 0, 0, 0, 0])
+            answers, deltas, overlaps = tables
+            labels, level = self.labels[mine], self.level[mine]
+            found.append(RegionBatch(self.images[first:end], labels, shown, answers, deltas, overlaps, rois, level))
+        return found
+
+    def describe(self) -> list[str]:
+        """A line for each region: image, box, label."""
+        return [
+            f"{shown.image} [{' '.join(f'{value:.1f}' for value in shown.box.tolist())}] label {label}"
+            for shown, label in zip(self.shown, self.labels.tolist(), strict=True)
+        ]
+
+
+class RegionSource(Protocol):
+    """Where a training's batches come from; each depends on the seed and the step alone."""
+
+    @property
+    def pool(self) -> ImagePool:
+        """The images."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches in which the data are shown once."""
+        ...
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """What went wrong with each image that could not be read since the run began, by the image's id."""
+        ...
+
+    def batch(self, step: int) -> RegionBatch:
+        """The whole batch of ``step``, without a teacher's answers."""
+        ...
+
+    def stream(self, steps: Iterator[int], threads: int) -> Iterator[RegionBatch]:
+        """This process's part of the batches of ``steps``, made ahead by ``threads`` while the net computes."""
+        ...

@@ -1,0 +1,102 @@
+"""The loss of a region network: a weighted sum over its heads, with a teacher's share in the classes'."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from detector.nets.googlenet import AUX_LOSS_WEIGHT, Logits
+from detector.nets.region_head import HeadLogits
+from detector.training.region_batch import UNREADABLE, RegionBatch
+
+# Deviations of tx ty tw th, by which they are divided to be of one size (Fast R-CNN's code).
+DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
+
+
+class LossSettings(Protocol):
+    """What weighs how much; see :class:`detector.training.region_settings.LearningConfig`."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Of the labels."""
+        ...
+
+    @property
+    def box(self) -> float:
+        """Weight of the boxes' loss."""
+        ...
+
+    @property
+    def overlap(self) -> float:
+        """Weight of the overlaps' loss."""
+        ...
+
+    @property
+    def box_divisor(self) -> float:
+        """What the boxes' loss of a region is divided by, beside the number of regions."""
+        ...
+
+    @property
+    def teacher_share(self) -> float:
+        """Of a teacher's answers in the classes' loss."""
+        ...
+
+
+class RegionLoss(NamedTuple):
+    """Scalars: the weighted sum, and its parts before they are weighted; 0 for a head that there is none of."""
+
+    total: Tensor
+    classes: Tensor
+    box: Tensor
+    overlap: Tensor
+
+
+def class_loss(
+    output: Tensor | Logits,
+    labels: Tensor,
+    label_smoothing: float,
+    answers: Tensor | None = None,
+    share: float = 0.0,
+) -> Tensor:
+    """Cross-entropy, plus 0.3 times that of each auxiliary head (paper, section 5).
+
+    With a teacher's ``answers`` ``(R, K + 1)`` their ``share`` of it is cross-entropy with those.
+    """
+
+    def of_one(logits: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        if answers is None:
+            return loss
+        seen = labels != UNREADABLE
+        return (1 - share) * loss + share * F.cross_entropy(logits[seen], answers[seen])
+
+    if isinstance(output, Logits):
+        main, *aux = map(of_one, output)
+        return main + AUX_LOSS_WEIGHT * sum(aux[1:], aux[0])
+    return of_one(output)
+
+
+def region_loss(
+    output: Tensor | Logits | HeadLogits, batch: RegionBatch, num_classes: int, config: LossSettings
+) -> RegionLoss:
+    """The loss of a net's ``output`` for ``batch``, K = ``num_classes``.
+
+    Boxes: smooth L1 (Fast R-CNN, section 2.3) of the regions that show an object, divided by the number of all regions
+    and ``box_divisor``: by what a full batch has, so that parts of a batch add up to its loss. Overlaps: cross-entropy
+    of the IoU as a probability, over all regions.
+    """
+    named, deltas, overlaps = output if isinstance(output, HeadLogits) else (output, None, None)
+    device = (named if isinstance(named, Tensor) else named.main).device
+    labels = batch.labels.to(device, non_blocking=True)
+    answers = None if batch.answers is None else batch.answers.to(device, non_blocking=True)
+    classes = class_loss(named, labels, config.label_smoothing, answers, config.teacher_share)
+    box = overlap = classes.new_zeros(())
+    if deltas is not None and batch.deltas is not None:
+        shows = (labels >= 0) & (labels < num_classes)
+        wanted = batch.deltas.to(device)[shows] / classes.new_tensor(DELTA_SCALE)
+        box = F.smooth_l1_loss(deltas[:, 0][shows], wanted, reduction="sum") / (config.box_divisor * len(labels))
+    if overlaps is not None and batch.overlaps is not None:
+        overlap = F.binary_cross_entropy_with_logits(overlaps, batch.overlaps.to(device))
+    return RegionLoss(classes + config.box * box + config.overlap * overlap, classes, box, overlap)

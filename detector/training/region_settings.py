@@ -1,0 +1,120 @@
+"""What decides the outcome of a region network's training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from detector.crop import CropConfig
+from detector.nets.efficientnet_lite import STAGES, EfficientNetLiteConfig
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.weights import Normalization
+from detector.training.augment import AugmentConfig
+from detector.training.sampling import SamplingConfig
+from detector.training.settings import RunSettings
+from detector.training.teaching import TeachingConfig
+
+BLOCKS = sum(stage[4] for stage in STAGES)
+
+
+class LearningConfig(RunSettings):
+    """How any region network learns; see also :class:`detector.training.settings.RunSettings`.
+
+    Attributes:
+        normalization: of the images. augment: how they are changed.
+        optimizer: "sgd" with ``momentum``, of Nesterov's kind or not, or "adamw".
+        weight_decay: on convolution and linear weights only.
+        head_rate: the last layers' learning rate, relative to the others'; 10 in R-CNN.
+        clip: largest norm of a step's gradient; ``None`` leaves it.
+        label_smoothing: of the classes. box, overlap: weights of these losses beside the classes'.
+        statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
+            the running ones, which belong to the weights before averaging.
+        teaching: how the net learns from a teacher, if it has one; see :mod:`detector.training.teaching`.
+    """
+
+    normalization: Normalization = Normalization()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=2e-4, ge=0)
+    head_rate: float = Field(default=1.0, gt=0)
+    clip: float | None = Field(default=None, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    box: float = Field(default=1.0, ge=0)
+    overlap: float = Field(default=0.5, ge=0)
+    statistics_batches: int = Field(default=20, ge=0)
+    teaching: TeachingConfig | None = None
+
+    @property
+    def box_divisor(self) -> float:
+        """See :func:`detector.training.region_loss.region_loss`."""
+        return 1.0
+
+    @property
+    def teacher_share(self) -> float:
+        """Of a teacher's answers in the classes' loss."""
+        return 0.0 if self.teaching is None else self.teaching.share
+
+
+class CropTrainingConfig(LearningConfig):
+    """Learning from crops.
+
+    Attributes:
+        regions: "drawn" afresh around the objects, or "windows": the model's own proposals and the annotated boxes of
+            the whole set, as R-CNN's fine-tuning has them.
+        background: whether there is a class of background, K + 1 outputs in all; without it the regions are whole
+            images and the outputs K: a classifier to begin detection nets from.
+        crop: how regions become crops. sampling: how they are drawn.
+        crop_sizes: pairs (share of the run, crop side): from that share on crops have that side. Small crops first cost
+            less and teach the same; the last entry should be the crop's own size. Empty: always the crop's own.
+    """
+
+    regions: Literal["drawn", "windows"] = "drawn"
+    background: bool = True
+    crop: CropConfig
+    sampling: SamplingConfig = SamplingConfig()
+    batch_size: int = Field(default=128, ge=2)
+    crop_sizes: tuple[tuple[float, int], ...] = ()
+
+    @model_validator(mode="after")
+    def _whole_images(self) -> CropTrainingConfig:
+        if not self.background and (self.sampling.foreground != 1 or self.regions != "drawn"):
+            raise ValueError("without background, sampling.foreground must be 1 and the regions drawn")
+        return self
+
+    def crop_size(self, step: int) -> int:
+        """The crops' side in ``step``."""
+        size = self.crop.size
+        for share, side in self.crop_sizes:
+            if step >= share * self.steps:
+                size = side
+        return size
+
+
+class RegionTrainingConfig(CropTrainingConfig):
+    """Everything that decides the outcome of a GoogLeNet's run on crops."""
+
+    net: GoogLeNetConfig
+
+    @property
+    def num_classes(self) -> int:
+        """K, by the net's outputs."""
+        return self.net.num_outputs - self.background
+
+
+class TeacherTrainingConfig(CropTrainingConfig):
+    """Everything that decides the outcome of an EfficientNet-Lite's run; depthwise convolutions keep their weights.
+
+    Attributes:
+        frozen_blocks: the stem and so many of the first blocks keep their weights: they know edges already, and their
+            maps are the largest.
+    """
+
+    net: EfficientNetLiteConfig
+    frozen_blocks: int = Field(default=3, ge=0, le=BLOCKS)
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float | None = Field(default=2.0, gt=0)
+    statistics_batches: int = Field(default=0, ge=0)

@@ -1,0 +1,253 @@
+"""Training a region network: classes, boxes, overlaps, whatever heads it has, on crops or on shared maps."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from detector.crop import crop_regions
+from detector.nets.googlenet import Logits
+from detector.nets.region_head import HeadLogits
+from detector.nets.region_net import RegionNet, image_levels
+from detector.nets.weights import to_tensor
+from detector.training.average import parameter_groups
+from detector.training.batches import loader_threads
+from detector.training.loop import Machine, Net, Outcome, Trainer, on_device
+from detector.training.pool import ImagePool
+from detector.training.processes import ALONE, Processes
+from detector.training.region_batch import RegionBatch, RegionSource
+from detector.training.region_loss import region_loss
+from detector.training.region_settings import CropTrainingConfig, LearningConfig
+from proposals.errors import UserError
+
+Item = TypeVar("Item")
+VALIDATION_BATCH = 256
+HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
+"""The layers of a classifier that name the classes: new wherever the classes are."""
+
+
+class Progress(BaseModel):
+    """One line of a run's log; empty where the net has no such head. ``top1_objects``: among regions of objects."""
+
+    step: int
+    epoch: float
+    rate: float
+    loss: float
+    class_loss: float
+    box_loss: float | None
+    overlap_loss: float | None
+    top1_train: float
+    top1_objects: float
+    top1_val: float | None
+    ap_val: float | None
+    regions_per_second: float
+    seconds: float
+
+
+class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
+    """Trains one network.
+
+    Args:
+        config: what to do. make_net: a net of the run's architecture, random weights. batches: what to learn from.
+        folder: the run folder, which exists. report: called with each line of the log.
+        start: puts first weights into the net; ``None`` leaves the random ones.
+        measure: the metric of a net on validation data (whether it is the last time is told, too), or ``None``.
+        metric: its column in the log. The others: see :class:`detector.training.loop.Trainer`.
+    """
+
+    def __init__(
+        self,
+        config: LearningConfig,
+        make_net: Callable[[], Net],
+        batches: RegionSource,
+        folder: Path,
+        *,
+        machine: Machine,
+        report: Callable[[Progress], None],
+        start: Callable[[Net], None] | None = None,
+        measure: Callable[[Net, bool], float | None] | None = None,
+        metric: str = "top1_val",
+        log_every: int = 50,
+        validate_every: int = 1000,
+    ) -> None:
+        if not len(batches.pool.boxes):
+            raise UserError("the training data hold no usable object")
+        self.config, self.batches, self.report, self.measure, self.metric = config, batches, report, measure, metric
+        self.last_metric: float | None = None
+        torch.manual_seed(config.first_seed)
+        net = make_net()
+        if start is not None:
+            start(net)
+        net = on_device(net, machine.device)
+        torch.manual_seed(config.seed)
+        super().__init__(
+            config, net, new_optimizer(net, config), folder,
+            machine=machine, log_every=log_every, validate_every=validate_every,
+        )  # fmt: skip
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """See :class:`detector.training.region_batch.RegionSource`."""
+        return self.batches.steps_per_epoch
+
+    def stream(self, steps: Iterator[int]) -> Iterator[RegionBatch]:
+        """See the base class."""
+        return self.batches.stream(steps, loader_threads(self.batches.pool, self.device))
+
+    def split(self, batch: RegionBatch, parts: int) -> list[RegionBatch]:
+        """See the base class."""
+        return batch.parts(parts)
+
+    def describe(self, batch: RegionBatch) -> list[str]:
+        """See the base class."""
+        return batch.describe()
+
+    def output(self, model: nn.Module, batch: RegionBatch) -> Tensor | Logits | HeadLogits:
+        """What ``model`` says of each region, before its link functions."""
+        x = self.config.normalization(batch.images.to(self.device, non_blocking=True))
+        if batch.rois is None or batch.level is None:
+            found = model(x)
+        else:
+            assert isinstance(self.net, RegionNet)
+            assert self.net.config is not None
+            levels = image_levels(x.contiguous(memory_format=torch.channels_last), self.net.config)
+            found = model(levels, batch.rois.to(self.device), batch.level.to(self.device))
+        if isinstance(found, HeadLogits):
+            return HeadLogits(*(None if table is None else table.float() for table in found))  # type: ignore[arg-type]
+        return found  # type: ignore[no-any-return]
+
+    def outcome(self, batch: RegionBatch) -> Outcome:
+        """The loss; for the log its parts, and how many regions, and regions of objects, were named right."""
+        output = self.output(self.model, batch)
+        loss = region_loss(output, batch, self.batches.num_classes, self.config)
+        logits = output if isinstance(output, Tensor) else output[0]
+        count = len(batch.labels)
+        labels = batch.labels.to(self.device)
+        right = logits.detach().argmax(1) == labels
+        shows = (labels >= 0) & (labels < self.batches.num_classes)
+        # The log's figures are means over regions: the share of the objects is scaled to be one over objects.
+        objects = float(right[shows].float().mean()) * count if shows.any() else 0.0
+        parts = (float(part.detach()) * count for part in loss[1:])
+        return Outcome(loss.total, count, (*parts, float(right.sum()), objects))
+
+    def adjust_gradients(self) -> None:
+        """See the base class: cut the gradient's norm."""
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_([p for p in self.net.parameters() if p.requires_grad], self.config.clip)
+
+    def averaged_net(self) -> Net:
+        """The averaged net with normalisation statistics of its own, in evaluation mode."""
+        net = super().averaged_net()
+        steps = range(self.config.steps, self.config.steps + self.config.statistics_batches)
+        measure_statistics(net, (self.batches.batch(step) for step in steps), self.output)
+        return net
+
+    def validate(self, net: Net, last: bool) -> float | None:
+        """See the base class."""
+        self.last_metric = None if self.measure is None else self.measure(net, last)
+        return self.last_metric
+
+    def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
+        classes, box, overlap, right, objects = figures
+        located = isinstance(self.net, RegionNet)
+        measured = {self.metric: None if metric is None else round(metric, 5)}
+        entry = Progress(
+            step=self.step,
+            epoch=round(self.step / self.steps_per_epoch, 4),
+            rate=rate,
+            loss=round(loss, 5),
+            class_loss=round(classes, 5),
+            box_loss=round(box, 5) if located else None,
+            overlap_loss=round(overlap, 5) if located else None,
+            top1_train=round(right, 5),
+            top1_objects=round(objects, 5),
+            **{"top1_val": None, "ap_val": None, **measured},
+            regions_per_second=round(speed, 1),
+            seconds=round(self.seconds, 1),
+        )
+        self.log.write(entry)
+        self.report(entry)
+
+
+def new_optimizer(net: nn.Module, config: LearningConfig) -> torch.optim.Optimizer:
+    """What moves the weights that learn; its rate is set in every step."""
+    heads = ("head.",) if isinstance(net, RegionNet) else HEADS
+    groups = parameter_groups(net, config.weight_decay, heads, config.head_rate)
+    learning = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+    learning = [group for group in learning if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(learning, lr=1e-4)
+    return torch.optim.SGD(learning, lr=0.1, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
+
+
+@torch.no_grad()
+def measure_statistics(net: Net, batches: Iterable[Item], run: Callable[[Net, Item], object]) -> None:
+    """Replace the running means and variances of normalisation by plain means over ``batches``.
+
+    A net of averaged weights has other activations than those whose statistics were averaged along (Izmailov et al.,
+    Averaging weights leads to wider optima, section 3.2). Without batches nothing changes.
+
+    Args:
+        run: puts a batch through the net.
+    """
+    net.eval()
+    layers = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for count, batch in enumerate(batches):
+        for layer in layers:
+            if count == 0:
+                layer.reset_running_stats()
+            layer.momentum = None  # a plain mean
+            layer.train()  # dropout stays off: nothing is drawn at random
+        run(net, batch)
+    net.eval()
+
+
+@torch.inference_mode()
+def truth_accuracy(
+    net: nn.Module,
+    pool: ImagePool,
+    config: CropTrainingConfig,
+    limit: int | None = None,
+    processes: Processes = ALONE,
+) -> float:
+    """Top-1 on the annotated boxes of (the first ``limit`` images of) a pool, among all of the net's outputs.
+
+    Each process looks at every ``count``-th image, so that each box counts once; the result is the same in all. NaN
+    where there is no box. Images that cannot be read any more are passed over.
+    """
+    was_training = net.training
+    net.eval()
+    device = next(net.parameters()).device
+    right = seen = 0
+    crops: list[Tensor] = []
+    labels: list[Tensor] = []
+
+    def flush() -> None:
+        nonlocal right, seen
+        if crops:
+            found = net(config.normalization(torch.cat(crops).to(device)))
+            named = (found.classes if isinstance(found, HeadLogits) else found).argmax(1).cpu()
+            right += int((named == torch.cat(labels)).sum())
+            seen += len(named)
+            crops.clear()
+            labels.clear()
+
+    for image in range(processes.rank, min(limit or len(pool.images), len(pool.images)), processes.count):
+        own = slice(int(pool.first[image]), int(pool.first[image + 1]))
+        with contextlib.suppress(UserError):
+            found = crop_regions(pool.images[image], pool.boxes[own], config.crop, config.normalization.fill)
+            for start in range(0, len(found), VALIDATION_BATCH):
+                crops.append(to_tensor(found[start : start + VALIDATION_BATCH]))
+                labels.append(torch.from_numpy(pool.labels[own][start : start + VALIDATION_BATCH]))
+                if sum(len(part) for part in crops) >= VALIDATION_BATCH:
+                    flush()
+    flush()
+    net.train(was_training)
+    right_all, seen_all = processes.total([right, seen], device)
+    return right_all / seen_all if seen_all else float("nan")
