@@ -11,17 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from detector.data import Dataset, load_dataset
-from detector.detection.ensemble import Ensemble
-from detector.model.config import ModelConfig, named_folder, read_model_config
-from detector.model.load import read_member
+from detector.model.config import named_folder, read_detector_config
+from detector.model.load import load_ensemble
 from detector.model.proposals import proposed_boxes, stored_source
-from detector.model.teacher import is_teacher, load_teacher, read_teacher_config
-from detector.nets.efficientnet_lite import EfficientNetLite
-from detector.nets.googlenet import GoogLeNet
 from detector.nets.localizer import Localizer
 from detector.nets.trunk import Trunk
-from detector.recipes.initialization import initialise, initialise_localizer, initialise_multibox, initialise_teacher
-from detector.recipes.region import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TeacherRecipe, TrainRecipe
+from detector.nets.trunks import build_network
+from detector.recipes.initialization import initialise, initialise_localizer, initialise_multibox
+from detector.recipes.region import (
+    ClassifierRecipe,
+    CropRecipe,
+    LocalizerRecipe,
+    MultiBoxRecipe,
+    TeacherRecipe,
+    TrainRecipe,
+)
 from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
 from detector.training.localizer_batches import Proposed
 from detector.training.loop import Machine
@@ -36,7 +40,7 @@ from proposals.errors import UserError
 from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
 from proposals.priors import Priors, read_priors
 
-RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe)
+RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe, CropRecipe)
 
 
 def find_windows(
@@ -87,10 +91,7 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
     return train, val
 
 
-def check_beginning(
-    recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe | LocalizerRecipe | MultiBoxRecipe,
-    class_keys: tuple[str, ...] = (),
-) -> None:
+def check_beginning(recipe: CropRecipe | LocalizerRecipe | MultiBoxRecipe, class_keys: tuple[str, ...] = ()) -> None:
     """Look at what ``init`` and ``teacher`` name now, for a run comes to them only when all pictures are read.
 
     Args:
@@ -100,9 +101,7 @@ def check_beginning(
         UserError: one cannot be had, belongs to another architecture, or (a teacher) has other classes than the data.
     """
     with torch.random.fork_rng(devices=[]):
-        if isinstance(recipe, TeacherRecipe):
-            initialise_teacher(EfficientNetLite(recipe.training.net), recipe.init, class_keys)
-        elif isinstance(recipe, LocalizerRecipe):
+        if isinstance(recipe, LocalizerRecipe):
             initialise_localizer(Localizer(recipe.training.trunk, recipe.training.grid), recipe.init)
         elif isinstance(recipe, MultiBoxRecipe):
             settings = recipe.training.multibox
@@ -112,33 +111,30 @@ def check_beginning(
             initialise_multibox(net, recipe.init)
         else:
             new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
-            initialise(GoogLeNet(recipe.training.net), recipe.init, class_keys, new_layers)
+            initialise(build_network(recipe.training.net), recipe.init, class_keys, new_layers)
     if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
         find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
 
 
 def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, precision: str) -> Teacher:
-    """The classifier of the model ``name``, "bundled" or a directory, or a teacher directory; see
+    """The networks of the model ``name``, "bundled" or a directory, on any trunk; see
     :func:`detector.model.load.load_model` for ``precision``.
 
     Raises:
         UserError: it cannot be read, or has other classes than the data.
     """
     folder = named_folder(name)
-    config = read_teacher_config(folder) if is_teacher(folder) else read_model_config(folder)
+    config = read_detector_config(folder)
     if config.class_keys != class_keys:
         raise UserError(
             f"teacher {name}: knows {len(config.class_keys)} classes ({', '.join(config.class_keys[:3])}, ...), "
             f"the data have {len(class_keys)} ({', '.join(class_keys[:3])}, ...); they must be the same, in order"
         )
-    if not isinstance(config, ModelConfig):
-        return load_teacher(folder, device, precision)
-    members = [read_member(folder, member, len(class_keys)) for member in config.members]
-    return Ensemble(members, device, temperature=config.temperature, precision=precision)
+    return load_ensemble(folder, config, device, precision=precision)
 
 
 def build_trainer(
-    recipe: TrainRecipe | ClassifierRecipe,
+    recipe: CropRecipe,
     train: ImagePool,
     val: ImagePool | None,
     class_keys: tuple[str, ...],
@@ -148,47 +144,24 @@ def build_trainer(
     report: Callable[[Progress], None],
     scenes: ImagePool | None = None,
     windows: Windows | None = None,
-) -> RegionTrainer:
+) -> RegionTrainer | TeacherTrainer:
     """A trainer whose net has its first weights, and its teacher if the recipe names one."""
-    teacher_name = recipe.teacher if isinstance(recipe, TrainRecipe) else ""
-    trainer = RegionTrainer(
-        recipe.training,
-        train,
-        val,
-        len(class_keys),
-        folder,
-        machine=machine,
-        report=report,
-        scenes=scenes,
-        windows=windows,
-        teacher=find_teacher(teacher_name, class_keys, machine.device, recipe.training.precision)
-        if teacher_name
-        else None,
-    )
+    about = {"machine": machine, "report": report, "scenes": scenes}
+    new_layers: tuple[str, ...] = ()
+    trainer: RegionTrainer | TeacherTrainer
+    if isinstance(recipe, TeacherRecipe):
+        trainer = TeacherTrainer(recipe.training, train, val, len(class_keys), folder, **about)
+    else:
+        teacher = None
+        if isinstance(recipe, TrainRecipe):
+            new_layers = recipe.new_layers
+            if recipe.teacher:
+                teacher = find_teacher(recipe.teacher, class_keys, machine.device, recipe.training.precision)
+        trainer = RegionTrainer(
+            recipe.training, train, val, len(class_keys), folder, windows=windows, teacher=teacher, **about
+        )
     if not trainer.checkpoint_path.exists():
-        new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
         initialise(trainer.net, recipe.init, class_keys, new_layers)
-        trainer.restart_average()
-    return trainer
-
-
-def build_teacher_trainer(
-    recipe: TeacherRecipe,
-    train: ImagePool,
-    val: ImagePool | None,
-    class_keys: tuple[str, ...],
-    folder: Path,
-    *,
-    machine: Machine,
-    report: Callable[[Progress], None],
-    scenes: ImagePool | None = None,
-) -> TeacherTrainer:
-    """A trainer whose net has its first weights."""
-    trainer = TeacherTrainer(
-        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report, scenes=scenes
-    )
-    if not trainer.checkpoint_path.exists():
-        initialise_teacher(trainer.net, recipe.init, class_keys)
         trainer.restart_average()
     return trainer
 
