@@ -254,16 +254,16 @@ def commands_on(root: Path, data: Path) -> list[Command]:
         words = ["train", str(data), "--config", str(root / f"{name}.yaml"), "--out", "model", *here, *more]
         return Command(f"train {name}", words, made, (f"{stores}/**/*.proposals", *kept), **rest)
 
-    both = ("model/member-0.safetensors", "model/head-0.safetensors")
+    weights = ("model/member-0.safetensors",)
     ends = {"checkpoint": "model/checkpoint.pt", "finished": "model/model.yaml"}
     trunk = str(root / "train finetune" / "model")
     detected = ("found/detections.*", "found/images.coco.json", "found/pictures/*")
     words = ["--device", "cpu"]
     report = ["report", str(root / "evaluate" / "measured"), "--out", "page.html"]
     return [
-        train("shared", made=both, **ends),
-        train("finetune", made=both[:1], **ends),
-        train("head", "--init", trunk, "--cache", "cache", made=both, kept=("cache/**/*.features",)),
+        train("shared", made=weights, **ends),
+        train("finetune", made=weights, **ends),
+        train("head", "--init", trunk, "--cache", "cache", made=weights, kept=("cache/**/*.features",)),
         Command(
             "propose",
             ["propose", images, "--out", "store", "--preset", "fast", "--workers", "2"],

@@ -36,14 +36,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
     ),
-    "train-classifier": (
-        "detector.commands.train_classifier",
-        "Train a network to name whole pictures; detection networks may begin from the result.",
-    ),
-    "train-teacher": (
-        "detector.commands.train_teacher",
-        "Tune a larger network of published weights, for detection networks to learn from.",
-    ),
     "train-multibox": (
         "detector.commands.train_multibox",
         "Train MultiBox, which proposes boxes at once where selective search has to group superpixels.",

@@ -67,9 +67,7 @@ def calibrate(
         raise UserError(f"--of {of}: say regions or detections")
     refuse_occupied(out)
     config = read_model_config(model)
-    if of == "regions" and any(
-        member.head is not None and member.head.shape.kind == "svm" for member in config.members
-    ):
+    if of == "regions" and any(m.head is not None and m.head.kind == "svm" for m in config.members):
         raise UserError(f"{model}: its machines are calibrated one by one; a temperature is for softmaxes")
     measured = load_measured(data, split, None, "regions", pictures_needed=True, first=first)
     dataset = measured.dataset
@@ -174,9 +172,12 @@ def _log_probabilities(detector: Detector, dataset: Dataset) -> tuple[NDArray[np
     from detector.commands.console import Faults, progress
     from detector.commands.evaluate_classes import annotated_samples
 
-    tables, labels = [np.zeros((0, len(detector.class_names) + 1))], [np.zeros(0, np.int64)]
+    names = detector.class_names
+    tables, labels = [np.zeros((0, len(names) + 1))], [np.zeros(0, np.int64)]
     with progress("calibrate", len(dataset), "picture") as advance:
-        for image, boxes, wanted in annotated_samples(detector, dataset, Faults(skip=False), False, {}, advance):
+        for image, boxes, wanted in annotated_samples(
+            detector.class_names, dataset, Faults(skip=False), False, {}, advance
+        ):
             tables.append(np.asarray(detector.classifier.predict(image, boxes.astype(np.float32)), np.float64))
             labels.append(wanted)
     with np.errstate(divide="ignore"):

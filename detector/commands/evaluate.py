@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from detector.detection.pipeline import Detector
     from detector.evaluation.result import EvaluationResult
     from detector.evaluation.tables import DetectionTable
-    from detector.model.classifier import ImageClassifier
+    from detector.model.load import Classifier
     from proposals.types import Proposals
 
 _CLASSES_SHOWN = 40
@@ -216,7 +216,7 @@ def evaluate(
     }
     faults = Faults(skip=on_error is OnError.skip)
     proposals: dict[str, Proposals] | None = None
-    detector: Any = None  # a detector, or for whole pictures and regions a classifier
+    detector: Any = None  # a detector, or for whole pictures and regions its classifier alone
     if detections is not None:
         table = read_for(
             measured,
@@ -292,18 +292,18 @@ def evaluate(
 
 def _load(
     model: Path | None, measured: Measured, settings: dict[str, Any], unknown: OnFault, classes_only: bool
-) -> Detector | ImageClassifier:
+) -> Detector | Classifier:
     """The model, once its classes are known to fit the data set; ``settings`` are those of ``load_model``.
 
-    With ``classes_only`` it may be a classifier of whole pictures.
+    With ``classes_only`` its classifier alone; the model may then be one that names whole pictures.
     """
     from detector.evaluation.class_index import ClassIndex
-    from detector.model.classifier import is_classifier, load_classifier
-    from detector.model.load import load_model
+    from detector.model.load import load_classifier, load_model
 
-    detector: Detector | ImageClassifier
-    if model is not None and classes_only and is_classifier(model):
-        detector = load_classifier(model, settings["device"], settings["precision"])
+    detector: Detector | Classifier
+    if classes_only:
+        own = {name: settings[name] for name in ("device", "precision", "members") if name in settings}
+        detector = load_classifier(model, **own)
     else:
         detector = load_model(model, **settings)
     classes = ClassIndex(measured.class_names)

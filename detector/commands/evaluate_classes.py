@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,14 @@ from detector.strict_json import json_text
 
 if TYPE_CHECKING:
     from detector.data import Dataset
-    from detector.detection.pipeline import Detector
-    from detector.model.classifier import ImageClassifier
+    from detector.model.load import Classifier
 
 CLASSIFICATION_FILE = "classification.json"
 Sample = tuple[NDArray[np.uint8], NDArray[np.floating[Any]], NDArray[np.int64]]
 
 
 def classify(
-    detector: Detector | ImageClassifier,
+    model: Classifier,
     dataset: Dataset,
     folder: Path,
     faults: Faults,
@@ -36,7 +35,7 @@ def classify(
     bootstrap_samples: int,
     seed: int,
 ) -> list[str]:
-    """Score the model's classifier, write ``classification.json`` into ``folder``, and return lines for a person.
+    """Score the classifier of a model, write ``classification.json`` into ``folder``, and return lines for a person.
 
     Args:
         whole_images: show it whole pictures whose objects are all of one class; otherwise every object of known class
@@ -44,16 +43,16 @@ def classify(
     """
     skipped: dict[str, int] = {}
     with progress("evaluate", len(dataset), "picture") as advance:
-        samples = annotated_samples(detector, dataset, faults, whole_images, skipped, advance)
+        samples = annotated_samples(model.class_names, dataset, faults, whole_images, skipped, advance)
 
         def log_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
             with np.errstate(divide="ignore"):
-                return np.log(np.asarray(detector.classifier.predict(image, boxes), np.float64))
+                return np.log(np.asarray(model.classifier.predict(image, boxes), np.float64))
 
         result = evaluate_classification(
             log_probabilities,
             samples,
-            detector.class_names,
+            model.class_names,
             crops=crops,
             # A picture is looked at through its centre square, a region as detection looks at it.
             whole=not whole_images,
@@ -66,14 +65,14 @@ def classify(
 
 
 def annotated_samples(
-    detector: Detector | ImageClassifier,
+    class_names: Sequence[str],
     dataset: Dataset,
     faults: Faults,
     whole: bool,
     skipped: dict[str, int],
     advance: Any,
 ) -> Iterator[Sample]:
-    """What ``detector`` is asked to name, labelled by its own classes; see :func:`classify`.
+    """What a model of ``class_names`` is asked to name, labelled by its own classes; see :func:`classify`.
 
     Args:
         skipped: counts what is left out, by reason. advance: called for each picture.
@@ -81,7 +80,7 @@ def annotated_samples(
     from detector.data import read_record
     from proposals.errors import UserError
 
-    model_classes = ClassIndex(detector.class_names)
+    model_classes = ClassIndex(class_names)
     to_model = np.array([model_classes.find(name) for name in dataset.class_names], np.int64)
 
     def skip(reason: str, n: int = 1) -> None:

@@ -2,7 +2,7 @@
 
 The folder of an experiment:
     experiment.yaml        what is done; another file's experiment is refused
-    pretraining/           a classifier directory       } each with its recipe in a .yaml beside it
+    pretraining/           a model directory            } each with its recipe in a .yaml beside it
     <ensemble>/            a model directory            }
     multibox/              a MultiBox folder            }
     model/                 the first ensemble with MultiBox, for ``detector detect --model``

@@ -7,12 +7,11 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from detector.commands.console import say
-from detector.commands.train_classifier_run import run_classifier_training
 from detector.commands.train_common import Resume
 from detector.commands.train_ensemble_run import run_ensemble_training
 from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
-from detector.commands.train_run import TrainRequest
+from detector.commands.train_run import TrainRequest, run_training
 from detector.experiment.recipe import LOCALIZER, MULTIBOX, PRETRAINING, ExperimentRecipe
 from detector.model.config import MODEL_FILE, named_folder
 from detector.model.save import join_multibox, take_localizer, take_multibox
@@ -48,7 +47,7 @@ class Trainer:
         self._take()  # first, for a folder that is not there should be known before hours of training
         if recipe.pretraining is not None:
             say("pre-training")
-            run_classifier_training(self._request(PRETRAINING, recipe.pretraining))
+            run_training(self._request(PRETRAINING, recipe.pretraining))
         for name, ensemble in recipe.ensembles.items():
             say(f"ensemble {name}: {len(ensemble.members)} members")
             run_ensemble_training(self._request(name, self._begun(ensemble)))

@@ -20,6 +20,8 @@ class RecipeName(str, Enum):
     finetune = "finetune"
     paper = "paper"
     ensemble = "ensemble"
+    classifier = "classifier"
+    teacher = "teacher"
 
 
 class HeadName(str, Enum):
@@ -31,12 +33,18 @@ class HeadName(str, Enum):
 
 def train(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO; for --recipe classifier also a "
+            "folder of images for each class.",
+        ),
     ],
     recipe: Annotated[
         RecipeName | None,
         typer.Option(
-            help="head: ten minutes on a CPU; finetune: R-CNN's; paper: GoogLeNet's training; ensemble: several.",
+            help="head: ten minutes on a CPU; finetune: R-CNN's; paper: GoogLeNet's training; ensemble: several; "
+            "classifier: for whole images; teacher: a larger network to learn from.",
             show_default="head",
         ),
     ] = None,
@@ -57,8 +65,8 @@ def train(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="Initial weights: random, bundled, torchvision, a model or classifier folder, or a .pth of "
-            "torchvision's GoogLeNet.",
+            help="Initial weights: random, bundled, torchvision, a model folder, or a .pth of torchvision's "
+            "GoogLeNet (--recipe teacher: of EfficientNet-Lite0).",
             show_default="the recipe's",
         ),
     ] = None,
@@ -105,6 +113,10 @@ def train(
     ] = Path("runs/features"),
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
+
+    With [bold]--recipe classifier[/bold] a network that names whole images, to begin others from (--init) or to measure
+    with [bold]evaluate --metric images[/bold]; with [bold]--recipe teacher[/bold] a larger one, to name as teacher in a
+    recipe. A file of --config says by its task which of these it is.
 
     Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it. Started by
     torchrun, several processes share the work, one for each GPU.

@@ -27,7 +27,7 @@ from detector.images.write import write_picture
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.model.load import choose_device
 from detector.model.proposals import stored_source
-from detector.model.save import save_head_model
+from detector.model.save import save_model
 from detector.nets.region_head import HeadKind
 from detector.recipes.build_head import (
     FixedTrunk,
@@ -188,13 +188,10 @@ def _train(request: HeadRequest, recipe: HeadRecipe, train: Dataset, device: tor
     head = train_head(TrainingSet(pool, table, features, classes), recipe.head, recipe.seed, say)
     stages.done("head", recipe.head.kind + (" and box regression" if recipe.head.grid else ""))
     stages.write(folder / "stages.csv")
-    save_head_model(
+    save_model(
         folder,
-        trunk.weights,
-        trunk.net,
-        trunk.crop,
-        trunk.normalization,
-        head,
+        [(trunk.net, trunk.build().state_dict(), trunk.crop, trunk.normalization)],
+        heads=[head],
         name=recipe.model.name or final_path(folder).resolve().name,
         description=recipe.model.description,
         class_names=train.class_names,

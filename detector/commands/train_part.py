@@ -13,7 +13,7 @@ from torch import nn
 from detector.commands.console import INTERRUPTED, say
 from detector.commands.train_common import RECIPE_FILE, Resume, refuse_several_processes
 from detector.data import Dataset
-from detector.model.config import read_model_config
+from detector.model.config import read_detector_config
 from detector.recipes.region import LocalizerRecipe, MultiBoxRecipe
 from detector.report.plots import plot_training
 from detector.training.denormals import flushed_denormals
@@ -48,7 +48,7 @@ def run_part(run: Callable[[], Path], what: str, model: Path | None) -> None:
     """
     refuse_several_processes(what)
     if model is not None:
-        read_model_config(model)  # before the hours, not after them
+        read_detector_config(model)  # before the hours, not after them
     try:
         with flushed_denormals():
             folder = run()

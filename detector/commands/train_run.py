@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from detector.commands.console import progress
 from detector.commands.train_common import (
@@ -25,19 +24,33 @@ from detector.commands.train_common import (
 from detector.data import Dataset, dataset_splits, load_dataset
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.recipes.build import build_trainer, check_beginning, find_windows, load_splits, with_classes
-from detector.recipes.defaults import Recipe, ensemble_recipe, finetune_recipe, paper_recipe
+from detector.recipes.defaults import (
+    Recipe,
+    classifier_recipe,
+    ensemble_recipe,
+    finetune_recipe,
+    paper_recipe,
+    teacher_recipe,
+)
 from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
-from detector.recipes.region import ClassifierRecipe, EnsembleRecipe, TeacherRecipe, TrainRecipe, read_recipe
+from detector.recipes.region import (
+    ClassifierRecipe,
+    CropRecipe,
+    EnsembleRecipe,
+    TeacherRecipe,
+    TrainRecipe,
+    read_recipe,
+)
 from detector.report.plots import plot_training
-from detector.training.loop import Interrupted, Machine, Net
+from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
 
-RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe)
+RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe, CropRecipe)
 
 
 @dataclass(frozen=True)
@@ -81,11 +94,27 @@ def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
 
 def named_recipe(
     request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None = None
-) -> TrainRecipe:
+) -> CropRecipe:
     """The recipe of a run without --config on the data ``train``, with the options' changes.
 
     R-CNN's fine-tuning takes ``proposals``, by default those that suit the data.
+
+    Raises:
+        UserError: weights are needed, and --init names none.
     """
+    if request.recipe is Recipe.classifier:
+        return with_options(classifier_recipe(start_of(request.init or "random"), len(train)), request)
+    if request.recipe is Recipe.teacher:
+        if request.init is None:
+            raise UserError("--init: which weights shall the teacher begin with? See docs/training.md, A teacher")
+        return with_options(teacher_recipe(start_of("bundled"), request.init, len(train.boxes)), request)
+    return named_region_recipe(request, train, processes, proposals)
+
+
+def named_region_recipe(
+    request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None
+) -> TrainRecipe:
+    """As :func:`named_recipe`, of those that train region classifiers."""
     objects = len(train.boxes)
     if request.recipe is Recipe.paper:
         return with_options(paper_recipe(objects), request)
@@ -101,7 +130,7 @@ def named_ensemble(
 ) -> EnsembleRecipe:
     """The ensemble of a run without --config: members of R-CNN's fine-tuning."""
     train, val = read_parts(request, None)
-    base = with_splits(named_recipe(request, train, processes, proposals), train, val)
+    base = with_splits(named_region_recipe(request, train, processes, proposals), train, val)
     return ensemble_recipe(base) if request.members is None else ensemble_recipe(base, request.members)
 
 
@@ -120,7 +149,7 @@ def keys_of(dataset: Dataset) -> tuple[str, ...]:
     return tuple(str(key) for key in dataset.class_keys)
 
 
-def read_parts(request: TrainRequest, recipe: TrainRecipe | None) -> tuple[Dataset, Dataset | None]:
+def read_parts(request: TrainRequest, recipe: CropRecipe | None) -> tuple[Dataset, Dataset | None]:
     """The training and validation data: by --split, by the recipe, or whatever parts the data set has.
 
     What --split names is never validated on; what remains without a validation part trains without.
@@ -147,7 +176,7 @@ def run_training(request: TrainRequest) -> Path:
         return train_one(request, processes)
 
 
-def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | None = None) -> Path:
+def train_one(request: TrainRequest, processes: Processes, given: CropRecipe | None = None) -> Path:
     """Train one network; see :func:`run_training`. ``given``: its recipe, in place of the request's."""
     check_resumed_options(request)
     tell = teller(processes)
@@ -163,14 +192,18 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
         given = with_options(read_recipe(request.config), request)
     known = given or recorded
     train, val = read_parts(request, known)
-    if train.format == "image_folder":
+    whole = request.recipe is Recipe.classifier or isinstance(known, ClassifierRecipe)
+    if train.format == "image_folder" and not whole:
         raise UserError(
             f"{request.data}: has pictures in folders but no boxes; annotate them with a labelling tool, or, if the "
-            "folders are classes, name whole pictures with detector train-classifier"
+            "folders are classes, name whole pictures with --recipe classifier"
         )
     asked = given
+    if asked is None and request.recipe is None and recorded is not None:
+        asked = with_options(recorded, request)
     if asked is None:
-        asked = named_recipe(request, train, processes, recorded.model.proposals if recorded else None)
+        proposals = recorded.model.proposals if isinstance(recorded, TrainRecipe) else None
+        asked = named_recipe(request, train, processes, proposals)
     if recorded is None:
         recipe = resolved(asked, train, val)
         check_beginning(recipe, keys_of(train))
@@ -182,7 +215,7 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
             check_same_recipe(folder, recorded, resolved(asked, train, val))
     processes.wait()
     tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects, {len(train.class_names)} classes")
-    trainer, net = train_network(build_trainer, recipe, folder, train, val, request, processes)
+    trainer, net = train_network(recipe, folder, train, val, request, processes)
     if processes.writes:
         save_trained(folder, recipe, train, net, trainer.last_metric, trainer.seconds)
         trainer.clean_up()
@@ -191,21 +224,17 @@ def train_one(request: TrainRequest, processes: Processes, given: TrainRecipe | 
 
 
 def train_network(
-    build: Callable[..., RegionTrainer[Any]],
-    recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe,
+    recipe: CropRecipe,
     folder: Path,
     train: Dataset,
     val: Dataset | None,
     request: TrainRequest,
     processes: Processes,
 ) -> tuple[RegionTrainer[Any], Any]:
-    """The run itself, new or resumed: the trainer at its end, and the trained net.
-
-    ``build``: makes the trainer of such a recipe; see :mod:`detector.recipes.build`.
-    """
+    """The run itself, new or resumed: the trainer at its end, and the trained net."""
     tell = teller(processes)
     pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     names = train.class_names
     if isinstance(recipe, ClassifierRecipe):
         pools = [pool.whole() for pool in pools]
@@ -222,7 +251,7 @@ def train_network(
         own_device(request.device, processes), processes, request.micro_batch, request.checkpoint_minutes, tell
     )
     with show_progress(recipe.training.steps, describe, processes.writes) as report:
-        trainer = build(
+        trainer = build_trainer(
             recipe,
             pools[0],
             pools[1] if len(pools) > 1 else None,
@@ -248,68 +277,6 @@ def train_network(
     if processes.writes:
         plot_training(folder / LOG_FILE, folder / "curves.png")
     return trainer, net
-
-
-@dataclass(frozen=True)
-class TrainingTask(Generic[RecipeT, Net]):
-    """A verb that trains one network by one recipe, from the data to the finished folder.
-
-    Attributes:
-        verb: its name. finished: the file that a finished folder has. read: of a recipe's file. unnamed: the recipe of
-            a run without --config. build: its trainer. save: makes the run folder what it becomes.
-    """
-
-    verb: str
-    finished: str
-    read: Callable[[Path], RecipeT]
-    unnamed: Callable[[TrainRequest, Dataset], RecipeT]
-    build: Callable[..., RegionTrainer[Any]]
-    save: Callable[[Path, RecipeT, Dataset, Net, float | None, float], object]
-
-
-def run_kind(kind: TrainingTask[RecipeT, Net], request: TrainRequest) -> Path:
-    """Train as asked and return the folder, which is what the verb makes then.
-
-    Raises:
-        UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
-    """
-    check_resumed_options(request)
-    with joined_processes(request.device) as processes:
-        tell = teller(processes)
-        made = None
-        if processes.writes:
-            made = prepare_folder(request.out, request.resume, kind.verb, kind.finished)
-        made = processes.from_first(made)
-        assert made is not None
-        folder = made.path
-        if made.finished:
-            tell(f"{folder}: finished already")
-            return folder
-        recorded = kind.read(folder / RECIPE_FILE) if made.resuming else None
-        known = recorded or (kind.read(request.config) if request.config is not None else None)
-        train, val = read_data(request.data, (known.train_split, known.val_split) if known else None)
-
-        def asked() -> RecipeT:
-            given = kind.unnamed(request, train) if request.config is None else kind.read(request.config)
-            return resolved(with_options(given, request), train, val)
-
-        if recorded is None:
-            recipe = asked()
-            check_beginning(recipe, keys_of(train))
-            if processes.writes:
-                begin_folder(folder, kind.verb, recipe, recipe.training.seed)
-        else:
-            recipe = recorded
-            if request.resume is Resume.auto:
-                check_same_recipe(folder, recorded, asked())
-        processes.wait()
-        tell(f"{train.name}: {len(train)} training pictures of {len(train.class_names)} classes")
-        trainer, net = train_network(kind.build, recipe, folder, train, val, request, processes)
-        if processes.writes:
-            kind.save(folder, recipe, train, net, trainer.last_metric, trainer.seconds)
-            trainer.clean_up()
-        processes.wait()
-    return folder
 
 
 def describe(entry: Progress) -> tuple[str, bool]:

@@ -18,6 +18,7 @@ from detector.detection.precision import detection_dtype
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.region_net import ImageMaps, SharedMaps, level_zero_size, resize_image
+from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode
 
@@ -79,7 +80,7 @@ class Member:
     ``shared`` regions are pooled from maps of the whole image; without, each is cropped and warped as ``crop`` says.
     """
 
-    net: GoogLeNet
+    net: Network
     crop: CropConfig
     normalization: Normalization
     head: RegionHead | None = None
@@ -87,7 +88,7 @@ class Member:
 
     @property
     def num_outputs(self) -> int:
-        """K + 1."""
+        """K + 1; K of a network that names whole images."""
         return self.net.config.num_outputs if self.head is None else self.head.num_classes + 1
 
     @property
@@ -117,6 +118,7 @@ class Member:
     def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> ImageMaps:
         """The maps of ``image`` ``(H, W, 3)`` RGB, of a member with ``shared``."""
         assert self.shared is not None
+        assert isinstance(self.net, GoogLeNet)
         size = image.shape[:2]
         resized = np.ascontiguousarray(resize_image(image, level_zero_size(size, self.shared)))
         x = self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)

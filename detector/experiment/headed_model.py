@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load as load_safetensors
+from torch import Tensor
 
 from detector.detection.suppression import RefinementConfig
-from detector.model.config import HeadConfig, ModelConfig, read_model_config
-from detector.model.save import begin_copy, write_model_config
+from detector.model.config import ModelConfig, read_model_config
+from detector.model.save import begin_copy, head_tensors, write_model_config
 from detector.nets.region_head import RegionHead
 from detector.nets.weights import save_weights, sha256
 
 
-def save_head(file: Path, head: RegionHead) -> None:
-    """Write a head: the last layer in float16, as networks are; a regression of each class as well, for its size."""
+def stored_head(head: RegionHead) -> dict[str, Tensor]:
+    """A head as it is stored: the last layer in float16, as networks are, and a large regression as well."""
     whole = ("judge.", "regress.") if head.shape.shared else ("judge.",)  # small, and small weights, too
-    save_weights(file, {name: t if name.startswith(whole) else t.half() for name, t in head.state_dict().items()})
+    return {name: t if name.startswith(whole) else t.half() for name, t in head.state_dict().items()}
 
 
 def with_heads(model: Path, heads: Sequence[RegionHead | None], out: Path, overlap_power: float = 0.0) -> ModelConfig:
@@ -35,13 +36,13 @@ def with_heads(model: Path, heads: Sequence[RegionHead | None], out: Path, overl
     for number, head in enumerate(heads):
         if head is None:
             continue
-        # The file holds the trunk alone now; the last layer is the head's.
-        weights, file = out / members[number].file, out / f"head-{number}.safetensors"
+        weights = out / members[number].file
         state = load_safetensors(weights.read_bytes())
-        save_weights(weights, {name: t for name, t in state.items() if not name.startswith("fc.")})
-        save_head(file, head)
-        own = HeadConfig(file=file.name, sha256=sha256(file), shape=head.shape)
-        members[number] = members[number].model_copy(update={"sha256": sha256(weights), "head": own})
+        if members[number].head is None:  # the last layer is the head's now
+            state = {f"trunk.{name}": t for name, t in state.items() if not name.startswith("fc.")}
+        trunk = {name: t for name, t in state.items() if name.startswith("trunk.")}
+        save_weights(weights, trunk | head_tensors(stored_head(head)))
+        members[number] = members[number].model_copy(update={"sha256": sha256(weights), "head": head.shape})
     moves = any(head is not None and head.regress is not None for head in heads)
     judges = any(head is not None and head.judge is not None for head in heads)
     power = overlap_power if judges else 0.0

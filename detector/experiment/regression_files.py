@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from detector.data import Dataset
 from detector.detection.ensemble import Member
-from detector.experiment.headed_model import save_head
+from detector.experiment.headed_model import stored_head
 from detector.experiment.overlap import OverlapConfig
 from detector.experiment.regression import (
     BoxRegressionConfig,
@@ -25,9 +25,10 @@ from detector.experiment.regression import (
     region_features,
     with_box_regression,
 )
-from detector.model.config import HeadConfig, MemberConfig
-from detector.model.load import load_head
-from detector.nets.weights import sha256
+from detector.model.config import MemberConfig, WeightsFile
+from detector.model.load import load_checked
+from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.weights import save_weights, sha256
 from detector.strict_yaml import read_settings, write_settings
 from detector.training.pool import ImagePool
 from detector.training.sampling import SamplingConfig
@@ -37,13 +38,15 @@ class FittedFile(BaseModel):
     """How a member's box regression came to be.
 
     Attributes:
-        head: its file and shape. network: SHA-256 of the weights that it stands on. regions, pictures: learned from.
+        head: its file. shape: what it consists of. network: SHA-256 of the weights that it stands on. regions,
+            pictures: learned from.
         kind, penalty, before, after: see :class:`detector.experiment.regression.Fitted`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: HeadConfig
+    head: WeightsFile
+    shape: HeadShape
     network: str
     pictures: int
     regions: int
@@ -85,7 +88,8 @@ def ensure_regression(
     if known is None or known.network != config.sha256:
         known = _fit(folder, number, member, config, training, settings, device)
         tell(f"member {number + 1}: {known.in_words()}")
-    head = load_head(folder, known.head, member.num_outputs - 1, member.net.num_features)
+    head = RegionHead(known.shape, member.num_outputs - 1, member.net.num_features)
+    load_checked(head, folder, known.head)
     return Member(member.net, member.crop, member.normalization, head)
 
 
@@ -106,9 +110,10 @@ def _fit(
     assert head is not None
     folder.mkdir(exist_ok=True)
     file = folder / f"head-{number}.safetensors"
-    save_head(file, head)
+    save_weights(file, stored_head(head))
     found = FittedFile(
-        head=HeadConfig(file=file.name, sha256=sha256(file), shape=head.shape),
+        head=WeightsFile(file=file.name, sha256=sha256(file)),
+        shape=head.shape,
         network=config.sha256,
         pictures=len(np.unique(regions.owner)),
         regions=len(regions.boxes),

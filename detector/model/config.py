@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from detector.crop import CropConfig
 from detector.detection.localize import LocalizerBoxes
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
-from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.localizer import LocalizerMember
 from detector.nets.multibox import MultiBoxMember
 from detector.nets.region_head import HeadShape
 from detector.nets.region_net import SharedMaps
+from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization
 from detector.strict_yaml import read_settings
 from proposals.errors import UserError
@@ -49,23 +49,18 @@ class WeightsFile(BaseModel):
         return value
 
 
-class HeadConfig(WeightsFile):
-    """A head on a network's last map, in place of its last layer: its file and what it consists of."""
-
-    shape: HeadShape
-
-
 class MemberConfig(WeightsFile):
     """One network: its file, the architecture, and how its input is made.
 
-    With a ``head`` the file holds the trunk alone, and ``net.num_outputs`` has no meaning. With ``shared`` regions are
-    pooled from maps of the whole image; ``crop`` then says how a training on crops would begin from this network.
+    Its ``head`` stands on the last map in place of the last layer; the file then has tensors ``trunk.*`` and
+    ``head.*``, and ``net.num_outputs`` has no meaning. With ``shared`` regions are pooled from maps of the whole image;
+    ``crop`` then says how a training on crops would begin from this network.
     """
 
-    net: GoogLeNetConfig
+    net: NetConfig
     crop: CropConfig
     normalization: Normalization
-    head: HeadConfig | None = None
+    head: HeadShape | None = None
     shared: SharedMaps | None = None
 
 
@@ -92,7 +87,10 @@ class ModelConfig(BaseModel):
     Attributes:
         format: of this file. name: of the model. class_names: K words for people, all different.
         class_keys: the classes' ids in the training data (a wnid, say), as many, all different.
-        members: the networks. proposals, postprocess: the defaults of detection with this model.
+        background: whether the networks tell objects from background; false for networks that name whole images, which
+            need no proposals and cannot detect.
+        members: the networks, with K + 1 outputs, or K without background.
+        proposals, postprocess: the defaults of detection with this model.
         multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
         localizer: a network that says how well regions lie, beside the members that predict it, and where objects do;
             ``None`` for none.
@@ -111,6 +109,7 @@ class ModelConfig(BaseModel):
     description: str = ""
     class_names: tuple[str, ...] = Field(min_length=1)
     class_keys: tuple[str, ...] = Field(min_length=1)
+    background: bool = True
     members: tuple[MemberConfig, ...] = Field(min_length=1)
     proposals: ProposalConfig = ProposalConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
@@ -131,15 +130,17 @@ class ModelConfig(BaseModel):
         if len(self.class_keys) != k:
             raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
         for member in self.members:
-            if member.shared is not None and member.head is None:
-                raise ValueError(f"{member.file} has shared maps; that needs a head")
-            if member.head is None and member.net.num_outputs != k + 1:
-                raise ValueError(f"{member.file} has {member.net.num_outputs} outputs; {k} classes need {k + 1}")
-        files = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
-        if len(set(files)) != len(files):
+            if member.shared is not None and (member.head is None or member.net.kind != "googlenet"):
+                raise ValueError(f"{member.file} has shared maps; that needs a GoogLeNet with a head")
+            if member.head is not None and not self.background:
+                raise ValueError(f"{member.file} has a head; that needs background")
+            if member.head is None and member.net.num_outputs != k + self.background:
+                need = k + self.background
+                raise ValueError(f"{member.file} has {member.net.num_outputs} outputs; {k} classes need {need}")
+        if len({member.file for member in self.members}) != len(self.members):
             raise ValueError("two members share a file")
-        regress = [member.head is not None and member.head.shape.grid > 0 for member in self.members]
-        judge = [member.head is not None and member.head.shape.overlap > 0 for member in self.members]
+        regress = [member.head is not None and member.head.grid > 0 for member in self.members]
+        judge = [member.head is not None and member.head.overlap > 0 for member in self.members]
         for ability, have in (("box regression", regress), ("predicted overlaps", judge)):
             if any(have) and not have[0]:  # or fewer members would have none
                 raise ValueError(f"if any member has {ability}, the first one must")
@@ -149,14 +150,16 @@ class ModelConfig(BaseModel):
             raise ValueError("refinement goes with members that have box regression or a localizer, and they with it")
         if self.localizer is not None and self.localizer_boxes == "mean" and not any(regress):
             raise ValueError("localizer_boxes: mean is for members that have box regression")
-        if self.temperature != 1 and any(m.head is not None and m.head.shape.kind == "svm" for m in self.members):
+        if not self.background and self.multibox is not None:
+            raise ValueError("multibox is for models that detect, with background")
+        if self.temperature != 1 and any(m.head is not None and m.head.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; SVMs have a sigmoid each")
         return self
 
     @property
     def files(self) -> tuple[str, ...]:
         """Every file of the model directory beside ``model.yaml``."""
-        names = [member.file for member in self.members] + [m.head.file for m in self.members if m.head is not None]
+        names = [member.file for member in self.members]
         multibox = () if self.multibox is None else (self.multibox.file, self.multibox.priors)
         return (*names, *multibox, *(() if self.localizer is None else (self.localizer.file,)))
 
@@ -172,3 +175,17 @@ def read_model_config(folder: Path) -> ModelConfig:
     if not (folder / MODEL_FILE).is_file():
         raise UserError(f"{folder}: not a model directory: it has no {MODEL_FILE}")
     return read_settings(ModelConfig, folder / MODEL_FILE)
+
+
+def read_detector_config(folder: Path) -> ModelConfig:
+    """As :func:`read_model_config`, of a model that detects.
+
+    Raises:
+        UserError: also where it names whole images.
+    """
+    config = read_model_config(folder)
+    if not config.background:
+        raise UserError(
+            f"{folder}: names whole images and cannot detect; give it to train --init or evaluate --metric images"
+        )
+    return config

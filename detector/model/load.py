@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -18,18 +18,18 @@ from detector.model.class_choice import chosen_labels
 from detector.model.config import (
     BUNDLED_MODEL,
     MODEL_FILE,
-    HeadConfig,
     MemberConfig,
+    ModelConfig,
     ProposalConfig,
     WeightsFile,
+    read_detector_config,
     read_model_config,
 )
 from detector.model.proposals import search_source
-from detector.nets.googlenet import GoogLeNet
 from detector.nets.localizer import LocalizerMember, read_localizer
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
 from detector.nets.region_head import RegionHead
-from detector.nets.trunk import Trunk
+from detector.nets.trunks import build_network, build_trunk
 from detector.nets.weights import load_into, read_weights, sha256
 from detector.strict_yaml import parse
 from proposals.errors import UserError
@@ -45,19 +45,14 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     Raises:
         UserError: the file is missing, damaged, changed, or does not fit the architecture.
     """
-    net = GoogLeNet(config.net) if config.head is None else Trunk(config.net)
-    _load(net, folder, config)
     if config.head is None:
+        net = build_network(config.net)
+        load_checked(net, folder, config)
         return Member(net, config.crop, config.normalization)
-    head = load_head(folder, config.head, num_classes, net.num_features)
+    net = build_trunk(config.net)
+    head = RegionHead(config.head, num_classes, net.num_features)
+    load_checked(nn.ModuleDict({"trunk": net, "head": head}), folder, config)
     return Member(net, config.crop, config.normalization, head, config.shared)
-
-
-def load_head(folder: Path, config: HeadConfig, num_classes: int, num_features: int) -> RegionHead:
-    """A head for K classes on a trunk of ``num_features`` channels; UserError as for :func:`read_member`."""
-    head = RegionHead(config.shape, num_classes, num_features)
-    _load(head, folder, config)
-    return head
 
 
 def build_localizer(
@@ -68,7 +63,44 @@ def build_localizer(
     return RegionLocalizer(net, config.crop, config.normalization, device, precision=precision)
 
 
-def _load(net: nn.Module, folder: Path, config: WeightsFile) -> None:
+class Classifier(NamedTuple):
+    """Names regions, or whole images: probabilities ``(N, K + 1)``, or ``(N, K)`` of a model without background."""
+
+    classifier: Ensemble
+    class_names: tuple[str, ...]
+
+
+def load_classifier(
+    path: Path | None = None, *, device: str = "auto", members: int | None = None, precision: str = "auto"
+) -> Classifier:
+    """The networks of any model directory, without what proposes; see :func:`load_model` for the arguments.
+
+    Raises:
+        UserError: anything wrong with the directory or a setting, in one line.
+    """
+    folder = path or BUNDLED_MODEL
+    config = read_model_config(folder)
+    return Classifier(load_ensemble(folder, config, choose_device(device), members, precision), config.class_names)
+
+
+def load_ensemble(
+    folder: Path, config: ModelConfig, device: torch.device, members: int | None = None, precision: str = "auto"
+) -> Ensemble:
+    """The networks of the model directory ``folder``, ready to run; UserError as for :func:`load_model`."""
+    if members is not None and not 1 <= members <= len(config.members):
+        raise UserError(f"members {members}: {folder} has {len(config.members)}")
+    return Ensemble(
+        [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
+        device,
+        temperature=config.temperature,
+        precision=precision,
+        localizer=None if config.localizer is None else build_localizer(folder, config.localizer, device, precision),
+        localizer_boxes=config.localizer_boxes,
+    )
+
+
+def load_checked(net: nn.Module, folder: Path, config: WeightsFile) -> None:
+    """Load a file of ``folder`` into ``net``; UserError as for :func:`read_member`."""
     path = folder / config.file
     if not path.is_file():
         raise UserError(f"{folder}: the member {config.file} named in {MODEL_FILE} is missing")
@@ -128,20 +160,11 @@ def load_model(
         UserError: anything wrong with the directory or a setting, in one line.
     """
     folder = BUNDLED_MODEL if path is None else Path(path)
-    config = read_model_config(folder)
-    if members is not None and not 1 <= members <= len(config.members):
-        raise UserError(f"members {members}: {folder} has {len(config.members)}")
+    config = read_detector_config(folder)
     names = config.class_names
     labels = None if classes is None else chosen_labels(classes, names, config.class_keys, folder / MODEL_FILE)
     target = choose_device(device)
-    ensemble = Ensemble(
-        [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
-        target,
-        temperature=config.temperature,
-        precision=precision,
-        localizer=None if config.localizer is None else build_localizer(folder, config.localizer, target, precision),
-        localizer_boxes=config.localizer_boxes,
-    )
+    ensemble = load_ensemble(folder, config, target, members, precision)
     given = {
         "score_threshold": score_threshold,
         "nms_threshold": nms_threshold,

@@ -12,13 +12,13 @@ from torch import Tensor
 from detector.crop import CropConfig
 from detector.detection.localize import LocalizerBoxes
 from detector.detection.suppression import RefinementConfig, uncalibrated
-from detector.model.config import MODEL_FILE, HeadConfig, MemberConfig, ModelConfig, read_model_config
-from detector.nets.googlenet import GoogLeNetConfig
+from detector.model.config import MODEL_FILE, MemberConfig, ModelConfig, read_detector_config, read_model_config
 from detector.nets.localizer import LOCALIZER_FILE, LocalizerFacts, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, MultiBoxFacts, read_multibox_facts
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
-from detector.nets.weights import Normalization, save_weights, sha256
+from detector.nets.trunks import NetConfig
+from detector.nets.weights import Normalization, halved, save_weights, sha256
 from detector.strict_yaml import write_settings
 from proposals.calibration import Calibration
 from proposals.errors import UserError
@@ -35,7 +35,7 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
     Raises:
         UserError: one of them is not what it should be, or ``out`` is a model directory already.
     """
-    config, facts = read_model_config(model), read_multibox_facts(multibox)
+    config, facts = read_detector_config(model), read_multibox_facts(multibox)
     begin_copy(out, [model / file for file in config.model_copy(update={"multibox": None}).files])
     if out.resolve() != multibox.resolve():
         begin_copy(out, [multibox / facts.multibox.file, multibox / facts.multibox.priors])
@@ -76,7 +76,7 @@ def join_localizer(
         "calibration": Calibration(),
     }
     if boxes is None:
-        regress = all(member.head is not None and member.head.shape.grid for member in config.members)
+        regress = all(member.head is not None and member.head.grid for member in config.members)
         boxes = "mean" if regress else "alone"
     known = {key: text for key, text in config.provenance.items() if key != "detections calibrated"}
     kept = [name for name in config.scores if not name.startswith("detection_calibration")]
@@ -166,69 +166,50 @@ def write_model_config(folder: Path, config: ModelConfig) -> None:
 
 def save_model(
     folder: Path,
-    nets: Sequence[tuple[GoogLeNetConfig, dict[str, Tensor], CropConfig, Normalization]],
+    nets: Sequence[tuple[NetConfig, Mapping[str, Tensor], CropConfig, Normalization]],
     *,
+    heads: Sequence[RegionHead] = (),
+    shared: SharedMaps | None = None,
     half: bool = True,
     **facts: Any,
 ) -> ModelConfig:
     """Make ``folder`` a model directory; it must not be one yet.
 
     Args:
-        nets: architecture, state dict and input of each member. half: store weights in float16.
-        facts: the other fields of :class:`ModelConfig`.
+        nets: architecture, state dict and input of each member; of those with a head, of the trunk alone.
+        heads: one for each member, stored in float32, or none. shared: how regions are pooled for them; ``None`` crops
+            them. half: store networks in float16. facts: the other fields of :class:`ModelConfig`.
     """
     if (folder / MODEL_FILE).exists():
         raise UserError(f"{folder}: is a model directory already; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     members = []
     for index, (net, state, crop, normalization) in enumerate(nets):
-        file = f"member-{index}.safetensors"
-        plain = net.model_copy(update={"aux": False})  # the auxiliary heads serve training only
-        save_weights(folder / file, {n: t for n, t in state.items() if not n.startswith("aux")}, half=half)
+        path = folder / f"member-{index}.safetensors"
+        head = heads[index] if heads else None
+        # The auxiliary heads serve training only.
+        plain = net.model_copy(update={"aux": False}) if net.kind == "googlenet" else net
+        kept = {name: tensor for name, tensor in state.items() if not name.startswith("aux")}
+        kept = halved(kept) if half else kept
+        if head is not None:
+            kept = {f"trunk.{name}": t for name, t in kept.items()} | head_tensors(head.state_dict())
+        save_weights(path, kept)
         members.append(
-            MemberConfig(file=file, sha256=sha256(folder / file), net=plain, crop=crop, normalization=normalization)
+            MemberConfig(
+                file=path.name,
+                sha256=sha256(path),
+                net=plain,
+                crop=crop,
+                normalization=normalization,
+                head=None if head is None else head.shape,
+                shared=shared,
+            )
         )
     config = ModelConfig(members=tuple(members), **facts)
     write_model_config(folder, config)
     return config
 
 
-def save_head_model(
-    folder: Path,
-    trunk: Path | dict[str, Tensor],
-    net: GoogLeNetConfig,
-    crop: CropConfig,
-    normalization: Normalization,
-    head: RegionHead,
-    *,
-    shared: SharedMaps | None = None,
-    half: bool = True,
-    **facts: Any,
-) -> ModelConfig:
-    """Make ``folder`` a model directory of one trunk with a head; it must not be one yet.
-
-    Args:
-        trunk: a file of the trunk's weights, which is copied, or the weights. shared: how regions are pooled; ``None``
-            crops them. half: store weights in float16. facts: the other fields of :class:`ModelConfig`.
-    """
-    if (folder / MODEL_FILE).exists():
-        raise UserError(f"{folder}: is a model directory already; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    weights, head_file = folder / "member-0.safetensors", folder / "head-0.safetensors"
-    if isinstance(trunk, Path):
-        shutil.copyfile(trunk, weights)
-    else:
-        save_weights(weights, trunk, half=half)
-    save_weights(head_file, head.state_dict())
-    member = MemberConfig(
-        file=weights.name,
-        sha256=sha256(weights),
-        net=net.model_copy(update={"aux": False}),
-        crop=crop,
-        normalization=normalization,
-        head=HeadConfig(file=head_file.name, sha256=sha256(head_file), shape=head.shape),
-        shared=shared,
-    )
-    config = ModelConfig(members=(member,), **facts)
-    write_model_config(folder, config)
-    return config
+def head_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A head's state dict by its names in the file of a network."""
+    return {f"head.{name}": tensor for name, tensor in state.items()}

@@ -7,7 +7,7 @@ normalisation is folded into the convolutions: the weights come from elsewhere a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +35,14 @@ class EfficientNetLiteConfig(BaseModel):
     """An EfficientNet-Lite0.
 
     Attributes:
+        kind: of trunk, see :mod:`detector.nets.trunks`.
         num_outputs: K + 1. size: crops are resized to this side, a multiple of 32, before they enter.
         dropout: before the last layer, in training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["efficientnet_lite"] = "efficientnet_lite"
     num_outputs: int = Field(ge=1, le=1_000_000)
     size: int = Field(default=96, ge=MULTIPLE, le=1024, multiple_of=MULTIPLE)
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -114,7 +116,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.num_features = config, FEATURES
         self.stem = nn.Conv2d(3, STEM, 3, 2)
         blocks, inputs = [], STEM
         for expansion, kernel, stride, outputs, repeats in STAGES:
@@ -133,6 +135,10 @@ class EfficientNetLite(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer classifies, ``(N, 1280)``, of the same."""
+        return self.trunk(x).mean((2, 3))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """The network without its last layer: the same to ``(N, 1280, size / 32, size / 32)``."""
         size = (self.config.size, self.config.size)
         if x.shape[2:] != size:
             lowest, highest = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
@@ -140,7 +146,22 @@ class EfficientNetLite(nn.Module):
         x = F.relu6(self.stem(F.pad(x, _same(3, 2)).to(self.stem.weight.dtype)))
         for block in self.blocks:
             x = block(x)
-        return F.relu6(self.head(x)).mean((2, 3))
+        return F.relu6(self.head(x))
+
+    def fold_normalization(self) -> EfficientNetLite:
+        """Itself: batch normalisation is folded already."""
+        return self
+
+
+class EfficientNetLiteTrunk(EfficientNetLite):
+    """The trunk alone: normalised crops to ``(N, 1280, size / 32, size / 32)``."""
+
+    def __init__(self, config: EfficientNetLiteConfig) -> None:
+        super().__init__(config)
+        del self.fc, self.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trunk(x)
 
 
 def folded_weights(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ class GoogLeNetConfig(BaseModel):
     """Which GoogLeNet to build.
 
     Attributes:
+        kind: of trunk, see :mod:`detector.nets.trunks`.
         num_outputs: logits; K + 1 for a region classifier (background last), K for a whole-image classifier.
         norm: "lrn" is the paper's net (biases, local response normalisation); "batch" has batch normalisation after
             every convolution instead.
@@ -56,6 +57,7 @@ class GoogLeNetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["googlenet"] = "googlenet"
     num_outputs: int = Field(default=1000, ge=1, le=1_000_000)
     norm: Literal["lrn", "batch"] = "lrn"
     kernel5: Literal[3, 5] = 5

@@ -79,16 +79,19 @@ def check_file(path: Path, digest: str, whose: str) -> None:
         raise UserError(f"{path}: not the file that the settings name (its SHA-256 differs)")
 
 
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` with its floating-point tensors in float16."""
+    return {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+
+
 def save_weights(path: Path, state: Mapping[str, Tensor], *, half: bool = False) -> None:
     """Write a state dict as safetensors, to a temporary name first, so that no reader sees half a file.
 
     Args:
         half: store floating-point tensors in float16 (half the size; read back as float32).
     """
-    tensors = {
-        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous().clone()
-        for name, t in state.items()
-    }
+    stored = halved(state) if half else state
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in stored.items()}
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(save_safetensors(tensors))

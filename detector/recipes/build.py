@@ -10,20 +10,24 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from detector.data import Dataset, load_dataset
-from detector.detection.ensemble import Ensemble
-from detector.model.config import ModelConfig, named_folder, read_model_config
-from detector.model.load import read_member
+from detector.model.config import named_folder, read_detector_config
+from detector.model.load import load_ensemble
 from detector.model.proposals import proposed_boxes, stored_source
-from detector.model.teacher import is_teacher, load_teacher, read_teacher_config
 from detector.nets.efficientnet_lite import EfficientNetLite
-from detector.nets.googlenet import GoogLeNet
 from detector.nets.localizer import Localizer
 from detector.nets.trunk import Trunk
-from detector.recipes.initialization import initialise, initialise_localizer, initialise_multibox, initialise_teacher
-from detector.recipes.region import ClassifierRecipe, LocalizerRecipe, MultiBoxRecipe, TeacherRecipe, TrainRecipe
+from detector.nets.trunks import Network, build_network
+from detector.recipes.initialization import initialise, initialise_localizer, initialise_multibox
+from detector.recipes.region import (
+    ClassifierRecipe,
+    CropRecipe,
+    LocalizerRecipe,
+    MultiBoxRecipe,
+    TeacherRecipe,
+    TrainRecipe,
+)
 from detector.training.batches import RegionBatches
 from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
 from detector.training.localizer_batches import Proposed
@@ -41,7 +45,7 @@ from proposals.errors import UserError
 from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
 from proposals.priors import Priors, read_priors
 
-RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe)
+RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe, CropRecipe)
 
 
 def find_windows(
@@ -92,10 +96,7 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
     return train, val
 
 
-def check_beginning(
-    recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe | LocalizerRecipe | MultiBoxRecipe,
-    class_keys: tuple[str, ...] = (),
-) -> None:
+def check_beginning(recipe: CropRecipe | LocalizerRecipe | MultiBoxRecipe, class_keys: tuple[str, ...] = ()) -> None:
     """Look at what ``init`` and ``teacher`` name now, for a run comes to them only when all pictures are read.
 
     Args:
@@ -105,9 +106,7 @@ def check_beginning(
         UserError: one cannot be had, belongs to another architecture, or (a teacher) has other classes than the data.
     """
     with torch.random.fork_rng(devices=[]):
-        if isinstance(recipe, TeacherRecipe):
-            initialise_teacher(EfficientNetLite(recipe.training.net), recipe.init, class_keys)
-        elif isinstance(recipe, LocalizerRecipe):
+        if isinstance(recipe, LocalizerRecipe):
             initialise_localizer(Localizer(recipe.training.trunk, recipe.training.grid), recipe.init)
         elif isinstance(recipe, MultiBoxRecipe):
             settings = recipe.training.multibox
@@ -117,29 +116,26 @@ def check_beginning(
             initialise_multibox(net, recipe.init)
         else:
             new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
-            initialise(GoogLeNet(recipe.training.net), recipe.init, class_keys, new_layers)
+            initialise(build_network(recipe.training.net), recipe.init, class_keys, new_layers)
     if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
         find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
 
 
 def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, precision: str) -> Teacher:
-    """The classifier of the model ``name``, "bundled" or a directory, or a teacher directory; see
+    """The networks of the model ``name``, "bundled" or a directory, on any trunk; see
     :func:`detector.model.load.load_model` for ``precision``.
 
     Raises:
         UserError: it cannot be read, or has other classes than the data.
     """
     folder = named_folder(name)
-    config = read_teacher_config(folder) if is_teacher(folder) else read_model_config(folder)
+    config = read_detector_config(folder)
     if config.class_keys != class_keys:
         raise UserError(
             f"teacher {name}: knows {len(config.class_keys)} classes ({', '.join(config.class_keys[:3])}, ...), "
             f"the data have {len(class_keys)} ({', '.join(class_keys[:3])}, ...); they must be the same, in order"
         )
-    if not isinstance(config, ModelConfig):
-        return load_teacher(folder, device, precision)
-    members = [read_member(folder, member, len(class_keys)) for member in config.members]
-    return Ensemble(members, device, temperature=config.temperature, precision=precision)
+    return load_ensemble(folder, config, device, precision=precision)
 
 
 def crop_batches(
@@ -193,13 +189,13 @@ def crop_trainer(
     *,
     machine: Machine,
     report: Callable[[Progress], None],
-    start: Callable[[nn.Module], None] | None = None,
-    kind: type[RegionTrainer[nn.Module]] = RegionTrainer,
+    start: Callable[[Network], None] | None = None,
+    kind: type[RegionTrainer[Network]] = RegionTrainer,
     log_every: int = 50,
     validate_every: int = 1000,
     validate_images: int = 2000,
     **given: Any,
-) -> RegionTrainer[nn.Module]:
+) -> RegionTrainer[Network]:
     """A trainer of a net that names crops, validated by its top-1 on the annotated boxes of ``val``.
 
     Args:
@@ -216,7 +212,7 @@ def crop_trainer(
     if not len(train.boxes):
         raise UserError("the training data hold no usable object")
 
-    def measure(net: nn.Module, last: bool) -> float | None:
+    def measure(net: Network, last: bool) -> float | None:
         if val is None or not len(val.boxes):
             return None
         found = truth_accuracy(net, val, config, None if last else validate_images, machine.processes)
@@ -229,18 +225,17 @@ def crop_trainer(
     )  # fmt: skip
 
 
-def new_crop_net(config: RegionTrainingConfig | TeacherTrainingConfig) -> nn.Module:
+def new_crop_net(config: RegionTrainingConfig | TeacherTrainingConfig) -> Network:
     """The net of ``config`` with random weights; those that do not learn are marked so."""
-    if isinstance(config, RegionTrainingConfig):
-        return GoogLeNet(config.net)
-    net = EfficientNetLite(config.net)
-    for part in (net.stem, *net.blocks[: config.frozen_blocks]):
-        part.requires_grad_(False)
+    net = build_network(config.net)
+    if isinstance(net, EfficientNetLite) and isinstance(config, TeacherTrainingConfig):
+        for part in (net.stem, *net.blocks[: config.frozen_blocks]):
+            part.requires_grad_(False)
     return net
 
 
 def build_trainer(
-    recipe: TrainRecipe | ClassifierRecipe | TeacherRecipe,
+    recipe: CropRecipe,
     train: ImagePool,
     val: ImagePool | None,
     class_keys: tuple[str, ...],
@@ -250,21 +245,15 @@ def build_trainer(
     report: Callable[[Progress], None],
     scenes: ImagePool | None = None,
     windows: Windows | None = None,
-) -> RegionTrainer[nn.Module]:
+) -> RegionTrainer[Network]:
     """A trainer whose net has its first weights, and its teacher if the recipe names one."""
 
-    def start(net: nn.Module) -> None:
-        if isinstance(net, EfficientNetLite):
-            initialise_teacher(net, recipe.init, class_keys)
-        else:
-            assert isinstance(net, GoogLeNet)
-            new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
-            initialise(net, recipe.init, class_keys, new_layers)
-
+    new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
     name = recipe.teacher if isinstance(recipe, TrainRecipe) else ""
     teacher = find_teacher(name, class_keys, machine.device, recipe.training.precision) if name else None
     return crop_trainer(
-        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report, start=start,
+        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report,
+        start=lambda net: initialise(net, recipe.init, class_keys, new_layers),
         scenes=scenes, windows=windows, teacher=teacher,
     )  # fmt: skip
 

@@ -18,7 +18,6 @@ from detector.data import Dataset
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.pipeline import Detector
 from detector.evaluation import evaluate_voc, truth_of_dataset
-from detector.model.classifier import is_classifier
 from detector.model.config import named_folder, read_model_config
 from detector.model.load import read_member
 from detector.model.proposals import proposed_boxes, stored_source
@@ -103,8 +102,6 @@ def head_weights(init: str, class_keys: tuple[str, ...]) -> dict[str, Tensor] | 
     if init in ("random", "torchvision") or init.endswith(".pth"):
         return None
     folder = named_folder(init)
-    if is_classifier(folder):
-        return None
     config = read_model_config(folder)
     head = read_member(folder, config.members[0], len(config.class_names)).head
     same = config.class_keys == class_keys and config.members[0].shared is not None

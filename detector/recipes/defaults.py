@@ -32,6 +32,8 @@ class Recipe(str, Enum):
     finetune = "finetune"
     paper = "paper"
     ensemble = "ensemble"
+    classifier = "classifier"
+    teacher = "teacher"
 
 
 class Initialization(NamedTuple):

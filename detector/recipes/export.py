@@ -1,4 +1,4 @@
-"""What a training run ends with: a model, classifier or MultiBox directory."""
+"""What a training run ends with: a model or MultiBox directory."""
 
 from __future__ import annotations
 
@@ -9,29 +9,20 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from detector.crop import CropConfig
 from detector.data import Dataset
-from detector.model.classifier import ClassifierConfig, save_classifier
 from detector.model.config import MemberConfig, ModelConfig, read_model_config
-from detector.model.save import save_head_model, save_model, write_model_config
-from detector.model.teacher import TeacherConfig, save_teacher
-from detector.nets.efficientnet_lite import EfficientNetLite
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.model.save import save_model, write_model_config
 from detector.nets.localizer import Localizer, LocalizerFacts, save_localizer
 from detector.nets.multibox import MultiBoxFacts, save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
-from detector.recipes.region import (
-    ClassifierRecipe,
-    LocalizerRecipe,
-    MultiBoxRecipe,
-    SharedRecipe,
-    TeacherRecipe,
-    TrainRecipe,
-)
+from detector.nets.trunks import Network
+from detector.recipes.region import CropRecipe, LocalizerRecipe, MultiBoxRecipe, SharedRecipe
 from detector.training.localizer import LocalizerTrainer
 from detector.training.multibox import MultiBoxTrainer, calibrate
 from proposals.errors import UserError
@@ -39,24 +30,18 @@ from proposals.multibox import MultiBoxNet
 
 
 def save_trained(
-    folder: Path, recipe: TrainRecipe, dataset: Dataset, net: GoogLeNet, top1: float | None, seconds: float
+    folder: Path, recipe: CropRecipe, dataset: Dataset, net: Network, top1: float | None, seconds: float
 ) -> ModelConfig:
     """Make ``folder``, a finished run's, a model directory as well."""
     training = recipe.training
-    net_config: GoogLeNetConfig = training.net
+    named = "val_top1_on_annotated_boxes" if training.background else "val_top1_of_whole_pictures"
     return save_model(
         folder,
-        [(net_config, net.state_dict(), training.crop, training.normalization)],
+        [(training.net, net.state_dict(), training.crop, training.normalization)],
         half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        class_names=dataset.class_names,
-        class_keys=tuple(str(key) for key in dataset.class_keys),
-        proposals=recipe.model.proposals,
-        postprocess=recipe.model.postprocess,
-        licence=recipe.model.licence,
-        provenance=_provenance(dataset, recipe.init, seconds),
-        scores={} if top1 is None else {"val_top1_on_annotated_boxes": round(top1, 4)},
+        background=training.background,
+        scores={} if top1 is None else {named: round(top1, 4)},
+        **_facts(folder, recipe, dataset, seconds),
     )
 
 
@@ -72,67 +57,27 @@ def save_trained_shared(
 ) -> ModelConfig:
     """Make ``folder``, a finished run's, a model directory as well; ``head`` with deltas in plain tx ty tw th."""
     training = recipe.training
-    return save_head_model(
+    return save_model(
         folder,
-        net.trunk.state_dict(),
-        training.net,
-        crop,
-        training.normalization,
-        head,
+        [(training.net, net.trunk.state_dict(), crop, training.normalization)],
+        heads=[head],
         shared=training.maps,
         half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        class_names=dataset.class_names,
-        class_keys=tuple(str(key) for key in dataset.class_keys),
-        proposals=recipe.model.proposals,
-        postprocess=recipe.model.postprocess,
         refinement=recipe.refinement,
-        licence=recipe.model.licence,
-        provenance=_provenance(dataset, recipe.init, seconds),
         scores={} if ap is None else {"val_mean_ap": round(ap, 4)},
+        **_facts(folder, recipe, dataset, seconds),
     )
 
 
-def save_trained_classifier(
-    folder: Path, recipe: ClassifierRecipe, dataset: Dataset, net: GoogLeNet, top1: float | None, seconds: float
-) -> ClassifierConfig:
-    """Make ``folder``, a finished run's, a classifier directory as well."""
-    training = recipe.training
-    return save_classifier(
-        folder,
-        training.net,
-        net.state_dict(),
-        training.crop,
-        training.normalization,
-        half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        class_names=dataset.class_names,
-        class_keys=tuple(str(key) for key in dataset.class_keys),
-        licence=recipe.model.licence,
-        provenance=_provenance(dataset, recipe.init, seconds),
-        scores={} if top1 is None else {"val_top1_of_whole_pictures": round(top1, 4)},
-    )
-
-
-def save_trained_teacher(
-    folder: Path, recipe: TeacherRecipe, dataset: Dataset, net: EfficientNetLite, top1: float | None, seconds: float
-) -> TeacherConfig:
-    """Make ``folder``, a finished run's, a teacher directory as well."""
-    return save_teacher(
-        folder,
-        net,
-        recipe.training.normalization,
-        half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        class_names=dataset.class_names,
-        class_keys=tuple(str(key) for key in dataset.class_keys),
-        licence=recipe.model.licence,
-        provenance=_provenance(dataset, recipe.init, seconds),
-        scores={} if top1 is None else {"val_top1_on_annotated_boxes": round(top1, 4)},
-    )
+def _facts(folder: Path, recipe: CropRecipe | SharedRecipe, dataset: Dataset, seconds: float) -> dict[str, Any]:
+    """What the recipe says of the model, and where that comes from."""
+    return {
+        **dict(recipe.model),
+        "name": recipe.model.name or folder.resolve().name,
+        "class_names": dataset.class_names,
+        "class_keys": tuple(str(key) for key in dataset.class_keys),
+        "provenance": _provenance(dataset, recipe.init, seconds),
+    }
 
 
 def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
@@ -153,12 +98,7 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
         for member in config.members:
             file = f"member-{len(members)}.safetensors"
             shutil.copyfile(folder / member.file, out / file)
-            head = member.head
-            if head is not None:
-                head_file = f"head-{len(members)}.safetensors"
-                shutil.copyfile(folder / head.file, out / head_file)
-                head = head.model_copy(update={"file": head_file})
-            members.append(member.model_copy(update={"file": file, "head": head}))
+            members.append(member.model_copy(update={"file": file}))
         provenance |= {f"member {number} {key}": value for key, value in config.provenance.items()}
     joined = first.model_copy(update={"name": name, "members": tuple(members), "provenance": provenance, "scores": {}})
     write_model_config(out, joined)

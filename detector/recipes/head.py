@@ -34,8 +34,8 @@ class HeadRecipe(BaseModel):
     """R-CNN's second stage on a trunk, from the data to the model directory.
 
     Attributes:
-        init: the trunk: "bundled", "torchvision" (its ImageNet weights, when online), a model or classifier directory,
-            or a local file of torchvision's GoogLeNet weights (``.pth``).
+        init: the trunk: "bundled", "torchvision" (its ImageNet weights, when online), a model directory, or a local
+            file of torchvision's GoogLeNet weights (``.pth``).
         train_split: part of the data set; empty takes the training part that it has, or all of it.
         crop: how regions become the trunk's input; ``None`` as the trunk is used to.
         proposals: where regions come from; ``None`` chooses by recall on training pictures, as ``choice`` says.

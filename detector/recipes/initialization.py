@@ -8,25 +8,29 @@ import torch
 from torch import Tensor
 
 from detector.crop import CropConfig
-from detector.model.classifier import is_classifier, read_classifier_config
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, ProposalConfig, named_folder, read_model_config
 from detector.model.load import read_member
-from detector.model.teacher import is_teacher, read_teacher_config, read_teacher_weights
-from detector.nets.efficientnet_lite import EfficientNetLite, folded_weights
-from detector.nets.googlenet import GoogLeNet, torchvision_config
+from detector.nets.efficientnet_lite import folded_weights
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.localizer import LOCALIZER_FILE, Localizer, read_localizer, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
-from detector.nets.weights import Normalization, load_into, read_published_weights, read_torchvision_weights
+from detector.nets.trunks import Network
+from detector.nets.weights import Normalization, read_published_weights, read_torchvision_weights
 from detector.recipes.defaults import Initialization
 from detector.training.region_trainer import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
 
 
-def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Tensor] | None:
+def initial_weights(
+    init: str, class_keys: tuple[str, ...] = (), *, background: bool = True, kind: str = "googlenet"
+) -> dict[str, Tensor] | None:
     """The state dict that ``init`` of a recipe names; ``None`` for "random".
 
-    The last layers are left out, but for a model directory whose classes are ``class_keys``.
+    The last layers are left out, but for a model directory whose classes are ``class_keys``, with ``background`` alike.
+
+    Args:
+        kind: of the trunk that published weights are for.
 
     Raises:
         UserError: it cannot be had.
@@ -34,40 +38,41 @@ def initial_weights(init: str, class_keys: tuple[str, ...] = ()) -> dict[str, Te
     if init == "random":
         return None
     if init == "torchvision" or init.endswith(".pth"):
-        state = read_torchvision_weights(None if init == "torchvision" else Path(init))
+        state = _published_weights(init, kind)
     else:
         folder = named_folder(init)
-        if is_classifier(folder):
-            # Its classes may be the same, but the detection net has an output more.
-            state = read_member(folder, read_classifier_config(folder).network).net.state_dict()
-        else:
-            config = read_model_config(folder)
-            member = read_member(folder, config.members[0], len(config.class_names))
-            state = member.net.state_dict()
-            if member.head is not None and member.head.shape.kind == "softmax":
-                state["fc.weight"], state["fc.bias"] = member.head.classify.weight.data, member.head.classify.bias.data
-            if config.class_keys == class_keys:
-                return state
+        config = read_model_config(folder)
+        member = read_member(folder, config.members[0], len(config.class_names))
+        state = member.net.state_dict()
+        if member.head is not None and member.head.shape.kind == "softmax":
+            state["fc.weight"], state["fc.bias"] = member.head.classify.weight.data, member.head.classify.bias.data
+        if (config.class_keys, config.background) == (class_keys, background):
+            return state
     return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
 
 
+def _published_weights(init: str, kind: str) -> dict[str, Tensor]:
+    if kind == "googlenet":
+        return read_torchvision_weights(None if init == "torchvision" else Path(init))
+    return folded_weights(read_published_weights(Path(init), "expected EfficientNet-Lite0's, see docs/training.md"))
+
+
 def start_of(init: str) -> Initialization:
-    """The architecture that belongs to the weights of ``init``, and the input and proposals they are used with.
+    """The GoogLeNet that belongs to the weights of ``init``, and the input and proposals it is used with.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or it is on another trunk.
     """
     if init == "torchvision" or init.endswith(".pth"):
         return Initialization(init, torchvision_config(), CropConfig(), Normalization(), ProposalConfig())
-    if init not in ("random", "bundled") and is_classifier(Path(init)):
-        network = read_classifier_config(Path(init)).network
-        return Initialization(init, network.net, network.crop, network.normalization, ProposalConfig())
-    model = read_model_config(BUNDLED_MODEL if init in ("random", "bundled") else Path(init))
+    model = read_model_config(BUNDLED_MODEL if init == "random" else named_folder(init))
     member = model.members[0]
+    if not isinstance(member.net, GoogLeNetConfig):
+        raise UserError(f"init {init}: weights of another architecture ({member.net.kind}); name a GoogLeNet's")
     return Initialization(init, member.net, member.crop, member.normalization, model.proposals)
 
 
-def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_layers: tuple[str, ...] = ()) -> None:
+def initialise(net: Network, init: str, class_keys: tuple[str, ...] = (), new_layers: tuple[str, ...] = ()) -> None:
     """Load the weights that ``init`` names into ``net``.
 
     Missing auxiliary heads stay new, and so do ``new_layers`` (names of the net's parts) and the last layers, unless
@@ -82,7 +87,8 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_
         if not any(n.startswith(prefix) for n in own):
             parts = ", ".join(dict.fromkeys(n.partition(".")[0] for n in own))
             raise UserError(f"new_layers: the net has no {layer!r}; its parts are {parts}")
-    state = initial_weights(init, class_keys)
+    background = net.config.num_outputs != len(class_keys)
+    state = initial_weights(init, class_keys, background=background, kind=net.config.kind)
     if state is None:
         return
     state = {n: t for n, t in state.items() if not n.startswith(kept_new)}
@@ -93,26 +99,6 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = (), new_
             f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
         )
     net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
-
-
-def initialise_teacher(net: EfficientNetLite, init: str, class_keys: tuple[str, ...]) -> None:
-    """Load what ``init`` names into ``net``: a teacher directory, or a file of the published weights.
-
-    The last layer stays new, unless ``init`` is a teacher of these ``class_keys``.
-
-    Raises:
-        UserError: they cannot be had or belong to another architecture.
-    """
-    if init == "random":
-        return
-    path, same = Path(init), False
-    if is_teacher(path):
-        state, same = read_teacher_weights(path), read_teacher_config(path).class_keys == class_keys
-    else:
-        state = folded_weights(read_published_weights(path, "expected EfficientNet-Lite0's, see docs/training.md"))
-    if not same:
-        state |= {name: tensor for name, tensor in net.state_dict().items() if name.startswith(HEADS)}
-    load_into(net, state, path)
 
 
 def initialise_localizer(net: Localizer, init: str) -> None:
@@ -127,7 +113,7 @@ def initialise_localizer(net: Localizer, init: str) -> None:
     member = None
     if (folder / LOCALIZER_FILE).is_file():
         member = read_localizer_facts(folder).localizer
-    elif (folder / MODEL_FILE).is_file() and not is_classifier(folder):
+    elif (folder / MODEL_FILE).is_file():
         member = read_model_config(folder).localizer
     if member is None:
         initialise(net.trunk, init)

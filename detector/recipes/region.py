@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
 from detector.nets.googlenet import GoogLeNetConfig
-from detector.strict_yaml import read_settings
+from detector.strict_yaml import read_settings, read_yaml
 from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.multibox import MultiBoxTrainingConfig
 from detector.training.region_settings import RegionTrainingConfig, TeacherTrainingConfig
@@ -38,14 +38,14 @@ class TrainRecipe(BaseModel):
     Attributes:
         task: "regions": a classifier of K classes and background on regions of annotated pictures.
         init: where the weights start: "random", "bundled", "torchvision" (its ImageNet weights, when online), a model
-            or classifier directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is
-            new unless that model has the same classes.
+            directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is new unless that
+            model has the same classes.
         new_layers: parts of the net that begin with random weights whatever ``init`` has, as "inception5b" or "fc".
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
         scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
             itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
         teacher: whose answers the net learns from beside the labels, by ``training.teaching``: "bundled" or a model
-            directory, of the same classes in the same order; "" is none.
+            directory, on any trunk, of the same classes in the same order; "" is none.
         training: the run. Its ``net.num_outputs`` follows from the data set's classes.
         half: store the result in float16.
         model: what ``model.yaml`` will say.
@@ -96,7 +96,7 @@ class SharedRecipe(BaseModel):
 
 
 class ClassifierFacts(BaseModel):
-    """What a trained classifier says of itself; see :class:`detector.model.classifier.ClassifierConfig`."""
+    """What a trained network that needs no proposals says of itself; see :class:`ModelFacts`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,7 +106,7 @@ class ClassifierFacts(BaseModel):
 
 
 class ClassifierRecipe(BaseModel):
-    """Training to name whole pictures, from the data to the classifier directory.
+    """Training to name whole images, from the data to the model directory, which has no background.
 
     Attributes:
         training: the run, with ``background: false``. The others: as in :class:`TrainRecipe`.
@@ -132,11 +132,12 @@ class ClassifierRecipe(BaseModel):
 
 
 class TeacherRecipe(BaseModel):
-    """Training a teacher, from published weights and the data to the teacher directory.
+    """Training an EfficientNet-Lite, for others to learn from, from the data to the model directory.
 
     Attributes:
-        init: where the weights start: a file of EfficientNet-Lite0's published weights, a teacher directory, "random".
-        scenes: as in :class:`TrainRecipe`. training: the run, of drawn regions and background.
+        init: where the weights start: a file of EfficientNet-Lite0's published weights (``.pth``), a model directory of
+            such a network, "random".
+        scenes, model: as in :class:`TrainRecipe`. training: the run, of drawn regions and background.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -148,7 +149,7 @@ class TeacherRecipe(BaseModel):
     scenes: tuple[str, ...] = ()
     training: TeacherTrainingConfig
     half: bool = True
-    model: ClassifierFacts = ClassifierFacts()
+    model: ModelFacts = Field(default_factory=ModelFacts)
 
     @model_validator(mode="after")
     def _names_regions(self) -> TeacherRecipe:
@@ -290,24 +291,18 @@ def read_localizer_recipe(path: Path) -> LocalizerRecipe:
     return read_settings(LocalizerRecipe, path)
 
 
-def read_recipe(path: Path) -> TrainRecipe:
-    """The training recipe in a YAML file; UserError in one line for anything wrong with it."""
-    return read_settings(TrainRecipe, path)
+CropRecipe = TrainRecipe | ClassifierRecipe | TeacherRecipe
+CROP_RECIPES: dict[str, type[CropRecipe]] = {"classifier": ClassifierRecipe, "teacher": TeacherRecipe}
+
+
+def read_recipe(path: Path) -> CropRecipe:
+    """The recipe of one network in a YAML file, by its task; UserError in one line for anything wrong with it."""
+    return read_settings(CROP_RECIPES.get(str(read_yaml(path).get("task")), TrainRecipe), path)
 
 
 def read_ensemble_recipe(path: Path) -> EnsembleRecipe:
     """The recipe of an ensemble in a YAML file; UserError in one line for anything wrong with it."""
     return read_settings(EnsembleRecipe, path)
-
-
-def read_classifier_recipe(path: Path) -> ClassifierRecipe:
-    """The recipe of a classifier of whole pictures in a YAML file; UserError in one line for anything wrong with it."""
-    return read_settings(ClassifierRecipe, path)
-
-
-def read_teacher_recipe(path: Path) -> TeacherRecipe:
-    """The recipe of a teacher in a YAML file; UserError in one line for anything wrong with it."""
-    return read_settings(TeacherRecipe, path)
 
 
 def read_shared_recipe(path: Path) -> SharedRecipe:
