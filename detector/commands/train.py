@@ -17,6 +17,7 @@ class RecipeName(str, Enum):
     """The recipes that have a name; see docs/training.md."""
 
     head = "head"
+    shared = "shared"
     finetune = "finetune"
     paper = "paper"
     ensemble = "ensemble"
@@ -43,8 +44,9 @@ def train(
     recipe: Annotated[
         RecipeName | None,
         typer.Option(
-            help="head: ten minutes on a CPU; finetune: R-CNN's; paper: GoogLeNet's training; ensemble: several; "
-            "classifier: for whole images; teacher: a larger network to learn from.",
+            help="head: ten minutes on a CPU; shared: on shared maps, in --minutes; finetune: R-CNN's; paper: "
+            "GoogLeNet's training; ensemble: several; classifier: for whole images; teacher: a larger network, to learn "
+            "from.",
             show_default="head",
         ),
     ] = None,
@@ -67,6 +69,14 @@ def train(
             metavar="WHAT",
             help="Initial weights: random, bundled, torchvision, a model folder, or a .pth of torchvision's "
             "GoogLeNet (--recipe teacher: of EfficientNet-Lite0).",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            help="Time budget; training iterations are planned from the machine's speed.",
             show_default="the recipe's",
         ),
     ] = None,
@@ -127,7 +137,6 @@ def train(
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
-    from detector.commands.train_shared_run import run_shared_training, wants_shared
     from detector.recipes.defaults import Recipe
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
@@ -178,6 +187,7 @@ def train(
         out=out,
         resume=going_on,
         init=init,
+        minutes=minutes,
         steps=steps,
         seed=seed,
         members=members,
@@ -192,12 +202,7 @@ def train(
         raise UserError(NO_JOBS)
     try:
         with flushed_denormals():
-            if wants_ensemble(request):
-                folder = run_ensemble_training(request)
-            elif wants_shared(request):
-                folder = run_shared_training(request)
-            else:
-                folder = run_training(request)
+            folder = run_ensemble_training(request) if wants_ensemble(request) else run_training(request)
     except Interrupted as stopped:
         say_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None

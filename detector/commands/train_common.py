@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -188,11 +189,15 @@ def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
 
 def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None:
     """``crops.png``: crops as they enter the net, with what they are labelled; ``names`` by label."""
-    # Foreground comes first in a batch: take some of everything.
-    keep = np.unique(np.linspace(0, len(batch.labels) - 1, SHEET_CROPS).astype(int))
-    crops = batch.images[keep].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    labels = [names[i] if i >= 0 else "unreadable" for i in batch.labels[keep].tolist()]
-    write_picture(folder / "crops.png", draw_sheet(list(crops), labels, columns=8))
+    crops = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    save_sheet_of(list(crops), batch.labels.tolist(), names, folder)
+
+
+def save_sheet_of(crops: list[NDArray[np.uint8]], labels: list[int], names: tuple[str, ...], folder: Path) -> None:
+    """As :func:`save_sheet`, of ``crops`` of one size."""
+    keep = np.unique(np.linspace(0, len(labels) - 1, SHEET_CROPS).astype(int)).tolist()  # objects come first
+    shown = [names[labels[i]] if labels[i] >= 0 else "unreadable" for i in keep]
+    write_picture(folder / "crops.png", draw_sheet([crops[i] for i in keep], shown, columns=8))
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def asked_recipe(
 
 def member_request(request: TrainRequest, member: Path) -> TrainRequest:
     """The request for one member, whose recipe is given apart from it."""
-    own = replace(request, recipe=None, config=None, init=None, steps=None, seed=None, split=None)
+    own = replace(request, recipe=None, config=None, init=None, minutes=None, steps=None, seed=None, split=None)
     return replace(own, out=member, resume=Resume.auto)
 
 

@@ -2,55 +2,46 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from detector.commands.console import progress
 from detector.commands.train_common import (
     RECIPE_FILE,
     Resume,
     begin_folder,
     check_same_recipe,
-    load_pool,
     own_device,
     prepare_folder,
     read_data,
-    save_sheet,
     show_progress,
     suited_proposals,
     teller,
 )
-from detector.data import Dataset, dataset_splits, load_dataset
+from detector.commands.train_jobs import CropJob, SharedJob, job_of
+from detector.data import Dataset, dataset_splits
 from detector.model.config import MODEL_FILE, ProposalConfig
-from detector.recipes.build import build_trainer, check_beginning, find_windows, load_splits, with_classes
+from detector.recipes.build import load_splits, with_classes
 from detector.recipes.defaults import (
     Recipe,
     classifier_recipe,
     ensemble_recipe,
     finetune_recipe,
     paper_recipe,
+    shared_recipe,
     teacher_recipe,
 )
-from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
-from detector.recipes.region import (
-    ClassifierRecipe,
-    CropRecipe,
-    EnsembleRecipe,
-    TeacherRecipe,
-    TrainRecipe,
-    read_recipe,
-)
+from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
 from detector.report.plots import plot_training
-from detector.training.loop import Interrupted, Machine
-from detector.training.pool import ImagePool
+from detector.training.loop import Machine
 from detector.training.processes import Processes, joined_processes
-from detector.training.region_trainer import Progress, RegionTrainer
+from detector.training.region_trainer import Progress
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
 
-RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe, CropRecipe)
+RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
 
 
 @dataclass(frozen=True)
@@ -63,6 +54,7 @@ class TrainRequest:
     out: Path | None = None
     resume: Resume = Resume.no
     init: str | None = None
+    minutes: float | None = None
     steps: int | None = None
     seed: int | None = None
     members: int | None = None
@@ -76,28 +68,34 @@ class TrainRequest:
 
 def check_resumed_options(request: TrainRequest) -> None:
     """UserError where options would change a run that is to go on as it is."""
-    given = (request.recipe, request.config, request.init, request.steps, request.seed, request.members, request.split)
+    given = (
+        request.recipe, request.config, request.init, request.minutes, request.steps, request.seed, request.members,
+        request.split,
+    )  # fmt: skip
     if request.resume is Resume.must and any(value is not None for value in given):
         raise UserError(
-            "--resume goes on with the run's recipe: leave out --recipe, --config, --init, --steps, --seed, "
+            "--resume goes on with the run's recipe: leave out --recipe, --config, --init, --minutes, --steps, --seed, "
             "--members and --split, or say --resume auto"
         )
+    if request.minutes is not None and request.steps is not None:
+        raise UserError("--minutes and --steps: choose one of them; minutes become steps by the speed of the machine")
 
 
 def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
     """``recipe`` as the command line's options change it."""
-    changes = {"steps": request.steps, "seed": request.seed}
-    training = recipe.training.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    run = {"steps": request.steps, "seed": request.seed}
+    training = recipe.training.model_copy(update={k: v for k, v in run.items() if v is not None})
+    minutes = None if request.steps is not None else request.minutes or recipe.minutes
     init = recipe.init if request.init is None else request.init
-    return recipe.model_copy(update={"training": training, "init": init})
+    return recipe.model_copy(update={"training": training, "init": init, "minutes": minutes})
 
 
 def named_recipe(
     request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None = None
-) -> CropRecipe:
+) -> OneRecipe:
     """The recipe of a run without --config on the data ``train``, with the options' changes.
 
-    R-CNN's fine-tuning takes ``proposals``, by default those that suit the data.
+    Fine-tuning takes ``proposals``, by default those that suit the data.
 
     Raises:
         UserError: weights are needed, and --init names none.
@@ -108,13 +106,6 @@ def named_recipe(
         if request.init is None:
             raise UserError("--init: which weights shall the teacher begin with? See docs/training.md, A teacher")
         return with_options(teacher_recipe(start_of("bundled"), request.init, len(train.boxes)), request)
-    return named_region_recipe(request, train, processes, proposals)
-
-
-def named_region_recipe(
-    request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None
-) -> TrainRecipe:
-    """As :func:`named_recipe`, of those that train region classifiers."""
     objects = len(train.boxes)
     if request.recipe is Recipe.paper:
         return with_options(paper_recipe(objects), request)
@@ -122,7 +113,10 @@ def named_region_recipe(
     if proposals is None:
         proposals = processes.from_first(suited_proposals(train, request.seed or 0) if processes.writes else None)
         assert proposals is not None
-    return with_options(finetune_recipe(start._replace(proposals=proposals), objects), request)
+    start = start._replace(proposals=proposals)
+    if request.recipe is Recipe.shared:
+        return with_options(shared_recipe(start), request)
+    return with_options(finetune_recipe(start, objects), request)
 
 
 def named_ensemble(
@@ -130,8 +124,17 @@ def named_ensemble(
 ) -> EnsembleRecipe:
     """The ensemble of a run without --config: members of R-CNN's fine-tuning."""
     train, val = read_parts(request, None)
-    base = with_splits(named_region_recipe(request, train, processes, proposals), train, val)
+    base = with_splits(named_recipe(request, train, processes, proposals), train, val)
     return ensemble_recipe(base) if request.members is None else ensemble_recipe(base, request.members)
+
+
+def as_planned(asked: OneRecipe, recorded: OneRecipe) -> OneRecipe:
+    """``asked`` with the images and steps that were planned for ``recorded``, if both are for as many minutes."""
+    if asked.minutes is None or asked.minutes != recorded.minutes or type(asked) is not type(recorded):
+        return asked
+    run = {"steps": recorded.training.steps, "average": recorded.training.average}
+    training = asked.training.model_copy(update=run)
+    return asked.model_copy(update={"training": training, "images": recorded.images})
 
 
 def resolved(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT:
@@ -149,7 +152,7 @@ def keys_of(dataset: Dataset) -> tuple[str, ...]:
     return tuple(str(key) for key in dataset.class_keys)
 
 
-def read_parts(request: TrainRequest, recipe: CropRecipe | None) -> tuple[Dataset, Dataset | None]:
+def read_parts(request: TrainRequest, recipe: OneRecipe | None) -> tuple[Dataset, Dataset | None]:
     """The training and validation data: by --split, by the recipe, or whatever parts the data set has.
 
     What --split names is never validated on; what remains without a validation part trains without.
@@ -176,8 +179,9 @@ def run_training(request: TrainRequest) -> Path:
         return train_one(request, processes)
 
 
-def train_one(request: TrainRequest, processes: Processes, given: CropRecipe | None = None) -> Path:
+def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | None = None) -> Path:
     """Train one network; see :func:`run_training`. ``given``: its recipe, in place of the request's."""
+    begun = time.monotonic()
     check_resumed_options(request)
     tell = teller(processes)
     made = prepare_folder(request.out, request.resume, "train", MODEL_FILE) if processes.writes else None
@@ -192,95 +196,88 @@ def train_one(request: TrainRequest, processes: Processes, given: CropRecipe | N
         given = with_options(read_recipe(request.config), request)
     known = given or recorded
     train, val = read_parts(request, known)
-    whole = request.recipe is Recipe.classifier or isinstance(known, ClassifierRecipe)
+    whole = request.recipe is Recipe.classifier or (isinstance(known, TrainRecipe) and not known.training.background)
     if train.format == "image_folder" and not whole:
         raise UserError(
-            f"{request.data}: has pictures in folders but no boxes; annotate them with a labelling tool, or, if the "
-            "folders are classes, name whole pictures with --recipe classifier"
+            f"{request.data}: has images in folders but no boxes; annotate them with a labelling tool, or, if the "
+            "folders are classes, name whole images with --recipe classifier"
         )
-    asked = given
-    if asked is None and request.recipe is None and recorded is not None:
-        asked = with_options(recorded, request)
-    if asked is None:
-        proposals = recorded.model.proposals if isinstance(recorded, TrainRecipe) else None
-        asked = named_recipe(request, train, processes, proposals)
+    machine = Machine(
+        own_device(request.device, processes), processes, request.micro_batch, request.checkpoint_minutes, tell
+    )
+
+    def job(recipe: OneRecipe) -> CropJob | SharedJob:
+        return job_of(resolved(recipe, train, val), train, val, request.proposals, machine)
+
+    def asked() -> OneRecipe:
+        if given is not None:
+            return given
+        if request.recipe is None and recorded is not None:
+            return with_options(recorded, request)
+        return named_recipe(request, train, processes, recorded.model.proposals if recorded else None)
+
+    tell(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes")
     if recorded is None:
-        recipe = resolved(asked, train, val)
-        check_beginning(recipe, keys_of(train))
+        running = job(asked())
+        running.check()
+        plan_in_time(running, begun, processes)
+        running.load()
         if processes.writes:
-            begin_folder(folder, "train", recipe, recipe.training.seed)
+            begin_folder(folder, "train", running.recipe, running.recipe.training.seed)
     else:
-        recipe = recorded
         if request.resume is Resume.auto:
-            check_same_recipe(folder, recorded, resolved(asked, train, val))
+            check_same_recipe(folder, recorded, as_planned(job(asked()).recipe, recorded))
+        running = job_of(recorded, train, val, request.proposals, machine)
+        running.choose_images()
+        running.load()
     processes.wait()
-    tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects, {len(train.class_names)} classes")
-    trainer, net = train_network(recipe, folder, train, val, request, processes)
-    if processes.writes:
-        save_trained(folder, recipe, train, net, trainer.last_metric, trainer.seconds)
-        trainer.clean_up()
+    train_network(running, folder, processes)
     processes.wait()
     return folder
 
 
-def train_network(
-    recipe: CropRecipe,
-    folder: Path,
-    train: Dataset,
-    val: Dataset | None,
-    request: TrainRequest,
-    processes: Processes,
-) -> tuple[RegionTrainer[Any], Any]:
-    """The run itself, new or resumed: the trainer at its end, and the trained net."""
-    tell = teller(processes)
-    pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
-    given: dict[str, Any] = {}
-    names = train.class_names
-    if isinstance(recipe, ClassifierRecipe):
-        pools = [pool.whole() for pool in pools]
-    else:
-        names = (*names, "background")
-        if recipe.scenes:
-            given["scenes"] = ImagePool.join([load_pool(load_dataset(Path(path)), tell) for path in recipe.scenes])
-        if isinstance(recipe, TrainRecipe) and recipe.training.regions == "windows":
-            with progress("proposing", len(pools[0].images), "picture") as advance:
-                windows = find_windows(recipe, pools[0], request.proposals, processes=processes, advance=advance)
-            given["windows"] = windows
-            tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
-    machine = Machine(
-        own_device(request.device, processes), processes, request.micro_batch, request.checkpoint_minutes, tell
-    )
-    with show_progress(recipe.training.steps, describe, processes.writes) as report:
-        trainer = build_trainer(
-            recipe,
-            pools[0],
-            pools[1] if len(pools) > 1 else None,
-            keys_of(train),
-            folder,
-            machine=machine,
-            report=report,
-            **given,
-        )
+def plan_in_time(job: CropJob | SharedJob, begun: float, processes: Processes) -> None:
+    """Plan a run whose recipe says how many minutes it may take, as the first of several processes sees it."""
+    if job.recipe.minutes is None:
+        return
+    planned = processes.from_first(job.plan(job.recipe.minutes, begun) if processes.writes else None)
+    assert planned is not None
+    job.recipe, line = planned
+    job.choose_images()
+    job.machine.tell(line)
+
+
+def train_network(job: CropJob | SharedJob, folder: Path, processes: Processes) -> None:
+    """The run itself, new or resumed, whose data are loaded."""
+    tell, steps = job.machine.tell, job.recipe.training.steps
+    with show_progress(steps, describe, processes.writes) as report:
+        trainer = job.trainer(folder, report)
         if processes.from_first(trainer.checkpoint_path.exists()):
             trainer.resume()
-            tell(f"going on from step {trainer.step} of {recipe.training.steps}")
+            tell(f"going on from step {trainer.step} of {steps}")
         elif processes.writes:
-            save_sheet(trainer.batches.batch(0), names, folder)
+            job.save_sheet(trainer.batches.batch(0), folder)
         try:
             net = trainer.run()
-        except Interrupted:
+        finally:
             if processes.writes and (folder / LOG_FILE).exists():
                 plot_training(folder / LOG_FILE, folder / "curves.png")
-            raise
     for fault in trainer.batches.unreadable.values():
         tell(f"left out while training: {fault}")
     if processes.writes:
-        plot_training(folder / LOG_FILE, folder / "curves.png")
-    return trainer, net
+        job.save(folder, trainer, net)
+        trainer.clean_up()
 
 
 def describe(entry: Progress) -> tuple[str, bool]:
     """A line of the log for people; one with a validation is kept on the terminal."""
-    accuracy = "" if entry.top1_val is None else f", validation top-1 {entry.top1_val:.3f}"
-    line = f"loss {entry.loss:.3f}, top-1 {entry.top1_train:.3f}{accuracy}, rate {entry.rate:.2g}, "
-    return line + f"{entry.regions_per_second:.0f} crops/s", bool(accuracy)
+    parts = [f"loss {entry.loss:.3f}"]
+    if entry.box_loss is not None:
+        parts[0] += f" (classes {entry.class_loss:.3f}, boxes {entry.box_loss:.3f})"
+    parts.append(f"top-1 {entry.top1_train:.3f}, of objects {entry.top1_objects:.3f}")
+    if entry.top1_val is not None:
+        parts.append(f"validation top-1 {entry.top1_val:.3f}")
+    if entry.ap_val is not None:
+        parts.append(f"validation mean AP {entry.ap_val:.3f}")
+    parts += [f"rate {entry.rate:.2g}", f"{entry.regions_per_second:.0f} regions/s"]
+    return ", ".join(parts), entry.top1_val is not None or entry.ap_val is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -25,3 +26,12 @@ def detection_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in DTYPES:
         raise UserError(f"precision {precision!r}: choose auto, {', '.join(DTYPES)}")
     return DTYPES[precision]
+
+
+def fast_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16, as Linux tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

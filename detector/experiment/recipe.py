@@ -11,7 +11,7 @@ from detector.detection.suppression import PostprocessConfig
 from detector.experiment.overlap import OverlapConfig
 from detector.experiment.regression import BoxRegressionConfig
 from detector.experiment.variants import Variant
-from detector.recipes.region import ClassifierRecipe, EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe
+from detector.recipes.region import EnsembleRecipe, LocalizerRecipe, MultiBoxRecipe, TrainRecipe
 from detector.strict_yaml import read_settings
 from proposals.selective_search import SelectiveSearchConfig
 
@@ -92,7 +92,7 @@ class ExperimentRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["experiment"] = "experiment"
-    pretraining: ClassifierRecipe | None = None
+    pretraining: TrainRecipe | None = None
     ensembles: dict[str, EnsembleRecipe] = Field(min_length=1)
     multibox: MultiBoxRecipe | None = None
     localizer: LocalizerRecipe | None = None

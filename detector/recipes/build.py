@@ -19,15 +19,9 @@ from detector.nets.efficientnet_lite import EfficientNetLite
 from detector.nets.localizer import Localizer
 from detector.nets.trunk import Trunk
 from detector.nets.trunks import Network, build_network
+from detector.recipes.build_shared import trunk_weights
 from detector.recipes.initialization import initialise, initialise_localizer, initialise_multibox
-from detector.recipes.region import (
-    ClassifierRecipe,
-    CropRecipe,
-    LocalizerRecipe,
-    MultiBoxRecipe,
-    TeacherRecipe,
-    TrainRecipe,
-)
+from detector.recipes.region import LocalizerRecipe, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.batches import RegionBatches
 from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
 from detector.training.localizer_batches import Proposed
@@ -36,7 +30,7 @@ from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_pr
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import RegionSource
-from detector.training.region_settings import CropTrainingConfig, RegionTrainingConfig, TeacherTrainingConfig
+from detector.training.region_settings import CropTrainingConfig, RegionTrainingConfig
 from detector.training.region_trainer import Progress, RegionTrainer, truth_accuracy
 from detector.training.scene_background import Scenes
 from detector.training.teaching import TaughtBatches, Teacher
@@ -45,7 +39,7 @@ from proposals.errors import UserError
 from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
 from proposals.priors import Priors, read_priors
 
-RecipeT = TypeVar("RecipeT", TrainRecipe, ClassifierRecipe, TeacherRecipe, CropRecipe)
+RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
 
 
 def find_windows(
@@ -76,7 +70,7 @@ def find_windows(
 
 def with_classes(recipe: RecipeT, num_classes: int) -> RecipeT:
     """The recipe with a net of ``num_classes`` outputs, and one for background if the recipe has it."""
-    outputs = num_classes + recipe.training.background
+    outputs = num_classes + (not isinstance(recipe, TrainRecipe) or recipe.training.background)
     net = recipe.training.net.model_copy(update={"num_outputs": outputs})
     return recipe.model_copy(update={"training": recipe.training.model_copy(update={"net": net})})
 
@@ -96,7 +90,7 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
     return train, val
 
 
-def check_beginning(recipe: CropRecipe | LocalizerRecipe | MultiBoxRecipe, class_keys: tuple[str, ...] = ()) -> None:
+def check_beginning(recipe: OneRecipe | LocalizerRecipe | MultiBoxRecipe, class_keys: tuple[str, ...] = ()) -> None:
     """Look at what ``init`` and ``teacher`` name now, for a run comes to them only when all pictures are read.
 
     Args:
@@ -106,7 +100,9 @@ def check_beginning(recipe: CropRecipe | LocalizerRecipe | MultiBoxRecipe, class
         UserError: one cannot be had, belongs to another architecture, or (a teacher) has other classes than the data.
     """
     with torch.random.fork_rng(devices=[]):
-        if isinstance(recipe, LocalizerRecipe):
+        if isinstance(recipe, SharedRecipe):
+            trunk_weights(recipe)
+        elif isinstance(recipe, LocalizerRecipe):
             initialise_localizer(Localizer(recipe.training.trunk, recipe.training.grid), recipe.init)
         elif isinstance(recipe, MultiBoxRecipe):
             settings = recipe.training.multibox
@@ -115,7 +111,7 @@ def check_beginning(recipe: CropRecipe | LocalizerRecipe | MultiBoxRecipe, class
             net = MultiBoxNet(Trunk(recipe.training.trunk), Priors(boxes, np.ones_like(boxes)), settings)
             initialise_multibox(net, recipe.init)
         else:
-            new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
+            new_layers = recipe.new_layers
             initialise(build_network(recipe.training.net), recipe.init, class_keys, new_layers)
     if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
         find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
@@ -181,7 +177,7 @@ def crop_batches(
 
 
 def crop_trainer(
-    config: RegionTrainingConfig | TeacherTrainingConfig,
+    config: RegionTrainingConfig,
     train: ImagePool,
     val: ImagePool | None,
     num_classes: int,
@@ -225,17 +221,17 @@ def crop_trainer(
     )  # fmt: skip
 
 
-def new_crop_net(config: RegionTrainingConfig | TeacherTrainingConfig) -> Network:
+def new_crop_net(config: RegionTrainingConfig) -> Network:
     """The net of ``config`` with random weights; those that do not learn are marked so."""
     net = build_network(config.net)
-    if isinstance(net, EfficientNetLite) and isinstance(config, TeacherTrainingConfig):
+    if isinstance(net, EfficientNetLite):
         for part in (net.stem, *net.blocks[: config.frozen_blocks]):
             part.requires_grad_(False)
     return net
 
 
 def build_trainer(
-    recipe: CropRecipe,
+    recipe: TrainRecipe,
     train: ImagePool,
     val: ImagePool | None,
     class_keys: tuple[str, ...],
@@ -248,8 +244,8 @@ def build_trainer(
 ) -> RegionTrainer[Network]:
     """A trainer whose net has its first weights, and its teacher if the recipe names one."""
 
-    new_layers = recipe.new_layers if isinstance(recipe, TrainRecipe) else ()
-    name = recipe.teacher if isinstance(recipe, TrainRecipe) else ""
+    new_layers = recipe.new_layers
+    name = recipe.teacher
     teacher = find_teacher(name, class_keys, machine.device, recipe.training.precision) if name else None
     return crop_trainer(
         recipe.training, train, val, len(class_keys), folder, machine=machine, report=report,

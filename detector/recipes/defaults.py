@@ -8,15 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.crop import CropConfig
+from detector.detection.precision import fast_bfloat16
+from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
 from detector.nets.efficientnet_lite import EfficientNetLiteConfig
 from detector.nets.googlenet import GoogLeNetConfig, paper_config
+from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization
-from detector.recipes.region import ClassifierRecipe, EnsembleRecipe, MemberPlan, ModelFacts, TeacherRecipe, TrainRecipe
+from detector.recipes.region import EnsembleRecipe, MemberPlan, ModelFacts, OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.augment import AugmentConfig
-from detector.training.region_settings import RegionTrainingConfig, TeacherTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
+from detector.training.shared_batches import SharedTrainingConfig
 
 FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
 PAPER_EPOCHS = 60  # Caffe's replication; the paper gives none
@@ -24,11 +28,13 @@ CLASSIFIER_EPOCHS, CLASSIFIER_STEPS = 30, (300, 50_000)
 TEACHER_SHOWN, TEACHER_STEPS = 30, (300, 2400)  # foreground regions shown per object, and bounds of the steps
 TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of the published weights
 MEMBERS = 6
+SHARED_MINUTES, SHARED_STEPS = 10.0, 400  # the steps where no minutes are asked for
 
 
 class Recipe(str, Enum):
     """What ``--recipe`` takes beside ``head``."""
 
+    shared = "shared"
     finetune = "finetune"
     paper = "paper"
     ensemble = "ensemble"
@@ -44,6 +50,7 @@ class Initialization(NamedTuple):
     crop: CropConfig
     normalization: Normalization
     proposals: ProposalConfig
+    maps: SharedMaps | None = None
 
 
 def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
@@ -75,6 +82,34 @@ def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
     )
 
 
+def shared_recipe(start: Initialization) -> SharedRecipe:
+    """A region network on shared maps for photographs of one's own, in ten minutes by default."""
+    return SharedRecipe(
+        init=start.init,
+        minutes=SHARED_MINUTES,
+        training=SharedTrainingConfig(
+            net=start.net,
+            normalization=start.normalization,
+            maps=start.maps or SharedMaps(),
+            schedule=ScheduleConfig(rate=0.0083, warmup=0.05),
+            steps=SHARED_STEPS,
+            batch_size=768,
+            regions=96,
+            zoom=(0.85, 1.25),
+            dropout=0.0,
+            precision="bfloat16" if fast_bfloat16() else "auto",
+        ),
+        val_images=50,
+        # R-CNN's 0.3 is for boxes as proposed. Boxes that were moved onto their object overlap their duplicates by
+        # more, and a touching neighbour, in crowds of cells or bunches of fruit, may overlap by up to a half.
+        model=ModelFacts(
+            proposals=start.proposals,
+            postprocess=PostprocessConfig(nms_threshold=0.5, max_detections=200, soft_sigma=0.3, overlap_power=1.0),
+        ),
+        refinement=RefinementConfig(rounds=2, nms_threshold=0.75, max_regions=200, every_round=True),
+    )
+
+
 def paper_recipe(objects: int, init: str = "random") -> TrainRecipe:
     """GoogLeNet's training (paper, sections 5 and 6) on regions: Table 1's net, its crops, its schedule, its averaging.
 
@@ -98,32 +133,37 @@ def paper_recipe(objects: int, init: str = "random") -> TrainRecipe:
     )
 
 
-def classifier_recipe(start: Initialization, pictures: int) -> ClassifierRecipe:
-    """Naming whole pictures by GoogLeNet's crops, 8 to 100 % of the area and nearly square (paper, section 6)."""
+def classifier_recipe(start: Initialization, images: int) -> TrainRecipe:
+    """Naming whole images by GoogLeNet's crops, 8 to 100 % of the area and nearly square (paper, section 6)."""
     batch = 128
-    return ClassifierRecipe(
+    return TrainRecipe(
         init=start.init,
         training=RegionTrainingConfig(
             net=start.net,
             background=False,
             crop=start.crop.model_copy(update={"context_pad": 0}),
             normalization=start.normalization,
-            sampling=SamplingConfig(foreground=1.0, perturbed=0.0, iou_foreground=1e-3),  # any crop shows its picture
-            steps=int(np.clip(CLASSIFIER_EPOCHS * pictures / batch, *CLASSIFIER_STEPS)),
+            sampling=SamplingConfig(foreground=1.0, perturbed=0.0, iou_foreground=1e-3),  # any crop shows its image
+            steps=int(np.clip(CLASSIFIER_EPOCHS * images / batch, *CLASSIFIER_STEPS)),
             batch_size=batch,
             schedule=ScheduleConfig(rate=0.1, warmup=0.05),
         ),
     )
 
 
-def teacher_recipe(start: Initialization, init: str, objects: int) -> TeacherRecipe:
+def teacher_recipe(start: Initialization, init: str, objects: int) -> TrainRecipe:
     """A teacher for pupils that begin from ``start``: their crops, which it enlarges for itself."""
     batch = 128
     sampling = SamplingConfig(foreground=0.75, iou_background=0.3)
-    return TeacherRecipe(
+    return TrainRecipe(
         init=init,
-        training=TeacherTrainingConfig(
+        training=RegionTrainingConfig(
             net=EfficientNetLiteConfig(num_outputs=start.net.num_outputs),
+            frozen_blocks=3,
+            optimizer="adamw",
+            weight_decay=0.01,
+            clip=2.0,
+            statistics_batches=0,
             crop=start.crop,
             normalization=TEACHER_NORMALIZATION,
             sampling=sampling,
@@ -135,7 +175,7 @@ def teacher_recipe(start: Initialization, init: str, objects: int) -> TeacherRec
     )
 
 
-def ensemble_recipe(base: TrainRecipe, members: int = MEMBERS) -> EnsembleRecipe:
+def ensemble_recipe(base: OneRecipe, members: int = MEMBERS) -> EnsembleRecipe:
     """The paper's ensemble (section 7): one recipe and one set of first weights, other sampling and order."""
     training = base.training.model_copy(update={"init_seed": base.training.first_seed})
     return EnsembleRecipe(base=base.model_copy(update={"training": training}), members=(MemberPlan(),) * members)

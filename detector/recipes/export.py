@@ -22,7 +22,7 @@ from detector.nets.multibox import MultiBoxFacts, save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
-from detector.recipes.region import CropRecipe, LocalizerRecipe, MultiBoxRecipe, SharedRecipe
+from detector.recipes.region import LocalizerRecipe, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.localizer import LocalizerTrainer
 from detector.training.multibox import MultiBoxTrainer, calibrate
 from proposals.errors import UserError
@@ -30,7 +30,7 @@ from proposals.multibox import MultiBoxNet
 
 
 def save_trained(
-    folder: Path, recipe: CropRecipe, dataset: Dataset, net: Network, top1: float | None, seconds: float
+    folder: Path, recipe: TrainRecipe, dataset: Dataset, net: Network, top1: float | None, seconds: float
 ) -> ModelConfig:
     """Make ``folder``, a finished run's, a model directory as well."""
     training = recipe.training
@@ -69,7 +69,7 @@ def save_trained_shared(
     )
 
 
-def _facts(folder: Path, recipe: CropRecipe | SharedRecipe, dataset: Dataset, seconds: float) -> dict[str, Any]:
+def _facts(folder: Path, recipe: OneRecipe, dataset: Dataset, seconds: float) -> dict[str, Any]:
     """What the recipe says of the model, and where that comes from."""
     return {
         **dict(recipe.model),

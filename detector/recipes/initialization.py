@@ -69,7 +69,7 @@ def start_of(init: str) -> Initialization:
     member = model.members[0]
     if not isinstance(member.net, GoogLeNetConfig):
         raise UserError(f"init {init}: weights of another architecture ({member.net.kind}); name a GoogLeNet's")
-    return Initialization(init, member.net, member.crop, member.normalization, model.proposals)
+    return Initialization(init, member.net, member.crop, member.normalization, model.proposals, member.shared)
 
 
 def initialise(net: Network, init: str, class_keys: tuple[str, ...] = (), new_layers: tuple[str, ...] = ()) -> None:

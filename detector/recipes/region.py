@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
@@ -13,7 +13,7 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.strict_yaml import read_settings, read_yaml
 from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.multibox import MultiBoxTrainingConfig
-from detector.training.region_settings import RegionTrainingConfig, TeacherTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.shared_batches import SharedTrainingConfig
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig
@@ -32,130 +32,87 @@ class ModelFacts(BaseModel):
     postprocess: PostprocessConfig = PostprocessConfig()
 
 
-class TrainRecipe(BaseModel):
-    """A training run from the data to the model directory.
+class NetworkRecipe(BaseModel):
+    """What the training of any region network says, from the data to the model folder.
 
     Attributes:
-        task: "regions": a classifier of K classes and background on regions of annotated pictures.
         init: where the weights start: "random", "bundled", "torchvision" (its ImageNet weights, when online), a model
-            directory, or a local file of torchvision's GoogLeNet weights (``.pth``). The last layer is new unless that
-            model has the same classes.
-        new_layers: parts of the net that begin with random weights whatever ``init`` has, as "inception5b" or "fc".
+            folder, or a local file of published weights (``.pth``). What names the classes is new unless that model has
+            the same classes.
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
-        scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
-            itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
-        teacher: whose answers the net learns from beside the labels, by ``training.teaching``: "bundled" or a model
-            directory, on any trunk, of the same classes in the same order; "" is none.
-        training: the run. Its ``net.num_outputs`` follows from the data set's classes.
-        half: store the result in float16.
-        model: what ``model.yaml`` will say.
+        minutes: the run is planned to end after so many, from the speed of the machine; ``training.steps``, ``average``
+            and ``images`` are what was planned then. ``None``: they are what this recipe says.
+        images: train on so many of the images, drawn at random; ``None`` for all.
+        half: store the result in float16. model: what ``model.yaml`` will say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: Literal["regions"] = "regions"
-    init: str = "random"
+    init: str = Field(default="random", min_length=1)
     train_split: str = "train"
     val_split: str = "val"
-    scenes: tuple[str, ...] = ()
-    new_layers: tuple[str, ...] = ()
-    teacher: str = ""
-    training: RegionTrainingConfig
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    images: int | None = Field(default=None, ge=1)
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)
+
+
+class TrainRecipe(NetworkRecipe):
+    """Training a network that names crops.
+
+    Attributes:
+        new_layers: parts of the net that begin with random weights whatever ``init`` has, as "inception5b" or "fc".
+        scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
+            itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
+        teacher: whose answers the net learns from beside the labels, by ``training.teaching``: "bundled" or a model
+            folder, on any trunk, of the same classes in the same order; "" is none.
+        training: the run. Its ``net.num_outputs`` follows from the data set's classes. With ``background: false`` the
+            net names whole images, which needs no boxes.
+    """
+
+    task: Literal["regions"] = "regions"
+    new_layers: tuple[str, ...] = ()
+    scenes: tuple[str, ...] = ()
+    teacher: str = ""
+    training: RegionTrainingConfig
 
     @model_validator(mode="after")
     def _taught(self) -> TrainRecipe:
         if bool(self.teacher) != (self.training.teaching is not None):
             raise ValueError("teacher and training.teaching go together: the one needs the other")
+        if not self.training.background and (self.teacher or self.scenes):
+            raise ValueError("a network that names whole images (training.background: false) has no teacher or scenes")
         return self
 
 
-class SharedRecipe(BaseModel):
-    """Training a region network on shared maps, from the data to the model directory.
+class SharedRecipe(NetworkRecipe):
+    """Training a region network on shared maps.
 
     Attributes:
-        init: the trunk's first weights, as in :class:`TrainRecipe`. train_split, val_split: parts of the data set; an
-            empty val_split trains without validation.
         training: the run. Regions come from ``model.proposals``.
         val_images: so many images of the validation part, the first ones, are measured.
-        half: store the result in float16. model: what ``model.yaml`` will say. refinement: how regions are moved.
+        refinement: how the model moves regions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     task: Literal["shared"] = "shared"
-    init: str = "bundled"
-    train_split: str = "train"
-    val_split: str = "val"
+    init: str = Field(default="bundled", min_length=1)
     training: SharedTrainingConfig
     val_images: int = Field(default=200, ge=1)
-    half: bool = True
-    model: ModelFacts = Field(default_factory=ModelFacts)
     refinement: RefinementConfig = RefinementConfig(rounds=1)
 
 
-class ClassifierFacts(BaseModel):
-    """What a trained network that needs no proposals says of itself; see :class:`ModelFacts`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = ""
-    description: str = ""
-    licence: str = "not stated"
+OneRecipe = TrainRecipe | SharedRecipe
+RECIPES: dict[str, type[OneRecipe]] = {"regions": TrainRecipe, "shared": SharedRecipe}
 
 
-class ClassifierRecipe(BaseModel):
-    """Training to name whole images, from the data to the model directory, which has no background.
-
-    Attributes:
-        training: the run, with ``background: false``. The others: as in :class:`TrainRecipe`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: Literal["classifier"] = "classifier"
-    init: str = "random"
-    train_split: str = "train"
-    val_split: str = "val"
-    training: RegionTrainingConfig
-    half: bool = True
-    model: ClassifierFacts = ClassifierFacts()
-
-    @model_validator(mode="after")
-    def _names_whole_pictures(self) -> ClassifierRecipe:
-        if self.training.background:
-            raise ValueError("training.background must be false: whole pictures have none")
-        if self.training.teaching is not None:
-            raise ValueError("training.teaching is of regions; a classifier of whole pictures has no teacher")
-        return self
+def _task(recipe: object) -> str:
+    return str(recipe.get("task", "regions") if isinstance(recipe, dict) else getattr(recipe, "task", "regions"))
 
 
-class TeacherRecipe(BaseModel):
-    """Training an EfficientNet-Lite, for others to learn from, from the data to the model directory.
-
-    Attributes:
-        init: where the weights start: a file of EfficientNet-Lite0's published weights (``.pth``), a model directory of
-            such a network, "random".
-        scenes, model: as in :class:`TrainRecipe`. training: the run, of drawn regions and background.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: Literal["teacher"] = "teacher"
-    init: str = Field(min_length=1)
-    train_split: str = "train"
-    val_split: str = "val"
-    scenes: tuple[str, ...] = ()
-    training: TeacherTrainingConfig
-    half: bool = True
-    model: ModelFacts = Field(default_factory=ModelFacts)
-
-    @model_validator(mode="after")
-    def _names_regions(self) -> TeacherRecipe:
-        if not self.training.background or self.training.regions != "drawn":
-            raise ValueError("a teacher learns drawn regions and background: training.regions, training.background")
-        return self
+AnyRecipe = Annotated[
+    Annotated[TrainRecipe, Tag("regions")] | Annotated[SharedRecipe, Tag("shared")],
+    Discriminator(_task, custom_error_type="task", custom_error_message=f"task must be one of {', '.join(RECIPES)}"),
+]
 
 
 class MemberPlan(BaseModel):
@@ -182,10 +139,10 @@ class EnsembleRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["ensemble"] = "ensemble"
-    base: TrainRecipe
+    base: AnyRecipe
     members: tuple[MemberPlan, ...] = Field(min_length=1)
 
-    def member(self, index: int) -> TrainRecipe:
+    def member(self, index: int) -> OneRecipe:
         """The recipe of one member."""
         plan, training = self.members[index], self.base.training
         seed = training.seed + index if plan.seed is None else plan.seed
@@ -244,6 +201,16 @@ def default_multibox_recipe(steps: int) -> MultiBoxRecipe:
     return MultiBoxRecipe(training=training)
 
 
+class PartFacts(BaseModel):
+    """What a localizer says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    description: str = ""
+    licence: str = "not stated"
+
+
 class SearchingConfig(BaseModel):
     """In which pictures a localizer's training looks for proposals, to learn from them as well.
 
@@ -283,7 +250,7 @@ class LocalizerRecipe(BaseModel):
     searching: SearchingConfig = SearchingConfig()
     training: LocalizerTrainingConfig
     half: bool = True
-    model: ClassifierFacts = ClassifierFacts()
+    model: PartFacts = PartFacts()
 
 
 def read_localizer_recipe(path: Path) -> LocalizerRecipe:
@@ -291,20 +258,11 @@ def read_localizer_recipe(path: Path) -> LocalizerRecipe:
     return read_settings(LocalizerRecipe, path)
 
 
-CropRecipe = TrainRecipe | ClassifierRecipe | TeacherRecipe
-CROP_RECIPES: dict[str, type[CropRecipe]] = {"classifier": ClassifierRecipe, "teacher": TeacherRecipe}
-
-
-def read_recipe(path: Path) -> CropRecipe:
+def read_recipe(path: Path) -> OneRecipe:
     """The recipe of one network in a YAML file, by its task; UserError in one line for anything wrong with it."""
-    return read_settings(CROP_RECIPES.get(str(read_yaml(path).get("task")), TrainRecipe), path)
+    return read_settings(RECIPES.get(_task(read_yaml(path)), TrainRecipe), path)
 
 
 def read_ensemble_recipe(path: Path) -> EnsembleRecipe:
     """The recipe of an ensemble in a YAML file; UserError in one line for anything wrong with it."""
     return read_settings(EnsembleRecipe, path)
-
-
-def read_shared_recipe(path: Path) -> SharedRecipe:
-    """The recipe of a training on shared maps in a YAML file; UserError in one line for anything wrong with it."""
-    return read_settings(SharedRecipe, path)

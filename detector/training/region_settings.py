@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from detector.crop import CropConfig
-from detector.nets.efficientnet_lite import STAGES, EfficientNetLiteConfig
-from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.efficientnet_lite import STAGES
+from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization
 from detector.training.augment import AugmentConfig
 from detector.training.sampling import SamplingConfig
@@ -94,27 +94,17 @@ class CropTrainingConfig(LearningConfig):
 
 
 class RegionTrainingConfig(CropTrainingConfig):
-    """Everything that decides the outcome of a GoogLeNet's run on crops."""
+    """Everything that decides the outcome of a run on crops.
 
-    net: GoogLeNetConfig
+    Attributes:
+        net: of any trunk. frozen_blocks: the stem and so many of the first blocks of an EfficientNet-Lite keep their
+            weights: they know edges already, and their maps are the largest. Its depthwise convolutions always do.
+    """
+
+    net: NetConfig
+    frozen_blocks: int = Field(default=0, ge=0, le=BLOCKS)
 
     @property
     def num_classes(self) -> int:
         """K, by the net's outputs."""
         return self.net.num_outputs - self.background
-
-
-class TeacherTrainingConfig(CropTrainingConfig):
-    """Everything that decides the outcome of an EfficientNet-Lite's run; depthwise convolutions keep their weights.
-
-    Attributes:
-        frozen_blocks: the stem and so many of the first blocks keep their weights: they know edges already, and their
-            maps are the largest.
-    """
-
-    net: EfficientNetLiteConfig
-    frozen_blocks: int = Field(default=3, ge=0, le=BLOCKS)
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float | None = Field(default=2.0, gt=0)
-    statistics_batches: int = Field(default=0, ge=0)

@@ -1,0 +1,228 @@
+"""A training from its data to a model folder, by the kind of its recipe: what differs between crops and shared maps."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from detector.commands.console import progress
+from detector.commands.train_common import load_pool, save_sheet, save_sheet_of
+from detector.data import Dataset, load_dataset
+from detector.model.proposals import stored_source
+from detector.recipes.budget import Costs, plan_training
+from detector.recipes.build import build_trainer, check_beginning, find_windows
+from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for, trained_head
+from detector.recipes.export import save_trained, save_trained_shared
+from detector.recipes.initialization import start_of
+from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
+from detector.training.loop import Machine
+from detector.training.pool import ImagePool
+from detector.training.region_batch import RegionBatch
+from detector.training.region_trainer import Progress, RegionTrainer
+
+RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe)
+PROBED_IMAGES = 32  # on which the speed of a machine is measured
+PROBED_STEPS = 1000  # of the trainer that measures it: any number
+STATISTICS_COST = 0.4  # of a step, for a batch that goes forward alone
+DETECTION_COST = 2.0  # of an image's share of a step, for one that is detected in
+AVERAGED = 0.08  # share of a planned run over which its weights are averaged
+Report = Callable[[Progress], None]
+
+
+class Job(ABC, Generic[RecipeT]):
+    """One training.
+
+    Args:
+        recipe: what to do, resolved for the data. train, val: the data. store: of proposals. machine: where it runs.
+    """
+
+    def __init__(self, recipe: RecipeT, train: Dataset, val: Dataset | None, store: Path, machine: Machine) -> None:
+        self.recipe: RecipeT = recipe
+        self.train, self.val, self.store, self.machine = train, val, store, machine
+        self.keys = tuple(str(key) for key in train.class_keys)
+
+    def check(self) -> None:
+        """UserError for what is wrong with the first weights: before the images are read."""
+        check_beginning(self.recipe, self.keys)
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read the images, and search them for proposals where those are learned from."""
+
+    @abstractmethod
+    def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
+        """The trainer, whose net has its first weights."""
+
+    @abstractmethod
+    def save_sheet(self, batch: RegionBatch, folder: Path) -> None:
+        """``crops.png``: regions as they enter the net, with what they are labelled."""
+
+    @abstractmethod
+    def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
+        """Make ``folder`` a model folder as well."""
+
+    @abstractmethod
+    def sample(self, train: Dataset) -> Job[RecipeT]:
+        """The same job on other training data, without validation."""
+
+    @property
+    def images_in_step(self) -> float:
+        """Images of which a step learns, as if no two of its regions were of one image."""
+        return float(self.recipe.training.batch_size)
+
+    @property
+    def end_seconds(self) -> float:
+        """In steps: what is done behind the last one."""
+        return STATISTICS_COST * float(self.recipe.training.statistics_batches)
+
+    def plan(self, minutes: float, begun: float) -> tuple[RecipeT, str]:
+        """The recipe with images and steps of which the run ends ``minutes`` after ``begun``, and what to say of it.
+
+        ``begun`` is of :func:`time.monotonic`. What an image and a step cost is measured on some of the images.
+        """
+        some = self._some(PROBED_IMAGES)
+        probe = self.sample(self.train.subset(some))
+        started = time.monotonic()
+        probe.load()
+        image = (time.monotonic() - started) / len(some)
+        probe.recipe = self._with(probe.recipe, steps=PROBED_STEPS)
+        with tempfile.TemporaryDirectory() as folder:
+            step = probe.trainer(Path(folder), lambda entry: None).step_seconds()
+        costs = Costs(image, step, self.end_seconds * step)
+        left = 60 * minutes - (time.monotonic() - begun)
+        plan = plan_training(left, len(self.train), max(1, round(self.images_in_step)), costs)
+        average = 1 - 1 / max(10.0, AVERAGED * plan.steps)
+        recipe = self._with(self.recipe, steps=plan.steps, average=round(average, 5))
+        some_of_them = plan.images if plan.images < len(self.train) else None
+        ends = time.strftime("%H:%M", time.localtime(time.time() + left))
+        line = f"{minutes:g} minutes: {plan.steps:,} steps of {step:.2f} s on {plan.images:,} images, ends {ends}"
+        return recipe.model_copy(update={"images": some_of_them}), line
+
+    def choose_images(self) -> None:
+        """Keep so many of the training images as the recipe says."""
+        if self.recipe.images is not None and self.recipe.images < len(self.train):
+            self.train = self.train.subset(self._some(self.recipe.images))
+
+    def _some(self, count: int) -> NDArray[np.int64]:
+        """Positions of ``count`` training images, drawn at random, those with objects first; in order."""
+        rng = np.random.default_rng([self.recipe.training.seed, 10])
+        mixed = rng.permutation(len(self.train))
+        empty = np.diff(self.train.offsets)[mixed] == 0
+        return np.sort(np.concatenate([mixed[~empty], mixed[empty]])[:count]).astype(np.int64)
+
+    @staticmethod
+    def _with(recipe: RecipeT, **run: object) -> RecipeT:
+        """``recipe`` with other settings of its run."""
+        return recipe.model_copy(update={"training": recipe.training.model_copy(update=run)})
+
+
+class CropJob(Job[TrainRecipe]):
+    """A network that names crops."""
+
+    def load(self) -> None:
+        """See the base class."""
+        tell, recipe = self.machine.tell, self.recipe
+        self.pools = [load_pool(data, tell) for data in (self.train, self.val) if data is not None]
+        self.given: dict[str, Any] = {}
+        if not recipe.training.background:
+            self.pools = [pool.whole() for pool in self.pools]
+        if recipe.scenes:
+            scenes = [load_pool(load_dataset(Path(path)), tell) for path in recipe.scenes]
+            self.given["scenes"] = ImagePool.join(scenes)
+        if recipe.training.regions == "windows":
+            processes = self.machine.processes
+            with progress("proposing", len(self.pools[0].images), "image") as advance:
+                windows = find_windows(recipe, self.pools[0], self.store, processes=processes, advance=advance)
+            self.given["windows"] = windows
+            tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
+
+    def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
+        """See the base class."""
+        val = self.pools[1] if len(self.pools) > 1 else None
+        return build_trainer(
+            self.recipe, self.pools[0], val, self.keys, folder, machine=self.machine, report=report, **self.given
+        )
+
+    def save_sheet(self, batch: RegionBatch, folder: Path) -> None:
+        """See the base class."""
+        background = ("background",) if self.recipe.training.background else ()
+        save_sheet(batch, (*self.train.class_names, *background), folder)
+
+    def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
+        """See the base class."""
+        save_trained(folder, self.recipe, self.train, net, trainer.last_metric, trainer.seconds)
+
+    def sample(self, train: Dataset) -> CropJob:
+        """See the base class."""
+        return CropJob(self.recipe, train, None, self.store, self.machine)
+
+
+class SharedJob(Job[SharedRecipe]):
+    """A region network on shared maps."""
+
+    def load(self) -> None:
+        """See the base class."""
+        self.pool = load_pool(self.train, self.machine.tell)
+        with progress("proposing", len(self.pool.images), "image") as advance:
+            self.proposals = propose_for(self.recipe, self.pool, self.store, self.machine.processes, advance)
+        self.crop = start_of(self.recipe.init).crop
+
+    @property
+    def images_in_step(self) -> float:
+        """See the base class."""
+        return float(self.recipe.training.images)
+
+    @property
+    def end_seconds(self) -> float:
+        """See the base class: with the validation's detections."""
+        measured = 0 if self.val is None else min(len(self.val), self.recipe.val_images)
+        return super().end_seconds + DETECTION_COST * measured / self.images_in_step
+
+    def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
+        """See the base class."""
+        measure = None
+        if self.val is not None and self.machine.processes.count == 1:
+            some = self.val.subset(np.arange(min(len(self.val), self.recipe.val_images)))
+            source = stored_source(self.recipe.model.proposals, self.store)
+            measure = ValidationAP(self.recipe, self.crop, some, source)
+        return build_shared_trainer(
+            self.recipe, self.pool, self.proposals, self.keys, folder,
+            machine=self.machine, report=report, measure=measure,
+        )  # fmt: skip
+
+    def save_sheet(self, batch: RegionBatch, folder: Path) -> None:
+        """See the base class."""
+        assert batch.rois is not None
+        shown = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        crops = []
+        for image, x1, y1, x2, y2 in batch.rois.round().int().tolist():
+            crop = Image.fromarray(shown[image]).crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))).resize((64, 64))
+            crops.append(np.asarray(crop))
+        save_sheet_of(crops, batch.labels.tolist(), (*self.train.class_names, "background"), folder)
+
+    def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
+        """See the base class."""
+        save_trained_shared(
+            folder, self.recipe, self.train, net, trained_head(net), self.crop, trainer.last_metric, trainer.seconds
+        )
+
+    def sample(self, train: Dataset) -> SharedJob:
+        """See the base class."""
+        return SharedJob(self.recipe, train, None, self.store, self.machine)
+
+
+def job_of(
+    recipe: OneRecipe, train: Dataset, val: Dataset | None, store: Path, machine: Machine
+) -> CropJob | SharedJob:
+    """The job of a recipe; see :class:`Job`."""
+    if isinstance(recipe, SharedRecipe):
+        return SharedJob(recipe, train, val, store, machine)
+    return CropJob(recipe, train, val, store, machine)
