@@ -45,7 +45,7 @@ def train(
         RecipeName | None,
         typer.Option(
             help="head: ten minutes on a CPU; shared: on shared maps, in --minutes; finetune: R-CNN's; paper: "
-            "GoogLeNet's training; ensemble: several; classifier: for whole images; teacher: a larger network, to learn "
+            "GoogLeNet's training; ensemble: several; classifier: for whole images; teacher: a larger one, to learn "
             "from.",
             show_default="head",
         ),
