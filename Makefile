@@ -2,6 +2,7 @@
 # make test       run every test (arguments: make test ARGS="tests/proposals -k boxes")
 # make lint       ruff and mypy
 # make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="head_table" ARGS="...")
+# make docs       build the docs site into site/
 # make clean      remove the environment and the caches
 #
 # Each makes the virtual environment .venv first, once; PYTHON=/path/to/python chooses its Python.
@@ -14,7 +15,7 @@ ONLY ?= busy_machine evaluation evaluation_intervals multibox_matching pipeline 
 
 export PYTHON
 
-.PHONY: demo test lint benchmark clean environment
+.PHONY: demo test lint benchmark docs clean environment
 .DEFAULT_GOAL := demo
 
 environment: $(READY)
@@ -37,6 +38,14 @@ benchmark: $(READY)
 		echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" $(ARGS); \
 	done
 
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
+
+$(VENV)/.docs: $(READY)
+	@$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build site .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find proposals detector tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

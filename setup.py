@@ -47,6 +47,7 @@ setup(
     extras_require={
         "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "hotcoco>=1.3"],
         "hotcoco": ["hotcoco>=1.3"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],
     },
     entry_points={"console_scripts": ["detector = detector.cli:main"]},

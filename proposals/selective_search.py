@@ -2,7 +2,8 @@
 
 The search is run in several colour spaces, from superpixels of several sizes, with several similarities, and all boxes
 are ranked together. Source: Uijlings, van de Sande, Gevers and Smeulders, Selective Search for Object Recognition,
-IJCV 2013 ("the paper"). ``docs/selective_search.md`` lists where the paper leaves a choice and what is chosen here.
+IJCV 2013 ("the paper"). ``docs/reference/selective_search.md`` lists where the paper leaves a choice and what is chosen
+here.
 """
 
 from __future__ import annotations

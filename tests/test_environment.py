@@ -162,7 +162,10 @@ def test_pip_keeps_the_settings_of_the_machine() -> None:
     assert "--isolated" not in script
 
 
-@pytest.mark.parametrize(("target", "called"), [("test", "python -m pytest"), ("demo", "python tools/demo.py")])
+@pytest.mark.parametrize(
+    ("target", "called"),
+    [("test", "python -m pytest"), ("demo", "python tools/demo.py"), ("docs", "python -m mkdocs build --strict")],
+)
 def test_targets(make: Run, diary: Callable[[], list[str]], target: str, called: str) -> None:
     assert make(target).returncode == 0
     assert diary()[-1].startswith(called)

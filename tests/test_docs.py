@@ -1,0 +1,296 @@
+"""What the documents say is so: links, commands, the nav of the site, and the examples, which run on made-up data."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from clips import write_video
+from command_line import run
+from PIL import Image
+
+from detector.cli import COMMANDS, load_command
+from detector.types import Detections, GroundTruth
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+LINKING = [*PAGES, *(ROOT / name for name in ("README.md", "SECURITY.md", "detector/models/default/README.md"))]
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+GENERATED = {"reference/commands.md"}  # by tools/docs_site.py
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as MkDocs makes them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE):
+        text = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore").decode()
+        found.add(re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text).strip().lower()))
+    return found
+
+
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", LINKING, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", prose(page)):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name_of(page)}: {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{name_of(page)}: {link}"
+
+
+def test_the_nav_has_every_page_once() -> None:
+    def pages(entries: list[Any]) -> list[str]:
+        found = []
+        for entry in entries:
+            value = next(iter(entry.values())) if isinstance(entry, dict) else entry
+            found += pages(value) if isinstance(value, list) else [value]
+        return found
+
+    nav = pages(SITE["nav"])
+    left_out = {line.strip("/") for line in SITE["not_in_nav"].split()}
+    there = {page.relative_to(DOCS).as_posix() for page in PAGES} | GENERATED
+    assert sorted(nav) == sorted(there - left_out)
+
+
+def test_images_are_small_and_used() -> None:
+    used = {Path(name).name for page in LINKING for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", prose(page))}
+    assert {path.name for path in (DOCS / "images").iterdir()} == used
+    assert all(path.stat().st_size < 200_000 for path in (DOCS / "images").iterdir())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "::: " in prose(page)], ids=name_of)
+def test_the_reference_names_modules_that_are_there(page: Path) -> None:
+    for name, members in re.findall(r"^::: ([\w.]+)(?:\n    options: \{members: \[([^]]*)\]\})?", prose(page), re.M):
+        module = importlib.import_module(name)
+        assert module.__doc__
+        assert all(hasattr(module, member) for member in members.split(", ") if member)
+
+
+def test_the_page_of_the_commands_has_every_option() -> None:
+    text = load_tool("docs_site").commands_page()
+    sections = dict(zip(COMMANDS, re.split(r"^## .*$", text, flags=re.MULTILINE)[1:], strict=True))
+    for verb, section in sections.items():
+        for param in load_command(verb).params:
+            if param.param_type_name == "option" and param.name != "help":
+                assert all(f"`{name}`" in section for name in param.opts), verb
+        assert "<date>" not in section, "a browser takes it for a tag"
+    assert "`fail` or `skip`" in sections["detect"]
+    assert "[bold]" not in text
+
+
+def test_links_that_leave_the_docs_lead_into_the_site() -> None:
+    class Page:
+        class file:
+            src_uri, abs_src_path = "results/speed.md", str(DOCS / "results" / "speed.md")
+
+    given = "[a](../../benchmarks/pipeline.md) [b](../concepts.md#what-map-is) [c](https://example.org/a.md) [d](#e)"
+    found = load_tool("docs_site").on_page_markdown(given, Page, None, None)
+    assert found == given.replace("../../benchmarks/", "../repository/benchmarks/")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name_of)
+def test_commands_and_their_options_exist(page: Path) -> None:
+    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    for line in re.findall(r"(?:^|(?<=[|;&]))\s*detector ([^|;&\n]*)", text, re.MULTILINE):
+        verb, *words = shlex.split(line, comments=True)
+        assert verb in COMMANDS
+        known = {name for param in load_command(verb).params for name in (*param.opts, *param.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known, f"{verb}: {line}"
+
+
+# --- Examples in Python. Each page's blocks run one after another in one namespace, in a folder that `prepare` fills.
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: a photograph, a labelled set with two splits, and a model (the bundled one)."""
+    monkeypatch.chdir(tmp_path)
+    load_tool("sample_photos").make_photos(tmp_path / "photos", 2, 2)
+    shutil.copy(tmp_path / "photos" / "val" / "collage-000.jpg", tmp_path / "photo.jpg")
+    shutil.copytree(ROOT / "detector" / "models" / "default", tmp_path / "my-model")
+    return tmp_path
+
+
+def run_blocks(page: str, names: dict[str, Any] | None = None, first: int = 0) -> dict[str, Any]:
+    """What the Python blocks of ``page`` leave behind, from block ``first`` on."""
+    names = {} if names is None else names
+    for number, block in enumerate(blocks(DOCS / page, "python")[first:], first):
+        exec(compile(block, f"{page}, block {number}", "exec"), names)
+    return names
+
+
+RUN_HERE = {f"how_to/{name}.md" for name in ("add_backbone", "add_data_format", "add_metric", "add_proposal_source")}
+RUN_HERE |= {f"how_to/{name}.md" for name in ("deploy", "detect", "report", "threshold")}
+
+
+def test_every_example_of_a_how_to_runs_here() -> None:
+    assert {f"how_to/{page.name}" for page in (DOCS / "how_to").glob("*.md") if blocks(page, "python")} == RUN_HERE
+
+
+def test_a_backbone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from detector.nets.trunks import TRUNKS, build_trunk
+
+    monkeypatch.setitem(TRUNKS, "resnet", None)  # so that it is gone afterwards
+    made = run_blocks("how_to/add_backbone.md")
+    assert isinstance(made["detections"], Detections)
+    config, net = made["ResNetConfig"](num_outputs=3), made["net"]
+    x = torch.zeros(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert build_trunk(config)(x).shape == (2, net.num_features, 2, 2)
+        torch.testing.assert_close(net.fc(net.trunk(x).mean((2, 3))), net(x))
+
+
+def test_a_proposal_source(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = run_blocks("how_to/add_proposal_source.md")
+    assert isinstance(made["detections"], Detections)
+    boxes = made["Grid"](sides=(10,)).propose(np.zeros((20, 25, 3), np.uint8)).boxes
+    assert boxes.tolist()[:2] == [[0, 0, 10, 10], [5, 0, 15, 10]]
+    assert len(boxes) == 3 * 4
+    assert len(made["Grid"]().propose(np.zeros((20, 25, 3), np.uint8))) == 0
+    least, most = map(float, capsys.readouterr().out.strip("[]\n").split())
+    assert 0 <= least <= most <= 1
+
+
+def test_a_data_format(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from detector.data import load
+
+    monkeypatch.setattr(load, "_FORMATS", load._FORMATS)
+    (place / "csv_boxes.py").write_text(blocks(DOCS / "how_to/add_data_format.md", "python")[0])
+    monkeypatch.syspath_prepend(place)
+    reader = importlib.import_module("csv_boxes")
+    monkeypatch.delitem(sys.modules, "csv_boxes")
+    (place / "tables").mkdir()
+    Image.new("RGB", (20, 10)).save(place / "tables" / "a.png")
+    rows = ["a.png,1,2,5,6,cat", "a.png,3,4,9,8,dog", "a.png,7,2,5,6,cat", "a.png,1,2,cat", "b.png,1,2,5,6,cat"]
+    (place / "tables" / "boxes.csv").write_text("\n".join(rows))
+    dataset = run_blocks("how_to/add_data_format.md", {"csv_boxes": reader}, first=1)["dataset"]
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset[0].ground_truth.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 9, 8]]
+    assert sorted(fault.kind for fault in dataset.faults) == ["bad-object", "inverted-box", "unreadable-image"]
+    assert "1 images" in capsys.readouterr().out
+
+
+def test_a_metric(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = (50, 50)
+    truth = {"a": GroundTruth.of(np.array([[0, 0, 20, 20], [30, 30, 50, 50]], np.float32), np.array([0, 1]))}
+    # A small box in the middle, a second one on the same object, and one beside the other class's object.
+    boxes = np.array([[8, 8, 12, 12], [9, 9, 13, 13], [0, 30, 10, 40]], np.float32)
+    found = Detections.sorted(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 0, 1]), size)
+    result = run_blocks("how_to/add_metric.md", {"detections": {"a": found}, "truth": truth})["result"]
+    assert [row.ap for row in result.classes] == [1.0, 0.0]
+    assert result.classes[0].false_positives == 1
+    assert result.mean_ap == 0.5
+    assert "3 detections, 3 counted" in capsys.readouterr().out
+
+
+def test_a_stream(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    clip = write_video(place / "clip.avi", "MJPG", frames=2)
+    opened = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: opened(str(clip)) if source == 0 else None)
+    assert isinstance(run_blocks("how_to/detect.md")["detections"], Detections)
+
+
+def test_a_deployed_model(place: Path) -> None:
+    made = run_blocks("how_to/deploy.md")
+    assert [row["bbox"][0] for row in made["rows"]] == pytest.approx(made["detections"].boxes[:, 0].tolist())
+
+
+def write_evaluation(folder: Path) -> None:
+    from detector.report.example import example_evaluation
+
+    example_evaluation(folder / "pictures", n_images=4).save(folder)
+
+
+def test_a_threshold(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_evaluation(place / "measured")
+    result = run_blocks("how_to/threshold.md")["result"]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(result.classes)
+    for line, row in zip(lines, result.classes, strict=True):
+        if not line.endswith("never that precise"):
+            threshold = float(line.split()[-1])
+            kept = row.scores >= threshold - 0.005
+            assert row.precision[kept][-1] >= 0.9
+
+
+def test_a_report_from_python(place: Path) -> None:
+    (name,) = re.findall(r'Path\("(runs/[^"]*)/evaluation.json"\)', blocks(DOCS / "how_to/report.md", "python")[0])
+    write_evaluation(place / name)
+    image = np.zeros((40, 60, 3), np.uint8)
+    names = {"image": image, "detections": Detections.empty((40, 60)), "class_names": ("cat",)}
+    made = run_blocks("how_to/report.md", names)
+    assert (place / "out" / "report.html").stat().st_size > 10_000
+    assert max(made["picture"].shape[:2]) == 640
+
+
+# --- The tutorial
+
+# Commands that only install, which tests/test_environment.py looks after.
+INSTALLS = {"python -m venv .venv", "source .venv/bin/activate", "pip install -e ."}
+# So that the test is short; everything else runs as it stands.
+SHORTER = {"sample_photos.py photos/": "sample_photos.py photos/ --train 3 --val 2", "--minutes 10": "--steps 1"}
+
+
+@pytest.mark.slow
+def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / "tutorial.md"
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    assert set(lines) >= INSTALLS
+    used: set[str] = set()
+    for line in lines:
+        if line in INSTALLS:
+            continue
+        for long, short in SHORTER.items():
+            if long in line:
+                line, used = line.replace(long, short), used | {long}
+        program, *arguments = shlex.split(line)
+        if program == "detector":
+            assert run(*arguments) == 0, line
+        else:
+            command = [sys.executable, str(ROOT / arguments[0]), *arguments[1:]]
+            subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert used == SHORTER.keys()
+    run_blocks("tutorial.md")
+    for made in ("my-model/model.yaml", "my-model/crops.png", "my-model/curves.png", "found/detections.jsonl"):
+        assert (tmp_path / made).is_file(), made
+    assert (tmp_path / "measured" / "report.html").is_file()
+    assert list((tmp_path / "found" / "pictures").rglob("*.jpg"))
+    assert list((tmp_path / "checked").glob("sheet-*.jpg"))
