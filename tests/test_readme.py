@@ -41,11 +41,6 @@ def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
-def test_links_within_the_repository_lead_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
-
-
 @pytest.mark.parametrize("folder", re.findall(r"^ {0,2}([a-z]+)/ ", README, re.MULTILINE))
 def test_the_layout_is_as_told(folder: str) -> None:
     assert (ROOT / folder).is_dir() or (ROOT / "detector" / folder).is_dir()
