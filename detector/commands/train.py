@@ -147,10 +147,12 @@ def train(
     going_on = read_resume(resume)
     begun = out is not None and (out / RECIPE_FILE).is_file()
     if recipe is None and config is None and (going_on is Resume.no or (going_on is Resume.auto and not begun)):
-        recipe = RecipeName.head
+        recipe = RecipeName.head if minutes is None else RecipeName.shared
     if wants_head(None if recipe is None else recipe.value, config):
         if jobs > 1:
             raise UserError(NO_JOBS)
+        if minutes is not None:
+            raise UserError("--minutes is for the other recipes: the head's stages take as long as they take")
         refuse_several_processes("the head")
         if members is not None:
             raise UserError("--members is for --recipe ensemble")
