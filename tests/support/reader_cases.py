@@ -34,12 +34,10 @@ from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
 from detector.recipes.head import read_head_recipe
 from detector.recipes.region import (
-    read_classifier_recipe,
     read_ensemble_recipe,
     read_localizer_recipe,
     read_multibox_recipe,
     read_recipe,
-    read_shared_recipe,
 )
 from detector.report.plots import read_log
 from detector.report.write import write_report
@@ -340,9 +338,9 @@ FILE_READERS = {
     "model priors, Google's": priors(write_google_priors),
     "recipe head": recipe("head.yaml", read_head_recipe),
     "recipe regions": recipe("finetune.yaml", read_recipe),
-    "recipe shared": settings(SHARED, "shared.yaml", read_shared_recipe),
+    "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
     "recipe ensemble": recipe("ensemble.yaml", read_ensemble_recipe),
-    "recipe classifier": recipe("classifier.yaml", read_classifier_recipe),
+    "recipe classifier": recipe("classifier.yaml", read_recipe),
     "recipe MultiBox": recipe("multibox_tiny_imagenet.yaml", read_multibox_recipe),
     "recipe localizer": recipe("localizer_tiny_imagenet.yaml", read_localizer_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),

@@ -204,7 +204,7 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     _, found = load_model(out / "model", device="cpu", score_threshold=0.0, search_side=64).detect(picture)
     assert {Source.SELECTIVE_SEARCH, Source.MULTIBOX} == set(found.source)
     moving = read_model_config(out / "model-heads")
-    shapes = [member.head.shape for member in moving.members if member.head is not None]
+    shapes = [member.head for member in moving.members if member.head is not None]
     assert [(shape.grid, shape.overlap) for shape in shapes] == [(2, 2), (0, 2)]
     assert moving.postprocess.overlap_power == 1.5
     assert moving.refinement is not None

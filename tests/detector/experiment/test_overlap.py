@@ -252,7 +252,7 @@ def test_the_model_with_heads_predicts_overlaps_as_its_members_did(model: Path, 
     config = with_heads(model, [m.head for m in members], tmp_path / "judging", overlap_power=2.0)
     assert config == read_model_config(tmp_path / "judging")
     assert (config.refinement, config.postprocess.overlap_power) == (None, 2.0)
-    assert [m.head is not None and m.head.shape.overlap for m in config.members] == [2, 2]
+    assert [m.head is not None and m.head.overlap for m in config.members] == [2, 2]
     judging = load_model(tmp_path / "judging", device="cpu", score_threshold=0.0).classifier
     assert isinstance(judging, Ensemble)
     image, boxes = pool().images[0], pool().boxes
