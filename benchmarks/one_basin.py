@@ -6,7 +6,7 @@ For an ensemble's folder, in naming annotated objects: the top-1 of its singles 
 (members that fit the training set little better than the validation set have little of their own for a mean to take
 away), the top-1 of all of them together, and that of one network with the mean of their weights, whose normalisation
 statistics are measured anew. Where that mean is a good network, the members lie in one basin of the loss (Wortsman et
-al., Model soups, ICML 2022), and say nearly the same. Prints what ``docs/experiment.md`` tells.
+al., Model soups, ICML 2022), and say nearly the same.
 """
 
 from __future__ import annotations

@@ -11,14 +11,12 @@ import torch
 from torch import nn
 
 from detector.detection.ensemble import Ensemble, Member
-from detector.detection.localize import RegionLocalizer
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig
 from detector.model.class_choice import chosen_labels
 from detector.model.config import (
     BUNDLED_MODEL,
     MODEL_FILE,
-    HeadConfig,
     MemberConfig,
     ProposalConfig,
     WeightsFile,
@@ -26,7 +24,6 @@ from detector.model.config import (
 )
 from detector.model.proposals import search_source
 from detector.nets.googlenet import GoogLeNet
-from detector.nets.localizer import LocalizerMember, read_localizer
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
 from detector.nets.region_head import RegionHead
 from detector.nets.trunk import Trunk
@@ -49,23 +46,9 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     _load(net, folder, config)
     if config.head is None:
         return Member(net, config.crop, config.normalization)
-    head = load_head(folder, config.head, num_classes, net.num_features)
+    head = RegionHead(config.head.shape, num_classes, net.num_features)
+    _load(head, folder, config.head)
     return Member(net, config.crop, config.normalization, head, config.shared)
-
-
-def load_head(folder: Path, config: HeadConfig, num_classes: int, num_features: int) -> RegionHead:
-    """A head for K classes on a trunk of ``num_features`` channels; UserError as for :func:`read_member`."""
-    head = RegionHead(config.shape, num_classes, num_features)
-    _load(head, folder, config)
-    return head
-
-
-def build_localizer(
-    folder: Path, config: LocalizerMember, device: torch.device, precision: str = "auto"
-) -> RegionLocalizer:
-    """The localizer of a model directory, ready to run; UserError as for :func:`read_member`."""
-    net = read_localizer(folder, config)
-    return RegionLocalizer(net, config.crop, config.normalization, device, precision=precision)
 
 
 def _load(net: nn.Module, folder: Path, config: WeightsFile) -> None:
@@ -139,8 +122,6 @@ def load_model(
         target,
         temperature=config.temperature,
         precision=precision,
-        localizer=None if config.localizer is None else build_localizer(folder, config.localizer, target, precision),
-        localizer_boxes=config.localizer_boxes,
     )
     given = {
         "score_threshold": score_threshold,

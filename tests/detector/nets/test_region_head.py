@@ -281,8 +281,7 @@ def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"refinement": None}, "refinement goes with", id="regression without refinement"),
-        pytest.param({"head": None}, "refinement goes with", id="refinement without regression"),
+        pytest.param({"head": None}, "refinement is for members", id="refinement without regression"),
         pytest.param({"shape": {"kind": "tree", "grid": 2}}, "svm", id="unknown kind"),
         pytest.param({"shape": {"kind": "softmax", "grid": 2, "colour": 1}}, "unknown key", id="unknown key"),
         pytest.param({"shape": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),

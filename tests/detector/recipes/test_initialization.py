@@ -24,7 +24,6 @@ RUNS = {
     "paper": ["train", "BOXES", "--recipe", "paper"],
     "classifier": ["train-classifier", "FOLDERS"],
     "teacher": ["train-teacher", "BOXES"],
-    "localizer": ["train-localizer", "BOXES"],
     "multibox": ["train-multibox", "BOXES"],
 }
 YOLO = "names: [square]\ntrain: images\nval: images\n"

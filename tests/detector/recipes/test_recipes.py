@@ -28,7 +28,6 @@ from detector.recipes.initialization import start_of
 from detector.recipes.region import (
     ClassifierRecipe,
     EnsembleRecipe,
-    LocalizerRecipe,
     MultiBoxRecipe,
     SharedRecipe,
     TeacherRecipe,
@@ -272,7 +271,6 @@ TASKS = {
     "teacher": TeacherRecipe,
     "ensemble": EnsembleRecipe,
     "multibox": MultiBoxRecipe,
-    "localizer": LocalizerRecipe,
     "shared": SharedRecipe,
     "head": HeadRecipe,
     "experiment": ExperimentRecipe,
