@@ -40,10 +40,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.train_multibox",
         "Train MultiBox, which proposes boxes at once where selective search has to group superpixels.",
     ),
-    "train-localizer": (
-        "detector.commands.train_localizer",
-        "Train a localizer, which says how well a region lies on an object and where the object lies.",
-    ),
     "check-data": (
         "detector.commands.check_data",
         "Read a data set once, whole, and report everything that is wrong with it.",

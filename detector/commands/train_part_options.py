@@ -1,4 +1,4 @@
-"""Options that ``train-multibox`` and ``train-localizer`` share."""
+"""Options that ``train-multibox`` and ``train-teacher`` share."""
 
 from __future__ import annotations
 

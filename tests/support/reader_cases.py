@@ -35,7 +35,6 @@ from detector.nets.weights import load_into, read_weights, save_weights
 from detector.recipes.head import read_head_recipe
 from detector.recipes.region import (
     read_ensemble_recipe,
-    read_localizer_recipe,
     read_multibox_recipe,
     read_recipe,
 )
@@ -342,7 +341,6 @@ FILE_READERS = {
     "recipe ensemble": recipe("ensemble.yaml", read_ensemble_recipe),
     "recipe classifier": recipe("classifier.yaml", read_recipe),
     "recipe MultiBox": recipe("multibox_tiny_imagenet.yaml", read_multibox_recipe),
-    "recipe localizer": recipe("localizer_tiny_imagenet.yaml", read_localizer_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
     "checkpoint": checkpoint,
     "proposals": stored_proposals,

@@ -127,7 +127,10 @@ def test_the_recipe_without_a_file_is_for_the_bundled_models_crops(data: Path, p
 
 def test_a_teacher_learns_colours(published: Path, tmp_path: Path) -> None:
     changes = {"steps": 60, "batch_size": 32, "schedule": {"rate": 0.002, "warmup": 0.1}, "frozen_blocks": 0}
-    net, sampling = {"kind": "efficientnet_lite", "num_outputs": 3, "size": 32, "dropout": 0.0}, {"foreground": 0.75, "perturbed": 0.3}
+    net, sampling = (
+        {"kind": "efficientnet_lite", "num_outputs": 3, "size": 32, "dropout": 0.0},
+        {"foreground": 0.75, "perturbed": 0.3},
+    )
     made = trainer(tmp_path, str(published), **changes, net=net, sampling=sampling)
     made.run()
     assert made.last_metric is not None

@@ -27,7 +27,6 @@ from detector.recipes.head import HeadRecipe
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
     EnsembleRecipe,
-    LocalizerRecipe,
     MultiBoxRecipe,
     SharedRecipe,
     TrainRecipe,
@@ -268,7 +267,6 @@ TASKS = {
     "regions": TrainRecipe,
     "ensemble": EnsembleRecipe,
     "multibox": MultiBoxRecipe,
-    "localizer": LocalizerRecipe,
     "shared": SharedRecipe,
     "head": HeadRecipe,
     "experiment": ExperimentRecipe,
