@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from detector.commands.console import say
+from detector.commands.resume import Resume
 from detector.commands.train_classifier_run import run_classifier_training
-from detector.commands.train_common import Resume
 from detector.commands.train_ensemble_run import run_ensemble_training
 from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training

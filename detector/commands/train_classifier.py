@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED
+from detector.commands.resume import ResumeWord, read_resume
 
 
 def train_classifier(
@@ -29,14 +30,7 @@ def train_classifier(
         Path | None,
         typer.Option(metavar="DIR", help="Folder to make.", show_default="runs/train-classifier-<date>-<time>"),
     ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[auto]",
-            help="Resume the interrupted run in --out; auto: or start one.",
-            show_default="a new run",
-        ),
-    ] = None,
+    resume: ResumeWord = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +63,7 @@ def train_classifier(
     [bold]Example:[/bold] detector train-classifier imagenet/ --out my-classifier
     """
     from detector.commands.train_classifier_run import run_classifier_training
-    from detector.commands.train_common import read_resume, say_once
+    from detector.commands.train_common import say_once
     from detector.commands.train_run import TrainRequest
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
@@ -78,7 +72,7 @@ def train_classifier(
         data=data,
         config=config,
         out=out,
-        resume=read_resume(resume),
+        resume=read_resume(resume, out),
         init=init,
         steps=steps,
         seed=seed,

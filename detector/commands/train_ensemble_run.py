@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from detector.commands.device_jobs import run_on_devices, shared_environment
+from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
-    Resume,
     begin_folder,
     check_same_recipe,
     prepare_folder,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.train_part_options import CheckpointMinutes, Data, Device, ResumeWord, Seed, Steps
+from detector.commands.resume import ResumeWord, read_resume
+from detector.commands.train_part_options import CheckpointMinutes, Data, Device, Seed, Steps
 
 
 def train_localizer(
@@ -53,7 +54,6 @@ def train_localizer(
 
     [bold]Example:[/bold] detector train-localizer photos/ --model my-model --out my-better-model
     """
-    from detector.commands.train_common import read_resume
     from detector.commands.train_localizer_run import LocalizerRequest, run_localizer_training
     from detector.commands.train_part import run_part
 
@@ -62,7 +62,7 @@ def train_localizer(
         config=config,
         out=out,
         model=model,
-        resume=read_resume(resume),
+        resume=read_resume(resume, out),
         init=init,
         steps=steps,
         seed=seed,

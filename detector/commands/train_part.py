@@ -11,7 +11,8 @@ import typer
 from torch import nn
 
 from detector.commands.console import INTERRUPTED, say
-from detector.commands.train_common import RECIPE_FILE, Resume, refuse_several_processes
+from detector.commands.resume import Resume
+from detector.commands.train_common import RECIPE_FILE, refuse_several_processes
 from detector.data import Dataset
 from detector.model.config import read_model_config
 from detector.recipes.region import LocalizerRecipe, MultiBoxRecipe

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from detector.commands.console import progress
+from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
-    Resume,
     begin_folder,
     check_same_recipe,
     load_pool,

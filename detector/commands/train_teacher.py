@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED
-from detector.commands.train_part_options import CheckpointMinutes, Data, Device, ResumeWord, Seed, Steps
+from detector.commands.resume import ResumeWord, read_resume
+from detector.commands.train_part_options import CheckpointMinutes, Data, Device, Seed, Steps
 
 
 def train_teacher(
@@ -54,7 +55,7 @@ def train_teacher(
 
     [bold]Example:[/bold] detector train-teacher my-data/ --init efficientnet-lite0.pth --out my-teacher
     """
-    from detector.commands.train_common import read_resume, say_once
+    from detector.commands.train_common import say_once
     from detector.commands.train_run import TrainRequest
     from detector.commands.train_teacher_run import run_teacher_training
     from detector.training.denormals import flushed_denormals
@@ -64,7 +65,7 @@ def train_teacher(
         data=data,
         config=config,
         out=out,
-        resume=read_resume(resume),
+        resume=read_resume(resume, out),
         init=init,
         steps=steps,
         seed=seed,
