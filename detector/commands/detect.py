@@ -240,7 +240,7 @@ def detect(
                 write_formats(folder, wanted, detector.class_names, detector.class_keys)
     except KeyboardInterrupt:
         if folder is not None and folder.exists() and holds_results(folder):
-            say(f"what was finished is in {folder}")
+            say(f"what was finished is in {folder}; the same command with --resume goes on")
         raise
     tally.show(out or final_path(folder), faults.count)
     raise typer.Exit(SKIPPED if faults.count else 0)

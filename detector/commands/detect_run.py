@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.commands.console import Faults, progress
-from detector.commands.detection_files import JSONL_FILE, read_detections
+from detector.commands.detection_files import JSONL_FILE, PICTURES, PROPOSAL_PICTURES, read_detections
 from detector.commands.detection_run import detect_each
 from detector.commands.inputs import Input
 from detector.commands.tally import Tally
@@ -19,7 +19,6 @@ from detector.runs.journal import Journal
 
 JPEG_QUALITY = 92
 JPEG_LONGEST_SIDE = 65_500
-PICTURES, PROPOSAL_PICTURES = "pictures", "proposals"
 
 
 def settings_of(source: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ JSONL_FILE = "detections.jsonl"
 COCO_FILE = "detections.coco.json"
 COCO_IMAGES_FILE = "images.coco.json"
 CSV_FILE = "detections.csv"
+PICTURES, PROPOSAL_PICTURES = "pictures", "proposals"
 FORMATS = ("jsonl", "coco", "csv")
 CSV_COLUMNS = ("image_id", "path", "label", "class_name", "score", "x1", "y1", "x2", "y2")
 

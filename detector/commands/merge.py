@@ -38,6 +38,8 @@ def merge(
     job = found[0].job
     proposing = job.verb == "propose"
     faults = [fault for part in found for fault in part.faults]
+    for fault in faults:
+        say(f"skipped: {fault}")
     with new_run_folder(out, job.verb, None if proposing else job.config, job.seed) as folder:
         if proposing:
             from detector.commands.store_shards import merge_stores
@@ -45,24 +47,25 @@ def merge(
             merge_stores(found, folder)
         else:
             tally = _merge_detections(found, folder)
-    for fault in faults:
-        say(f"skipped: {fault}")
     if proposing:
-        images, boxes = (sum(part.counts[name] for part in found) for name in ("images", "boxes"))
+        images, boxes = (sum(part.counts.get(name, 0) for part in found) for name in ("images", "boxes"))
         tell(f"{out}: {images:,} images, {boxes / max(1, images):,.0f} boxes each")
     else:
         tally.show(out, len(faults))
         if job.verb == "evaluate":
-            tell(
-                f"measure them: detector evaluate --data {job.config['data']} --detections {out}, and the same options"
-            )
+            tell(f"measure them: detector evaluate --data {job.config.get('data')} --detections {out}")
     raise typer.Exit(SKIPPED if faults else 0)
 
 
 def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
     """Write the results of all ``parts`` into ``folder``; nothing of them is held in memory but sums."""
-    from detector.commands.detect_run import PICTURES, PROPOSAL_PICTURES
-    from detector.commands.detection_files import JSONL_FILE, read_detections, write_formats
+    from detector.commands.detection_files import (
+        JSONL_FILE,
+        PICTURES,
+        PROPOSAL_PICTURES,
+        read_detections,
+        write_formats,
+    )
     from detector.commands.tally import Tally
 
     with (folder / JSONL_FILE).open("wb") as lines, progress("merging", len(parts), "shard") as advance:
@@ -85,5 +88,5 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
         if not tally.pictures:
             raise UserError("nothing was detected in: every input was skipped")
         settings = job.settings
-        write_formats(folder, job.config["formats"], settings["class_names"], settings["class_keys"])
+        write_formats(folder, job.config.get("formats", []), settings["class_names"], settings["class_keys"])
     return tally
