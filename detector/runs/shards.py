@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.runs.leftovers import UNFINISHED
-from detector.shown import brief
+from detector.shown import brief, shown
 from detector.strict_json import JSON_FAULTS, json_text
 from proposals.errors import UserError
 
@@ -93,7 +93,7 @@ class Job:
     def difference(self, other: Job) -> str | None:
         """What of ``other`` is not as it is here, in words; None where both belong to one job."""
         if other.verb != self.verb:
-            return f"another command (detector {other.verb}, not detector {self.verb})"
+            return f"another command (detector {shown(other.verb)}, not detector {self.verb})"
         if _count(other) != _count(self):
             return f"another number of shards ({_count(other)}, not {_count(self)})"
         for name in sorted({*self.settings, *other.settings}):
@@ -101,7 +101,7 @@ class Job:
             for key in [*mine, *theirs]:
                 if mine.get(key) != theirs.get(key):
                     values = f" ({brief(theirs.get(key))}, not {brief(mine.get(key))})"
-                    return f"another {key}{'' if key.endswith('digest') else values}".removesuffix(" digest")
+                    return f"another {shown(key)}{'' if key.endswith('digest') else values}".removesuffix(" digest")
         return None if (other.inputs, other.digest) == (self.inputs, self.digest) else "another list of inputs"
 
 
