@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.propose",
         "Propose boxes in many pictures and store them, one checksummed file per picture.",
     ),
+    "merge": ("detector.commands.merge", "Join the shards of detect, evaluate or propose."),
     "train": (
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from detector.commands.console import say
-from detector.commands.train_common import Resume
+from detector.commands.resume import Resume
 from detector.commands.train_ensemble_run import run_ensemble_training
 from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
 from detector.commands.train_run import TrainRequest, run_training

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from detector.commands.device_jobs import run_verbs
+from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
-    Resume,
     begin_folder,
     check_same_recipe,
     prepare_folder,

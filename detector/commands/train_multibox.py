@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED, say
-from detector.commands.train_part_options import CheckpointMinutes, Data, Device, ResumeWord, Seed, Steps
+from detector.commands.resume import ResumeWord, read_resume
+from detector.commands.train_part_options import CheckpointMinutes, Data, Device, Seed, Steps
 
 
 def train_multibox(
@@ -56,7 +57,7 @@ def train_multibox(
 
     [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
     """
-    from detector.commands.train_common import read_resume, refuse_several_processes
+    from detector.commands.train_common import refuse_several_processes
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
     from detector.model.config import read_model_config
     from detector.training.denormals import flushed_denormals
@@ -67,7 +68,7 @@ def train_multibox(
         config=config,
         out=out,
         model=model,
-        resume=read_resume(resume),
+        resume=read_resume(resume, out),
         init=init,
         priors=priors,
         steps=steps,

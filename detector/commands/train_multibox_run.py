@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from detector.commands.console import say
+from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
-    Resume,
     begin_folder,
     load_pool,
     prepare_folder,
