@@ -45,8 +45,8 @@ def reproduce(
     [bold]Example:[/bold] detector reproduce my-model --data VOCdevkit
     """
     from detector.commands.reproduce_run import run_experiment
-        from detector.commands.resume import Resume
-from detector.commands.train_run import TrainRequest
+    from detector.commands.resume import Resume
+    from detector.commands.train_run import TrainRequest
     from detector.training.loop import Interrupted
 
     request = TrainRequest(
