@@ -16,7 +16,6 @@ from detector.detection.ensemble import Ensemble, ImageView, Member, stacked
 from detector.nets.region_head import RegionOutput
 from detector.nets.region_net import ImageMaps
 from proposals.boxes import FloatArray
-from proposals.errors import ImageTooSmall
 from proposals.types import Proposals, ProposalSource
 
 
@@ -28,12 +27,9 @@ class RememberedSource:
         self.last: tuple[NDArray[np.uint8], Proposals] | None = None
 
     def propose(self, image: NDArray[np.uint8]) -> Proposals:
-        """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB; none where it is too small to be searched."""
+        """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB."""
         if self.last is None or self.last[0] is not image:
-            try:
-                self.last = image, self.source.propose(image)
-            except ImageTooSmall:
-                self.last = image, Proposals.empty((image.shape[0], image.shape[1]))
+            self.last = image, self.source.propose(image)
         return self.last[1]
 
 
