@@ -18,7 +18,7 @@ from detector.experiment.memory import RememberedSource
 from detector.experiment.variants import Variant, merged, paper_variants
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
-from detector.model.save import join_multibox, save_head_model, save_model, write_model_config
+from detector.model.save import join_multibox, save_model, write_model_config
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.multibox import save_multibox
 from detector.nets.region_head import HeadShape, RegionHead
@@ -62,7 +62,8 @@ def with_head(folder: Path, seed: int, shared: SharedMaps | None) -> Path:
     facts: dict[str, Any] = {"class_names": CLASSES, "class_keys": CLASSES, "licence": "MIT", "refinement": TWO_LOOKS}
     proposals = ProposalConfig(selective_search=SEARCH, search_side=None, max_proposals=25)
     facts |= {"proposals": proposals, "postprocess": POWERFUL, "name": "t"}
-    save_head_model(folder, trunk.state_dict(), NET, crop, Normalization(), head, shared=shared, half=False, **facts)
+    nets = [(NET, trunk.state_dict(), crop, Normalization())]
+    save_model(folder, nets, heads=[head], shared=shared, half=False, **facts)
     return folder
 
 
