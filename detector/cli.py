@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.propose",
         "Propose boxes in many pictures and store them, one checksummed file per picture.",
     ),
+    "merge": ("detector.commands.merge", "Join the shards of detect, evaluate or propose."),
     "train": (
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
@@ -39,10 +40,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train-multibox": (
         "detector.commands.train_multibox",
         "Train MultiBox, which proposes boxes at once where selective search has to group superpixels.",
-    ),
-    "train-localizer": (
-        "detector.commands.train_localizer",
-        "Train a localizer, which says how well a region lies on an object and where the object lies.",
     ),
     "check-data": (
         "detector.commands.check_data",

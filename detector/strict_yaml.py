@@ -155,8 +155,13 @@ def read_settings(cls: type[T], path: Path) -> T:
 
 def write_settings(path: Path, settings: BaseModel) -> None:
     """Write ``settings`` to ``path``, whole or not at all."""
+    write_whole(path, dump_yaml(settings))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
     temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(dump_yaml(settings), encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 

@@ -43,6 +43,9 @@ def prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
+WITH_SCRIPTS = [page for page in PAGES if blocks(page, "sh")]
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as MkDocs makes them."""
     found = set()
@@ -121,14 +124,46 @@ def test_links_that_leave_the_docs_lead_into_the_site() -> None:
     assert found == given.replace("../../benchmarks/", "../repository/benchmarks/")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name_of)
-def test_commands_and_their_options_exist(page: Path) -> None:
-    text = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
-    for line in re.findall(r"(?:^|(?<=[|;&]))\s*detector ([^|;&\n]*)", text, re.MULTILINE):
-        verb, *words = shlex.split(line, comments=True)
+def commands(script: str) -> list[list[str]]:
+    """The words of each command line of ours in a shell script."""
+    found = re.findall(r"(?:^|(?<=[|;&]))\s*detector ([^|;&\n]*)", script.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in found]
+
+
+def assert_commands_exist(lines: list[list[str]]) -> None:
+    for verb, *words in lines:
         assert verb in COMMANDS
         known = {name for param in load_command(verb).params for name in (*param.opts, *param.secondary_opts)}
-        assert {word for word in words if word.startswith("--")} <= known, f"{verb}: {line}"
+        assert {word for word in words if word.startswith("--")} <= known, verb
+
+
+@pytest.mark.parametrize("page", WITH_SCRIPTS, ids=name_of)
+def test_commands_in_shell_scripts_exist(page: Path) -> None:
+    lines = [line for script in blocks(page, "sh") for line in commands(script)]
+    assert len(lines) >= sum(script.startswith("detector ") for script in blocks(page, "sh"))
+    assert_commands_exist(lines)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell")
+@pytest.mark.parametrize("page", WITH_SCRIPTS, ids=name_of)
+def test_shell_scripts_are_shell(page: Path) -> None:
+    for script in blocks(page, "sh"):
+        done = subprocess.run(["sh", "-n"], input=script, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stderr == ""
+
+
+def test_the_kubernetes_job_runs_each_shard_once() -> None:
+    (text,) = (text for page in PAGES for text in blocks(page, "yaml") if "kind: Job" in text)
+    spec = yaml.safe_load(text)["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert spec["completionMode"] == "Indexed"
+    assert int(variables["SHARDS"]) == spec["completions"]
+    script = container["command"][-1]
+    (line,) = commands(script)
+    assert_commands_exist([line])
+    assert line[line.index("--shard") + 1] == "$i/$SHARDS"
+    assert "i=$((JOB_COMPLETION_INDEX + 1))" in script, "Kubernetes counts from 0, shards from 1"
 
 
 # --- Examples in Python. Each page's blocks run one after another in one namespace, in a folder that `prepare` fills.

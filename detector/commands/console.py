@@ -71,15 +71,20 @@ def progress(verb: str, total: float | None, unit: str) -> Iterator[Callable[[],
 
 
 class Faults:
-    """What becomes of a fault in one input: the end of the run, or a line on standard error and a count."""
+    """What becomes of a fault in one input: the end of the run, or a line on standard error, kept in ``told``."""
 
     def __init__(self, skip: bool) -> None:
         self.skip = skip
-        self.count = 0
+        self.told: list[str] = []
 
     def __call__(self, fault: UserError) -> None:
         """Raise ``fault``, or tell of it and count it."""
         if not self.skip:
             raise fault
-        self.count += 1
+        self.told.append(str(fault))
         say(f"skipped: {fault}")
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return len(self.told)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress, say
-from detector.commands.tally import Tally
+from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.resume import ResumeWord, ShardWord, may_go_on
 from proposals.errors import UserError
-
-if TYPE_CHECKING:
-    from detector.commands.inputs import Input
-
-JPEG_QUALITY = 92
-JPEG_LONGEST_SIDE = 65_500
 
 
 class Format(str, Enum):
@@ -159,27 +151,38 @@ def detect(
         ),
     ] = False,
     frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.")] = 1,
+    shard: ShardWord = None,
+    resume: ResumeWord = None,
 ) -> None:
     """Find objects in pictures and videos.
 
     The results are a new folder: [bold]detections.jsonl[/bold] with one line per
     picture, [bold]pictures/[/bold] with the boxes drawn in, and [bold]config.yaml[/bold] with
-    every setting. Nothing that exists is overwritten.
+    every setting. Nothing that exists is overwritten. An interrupted run goes on with the
+    same command and --resume. --shard 2/4 does the second of four parts of the list, on any
+    machine; [bold]detector merge[/bold] makes one result of the parts.
 
     [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
     """
-    from detector.commands.detection_files import CSV_FILE, JSONL_FILE, read_detections, write_coco, write_csv
+    from detector.commands.detection_files import JSONL_FILE, write_formats
     from detector.commands.inputs import find_inputs
-    from detector.runs.folder import final_path, holds_results, new_run_folder, refuse_occupied
+    from detector.runs.folder import final_path, holds_results, new_run_folder
+    from detector.runs.journal import open_journal
+    from detector.runs.shards import Shard
 
-    refuse_occupied(out)
+    part = None if shard is None else Shard.parse(shard)
+    going_on = may_go_on(resume, out)
     if no_multibox and multibox is not None:
         raise UserError("--multibox and --no-multibox exclude each other")
     faults = Faults(skip=on_error is OnError.skip)
     found = find_inputs(inputs, faults, video_step=frame_step)
     if not found:
         raise UserError("nothing to detect in: every input was skipped")
+    if part is not None and part.index > 1:  # every shard finds the same ones in the list; the first counts them
+        faults = Faults(faults.skip)
 
+    from detector.commands.detect_run import detect_all, settings_of
+    from detector.commands.detection_run import job_of
     from detector.model.load import load_model
 
     given: dict[str, Any] = {
@@ -204,83 +207,40 @@ def detect(
         "device": device,
         "precision": precision,
         "postprocess": detector.config,
-        "proposals": {**_settings_of(detector.proposals), "max_proposals": detector.max_proposals},
+        "proposals": {**settings_of(detector.proposals), "max_proposals": detector.max_proposals},
         "formats": wanted,
         "pictures": pictures,
+        "proposal_pictures": proposal_pictures,
         "on_error": on_error,
         "frame_step": frame_step,
     }
+    job = job_of(
+        "detect",
+        found,
+        config,
+        model,
+        detector,
+        multibox=multibox,
+        device=device.value,
+        precision=precision.value,
+        seed=seed,
+        shard=part,
+    )
     folder = None
     try:
-        with new_run_folder(out, "detect", config, seed=seed, keep_unfinished=True) as folder:
-            tally = _detect_all(found, detector, folder, faults, pictures, proposal_pictures)
-            if not tally.pictures:
-                raise UserError("nothing was detected in: every input was skipped")
-            if "coco" in wanted:
-                saved = read_detections(folder / JSONL_FILE)
-                write_coco(folder, saved, detector.class_names, detector.class_keys)
-            if "csv" in wanted:
-                write_csv(folder / CSV_FILE, read_detections(folder / JSONL_FILE))
+        with new_run_folder(out, "detect", config, seed, keep_unfinished=True, resume=going_on) as folder:
+            with open_journal(folder, job, JSONL_FILE) as journal:
+                faults.told += journal.faults
+                own = [found[i] for i in job.positions]
+                tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures)
+                journal.finish(faults.told)
+            if part is None:
+                if not tally.pictures:
+                    raise UserError("nothing was detected in: every input was skipped")
+                write_formats(folder, wanted, detector.class_names, detector.class_keys)
     except KeyboardInterrupt:
         if folder is not None and folder.exists() and holds_results(folder):
-            say(f"what was finished is in {folder}")
+            say(f"what was finished is in {folder}; the same command with --resume goes on")
         raise
     tally.show(out or final_path(folder), faults.count)
     raise typer.Exit(SKIPPED if faults.count else 0)
-
-
-def _settings_of(source: Any) -> dict[str, Any]:
-    """The settings of a proposal source and of the one that it wraps, if it wraps one."""
-    settings: dict[str, Any] = {}
-    if hasattr(source, "multibox"):  # merged with selective search, whose own settings follow
-        settings["multibox"] = {"proposals": source.multibox.config, "merge": source.config}
-        source = source.selective_search
-    while source is not None:
-        if hasattr(source, "side"):
-            settings["search_side"] = source.side
-        if hasattr(source, "config"):
-            settings["selective_search"] = source.config
-        source = getattr(source, "source", None)
-    return settings
-
-
-def _detect_all(
-    found: Sequence[Input], detector: Any, folder: Path, faults: Faults, pictures: bool, proposal_pictures: bool
-) -> Tally:
-    """Detect in every frame of ``found`` and leave what was found in ``folder``, as it is found."""
-    from detector.commands.detection_files import JSONL_FILE, SavedDetections, write_line
-    from detector.path_part import path_parts
-    from detector.report.drawing import draw_detections, draw_proposals
-
-    total = sum(source.count() for source in found)
-    tally = Tally()
-    with ExitStack() as stack:
-        lines = stack.enter_context((folder / JSONL_FILE).open("w", encoding="utf-8"))
-        advance = stack.enter_context(progress("detecting", total, "picture"))
-        for source in found:
-            try:
-                for frame in source.frames(reduced=True):
-                    detections, proposals = detector.detect(frame.image)
-                    if proposal_pictures:
-                        drawn = draw_proposals(frame.image, proposals, in_place=not pictures)
-                        _write_picture(folder / "proposals" / path_parts(frame.image_id), drawn)
-                    if pictures:  # last, into the frame itself, which is not needed any more
-                        drawn = draw_detections(frame.image, detections, detector.class_names, in_place=True)
-                        _write_picture(folder / "pictures" / path_parts(frame.image_id), drawn)
-                    found_in_file = detections.resized(frame.image_size)
-                    saved = SavedDetections.of(frame.image_id, frame.path, found_in_file, detector.class_names)
-                    write_line(lines, saved)
-                    tally.add(frame.shown, saved)
-                    advance()
-            except UserError as fault:
-                faults(fault)
-    return tally
-
-
-def _write_picture(stem: Path, picture: Any) -> None:
-    """``picture`` ``(H, W, 3)`` as ``<stem>.jpg``, or ``.png`` where JPEG cannot hold its size."""
-    from detector.images.write import write_picture
-
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    suffix = ".jpg" if max(picture.shape[:2]) <= JPEG_LONGEST_SIDE else ".png"
-    write_picture(stem.with_name(stem.name + suffix), picture, JPEG_QUALITY)

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import csv
 import json
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
 
 import numpy as np
 
@@ -28,6 +28,7 @@ JSONL_FILE = "detections.jsonl"
 COCO_FILE = "detections.coco.json"
 COCO_IMAGES_FILE = "images.coco.json"
 CSV_FILE = "detections.csv"
+PICTURES, PROPOSAL_PICTURES = "pictures", "proposals"
 FORMATS = ("jsonl", "coco", "csv")
 CSV_COLUMNS = ("image_id", "path", "label", "class_name", "score", "x1", "y1", "x2", "y2")
 
@@ -72,17 +73,11 @@ def _short(number: np.float32) -> float:
     return float(str(number))
 
 
-def write_line(file: TextIO, saved: SavedDetections) -> None:
-    """Append one image to an open ``detections.jsonl`` and flush, so that a run that is cut off keeps it."""
-    file.write(saved.to_json() + "\n")
-    file.flush()
-
-
 def read_detections(path: Path | str) -> Iterator[SavedDetections]:
     """The images of a ``detections.jsonl``, in its order.
 
     Raises:
-        UserError: the file cannot be read, or a line of it is not as :func:`write_line` leaves it.
+        UserError: the file cannot be read, or a line of it is not as :class:`SavedDetections` makes it.
     """
     path = Path(path)
     try:
@@ -115,36 +110,56 @@ def _parse(line: str, where: str) -> SavedDetections:
         raise UserError(f"{where}: not a line of {JSONL_FILE}: {shown(str(error))}") from error
 
 
-def coco_ids(ids: Sequence[str]) -> list[int]:
+def write_formats(folder: Path, formats: Sequence[str], class_names: Sequence[str], class_keys: Sequence[str]) -> None:
+    """The files of ``formats`` from the folder's ``detections.jsonl``, which is read line by line."""
+    if "coco" in formats:
+        write_coco(folder, class_names, class_keys)
+    if "csv" in formats:
+        write_csv(folder / CSV_FILE, read_detections(folder / JSONL_FILE))
+
+
+def coco_ids(ids: Iterable[str]) -> array[int]:
     """COCO wants integers: ids (of images, or of classes) where all are different numbers, or else 1, 2, ..."""
-    if all(len(name) < 19 and name.isascii() and name.isdigit() for name in ids):
-        numbers = [int(name) for name in ids]
-        if len(set(numbers)) == len(numbers):
-            return numbers
-    return list(range(1, len(ids) + 1))
+    numbers = array("q")
+    count, all_numbers = 0, True
+    for name in ids:
+        count += 1
+        all_numbers = all_numbers and len(name) < 19 and name.isascii() and name.isdigit()
+        if all_numbers:
+            numbers.append(int(name))
+    if all_numbers and len(np.unique(np.frombuffer(numbers, np.int64) if count else [])) == count:
+        return numbers
+    return array("q", range(1, count + 1))
 
 
-def write_coco(
-    folder: Path, images: Iterable[SavedDetections], class_names: Sequence[str], class_keys: Sequence[str] = ()
-) -> None:
+def write_coco(folder: Path, class_names: Sequence[str], class_keys: Sequence[str] = ()) -> None:
     """COCO results (``detections.coco.json``) and the images and categories that they speak of (``images.coco.json``).
 
     ``COCO("images.coco.json").loadRes("detections.coco.json")`` reads them. ``category_id`` is the class's own id in
-    the training data where all are numbers, as with a model trained on COCO, and label + 1 otherwise.
+    the training data where all are numbers, as with a model trained on COCO, and label + 1 otherwise. Both are written
+    image by image from the folder's ``detections.jsonl``.
     """
-    category_ids = coco_ids(class_keys or class_names)
-    images = list(images)
-    ids = coco_ids([image.image_id for image in images])
-    results: list[dict[str, Any]] = []
-    described: list[dict[str, Any]] = []
-    for number, image in zip(ids, images, strict=True):
-        results.extend(image.detections.to_coco(number, category_ids))
-        height, width = image.detections.image_size
-        described.append({"id": number, "file_name": image.path, "width": width, "height": height})
+    lines = folder / JSONL_FILE
+    category_ids = coco_ids(class_keys or class_names).tolist()
+    ids = coco_ids(image.image_id for image in read_detections(lines))
     categories = [{"id": number, "name": name} for number, name in zip(category_ids, class_names, strict=True)]
-    (folder / COCO_FILE).write_text(json.dumps(results), encoding="utf-8")
-    truth = {"info": {}, "images": described, "annotations": [], "categories": categories}
-    (folder / COCO_IMAGES_FILE).write_text(json_text(truth), encoding="utf-8")
+    with (
+        (folder / COCO_FILE).open("w", encoding="utf-8") as results,
+        (folder / COCO_IMAGES_FILE).open("w", encoding="utf-8") as images,
+    ):
+        results.write("[")
+        images.write('{"info": {}, "images": [')
+        empty = True
+        for i, (number, image) in enumerate(zip(ids, read_detections(lines), strict=True)):
+            found = image.detections
+            for entry in found.to_coco(number, category_ids):
+                results.write(("" if empty else ", ") + json.dumps(entry))
+                empty = False
+            height, width = found.image_size
+            described = {"id": number, "file_name": image.path, "width": width, "height": height}
+            images.write((", " if i else "") + json_text(described))
+        results.write("]")
+        images.write(f'], "annotations": [], "categories": {json_text(categories)}}}')
 
 
 def write_csv(path: Path, images: Iterable[SavedDetections]) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+
+from detector.training.loop import Interrupted
+from proposals.errors import UserError
 
 POLL_SECONDS = 0.2
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -29,6 +33,31 @@ def shared_environment(jobs: int, environment: Mapping[str, str] = os.environ) -
     threads = str(max(1, cores() // jobs))
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
     return {**environment, "PYTHONPATH": os.pathsep.join(paths), **dict.fromkeys(THREAD_VARIABLES, threads)}
+
+
+def run_verbs(jobs: Mapping[int, Sequence[str]], devices: Sequence[str], logs: Mapping[int, Path], what: str) -> None:
+    """Run a verb for each job in a process of its own, one on each of ``devices`` at a time; they share the cores.
+
+    Args:
+        jobs: each one's words of the command line, to which ``--device`` is added. logs: each one's output is added to
+            this file. what: the work, in a word.
+
+    Raises:
+        UserError: one failed. Interrupted: a signal came, on which the processes saved what they had.
+    """
+    environment = shared_environment(len(devices))
+
+    def launch(job: int, device: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "detector", *jobs[job], "--device", device]
+        with logs[job].open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+    failed, stopped = run_on_devices(list(jobs), devices, launch)
+    if stopped:
+        raise Interrupted(f"{what} stopped; what was done so far is saved")
+    if failed:
+        reasons = ", ".join(str(logs[job]) for job in failed)
+        raise UserError(f"{what} failed in {len(failed)} of {len(jobs)} processes; the reasons are in {reasons}")
 
 
 def run_on_devices(

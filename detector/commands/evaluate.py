@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress, say
+from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.resume import ResumeWord, ShardWord, may_go_on
 from detector.shown import shown
 from proposals.errors import UserError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from detector.commands.evaluate_data import Measured
     from detector.detection.pipeline import Detector
     from detector.evaluation.result import EvaluationResult
-    from detector.evaluation.tables import DetectionTable
     from detector.model.load import Classifier
     from proposals.types import Proposals
 
@@ -163,6 +163,8 @@ def evaluate(
     on_error: Annotated[
         OnError, typer.Option(help="If an image cannot be read: fail, or skip it and exit with code 3.")
     ] = OnError.fail,
+    shard: ShardWord = None,
+    resume: ResumeWord = None,
 ) -> None:
     """Measure a model, or detections from a file, on an annotated data set.
 
@@ -171,12 +173,15 @@ def evaluate(
     [bold]detections.jsonl[/bold]. What was counted and what was ignored is said at the end.
     With the metric [bold]regions[/bold] the model names every annotated object, with [bold]images[/bold]
     whole pictures of one class; top-1 and top-5 go to [bold]classification.json[/bold].
+    --shard 2/4 only detects, in the second of four parts of the images, on any machine;
+    [bold]detector merge[/bold] joins the parts, and --detections then measures them.
 
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """
     from detector.commands.evaluate_data import first_of_run, load_measured, read_for
     from detector.evaluation.assemble import assemble, score
-    from detector.runs.folder import final_path, new_run_folder, refuse_occupied
+    from detector.runs.folder import final_path, new_run_folder
+    from detector.runs.shards import Shard
 
     if model is not None and detections is not None:
         raise UserError("--model and --detections exclude each other; name one of them")
@@ -187,7 +192,14 @@ def evaluate(
         raise UserError(f"--metric {metric.value} measures a model; leave --detections and --report out")
     if crops not in ("1", "10", "144"):
         raise UserError(f"--crops must be 1, 10 or 144, not {crops}")
-    refuse_occupied(out)
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None and (detections is not None or classes_only or report):
+        raise UserError(
+            "--shard is for the detections of a model; leave out --detections, --report, and --metric regions or images"
+        )
+    if resume is not None and part is None:
+        raise UserError("--resume needs --shard; 1/1 is the whole data set")
+    going_on = may_go_on(resume, out)
     if detections is not None and first is None and (first := first_of_run(detections)) is not None:
         say(f"{detections} holds the first {first} pictures; only they are counted (--first N for others)")
     measured = load_measured(
@@ -255,10 +267,28 @@ def evaluate(
         for line in [*lines, f"results in {out or final_path(folder)}"]:
             typer.echo(line)
         raise typer.Exit(SKIPPED if faults.count else 0)
+    if detector is not None:
+        from detector.commands.detection_files import JSONL_FILE
+        from detector.commands.evaluate_run import EvaluateRun
+        from detector.evaluation.read_files import read_detections
+
+        run = EvaluateRun.of(measured, config, model, detector, device, precision, seed, part)
+    if part is not None:
+        with new_run_folder(out, "evaluate", config, seed, keep_unfinished=True, resume=going_on) as folder:
+            run.detect(folder, faults)
+        typer.echo(f"shard {part}: {len(run.own)} images; results in {out or final_path(folder)}")
+        raise typer.Exit(SKIPPED if faults.count else 0)
     with new_run_folder(out, "evaluate", config, seed=seed, keep_unfinished=True) as folder:
         if detector is not None:
-            assert not classes_only
-            table, proposals = _run(detector, measured, folder, faults, unknown_classes)
+            proposals = run.detect(folder, faults)
+            if faults.count:
+                say(f"{faults.count} pictures were not looked at; their objects count as not found")
+            table = read_detections(
+                folder / JSONL_FILE,
+                measured.class_names,
+                class_keys=measured.class_keys,
+                unknown_class=unknown_classes.value,
+            )
         result = score(
             measured.metric,
             table,
@@ -319,35 +349,6 @@ def _load(
             "--unknown-classes skip"
         )
     return detector
-
-
-def _run(
-    detector: Detector, measured: Measured, folder: Path, faults: Faults, unknown: OnFault
-) -> tuple[DetectionTable, dict[str, Proposals]]:
-    """Detections of every picture, also written to the folder as they come, and the proposals."""
-    from detector.commands.detection_files import JSONL_FILE, SavedDetections, write_line
-    from detector.data import read_record
-    from detector.evaluation.read_files import read_detections
-
-    dataset = measured.dataset
-    assert dataset is not None
-    proposals: dict[str, Proposals] = {}
-    path = folder / JSONL_FILE
-    with path.open("w", encoding="utf-8") as file, progress("evaluate", len(dataset), "picture") as advance:
-        for record in dataset:
-            try:
-                found, looked_at = detector.detect(read_record(record))
-            except UserError as fault:
-                faults(fault)
-            else:
-                proposals[record.image_id] = looked_at
-                saved = SavedDetections.of(record.image_id, str(record.path), found, detector.class_names)
-                write_line(file, saved)
-            advance()
-    if faults.count:
-        say(f"{faults.count} pictures were not looked at; their objects count as not found")
-    table = read_detections(path, measured.class_names, class_keys=measured.class_keys, unknown_class=unknown.value)
-    return table, proposals
 
 
 def _listed(names: Sequence[str]) -> str:

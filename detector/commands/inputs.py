@@ -17,6 +17,7 @@ Standard input is a list when it is UTF-8 text without zero bytes, which no pict
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import stat
@@ -24,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ from detector.images.read import MAX_PIXELS, ORDINARY_PIXELS, read_image_reduced
 from detector.images.read import SUFFIXES as PICTURE_SUFFIXES
 from detector.images.video import SUFFIXES as VIDEO_SUFFIXES
 from detector.images.video import Video
+from detector.strict_json import json_text
 from proposals.errors import UserError
 
 LIST_SUFFIXES = frozenset((".txt",))
@@ -58,6 +61,16 @@ class Frame:
     image_size: tuple[int, int]
 
 
+class Source(Protocol):
+    """Where images to detect in come from."""
+
+    def identity(self) -> list[Any]:
+        """What tells it from others: its id, its path and what else decides its images; of plain types."""
+
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """Its images; UserError where one cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class PictureInput:
     """One picture: a file, or the bytes of one (standard input)."""
@@ -65,6 +78,10 @@ class PictureInput:
     image_id: str
     path: str
     data: bytes | None = field(default=None, repr=False)
+
+    def identity(self) -> list[Any]:
+        """See :class:`Source`."""
+        return [self.image_id, self.path, None if self.data is None else hashlib.sha256(self.data).hexdigest()]
 
     def count(self) -> int:
         """The number of frames."""
@@ -89,6 +106,10 @@ class VideoInput:
     image_id: str
     path: str
     step: int = 1
+
+    def identity(self) -> list[Any]:
+        """See :class:`Source`."""
+        return [self.image_id, self.path, self.step]
 
     def count(self) -> int:
         """The number of frames as the file's header tells it, which may be wrong; at least 1, even if it is damaged."""
@@ -128,6 +149,14 @@ def find_inputs(
     for name in named:
         search.add(name)
     return search.inputs
+
+
+def digest_of(inputs: Sequence[Source]) -> str:
+    """SHA-256 of which inputs they are, in their order."""
+    digest = hashlib.sha256()
+    for source in inputs:
+        digest.update(json_text(source.identity()).encode())
+    return digest.hexdigest()
 
 
 class _Search:

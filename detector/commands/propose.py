@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from detector.commands.console import SKIPPED, Faults, progress, quiet_pillow, tell
+from detector.commands.resume import ShardWord
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,36 +35,54 @@ def propose(
     on_error: Annotated[
         str, typer.Option(metavar="fail|skip", help="If an image cannot be read: fail or skip.")
     ] = "fail",
+    shard: ShardWord = None,
 ) -> None:
     """Propose boxes in many pictures and store them, one checksummed file per picture.
 
     Pictures whose proposals are in the store already are passed over, so a run that was
     interrupted goes on where it stopped; [bold]train[/bold] and [bold]evaluate-proposals[/bold] read the
-    store. A file is filed under the picture's content and all settings.
+    store. A file is filed under the picture's content and all settings. --shard 2/4 takes the
+    second of four parts of the list, on any machine, into a store of its own;
+    [bold]detector merge[/bold] makes one store of the parts.
 
     [bold]Example:[/bold] detector propose photos/ --out runs/proposals
     """
     from detector.commands.inputs import find_inputs
+    from detector.commands.store_shards import begin_shard, end_shard
+    from detector.runs.shards import Shard
     from proposals.selective_search import SelectiveSearch, available_cores
     from proposals.store import ProposalStore
 
     if on_error not in ("fail", "skip"):
         raise UserError(f"--on-error must be fail or skip, not {on_error!r}")
+    part = None if shard is None else Shard.parse(shard)
     search = SelectiveSearch(preset, seed, threads=1)
     faults = Faults(skip=on_error == "skip")
     pictures = find_inputs(inputs, faults)
+    if part is not None:
+        job = begin_shard(out, pictures, search.settings(), part)
+        if part.index > 1:  # every shard finds the same faults in the list; the first counts them
+            faults = Faults(faults.skip)
+        pictures = [pictures[i] for i in job.positions]
     ProposalStore(out, search.settings()).remove_unfinished()
     counts = {"made": 0, "there": 0, "boxes": 0}
+    told: dict[int, str] = {}
+    listed = faults.told.copy()
     started = time.perf_counter()
     with progress("proposing", len(pictures), "picture") as advance:
-        for result in _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures)))):
+        results = _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures))))
+        for position, result in results:
             for name, number in result.counts.items():
                 counts[name] += number
             if result.fault is not None:
                 faults(result.fault)
+                told[position] = str(result.fault)
             advance()
     seconds = time.perf_counter() - started
     images = counts["made"] + counts["there"]
+    if part is not None:
+        in_order = listed + [told[position] for position in sorted(told)]
+        end_shard(out, job, in_order, {"images": images, "boxes": counts["boxes"]})
     tell(
         f"{out}: {images:,} images, {counts['made']:,} of them new, "
         f"{counts['boxes'] / max(1, images):,.0f} boxes each; {seconds:.1f} s, {images / seconds:.1f} images/s"
@@ -71,22 +91,22 @@ def propose(
         raise typer.Exit(SKIPPED)
 
 
-def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Any:
-    """What :func:`_work` returns for each picture, in any order; in this process where one is enough."""
+def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Iterator[tuple[int, _Stored]]:
+    """Each picture's number and what :func:`_work` returns, in any order; in this process where one is enough."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
     if workers == 1:
-        for picture in pictures:
-            yield _work(picture, out, search)
+        for number, picture in enumerate(pictures):
+            yield number, _work(picture, out, search)
         return
     # Fresh processes: forking one that has started threads can leave the copy waiting for ever.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_pillow) as pool:
-        futures = [pool.submit(_work, picture, out, search) for picture in pictures]
+        futures = {pool.submit(_work, picture, out, search): number for number, picture in enumerate(pictures)}
         try:
             for future in as_completed(futures):
-                yield future.result()
+                yield futures[future], future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

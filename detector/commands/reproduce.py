@@ -13,55 +13,52 @@ from detector.commands.console import INTERRUPTED, say, tell
 def reproduce(
     experiment: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME", help="A file like those in configs/, or the name of one: tiny-imagenet, googlenet-ilsvrc14."
-        ),
+        typer.Argument(metavar="NAME", help="Model folder, experiment file, or the name of one in configs/."),
     ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="The annotated data set.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Annotated data set.")],
     pretraining_data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Of the pre-training, if there is one: a folder for each class.", show_default="DATA"
-        ),
+        typer.Option(metavar="DIR", help="Data of the pre-training: a folder for each class.", show_default="DATA"),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the whole experiment; run again to go on.", show_default="runs/<NAME>"
-        ),
+        typer.Option(metavar="DIR", help="Folder of the experiment; run again to go on.", show_default="runs/<NAME>"),
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split to measure on.", show_default="the experiment's, or val")
+    ] = None,
+    first: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only measure the first N images.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
     jobs: Annotated[int, typer.Option(min=1, help="Members trained, and images measured, in parallel.")] = 1,
     measure_part: Annotated[
         str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Of an experiment that is trained: only look at part I of N of the pictures; on other machines, too.",
-            show_default="everything",
-        ),
+        typer.Option(metavar="I/N", help="Only measure part I of N of the images.", show_default="everything"),
     ] = None,
 ) -> None:
     """Repeat a whole experiment, from the data to its tables.
 
-    Trains what the experiment's file names (pre-training, ensembles, MultiBox), measures every variant on every
-    picture, and writes [bold]table.md[/bold], [bold]table.csv[/bold] and [bold]classification.csv[/bold]. Whatever
-    is finished is never done again: after an interruption run the same command.
+    Of a model folder, measures the paper's comparisons: its networks alone and together, and each part left out. Of an
+    experiment's file, trains first what it names. Writes [bold]table.md[/bold] and [bold]table.csv[/bold]. Whatever is
+    finished is never done again: after an interruption run the same command.
 
-    [bold]Example:[/bold] detector reproduce tiny-imagenet --data data/tiny-imagenet-200
+    [bold]Example:[/bold] detector reproduce my-model --data VOCdevkit
     """
-    from detector.commands.reproduce_measure import Part
-    from detector.commands.reproduce_run import run_experiment, run_measure_part
+    from detector.commands.reproduce_run import run_experiment
+    from detector.commands.resume import Resume
+    from detector.commands.train_run import TrainRequest
     from detector.training.loop import Interrupted
 
-    if measure_part is not None:
-        run_measure_part(experiment, data, out, device, Part.read(measure_part))
-        return
+    request = TrainRequest(
+        data, out=out, resume=Resume.auto, device=device, checkpoint_minutes=checkpoint_minutes, jobs=jobs
+    )
     try:
-        table = run_experiment(experiment, data, pretraining_data, out, device, checkpoint_minutes, jobs)
+        measured = {name: value for name, value in (("split", split), ("first", first)) if value is not None}
+        table = run_experiment(experiment, request, pretraining_data, measure_part, measured)
     except Interrupted as stopped:
         say(f"{stopped}; run the same command to go on")
         raise typer.Exit(INTERRUPTED) from None
-    for line in table.read_text(encoding="utf-8").splitlines():
-        tell(line)
-    say(f"the tables are in {table.parent}")
+    if table is not None:
+        for line in table.read_text(encoding="utf-8").splitlines():
+            tell(line)
+        say(f"the tables are in {table.parent}")

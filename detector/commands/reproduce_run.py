@@ -1,108 +1,123 @@
 """What the ``reproduce`` verb does: train each part of an experiment, measure, and write the tables.
 
 The folder of an experiment:
-    experiment.yaml        what is done; another file's experiment is refused
-    pretraining/           a model directory            } each with its recipe in a .yaml beside it
-    <ensemble>/            a model directory            }
-    multibox/              a MultiBox folder            }
-    model/                 the first ensemble with MultiBox, for ``detector detect --model``
-    regression/, overlap/  the box regression and the overlaps of its first members
-    model-heads/           the model with them
-    localizer/             the localizer's folder
-    model-localizer/       the model with the heads and with it
-    pictures/, named/      a file for each picture measured, of detection and of naming objects
-    table.md, table.csv, classification.csv
+    experiment.yaml           what is done; another one's experiment is refused
+    pretraining/, multibox/   a classifier and a MultiBox folder  } each with its recipe in a .yaml beside it
+    ENSEMBLE/                 a model folder                      }
+    ENSEMBLE-multibox/        the same with MultiBox
+    pictures/                 a file for each image measured
+    table.md, table.csv, effects.csv, errors.csv
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from detector.commands.reproduce_measure import Measurement, Part, measure_side_by_side
-from detector.commands.reproduce_train import Trainer, write_whole
-from detector.experiment.recipe import ExperimentRecipe, read_experiment
+from detector.commands.console import progress, say
+from detector.commands.device_jobs import run_verbs
+from detector.commands.evaluate_data import evaluation_split
+from detector.commands.reproduce_train import model_folders, train_experiment
+from detector.commands.train_run import TrainRequest
+from detector.data import load_dataset
+from detector.experiment.measure import Study, rows_of
+from detector.experiment.recipe import ExperimentRecipe, MeasurementConfig, read_experiment
+from detector.experiment.tables import write_tables
+from detector.model.config import MODEL_FILE, named_folder, read_model_config
 from detector.model.load import choose_device
-from detector.strict_yaml import dump_yaml, read_yaml
+from detector.strict_yaml import read_yaml, write_settings
 from proposals.errors import UserError
 
 EXPERIMENT_FILE = "experiment.yaml"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
-def find_experiment(name: str) -> Path:
-    """The file that ``name`` means: itself, or one of ``configs/`` of a checkout.
+def find_experiment(name: str) -> tuple[str, ExperimentRecipe]:
+    """What ``name`` means, and what its folder is called: a file, one of ``configs/`` of a checkout, or a model folder.
+
+    A model folder is measured as it is.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a fault in the file.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        return path
-    known = CONFIGS / f"{name.replace('-', '_')}.yaml"
-    if not known.is_file() or not _is_experiment(known):
-        names = sorted(p.stem.replace("_", "-") for p in CONFIGS.glob("*.yaml") if _is_experiment(p))
-        raise UserError(f"{name}: no such experiment; known are {', '.join(names) or 'none here'}, or name a file")
-    return known
-
-
-def _is_experiment(path: Path) -> bool:
-    return read_yaml(path).get("task") == "experiment"
+        return path.stem, read_experiment(path)
+    files = [file for file in sorted(CONFIGS.glob("*.yaml")) if read_yaml(file).get("task") == "experiment"]
+    known = {file.stem.replace("_", "-"): file for file in files}
+    if name in known:
+        return known[name].stem, read_experiment(known[name])
+    if (named_folder(name) / MODEL_FILE).is_file():
+        return f"reproduce-{path.resolve().name}", ExperimentRecipe(models={"model": name})
+    names = ", ".join(known) or "none here"
+    raise UserError(f"{name}: no such experiment or model folder; known are {names}, or name a file")
 
 
 def run_experiment(
-    name: str,
-    data: Path,
-    pretraining_data: Path | None,
-    out: Path | None,
-    device: str,
-    checkpoint_minutes: float,
-    jobs: int = 1,
-) -> Path:
+    name: str, request: TrainRequest, pretraining_data: Path | None, measure_part: str | None, measured: dict[str, Any]
+) -> Path | None:
     """Do what is not done yet and return the path of the table.
 
-    Args:
-        pretraining_data: for the first stage alone. jobs: members trained, and pictures measured, at a time.
+    With ``measure_part`` it only looks at that part of the images; ``measured`` are changes of ``measurement``.
 
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal; what was finished stays so.
     """
-    file = find_experiment(name)
-    recipe = read_experiment(file)
-    choose_device(device)
-    folder = out or Path("runs") / file.stem
-    _claim(folder, recipe)
-    Trainer(recipe, data, pretraining_data or data, folder, device, checkpoint_minutes, jobs).train()
-    measurement = Measurement(recipe, data, folder, device)
-    measurement.join_models()
-    if jobs > 1:
-        words = [str(file), "--data", str(data), "--out", str(folder), "--device", device]
-        measure_side_by_side(words, folder, jobs)
-    return measurement.tables()
+    part = None if measure_part is None else read_part(measure_part)
+    stem, recipe = find_experiment(name)
+    settings = recipe.measurement.model_copy(update=measured)
+    folder, data, target = request.out or Path("runs") / stem, request.data, choose_device(request.device)
+    _claim(folder, recipe.model_copy(update={"measurement": settings}), begun=part is not None)
+    if part is None:
+        train_experiment(recipe, request, pretraining_data or data, folder)
+    dataset = load_dataset(data, evaluation_split(data, settings.split or None))
+    dataset = dataset.subset(range(min(settings.first or len(dataset), len(dataset))))
+    models = [(key, home, read_model_config(home)) for key, home in model_folders(recipe, folder).items()]
+    rows = rows_of(models, settings.variants, settings.common_change)
+    (folder / "pictures").mkdir(exist_ok=True)
+    study = Study(rows, dataset.class_names, folder / "pictures", target, settings.seed)
+    if part is None and request.jobs > 1:
+        say(f"measuring in {request.jobs} processes; their output is in measure-*.txt in {folder}")
+        words = ["reproduce", str(folder / EXPERIMENT_FILE), "--data", str(data), "--out", str(folder)]
+        jobs = {n: [*words, "--measure-part", f"{n}/{request.jobs}"] for n in range(1, request.jobs + 1)}
+        logs = {n: folder / f"measure-{n}.txt" for n in jobs}
+        run_verbs(jobs, [request.device] * request.jobs, logs, "measuring")
+    numbers, looked = range(len(dataset))[part or slice(None)], {}
+    with progress("measuring", len(numbers), "image") as advance:
+        for i in numbers:
+            looked[dataset.image_ids[i]] = study.look(dataset.image_ids[i], partial(dataset.read, i))
+            advance()
+    return write_tables(folder, dataset, rows, looked, settings.bootstrap, settings.seed) if part is None else None
 
 
-def run_measure_part(name: str, data: Path, out: Path | None, device: str, part: Part) -> None:
-    """Look at one part of the pictures of an experiment whose networks are trained.
+def read_part(text: str) -> slice:
+    """Every N-th image from number I on, counted from 1, of ``I/N``.
 
     Raises:
-        UserError: they are not, or anything else the user can mend.
+        UserError: it is not that.
     """
-    file = find_experiment(name)
-    recipe = read_experiment(file)
-    folder = out or Path("runs") / file.stem
-    if not (folder / EXPERIMENT_FILE).is_file():
-        raise UserError(f"{folder}: no experiment was begun there; leave --measure-part out")
-    _claim(folder, recipe)
-    Measurement(recipe, data, folder, device).look(part)
+    index, slash, of = text.partition("/")
+    if not (slash and index.isdigit() and of.isdigit() and 1 <= int(index) <= int(of)):
+        raise UserError(f"--measure-part {text}: say I/N, as 2/4 for the second of four parts")
+    return slice(int(index) - 1, None, int(of))
 
 
-def _claim(folder: Path, recipe: ExperimentRecipe) -> None:
-    """Make the experiment's folder, or check that it is this experiment's."""
-    path, text = folder / EXPERIMENT_FILE, dump_yaml(recipe)
+def _claim(folder: Path, recipe: ExperimentRecipe, begun: bool) -> None:
+    """Make the experiment's folder, or check that it is this experiment's; what is measured may change."""
+    path = folder / EXPERIMENT_FILE
     if path.is_file():
-        if path.read_text(encoding="utf-8") != text:
+        if _trained(read_experiment(path)) != _trained(recipe):
             raise UserError(f"{folder}: holds another experiment; choose another --out")
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif begun:
+        raise UserError(f"{folder}: no experiment was begun there; leave --measure-part out")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already and is no experiment's folder; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    if not begun:
+        write_settings(path, recipe)
+
+
+def _trained(recipe: ExperimentRecipe) -> ExperimentRecipe:
+    """The part of ``recipe`` that decides what is trained; what is measured may change."""
+    return recipe.model_copy(update={"measurement": MeasurementConfig()})

@@ -23,33 +23,38 @@ CLASSES_TOLD = 10
 
 @dataclass
 class Tally:
-    """What was found so far; the first pictures' detections are kept for the table."""
+    """What was found so far, ``earlier`` pictures of it by a run that was interrupted.
+
+    The first pictures' detections are kept for the table.
+    """
 
     pictures: int = 0
+    earlier: int = 0
     classes: Counter[str] = field(default_factory=Counter)
     rows: list[tuple[str, str]] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
 
     def add(self, shown: str, saved: SavedDetections) -> None:
         """Count one picture; where standard output is no terminal, tell of it at once."""
+        self.count(shown, saved)
+        if not sys.stdout.isatty():
+            tell(f"{shown}: {in_words(saved)}")
+
+    def count(self, shown: str, saved: SavedDetections) -> None:
+        """Count one picture."""
         self.pictures += 1
         self.classes.update(saved.class_names)
-        line = in_words(saved)
         if self.pictures <= LONG_TABLE:
-            self.rows.append((shown, line))
-        if not sys.stdout.isatty():
-            tell(f"{shown}: {line}")
+            self.rows.append((shown, in_words(saved)))
 
     def show(self, folder: Path, skipped: int) -> None:
         """The table, where standard output is a terminal, and the last line."""
         if sys.stdout.isatty():
             self._show_table()
         seconds = time.perf_counter() - self.begun
-        parts = [
-            count_of(self.pictures, "picture"),
-            count_of(sum(self.classes.values()), "object"),
-            f"{seconds / self.pictures:.2f} s a picture",
-        ]
+        parts = [count_of(self.pictures, "picture"), count_of(sum(self.classes.values()), "object")]
+        if self.pictures > self.earlier:
+            parts.append(f"{seconds / (self.pictures - self.earlier):.2f} s a picture")
         if skipped:
             parts.append(f"{count_of(skipped, 'input')} skipped")
         tell(f"{', '.join(parts)}; results in {folder}")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED, say
+from detector.commands.resume import Resume, ResumeWord, read_resume
 
 NO_JOBS = "--jobs is for an ensemble, whose networks are trained side by side"
 
@@ -55,14 +56,7 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="Run and model folder to make.", show_default="runs/train-<date>-<time>"),
     ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[auto]",
-            help="Resume the interrupted run in --out; auto: or start one.",
-            show_default="a new run",
-        ),
-    ] = None,
+    resume: ResumeWord = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +127,7 @@ def train(
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
-    from detector.commands.train_common import RECIPE_FILE, Resume, read_resume, refuse_several_processes, say_once
+    from detector.commands.train_common import RECIPE_FILE, refuse_several_processes, say_once
     from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
     from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
     from detector.commands.train_run import TrainRequest, run_training
@@ -144,13 +138,15 @@ def train(
 
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
-    going_on = read_resume(resume)
+    going_on = read_resume(resume, out)
     begun = out is not None and (out / RECIPE_FILE).is_file()
     if recipe is None and config is None and (going_on is Resume.no or (going_on is Resume.auto and not begun)):
-        recipe = RecipeName.head
+        recipe = RecipeName.head if minutes is None else RecipeName.shared
     if wants_head(None if recipe is None else recipe.value, config):
         if jobs > 1:
             raise UserError(NO_JOBS)
+        if minutes is not None:
+            raise UserError("--minutes is for the other recipes: the head's stages take as long as they take")
         refuse_several_processes("the head")
         if members is not None:
             raise UserError("--members is for --recipe ensemble")

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from detector.commands.console import rate_and_end, say
+from detector.commands.resume import Resume
 from detector.data import Dataset, dataset_splits
 from detector.data.faults import KEPT
 from detector.images.write import write_picture
@@ -40,27 +40,6 @@ from proposals.errors import UserError
 RECIPE_FILE = "recipe.yaml"
 SHEET_CROPS = 64
 Entry = TypeVar("Entry", bound=BaseModel)
-
-
-class Resume(str, Enum):
-    """Whether a run goes on where an earlier one in its folder stopped."""
-
-    no = "no"
-    must = "must"
-    auto = "auto"
-
-
-def read_resume(value: str | None) -> Resume:
-    """What ``--resume``, alone or with a word behind it, means; ``None`` where it was not given.
-
-    Raises:
-        UserError: another word.
-    """
-    if value is None:
-        return Resume.no
-    if value not in (Resume.must.value, Resume.auto.value):
-        raise UserError(f"--resume {value}: leave the word out, or say auto")
-    return Resume(value)
 
 
 def say_once(line: str) -> None:
@@ -89,8 +68,6 @@ def prepare_folder(out: Path | None, resume: Resume, verb: str, finished: str) -
     Raises:
         UserError: there is something at --out already, or nothing to resume.
     """
-    if resume is not Resume.no and out is None:
-        raise UserError("--resume needs --out: the folder of the run to go on with")
     folder = out or new_run_path(verb)
     if resume is not Resume.no:
         if (folder / finished).exists():

@@ -6,17 +6,15 @@ and is never trained again, whatever happens to the others.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from detector.commands.device_jobs import run_on_devices, shared_environment
+from detector.commands.device_jobs import run_verbs
+from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
-    Resume,
     begin_folder,
     check_same_recipe,
     prepare_folder,
@@ -37,7 +35,6 @@ from detector.recipes.defaults import Recipe
 from detector.recipes.export import join_members
 from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
 from detector.strict_yaml import dump_yaml, read_yaml
-from detector.training.loop import Interrupted
 from detector.training.processes import Processes, joined_processes
 from proposals.errors import UserError
 
@@ -147,29 +144,17 @@ def train_side_by_side(recipe: EnsembleRecipe, request: TrainRequest, members: l
     Raises:
         UserError: one failed. Interrupted: a signal came; the members' checkpoints are saved.
     """
-
-    environment = shared_environment(len(devices))
-
-    def launch(index: int, device: str) -> subprocess.Popen[bytes]:
-        command = member_command(recipe, request, members[index], index, device)
-        with members[index].with_suffix(".txt").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-
-    unfinished = [i for i, member in enumerate(members) if not (member / MODEL_FILE).is_file()]
-    failed, stopped = run_on_devices(unfinished, devices, launch)
-    if stopped:
-        raise Interrupted(f"stopped; the members in {members[0].parent} are saved")
-    if failed:
-        logs = ", ".join(str(members[i].with_suffix(".txt")) for i in failed)
-        raise UserError(f"training failed for {len(failed)} of {len(members)} members; the reasons are in {logs}")
+    unfinished = {i: member for i, member in enumerate(members) if not (member / MODEL_FILE).is_file()}
+    jobs = {i: member_words(recipe, request, member, i) for i, member in unfinished.items()}
+    run_verbs(jobs, devices, {i: member.with_suffix(".txt") for i, member in unfinished.items()}, "training")
 
 
-def member_command(recipe: EnsembleRecipe, request: TrainRequest, member: Path, index: int, device: str) -> list[str]:
+def member_words(recipe: EnsembleRecipe, request: TrainRequest, member: Path, index: int) -> list[str]:
     """The command line that trains one member; its recipe is written beside its folder."""
     config = member.with_suffix(".yaml")
     config.write_text(dump_yaml(recipe.member(index)), encoding="utf-8")
-    words = [sys.executable, "-m", "detector", "train", str(request.data), "--config", str(config)]
-    words += ["--out", str(member), "--resume", "auto", "--device", device, "--proposals", str(request.proposals)]
+    words = ["train", str(request.data), "--config", str(config)]
+    words += ["--out", str(member), "--resume", "auto", "--proposals", str(request.proposals)]
     words += ["--checkpoint-minutes", str(request.checkpoint_minutes)]
     if request.micro_batch is not None:
         words += ["--micro-batch", str(request.micro_batch)]

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from detector.commands.console import progress, say
-from detector.commands.train_common import Resume, load_pool, read_data, show_progress
+from detector.commands.resume import Resume
+from detector.commands.train_common import load_pool, read_data, show_progress
 from detector.crop import crop_regions
 from detector.data import Dataset, load_dataset
 from detector.images.write import write_picture

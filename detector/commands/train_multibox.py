@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.train_part_options import CheckpointMinutes, Data, Device, ResumeWord, Seed, Steps
+from detector.commands.console import INTERRUPTED, say
+from detector.commands.resume import ResumeWord, read_resume
+from detector.commands.train_part_options import CheckpointMinutes, Data, Device, Seed, Steps
 
 
 def train_multibox(
@@ -55,16 +57,18 @@ def train_multibox(
 
     [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
     """
-    from detector.commands.train_common import read_resume
+    from detector.commands.train_common import refuse_several_processes
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
-    from detector.commands.train_part import run_part
+    from detector.model.config import read_model_config
+    from detector.training.denormals import flushed_denormals
+    from detector.training.loop import Interrupted
 
     request = MultiBoxRequest(
         data=data,
         config=config,
         out=out,
         model=model,
-        resume=read_resume(resume),
+        resume=read_resume(resume, out),
         init=init,
         priors=priors,
         steps=steps,
@@ -72,4 +76,13 @@ def train_multibox(
         device=device,
         checkpoint_minutes=checkpoint_minutes,
     )
-    run_part(lambda: run_multibox_training(request), "MultiBox", model)
+    refuse_several_processes("MultiBox")
+    if model is not None:
+        read_model_config(model)  # before the hours, not after them
+    try:
+        with flushed_denormals():
+            folder = run_multibox_training(request)
+    except Interrupted as stopped:
+        say(f"{stopped}; go on with --resume")
+        raise typer.Exit(INTERRUPTED) from None
+    say(f"MultiBox is in {folder}" if model is None else f"the model with MultiBox is in {folder}")

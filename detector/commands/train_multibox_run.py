@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from detector.commands.console import say
-from detector.commands.train_common import begin_folder, load_pool, prepare_folder, read_data, show_progress
-from detector.commands.train_part import PartRequest, choose_recipe, train_to_the_end, with_options, with_splits
+from detector.commands.resume import Resume
+from detector.commands.train_common import (
+    RECIPE_FILE,
+    begin_folder,
+    load_pool,
+    prepare_folder,
+    read_data,
+    show_progress,
+)
 from detector.images.write import write_picture
 from detector.model.load import choose_device
 from detector.model.save import join_multibox
@@ -19,8 +25,10 @@ from detector.recipes.build import build_multibox_trainer, check_beginning, choo
 from detector.recipes.export import save_trained_multibox
 from detector.recipes.region import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
 from detector.report.drawing import draw_proposals, draw_sheet
+from detector.report.plots import plot_training
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer
+from proposals.errors import UserError
 from proposals.priors import read_priors, write_priors
 from proposals.types import Proposals, Source
 
@@ -30,10 +38,20 @@ SHEET_PICTURES = 16
 
 
 @dataclass(frozen=True)
-class MultiBoxRequest(PartRequest):
+class MultiBoxRequest:
     """The verb's options; see :func:`detector.commands.train_multibox.train_multibox`."""
 
-    priors: Path | None
+    data: Path
+    config: Path | None
+    out: Path | None
+    resume: Resume
+    device: str
+    checkpoint_minutes: float
+    model: Path | None = None
+    init: str | None = None
+    priors: Path | None = None
+    steps: int | None = None
+    seed: int | None = None
 
 
 def default_recipe(request: MultiBoxRequest, pictures: int) -> MultiBoxRecipe:
@@ -45,8 +63,26 @@ def default_recipe(request: MultiBoxRequest, pictures: int) -> MultiBoxRecipe:
 
 def changed(recipe: MultiBoxRecipe, request: MultiBoxRequest) -> MultiBoxRecipe:
     """``recipe`` as the command line's options change it."""
-    recipe = with_options(recipe, request)
-    return recipe if request.priors is None else recipe.model_copy(update={"priors": str(request.priors)})
+    run = {name: value for name, value in (("steps", request.steps), ("seed", request.seed)) if value is not None}
+    given = {"init": request.init, "priors": None if request.priors is None else str(request.priors)}
+    first = {name: value for name, value in given.items() if value is not None}
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=run), **first})
+
+
+def choose_recipe(request: MultiBoxRequest, folder: Path, resuming: bool) -> MultiBoxRecipe | None:
+    """The recipe of the run to resume or of the given file, with the options' changes; ``None`` for the default.
+
+    ``--resume auto`` goes by the recorded recipe once there is one.
+
+    Raises:
+        UserError: options would change the recipe of a run to go on with.
+    """
+    if resuming:
+        given = (request.config, request.init, request.steps, request.seed, request.priors)
+        if request.resume is Resume.must and any(option is not None for option in given):
+            raise UserError("--resume goes on with the run's recipe: leave out the options that would change it")
+        return read_multibox_recipe(folder / RECIPE_FILE)
+    return None if request.config is None else changed(read_multibox_recipe(request.config), request)
 
 
 def run_multibox_training(request: MultiBoxRequest) -> Path:
@@ -60,12 +96,11 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
     if made.finished:
         say(f"{folder}: finished already")
         return folder
-    recipe = choose_recipe(
-        request, folder, made.resuming, read_multibox_recipe, partial(changed, request=request), (request.priors,)
-    )
+    recipe = choose_recipe(request, folder, made.resuming)
     train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
     if recipe is None:
-        recipe = with_splits(default_recipe(request, len(train)), train, val)
+        splits = {"train_split": train.split, "val_split": "" if val is None else val.split}
+        recipe = default_recipe(request, len(train)).model_copy(update=splits)
     if not made.resuming:
         check_beginning(recipe)
     say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
@@ -87,7 +122,13 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
             machine=Machine(choose_device(request.device), checkpoint_minutes=request.checkpoint_minutes, tell=say),
             report=report,
         )
-        net = train_to_the_end(trainer, recipe.training.steps, folder, lambda: save_sheet(trainer, folder))
+        if trainer.checkpoint_path.exists():
+            trainer.resume()
+            say(f"going on from step {trainer.step} of {recipe.training.steps}")
+        else:
+            save_sheet(trainer, folder)
+        net = trainer.run()
+    plot_training(folder / "log.csv", folder / "curves.png")
     save_trained_multibox(folder, recipe, train, trainer, net)
     if request.model is not None:
         join_multibox(request.model, folder, folder)

@@ -1,4 +1,4 @@
-"""Options that ``train-multibox`` and ``train-localizer`` share."""
+"""Options that ``train-multibox`` and ``train-teacher`` share."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ import typer
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
-]
-ResumeWord = Annotated[
-    str | None,
-    typer.Option(
-        metavar="[auto]",
-        help="Resume the interrupted run in --out; auto: or start one.",
-        show_default="a new run",
-    ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")]

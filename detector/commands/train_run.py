@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
-    Resume,
     begin_folder,
     check_same_recipe,
     own_device,

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
-from detector.detection.localize import LocalizerBoxes, RegionLocalizer, joint_boxes, joint_overlap
 from detector.detection.precision import detection_dtype
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
@@ -145,8 +144,6 @@ class Ensemble:
         temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
             more makes the ensemble less sure of itself.
         precision: what the networks compute in; see :func:`detector.detection.precision.detection_dtype`.
-        localizer: what moves boxes, and predicts overlaps beside the members that do, or ``None``.
-        localizer_boxes: where a localizer moves boxes to: see :func:`detector.detection.localize.joint_boxes`.
     """
 
     def __init__(
@@ -156,8 +153,6 @@ class Ensemble:
         batch_size: int | None = None,
         temperature: float = 1.0,
         precision: str = "auto",
-        localizer: RegionLocalizer | None = None,
-        localizer_boxes: LocalizerBoxes = "alone",
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -171,7 +166,6 @@ class Ensemble:
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
-        self.localizer, self.localizer_boxes = localizer, localizer_boxes
         self.num_box_heads = sum(member.has_box_head for member in members)
         self.num_overlap_heads = sum(member.has_overlap_head for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
@@ -196,17 +190,10 @@ class Ensemble:
         """See :class:`RegionExaminer`; the members' deltas and overlaps are averaged as their probabilities are."""
         view = image if isinstance(image, ImageView) else ImageView(image)
         probs, deltas, overlap = self._run(view, boxes, mirror)
-        judged = None if overlap is None else overlap.numpy()
-        count, classes = len(boxes), self.num_outputs - 1
-        moved = None
-        if deltas is not None and (self.localizer is None or self.localizer_boxes == "mean"):
-            each = np.repeat(boxes.astype(np.float32), classes, axis=0)
-            moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(count, classes, 4)
-        if self.localizer is not None:
-            located = self.localizer.predict(view.image, boxes, mirror=mirror)
-            judged = joint_overlap(judged, located.overlap)
-            moved = joint_boxes(moved, located.boxes, classes, self.localizer_boxes)
-        return Examined(probs.numpy(), boxes if moved is None else moved, judged)
+        if deltas is not None:
+            each = np.repeat(boxes.astype(np.float32), self.num_outputs - 1, axis=0)
+            boxes = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(deltas.shape)
+        return Examined(probs.numpy(), boxes, None if overlap is None else overlap.numpy())
 
     def predict_members(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
         """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.
@@ -214,10 +201,10 @@ class Ensemble:
         Without the temperature, which is of the mean.
         """
         parts: list[list[RegionOutput]] = [[] for _ in range(self.num_members)]
-        for number, _, output, _ in self._outputs(ImageView(image), boxes, False):
+        for number, _, output, _ in self.outputs(ImageView(image), boxes, False):
             parts[number].append(output)
         nothing = RegionOutput(torch.zeros(0, self.num_outputs))
-        return [_stacked(outputs) if outputs else nothing for outputs in parts]
+        return [stacked(outputs) if outputs else nothing for outputs in parts]
 
     @torch.inference_mode()
     def name_crops(self, crops: Tensor) -> Tensor:
@@ -243,7 +230,7 @@ class Ensemble:
         deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_box_heads else None
         overlap = torch.zeros(len(boxes)) if self.num_overlap_heads else None
         views = 1 + mirror
-        for _, part, output, sign in self._outputs(view, boxes, mirror):
+        for _, part, output, sign in self.outputs(view, boxes, mirror):
             probs[part] += output.probs
             if deltas is not None and output.deltas is not None:
                 deltas[part] += output.deltas * sign
@@ -262,7 +249,7 @@ class Ensemble:
         return torch.softmax(torch.log(probs.double()) / self.temperature, 1).float()
 
     @torch.inference_mode()
-    def _outputs(
+    def outputs(
         self, view: ImageView, boxes: FloatArray, mirror: bool
     ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
         """Number of a member, rows, its output for them on the CPU, and the sign ``(4,)`` that its deltas take."""
@@ -278,7 +265,7 @@ class Ensemble:
                         yield number, part, member.output(shown, self.dtype).each(Tensor.cpu), sign
         for number, member in self.pooling:
             for flipped in (False, True)[: 1 + mirror]:
-                maps = self._maps(view, number, member, flipped)
+                maps = self.maps_of(view, number, member, flipped)
                 placed = _mirrored(boxes, view.image.shape[1]) if flipped else boxes
                 for part in self._parts(boxes):
                     found = member.pooled_output(maps, placed[part], self.dtype).each(Tensor.cpu)
@@ -292,7 +279,7 @@ class Ensemble:
     def _parts(self, regions: FloatArray | Tensor) -> list[slice]:
         return [slice(start, start + self.batch_size) for start in range(0, len(regions), self.batch_size)]
 
-    def _maps(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
+    def maps_of(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
         if (number, flipped) not in view.maps:
             image = view.image[:, ::-1] if flipped else view.image
@@ -305,7 +292,7 @@ def _mirrored(boxes: FloatArray, width: int) -> FloatArray:
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
-def _stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:
+def stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:
     """One output for the rows of all of them."""
     probs, deltas, overlaps = (None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
     assert probs is not None

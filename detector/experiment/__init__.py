@@ -1,1 +1,1 @@
-"""The paper's experiment: one ensemble measured in many variants, each picture looked at once."""
+"""The paper's experiment: a variant is a change to a model's config, run by the detector itself."""

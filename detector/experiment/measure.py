@@ -1,215 +1,203 @@
-"""Every variant of an experiment on every picture, each picture looked at once and kept as one file.
+"""Every variant of an experiment on every image, each image looked at once and kept as one file.
 
-A member sees a region once with and once without context, and only if a variant needs it; what it says of the region's
-class and of the object's place comes from one pass and is shared by all variants. Members that crop alike share the
-crops. A file is written whole or not at all, so a measurement that was stopped goes on where it was, and several
-processes may each look at some of the pictures.
+A file is written whole or not at all, so a measurement that was stopped goes on where it was, and several processes may
+each look at some of the images.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from detector.detection.ensemble import Ensemble, Member
-from detector.detection.localize import Located, RegionLocalizer
-from detector.detection.suppression import PostprocessConfig
+from detector.detection.ensemble import Member
+from detector.detection.pipeline import Detector
+from detector.evaluation.class_index import ClassIndex
+from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
 from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
-from detector.experiment.variants import Variant, judge
-from detector.nets.region_head import RegionOutput
+from detector.experiment.variants import Settings, Variant, merged, paper_variants
+from detector.model.config import MemberConfig, ModelConfig
+from detector.model.load import read_member
+from detector.model.proposals import search_source
+from detector.nets.multibox import build_source
+from detector.strict_yaml import parse
 from detector.types import Detections
 from proposals.boxes import FloatArray
-from proposals.merge import MergeConfig, merge
-from proposals.types import Proposals, ProposalSource
-
-BOXES_OF = "proposals of {}"
-Key = tuple[str, int, bool]  # ensemble, number of the member, with context
+from proposals.errors import UserError
+from proposals.merge import MergedSource
+from proposals.types import ProposalSource
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sources:
-    """Where regions come from: selective search with plain and with doubled superpixels, MultiBox, and their merge."""
+class Row(NamedTuple):
+    """A variant, the config that it makes of its model's, and the model's folder."""
 
-    scale1: ProposalSource
-    scale2: ProposalSource
-    multibox: ProposalSource | None
-    merging: MergeConfig
+    variant: Variant
+    config: ModelConfig
+    home: Path
 
-    def propose(self, image: NDArray[np.uint8], wanted: set[str]) -> dict[str, Proposals]:
-        """The ``wanted`` sets of proposals for ``image``, each source run once.
 
-        Raises:
-            ValueError: MultiBox is wanted and not there.
-        """
-        needed = {part for name in wanted for part in name.split("+")}
-        if "multibox" in needed and self.multibox is None:
-            raise ValueError("the experiment has variants with MultiBox but no MultiBox network")
-        found = {name: getattr(self, name).propose(image) for name in sorted(needed)}
-        if "scale2+multibox" in wanted:
-            found["scale2+multibox"] = merge(found["scale2"], found["multibox"], **dict(self.merging))
-        return {name: found[name] for name in wanted}
+class Looked(NamedTuple):
+    """What was found in an image: detections by variant, and boxes ``(N, 4)`` by the first variant with them."""
+
+    detections: dict[str, Detections]
+    proposals: dict[str, FloatArray]
+
+
+def rows_of(
+    models: Sequence[tuple[str, Path, ModelConfig]], variants: Sequence[Variant], change: Settings
+) -> list[Row]:
+    """The rows of an experiment; without ``variants`` the paper's comparisons of each model.
+
+    Args:
+        models: name, folder and config of each. change: of every config, before the variant's own.
+
+    Raises:
+        UserError: a change does not fit its model.
+    """
+    if not variants:
+        prefixes = ["" if len(models) == 1 else f"{name}: " for name, _, _ in models]
+        found = [paper_variants(config, name, pre) for (name, _, config), pre in zip(models, prefixes, strict=True)]
+        variants = [variant for each in found for variant in each]
+    by_name = {name: (home, config) for name, home, config in [("", *models[0][1:]), *models]}
+    rows = []
+    for variant in variants:
+        home, config = by_name[variant.model]
+        common = parse(ModelConfig, merged(config.model_dump(), change), f"{home}: measurement.change")
+        rows.append(Row(variant, variant.of(common), home))
+    return rows
 
 
 class Study:
-    """Measures variants on pictures.
+    """Measures variants on images.
 
     Args:
-        members: of each ensemble by name; those with box regression move the boxes of variants with regression, and
-            those with predicted overlaps weigh the scores of variants with overlap.
-        variants: what to measure. sources: of proposals.
-        postprocess: the thresholds of a variant; the score threshold should be low, because AP needs the low scores.
-        folder: where each picture's file goes. device: of the networks.
-        localizer: for variants with it.
+        rows: what to measure. class_names: of the data; what a model finds of other classes is left out.
+        folder: where each image's file goes. device: of the networks. seed: random seed of proposal ranking.
 
     Raises:
-        ValueError: a variant names an ensemble or a member that is not there, or regression or overlaps that no member
-            of it has, or needs a localizer that is not there.
+        UserError: a model cannot be read, or has no class in common with the data.
     """
 
     def __init__(
-        self,
-        members: Mapping[str, Sequence[Member]],
-        variants: Sequence[Variant],
-        sources: Sources,
-        postprocess: Callable[[Variant], PostprocessConfig],
-        folder: Path,
-        device: torch.device,
-        localizer: RegionLocalizer | None = None,
+        self, rows: Sequence[Row], class_names: tuple[str, ...], folder: Path, device: torch.device, seed: int = 0
     ) -> None:
-        for variant in variants:
-            if variant.ensemble not in members or max(variant.members) >= len(members[variant.ensemble]):
-                raise ValueError(f"{variant.name}: no member {max(variant.members)} of ensemble {variant.ensemble!r}")
-            mine = [members[variant.ensemble][m] for m in variant.members]
-            if variant.regression and not any(member.has_box_head for member in mine):
-                raise ValueError(f"{variant.name}: none of its members has box regression")
-            if variant.overlap and not any(member.has_overlap_head for member in mine):
-                raise ValueError(f"{variant.name}: none of its members predicts overlaps")
-            if variant.localizer and localizer is None:
-                raise ValueError(f"{variant.name}: there is no localizer")
-        self.variants, self.sources, self.folder, self.localizer = variants, sources, folder, localizer
-        self.thresholds = {v.name: postprocess(v) for v in variants}
-        needs: dict[Key, set[str]] = {}
-        for variant in variants:
-            for number in variant.members:
-                needs.setdefault((variant.ensemble, number, variant.context), set()).add(variant.proposals)
-        alike: dict[tuple[bool, frozenset[str]], list[Key]] = {}
-        for key, names in needs.items():
-            alike.setdefault((key[2], frozenset(names)), []).append(key)
-        # Members that look at the same regions, the names of these, and the ensemble that looks.
-        self.looks = [
-            (keys, names, Ensemble([_copy(members[name][number], context) for name, number, _ in keys], device))
-            for (context, names), keys in alike.items()
-        ]
+        self.rows, self.class_names, self.folder, self.device, self.seed = rows, class_names, folder, device, seed
+        self.memory = Memory()
+        self.members: dict[tuple[Path, MemberConfig], Member] = {}
+        self.sources: dict[str, RememberedSource] = {}
+        self.labels = {row.variant.name: self._labels(row) for row in rows}
+        self.detectors = {row.variant.name: self._detector(row) for row in rows}
+        first: dict[str, str] = {}
+        for row in rows:
+            first.setdefault(self._regions(row), row.variant.name)
+        self.named_regions = list(first.values())
 
     def path(self, image_id: str) -> Path:
-        """The file of a picture."""
+        """The file of an image."""
         return picture_path(self.folder, image_id)
 
-    def look(self, image_id: str, read: Callable[[], NDArray[np.uint8]]) -> dict[str, Detections]:
-        """The detections of every variant, from the picture's file or by looking at it.
+    def look(self, image_id: str, read: Callable[[], NDArray[np.uint8]]) -> Looked:
+        """What every variant finds, from the image's file or by looking at it.
 
         Args:
-            read: gives the picture ``(H, W, 3)`` uint8 RGB; not called where the file is there and whole.
+            read: gives the image ``(H, W, 3)`` uint8 RGB; not called where the file is there and whole.
         """
         known = self._load(self.path(image_id))
         if known is None:
-            found, proposals = self._measure(read())
-            self._save(self.path(image_id), found, proposals)
-            return found
+            known = self._measure(read())
+            self._save(self.path(image_id), known)
         return known
 
-    def proposals(self, image_id: str) -> dict[str, FloatArray]:
-        """The boxes ``(N, 4)`` of each set of proposals of a picture that was looked at."""
-        with np.load(self.path(image_id)) as file:
-            return {name: file[BOXES_OF.format(name)] for name in self._regions()}
+    def _measure(self, image: NDArray[np.uint8]) -> Looked:
+        self.memory.clear()
+        found: dict[str, Detections] = {}
+        regions: dict[str, FloatArray] = {}
+        # Most members first: what they all say of a region each of them need not say again.
+        for row in sorted(self.rows, key=lambda row: -len(row.config.members)):
+            name = row.variant.name
+            seen, proposals = self.detectors[name].detect(image)
+            found[name] = replace(seen, labels=self.labels[name][seen.labels])
+            regions[name] = proposals.boxes
+        in_order = {row.variant.name: found[row.variant.name] for row in self.rows}
+        return Looked(in_order, {name: regions[name] for name in self.named_regions})
 
-    def _regions(self) -> list[str]:
-        return sorted({v.proposals for v in self.variants})
+    def _labels(self, row: Row) -> NDArray[np.int64]:
+        """The data's label of each class of a model, or -1."""
+        index = ClassIndex(self.class_names)
+        labels = np.array([index.find(name) for name in row.config.class_names], np.int64)
+        if labels.max() < 0:
+            raise UserError(f"{row.home}: the model and the data have no class in common")
+        return labels
 
-    def _measure(self, image: NDArray[np.uint8]) -> tuple[dict[str, Detections], dict[str, Proposals]]:
-        proposals = self.sources.propose(image, set(self._regions()))
-        boxes, rows = _together([proposals[name].boxes for name in self._regions()])
-        row_of = dict(zip(self._regions(), rows, strict=True))
-        size = (image.shape[0], image.shape[1])
-        opinions: dict[Key, RegionOutput] = {}
-        for keys, names, ensemble in self.looks:
-            wanted = np.unique(np.concatenate([row_of[name] for name in sorted(names)]))
-            for key, opinion in zip(keys, ensemble.predict_members(image, boxes[wanted]), strict=True):
-                opinions[key] = opinion.each(partial(_spread, rows=torch.from_numpy(wanted), count=len(boxes)))
-        located = self._locate(image, boxes, row_of)
-        found = {}
-        for v in self.variants:
-            mine, keys = row_of[v.proposals], [(v.ensemble, number, v.context) for number in v.members]
-            chosen = [
-                opinions[key].each(partial(torch.index_select, dim=0, index=torch.from_numpy(mine))) for key in keys
-            ]
-            here = None if located is None else Located(located.overlap[mine], located.boxes[mine])
-            found[v.name] = judge(boxes[mine], chosen, v, size, self.thresholds[v.name], here)
-        return found, proposals
+    def _detector(self, row: Row) -> Detector:
+        config, count = row.config, len(row.config.class_names)
+        keys = [(row.home, member) for member in config.members]
+        for key in keys:
+            if key not in self.members:
+                self.members[key] = read_member(*key, count)
+        members = [self.members[key] for key in keys]
+        ensemble = RememberingEnsemble(keys, members, self.device, config.temperature, self.memory)
+        limit, known = config.proposals.max_proposals, np.flatnonzero(self.labels[row.variant.name] >= 0)
+        return Detector(
+            self._source(row),
+            ensemble,
+            config.class_names,
+            config.postprocess,
+            limit,
+            config.refinement,
+            tuple(known.tolist()),
+        )
 
-    def _locate(
-        self, image: NDArray[np.uint8], boxes: FloatArray, row_of: Mapping[str, NDArray[np.int64]]
-    ) -> Located | None:
-        """What the localizer says of ``boxes``; zeros in the rows that no variant asks it about."""
-        names = sorted({v.proposals for v in self.variants if v.localizer})
-        if self.localizer is None or not names:
-            return None
-        wanted = np.unique(np.concatenate([row_of[name] for name in names]))
-        seen = self.localizer.predict(image, boxes[wanted])
-        located = Located(np.zeros(len(boxes), np.float32), np.zeros((len(boxes), 4), np.float32))
-        located.overlap[wanted], located.boxes[wanted] = seen.overlap, seen.boxes
-        return located
+    def _source(self, row: Row) -> ProposalSource:
+        """The row's proposals; each part runs once for all rows that have it."""
+        config = row.config.proposals.model_copy(update={"max_proposals": None})
+        search = self._remembered(config.model_dump_json(), lambda: search_source(config, self.seed))
+        multibox = row.config.multibox
+        if multibox is None:
+            return search
+        learned = self._remembered(
+            multibox.model_dump_json(exclude={"merge"}), lambda: build_source(row.home, multibox, self.device)
+        )
+        both = config.model_dump_json() + multibox.model_dump_json()
+        return self._remembered(both, lambda: MergedSource(search, learned, multibox.merge))
 
-    def _save(self, path: Path, found: dict[str, Detections], proposals: dict[str, Proposals]) -> None:
+    def _remembered(self, what: str, build: Callable[[], ProposalSource]) -> RememberedSource:
+        if what not in self.sources:
+            self.sources[what] = RememberedSource(build())
+        return self.sources[what]
+
+    def _regions(self, row: Row) -> str:
+        """What decides a row's proposals."""
+        return row.config.model_dump_json(include={"proposals", "multibox"})
+
+    def _save(self, path: Path, looked: Looked) -> None:
         arrays: dict[str, NDArray[np.generic]] = {}
-        for number, v in enumerate(self.variants):
-            d = found[v.name]
+        for number, d in enumerate(looked.detections.values()):
             arrays |= {f"boxes {number}": d.boxes, f"scores {number}": d.scores, f"labels {number}": d.labels}
-        arrays |= {BOXES_OF.format(name): p.boxes for name, p in proposals.items()}
-        size = next(iter(found.values())).image_size
-        arrays |= {"size": np.array(size, np.int64)}
-        write_arrays(path, arrays, self._what())
+        arrays |= {f"regions {number}": boxes for number, boxes in enumerate(looked.proposals.values())}
+        size = next(iter(looked.detections.values())).image_size
+        write_arrays(path, {**arrays, "size": np.array(size, np.int64)}, self._what())
 
     def _what(self) -> str:
         """What was measured, so that a file of other variants is not taken for one of these."""
-        return json.dumps([[v.model_dump(mode="json"), self.thresholds[v.name].model_dump()] for v in self.variants])
+        about = {"provenance", "scores", "description", "licence"}
+        rows = [[row.variant.name, row.config.model_dump(mode="json", exclude=about)] for row in self.rows]
+        return json.dumps([rows, self.class_names, self.seed])
 
-    def _load(self, path: Path) -> dict[str, Detections] | None:
-        """The detections in a picture's file; ``None`` where it is missing, damaged or of other variants."""
+    def _load(self, path: Path) -> Looked | None:
+        """What an image's file holds; ``None`` where it is missing, damaged or of other variants."""
         file = read_arrays(path, self._what())
         if file is None:
             return None
         height, width = file["size"].tolist()
-        return {
-            v.name: Detections(file[f"boxes {n}"], file[f"scores {n}"], file[f"labels {n}"], (height, width))
-            for n, v in enumerate(self.variants)
+        detections = {
+            row.variant.name: Detections(file[f"boxes {n}"], file[f"scores {n}"], file[f"labels {n}"], (height, width))
+            for n, row in enumerate(self.rows)
         }
-
-
-def _copy(member: Member, context: bool) -> Member:
-    """The member, for crops with or without its context padding; the network itself is shared."""
-    crop = member.crop if context else member.crop.model_copy(update={"context_pad": 0})
-    return Member(member.net, crop, member.normalization, member.head)
-
-
-def _spread(table: Tensor, rows: Tensor, count: int) -> Tensor:
-    """A table of ``count`` rows with those of ``table`` at ``rows`` and zeros elsewhere."""
-    full = torch.zeros(count, *table.shape[1:])
-    full[rows] = table
-    return full
-
-
-def _together(parts: Sequence[FloatArray]) -> tuple[FloatArray, list[NDArray[np.int64]]]:
-    """Different boxes ``(N, 4)`` of all parts, and each part's rows among them in its own order."""
-    stacked = np.concatenate([np.zeros((0, 4), np.float32), *parts])
-    boxes, rows = np.unique(stacked, axis=0, return_inverse=True)
-    ends = np.cumsum([len(p) for p in parts])
-    return boxes, np.split(rows.reshape(-1).astype(np.int64), ends[:-1])
+        return Looked(detections, {name: file[f"regions {n}"] for n, name in enumerate(self.named_regions)})

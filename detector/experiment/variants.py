@@ -1,129 +1,112 @@
-"""What an experiment varies: members, proposals, context, and how the members' opinions become one.
-
-Glossary: M members, N regions, K classes; background is the last of the K + 1 probabilities.
-"""
+"""What an experiment varies: a variant is a model whose ``model.yaml`` is changed in some places."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torchvision.ops import batched_nms
+from pydantic import BaseModel, ConfigDict, Field
 
-from detector.detection.localize import Located, joint_overlap
-from detector.detection.suppression import PostprocessConfig, postprocess, scored
-from detector.nets.region_head import RegionOutput
-from detector.types import Detections
-from proposals.boxes import FloatArray, decode
+from detector.model.config import ModelConfig
+from detector.strict_yaml import parse
+from proposals.errors import UserError
 
-Combination = Literal["mean", "geometric", "maximum", "nms"]
-Regions = Literal["scale1", "scale2", "multibox", "scale2+multibox"]
-SMALLEST = 1e-12  # below every probability that matters; keeps the logarithm finite
+PLAIN_SCALE, DOUBLED_SCALE = 1.0, 2.0  # superpixels of R-CNN, and of the paper
+SOFT_SIGMA = 0.5  # Bodla et al., Soft-NMS, ICCV 2017
+Settings = dict[str, Any]
 
 
 class Variant(BaseModel):
-    """One row of the experiment's table.
+    """One row of an experiment's table.
 
     Attributes:
-        name: of the row. ensemble: the folder of trained members, by the experiment's name for it.
-        members: which of them, by number from 0.
-        proposals: selective search with plain or doubled superpixels, MultiBox, or both merged.
-        context: with the members' own context padding; without, crops show the bare region.
-        combine: "mean" of the members' softmaxes (the paper's), their geometric mean made to sum to one, their maximum
-            (likewise), or "nms": every member detects on its own and non-maximum suppression joins the detections.
-        regression: regions are moved by box regression before suppression, as R-CNN's are: by the mean of those of the
-            members that have it.
-        overlap: scores count how well a region lies on its object, as the members predict it; see
-            :mod:`detector.experiment.overlap`.
-        localizer: boxes are the localizer's, and so are overlaps; with ``overlap`` the mean of its and the members'.
+        name: of the row. model: which of the experiment's models; "" is the first.
+        members: which of its networks, by number from 0; none given are all of them.
+        change: of ``model.yaml``, as ``{postprocess: {soft_sigma: 0.5}}`` or ``{multibox: null}``.
+        member_change: of each network's entry in it, as ``{crop: {context_pad: 0}}``.
+        against: the rows whose mean AP this one's is compared with; their mean, if there are several.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
-    ensemble: str = "seeds"
-    members: tuple[int, ...] = Field(min_length=1)
-    proposals: Regions = "scale2+multibox"
-    context: bool = True
-    combine: Combination = "mean"
-    regression: bool = False
-    overlap: bool = False
-    localizer: bool = False
+    model: str = ""
+    members: tuple[int, ...] = ()
+    change: Settings = {}
+    member_change: Settings = {}
+    against: tuple[str, ...] = ()
 
-    @model_validator(mode="after")
-    def _members_once(self) -> Variant:
-        if len(set(self.members)) != len(self.members) or min(self.members) < 0:
-            raise ValueError(f"members {list(self.members)} must be different numbers from 0 up")
-        for what, wanted in (("regression is", self.regression), ("overlaps are", self.overlap)):
-            if wanted and not self.context:
-                raise ValueError(f"{what} fitted to regions with context: leave context on")
-        if self.localizer and self.regression:
-            raise ValueError("a localizer takes the place of regression: leave it off")
-        return self
+    def of(self, config: ModelConfig) -> ModelConfig:
+        """``config`` as this variant changes it.
 
-
-def combine(probs: Sequence[NDArray[np.float32]], how: Literal["mean", "geometric", "maximum"]) -> NDArray[np.float32]:
-    """The members' probabilities, each ``(N, K + 1)``, as one table of the same shape whose rows sum to one."""
-    table = np.stack(probs).astype(np.float64)  # (M, N, K + 1)
-    if how == "mean":
-        return np.asarray(table.mean(axis=0), np.float32)
-    joined = np.exp(np.log(np.maximum(table, SMALLEST)).mean(axis=0)) if how == "geometric" else table.max(axis=0)
-    return np.asarray(joined / joined.sum(axis=1, keepdims=True), np.float32)
+        Raises:
+            UserError: it lacks one of the members, or what is changed does not fit together.
+        """
+        numbers = self.members or range(len(config.members))
+        if len(set(numbers)) < len(numbers) or not 0 <= min(numbers) <= max(numbers) < len(config.members):
+            there = len(config.members)
+            raise UserError(f"variant {self.name}: members {list(numbers)} must be different, from 0 to {there - 1}")
+        members = [merged(config.members[n].model_dump(), self.member_change) for n in numbers]
+        settings = merged({**config.model_dump(), "members": members}, self.change)
+        return parse(ModelConfig, settings, f"variant {self.name}")
 
 
-def judge(
-    boxes: FloatArray,
-    opinions: Sequence[RegionOutput],
-    variant: Variant,
-    image_size: tuple[int, int],
-    config: PostprocessConfig,
-    located: Located | None = None,
-) -> Detections:
-    """What ``variant`` detects among regions ``boxes`` ``(N, 4)`` of which its members have these ``opinions``.
+def merged(settings: Mapping[str, Any], change: Mapping[str, Any]) -> Settings:
+    """``settings`` with the values of ``change`` in their place, mapping by mapping."""
+    found = dict(settings)
+    for name, value in change.items():
+        old = found.get(name)
+        found[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return found
 
-    Boxes are moved by the mean of the deltas, and overlaps are the mean, of the members that have them. ``config`` is
-    the variant's own: it has the power of the overlaps. ``located`` is what the localizer says of the regions.
+
+def paper_variants(config: ModelConfig, model: str = "", prefix: str = "") -> list[Variant]:
+    """The paper's comparisons as far as a model allows them: its networks alone and together, and each part left out.
+
+    Args:
+        model: the experiment's name for it. prefix: of the names of the rows.
     """
-    probs = [o.probs.numpy() for o in opinions]
-    each = [o.overlap.numpy() if variant.overlap and o.overlap is not None else None for o in opinions]
-    regions, power = boxes, config.overlap_power
-    if variant.localizer:
-        if located is None:
-            raise ValueError(f"{variant.name}: no localizer has looked at the regions")
-        regions = located.boxes
-    elif variant.regression:
-        regions = moved(boxes, [o.deltas.numpy() for o in opinions if o.deltas is not None])
-    beside = located.overlap if variant.localizer and located is not None else None
-    if variant.combine == "nms":
-        tables = [scored(p, joint_overlap(o, beside), power) for p, o in zip(probs, each, strict=True)]
-        return join_by_nms([postprocess(regions, table, image_size, config) for table in tables], config)
-    known = [o for o in each if o is not None]
-    overlap = joint_overlap(np.asarray(np.mean(known, axis=0), np.float32) if known else None, beside)
-    return postprocess(regions, scored(combine(probs, variant.combine), overlap, power), image_size, config)
+    count = len(config.members)
+    whole = f"{prefix}{count} networks" if count > 1 else f"{prefix}1 network"
+    alone = tuple(f"{prefix}network {n + 1} alone" for n in range(count)) if count > 1 else ()
+    rows = [Variant(name=name, model=model, members=(n,)) for n, name in enumerate(alone)]
+    for some in range(2, count):
+        first = tuple(range(some))
+        rows.append(Variant(name=f"{prefix}{some} networks", model=model, members=first, against=alone[:some]))
+    rows.append(Variant(name=whole, model=model, against=alone))
+    for name, against, change, member_change in _ablations(config):
+        other = prefix + against if against else whole
+        rows.append(
+            Variant(name=prefix + name, model=model, change=change, member_change=member_change, against=(other,))
+        )
+    return rows
 
 
-def moved(boxes: FloatArray, deltas: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Where the mean of the members' ``deltas``, each ``(N, K, 4)``, moves ``boxes`` ``(N, 4)``: ``(N, K, 4)``."""
-    mean = np.mean(deltas, axis=0, dtype=np.float32)
-    each = np.repeat(boxes, mean.shape[1], axis=0)
-    return np.asarray(decode(each, mean.reshape(-1, 4)), np.float32).reshape(mean.shape)
-
-
-def join_by_nms(found: Sequence[Detections], config: PostprocessConfig) -> Detections:
-    """Several members' detections of one image as one set: all of them, suppressed per class as a single member's are.
-
-    Of equal scores the earlier member's goes first.
-    """
-    boxes = np.concatenate([d.boxes for d in found])
-    scores = np.concatenate([d.scores for d in found])
-    labels = np.concatenate([d.labels for d in found])
-    order = np.argsort(-scores, kind="stable")
-    boxes, scores, labels = boxes[order], scores[order], labels[order]
-    threshold = float(np.float32(config.nms_threshold))
-    kept = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(labels), threshold)
-    rows = np.sort(kept.numpy())[: config.max_detections]
-    return Detections(boxes[rows], scores[rows], labels[rows], found[0].image_size)
+def _ablations(config: ModelConfig) -> Iterator[tuple[str, str, Settings, Settings]]:
+    """Name of a row, of the one it is compared with ("" is the model itself), changes of the model and of members."""
+    scale = config.proposals.selective_search.superpixel_scale
+    other = DOUBLED_SCALE if scale == PLAIN_SCALE else PLAIN_SCALE
+    searched: Settings = {"proposals": {"selective_search": {"superpixel_scale": other}}}
+    if config.multibox is not None:
+        yield "selective search alone", "", {"multibox": None}, {}
+        yield f"selective search alone, scale {other:g}", "selective search alone", {"multibox": None, **searched}, {}
+    else:
+        yield f"selective search at scale {other:g}", "", searched, {}
+    if config.refinement is not None:
+        moved_once = ""
+        if config.refinement.rounds > 1:
+            moved_once = "without refinement"
+            yield moved_once, "", {"refinement": {"rounds": 1}}, {}
+        else:
+            yield "with refinement", "", {"refinement": {"rounds": 2}}, {}
+        yield "without box regression", moved_once, {"refinement": None}, {}
+    if config.postprocess.overlap_power:
+        yield "without overlap", "", {"postprocess": {"overlap_power": 0.0}}, {}
+    elif any(member.head is not None and member.head.overlap for member in config.members):
+        yield "with overlap", "", {"postprocess": {"overlap_power": 1.0}}, {}
+    if config.postprocess.soft_sigma is None:
+        yield "soft suppression", "", {"postprocess": {"soft_sigma": SOFT_SIGMA}}, {}
+    else:
+        yield "plain suppression", "", {"postprocess": {"soft_sigma": None}}, {}
+    if all(member.shared is None and member.crop.context_pad for member in config.members):
+        yield "without context", "", {}, {"crop": {"context_pad": 0}}

@@ -12,9 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from detector.crop import CropConfig
-from detector.detection.localize import LocalizerBoxes
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
-from detector.nets.localizer import LocalizerMember
 from detector.nets.multibox import MultiBoxMember
 from detector.nets.region_head import HeadShape
 from detector.nets.region_net import SharedMaps
@@ -92,11 +90,8 @@ class ModelConfig(BaseModel):
         members: the networks, with K + 1 outputs, or K without background.
         proposals, postprocess: the defaults of detection with this model.
         multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
-        localizer: a network that says how well regions lie, beside the members that predict it, and where objects do;
-            ``None`` for none.
-        localizer_boxes: "alone" if boxes are the localizer's; "mean" if they are the mean of them and the members'.
-        refinement: how box regression moves regions; for models with a localizer, or of which the first member has box
-            regression, and others may.
+        refinement: how box regression moves regions, for models of which the first member has it, and others may;
+            ``None`` leaves regions where they are.
         temperature: of the members' mean probabilities, see :class:`detector.detection.ensemble.Ensemble`.
         licence: of the weights. provenance: data, command, date: how the weights came to be.
         scores: measured figures by name.
@@ -114,8 +109,6 @@ class ModelConfig(BaseModel):
     proposals: ProposalConfig = ProposalConfig()
     postprocess: PostprocessConfig = PostprocessConfig()
     multibox: MultiBoxMember | None = None
-    localizer: LocalizerMember | None = None
-    localizer_boxes: LocalizerBoxes = "alone"
     refinement: RefinementConfig | None = None
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     licence: str
@@ -144,12 +137,10 @@ class ModelConfig(BaseModel):
         for ability, have in (("box regression", regress), ("predicted overlaps", judge)):
             if any(have) and not have[0]:  # or fewer members would have none
                 raise ValueError(f"if any member has {ability}, the first one must")
-        if self.postprocess.overlap_power and not any(judge) and self.localizer is None:
-            raise ValueError("overlap_power is for members that predict overlaps, or a localizer")
-        if (self.refinement is not None) != (any(regress) or self.localizer is not None):
-            raise ValueError("refinement goes with members that have box regression or a localizer, and they with it")
-        if self.localizer is not None and self.localizer_boxes == "mean" and not any(regress):
-            raise ValueError("localizer_boxes: mean is for members that have box regression")
+        if self.postprocess.overlap_power and not any(judge):
+            raise ValueError("overlap_power is for members that predict overlaps")
+        if (self.refinement is not None) != any(regress):
+            raise ValueError("refinement goes with members that have box regression, and they with it")
         if not self.background and self.multibox is not None:
             raise ValueError("multibox is for models that detect, with background")
         if self.temperature != 1 and any(m.head is not None and m.head.kind == "svm" for m in self.members):
@@ -161,7 +152,7 @@ class ModelConfig(BaseModel):
         """Every file of the model directory beside ``model.yaml``."""
         names = [member.file for member in self.members]
         multibox = () if self.multibox is None else (self.multibox.file, self.multibox.priors)
-        return (*names, *multibox, *(() if self.localizer is None else (self.localizer.file,)))
+        return (*names, *multibox)
 
 
 def read_model_config(folder: Path) -> ModelConfig:

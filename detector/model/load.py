@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from detector.detection.ensemble import Ensemble, Member
-from detector.detection.localize import RegionLocalizer
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig
 from detector.model.class_choice import chosen_labels
@@ -26,7 +25,6 @@ from detector.model.config import (
     read_model_config,
 )
 from detector.model.proposals import search_source
-from detector.nets.localizer import LocalizerMember, read_localizer
 from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
 from detector.nets.region_head import RegionHead
 from detector.nets.trunks import build_network, build_trunk
@@ -53,14 +51,6 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     head = RegionHead(config.head, num_classes, net.num_features)
     load_checked(nn.ModuleDict({"trunk": net, "head": head}), folder, config)
     return Member(net, config.crop, config.normalization, head, config.shared)
-
-
-def build_localizer(
-    folder: Path, config: LocalizerMember, device: torch.device, precision: str = "auto"
-) -> RegionLocalizer:
-    """The localizer of a model directory, ready to run; UserError as for :func:`read_member`."""
-    net = read_localizer(folder, config)
-    return RegionLocalizer(net, config.crop, config.normalization, device, precision=precision)
 
 
 class Classifier(NamedTuple):
@@ -94,8 +84,6 @@ def load_ensemble(
         device,
         temperature=config.temperature,
         precision=precision,
-        localizer=None if config.localizer is None else build_localizer(folder, config.localizer, device, precision),
-        localizer_boxes=config.localizer_boxes,
     )
 
 

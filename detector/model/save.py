@@ -5,26 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from detector.crop import CropConfig
-from detector.detection.localize import LocalizerBoxes
-from detector.detection.suppression import RefinementConfig, uncalibrated
 from detector.model.config import MODEL_FILE, MemberConfig, ModelConfig, read_detector_config, read_model_config
-from detector.nets.localizer import LOCALIZER_FILE, LocalizerFacts, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, MultiBoxFacts, read_multibox_facts
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization, halved, save_weights, sha256
 from detector.strict_yaml import write_settings
-from proposals.calibration import Calibration
 from proposals.errors import UserError
-
-LOCALIZER_POWER = 2.0  # the experiment's
-Told = TypeVar("Told", str, float)
 
 
 def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
@@ -45,56 +38,6 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
     return joined
 
 
-def join_localizer(
-    model: Path,
-    localizer: Path,
-    out: Path,
-    power: float = LOCALIZER_POWER,
-    boxes: LocalizerBoxes | None = None,
-) -> ModelConfig:
-    """Make ``out`` a copy of the model directory ``model`` with the network in ``localizer``.
-
-    Scores count its overlaps, or the mean of its and the members' if those predict any, to ``power``. They are not
-    calibrated any more: what was known of their calibration is left out, and the score threshold is that of the plain
-    scores. ``out`` may be ``localizer`` itself, which then is a model directory as well.
-
-    Args:
-        boxes: of detections, see ``ModelConfig``; by default "mean" where all members have box regression and "alone"
-            elsewhere.
-
-    Raises:
-        UserError: one of them is not what it should be, or ``out`` is a model directory already.
-    """
-    config, facts = read_model_config(model), read_localizer_facts(localizer)
-    begin_copy(out, [model / file for file in config.model_copy(update={"localizer": None}).files])
-    if out.resolve() != localizer.resolve():
-        begin_copy(out, [localizer / facts.localizer.file])
-    post = config.postprocess
-    thresholds = {
-        "overlap_power": power,
-        "score_threshold": uncalibrated(post.score_threshold, post.calibration),
-        "calibration": Calibration(),
-    }
-    if boxes is None:
-        regress = all(member.head is not None and member.head.grid for member in config.members)
-        boxes = "mean" if regress else "alone"
-    known = {key: text for key, text in config.provenance.items() if key != "detections calibrated"}
-    kept = [name for name in config.scores if not name.startswith("detection_calibration")]
-    scores = {name: config.scores[name] for name in kept}
-    joined = config.model_copy(
-        update={
-            "localizer": facts.localizer,
-            "localizer_boxes": boxes,
-            "refinement": config.refinement or RefinementConfig(rounds=1),
-            "postprocess": post.model_copy(update=thresholds),
-            "provenance": {**known, **{f"localizer {key}": text for key, text in facts.provenance.items()}},
-            "scores": {**scores, **{f"localizer_{name}": value for name, value in facts.scores.items()}},
-        }
-    )
-    write_model_config(out, joined)
-    return joined
-
-
 def take_multibox(model: Path, out: Path) -> MultiBoxFacts:
     """Make ``out`` the folder of the model directory ``model``'s MultiBox: what :func:`join_multibox` joined to it.
 
@@ -107,40 +50,15 @@ def take_multibox(model: Path, out: Path) -> MultiBoxFacts:
     if config.multibox is None:
         raise UserError(f"{model}: has no MultiBox that could be taken")
     begin_copy(out, [model / config.multibox.file, model / config.multibox.priors])
+    prefix = "multibox "
     facts = MultiBoxFacts(
         name=config.name,
         multibox=config.multibox,
         licence=config.licence,
-        provenance=_part(config.provenance, "multibox "),
+        provenance={key.removeprefix(prefix): v for key, v in config.provenance.items() if key.startswith(prefix)},
     )
     write_settings(out / MULTIBOX_FILE, facts)
     return facts
-
-
-def take_localizer(model: Path, out: Path) -> LocalizerFacts:
-    """Make ``out`` the folder of the model directory ``model``'s localizer: what :func:`join_localizer` joined to it.
-
-    Raises:
-        UserError: ``model`` is no model directory or has no localizer, or a file cannot be copied.
-    """
-    config = read_model_config(model)
-    if config.localizer is None:
-        raise UserError(f"{model}: has no localizer that could be taken")
-    begin_copy(out, [model / config.localizer.file])
-    facts = LocalizerFacts(
-        name=config.name,
-        localizer=config.localizer,
-        licence=config.licence,
-        provenance=_part(config.provenance, "localizer "),
-        scores=_part(config.scores, "localizer_"),
-    )
-    write_settings(out / LOCALIZER_FILE, facts)
-    return facts
-
-
-def _part(told: Mapping[str, Told], prefix: str) -> dict[str, Told]:
-    """What ``told`` says under names with ``prefix``, by the rest of each name."""
-    return {name.removeprefix(prefix): value for name, value in told.items() if name.startswith(prefix)}
 
 
 def begin_copy(out: Path, files: Sequence[Path]) -> None:

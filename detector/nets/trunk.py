@@ -1,4 +1,4 @@
-"""GoogLeNet without its classifier: the trunk that MultiBox's heads stand on."""
+"""GoogLeNet without its classifier: the trunk that heads stand on."""
 
 from __future__ import annotations
 

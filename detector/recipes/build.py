@@ -16,15 +16,12 @@ from detector.model.config import named_folder, read_detector_config
 from detector.model.load import load_ensemble
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.efficientnet_lite import EfficientNetLite
-from detector.nets.localizer import Localizer
 from detector.nets.trunk import Trunk
 from detector.nets.trunks import Network, build_network
 from detector.recipes.build_shared import trunk_weights
-from detector.recipes.initialization import initialise, initialise_localizer, initialise_multibox
-from detector.recipes.region import LocalizerRecipe, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
+from detector.recipes.initialization import initialise, initialise_multibox
+from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.batches import RegionBatches
-from detector.training.localizer import NOTHING_SEARCHED, LocalizerProgress, LocalizerTrainer, SearchedPictures
-from detector.training.localizer_batches import Proposed
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_priors
 from detector.training.pool import ImagePool
@@ -90,7 +87,7 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
     return train, val
 
 
-def check_beginning(recipe: OneRecipe | LocalizerRecipe | MultiBoxRecipe, class_keys: tuple[str, ...] = ()) -> None:
+def check_beginning(recipe: OneRecipe | MultiBoxRecipe, class_keys: tuple[str, ...] = ()) -> None:
     """Look at what ``init`` and ``teacher`` name now, for a run comes to them only when all pictures are read.
 
     Args:
@@ -102,8 +99,6 @@ def check_beginning(recipe: OneRecipe | LocalizerRecipe | MultiBoxRecipe, class_
     with torch.random.fork_rng(devices=[]):
         if isinstance(recipe, SharedRecipe):
             trunk_weights(recipe)
-        elif isinstance(recipe, LocalizerRecipe):
-            initialise_localizer(Localizer(recipe.training.trunk, recipe.training.grid), recipe.init)
         elif isinstance(recipe, MultiBoxRecipe):
             settings = recipe.training.multibox
             count = CONVOLUTIONAL_PRIORS if settings.head == "convolutional" else 1  # any: a head may stay new
@@ -288,63 +283,5 @@ def build_multibox_trainer(
     )
     if not trainer.checkpoint_path.exists():
         initialise_multibox(trainer.net, recipe.init)
-        trainer.restart_average()
-    return trainer
-
-
-def search_pictures(
-    recipe: LocalizerRecipe,
-    train: ImagePool,
-    val: ImagePool | None,
-    scenes: ImagePool | None,
-    store: Path,
-    show: Callable[[int], Callable[[], None]],
-) -> SearchedPictures:
-    """The proposals that a localizer learns from beside what it draws itself; none if the recipe wants none.
-
-    ``show`` is called with the number of pictures and gives what is called after each.
-    """
-    settings = recipe.searching
-    if not recipe.training.jitter.proposed:
-        return NOTHING_SEARCHED
-    source = stored_source(settings.proposals, store)
-
-    def with_objects(pool: ImagePool | None) -> NDArray[np.int64]:
-        return np.zeros(0, np.int64) if pool is None else np.unique(pool.owner).astype(np.int64)
-
-    mixed = np.random.default_rng([recipe.training.seed, 8]).permutation(with_objects(train))
-    wanted = [np.sort(mixed[: settings.pictures]), with_objects(scenes), with_objects(val)[: settings.val_pictures]]
-    advance = show(sum(len(numbers) for numbers in wanted))
-
-    def found(pool: ImagePool | None, numbers: NDArray[np.int64]) -> Proposed:
-        boxes: dict[int, NDArray[np.float32]] = {}
-        for number in numbers.tolist():
-            assert pool is not None
-            proposed = proposed_boxes(source, pool.images[number], settings.proposals.max_proposals)
-            if len(proposed):
-                boxes[number] = proposed
-            advance()
-        return boxes
-
-    return SearchedPictures(*(found(pool, numbers) for pool, numbers in zip((train, scenes, val), wanted, strict=True)))
-
-
-def build_localizer_trainer(
-    recipe: LocalizerRecipe,
-    train: ImagePool,
-    val: ImagePool | None,
-    scenes: ImagePool | None,
-    folder: Path,
-    *,
-    searched: SearchedPictures,
-    machine: Machine,
-    report: Callable[[LocalizerProgress], None],
-) -> LocalizerTrainer:
-    """A trainer whose net has its first weights."""
-    trainer = LocalizerTrainer(
-        recipe.training, train, val, scenes, folder, searched=searched, machine=machine, report=report
-    )
-    if not trainer.checkpoint_path.exists():
-        initialise_localizer(trainer.net, recipe.init)
         trainer.restart_average()
     return trainer

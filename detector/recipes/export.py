@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 import platform
 import shutil
 import sys
@@ -17,13 +16,11 @@ from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.model.config import MemberConfig, ModelConfig, read_model_config
 from detector.model.save import save_model, write_model_config
-from detector.nets.localizer import Localizer, LocalizerFacts, save_localizer
 from detector.nets.multibox import MultiBoxFacts, save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
-from detector.recipes.region import LocalizerRecipe, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
-from detector.training.localizer import LocalizerTrainer
+from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.multibox import MultiBoxTrainer, calibrate
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
@@ -127,26 +124,6 @@ def save_trained_multibox(
         merge=recipe.model.merge,
         provenance=_provenance(dataset, recipe.init, trainer.seconds),
         scores=scores,
-    )
-
-
-def save_trained_localizer(
-    folder: Path, recipe: LocalizerRecipe, dataset: Dataset, trainer: LocalizerTrainer, net: Localizer
-) -> LocalizerFacts:
-    """Make ``folder``, a finished run's, a localizer's folder as well."""
-    training, measured = recipe.training, trainer.last_validation
-    figures = {} if measured is None else {f"val_{name}": value for name, value in measured._asdict().items()}
-    return save_localizer(
-        folder,
-        net,
-        training.crop,
-        training.normalization,
-        half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        licence=recipe.model.licence,
-        provenance=_provenance(dataset, recipe.init, trainer.seconds),
-        scores={name: round(value, 4) for name, value in figures.items() if math.isfinite(value)},
     )
 
 

@@ -12,7 +12,6 @@ from detector.model.config import BUNDLED_MODEL, MODEL_FILE, ProposalConfig, nam
 from detector.model.load import read_member
 from detector.nets.efficientnet_lite import folded_weights
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
-from detector.nets.localizer import LOCALIZER_FILE, Localizer, read_localizer, read_localizer_facts
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
 from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, read_published_weights, read_torchvision_weights
@@ -99,32 +98,6 @@ def initialise(net: Network, init: str, class_keys: tuple[str, ...] = (), new_la
             f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
         )
     net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
-
-
-def initialise_localizer(net: Localizer, init: str) -> None:
-    """Load what ``init`` names into ``net``: a localizer whole, otherwise the first network of a model into the trunk.
-
-    A localizer is taken from its own folder or from a model that has one, if its architecture is that of ``net``.
-
-    Raises:
-        UserError: there is no such model, or the trunk has another architecture.
-    """
-    folder = named_folder(init)
-    member = None
-    if (folder / LOCALIZER_FILE).is_file():
-        member = read_localizer_facts(folder).localizer
-    elif (folder / MODEL_FILE).is_file():
-        member = read_model_config(folder).localizer
-    if member is None:
-        initialise(net.trunk, init)
-        return
-    state, own = read_localizer(folder, member).state_dict(), net.state_dict()
-    wrong = [n for n in own if n not in state or state[n].shape != own[n].shape]
-    if wrong:
-        raise UserError(
-            f"init {init}: its localizer has another architecture ({wrong[0]!r} differs); set training.trunk"
-        )
-    net.load_state_dict(state)
 
 
 def initialise_multibox(net: MultiBoxNet, init: str) -> None:

@@ -11,7 +11,6 @@ from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.strict_yaml import read_settings, read_yaml
-from detector.training.localizer_batches import LocalizerTrainingConfig
 from detector.training.multibox import MultiBoxTrainingConfig
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.shared_batches import SharedTrainingConfig
@@ -199,63 +198,6 @@ def default_multibox_recipe(steps: int) -> MultiBoxRecipe:
         trunk=trunk, num_priors=100, steps=steps, batch_size=32, average=0.99, multibox=MultiBoxConfig(dropout=0.2)
     )
     return MultiBoxRecipe(training=training)
-
-
-class PartFacts(BaseModel):
-    """What a localizer says of itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = ""
-    description: str = ""
-    licence: str = "not stated"
-
-
-class SearchingConfig(BaseModel):
-    """In which pictures a localizer's training looks for proposals, to learn from them as well.
-
-    Attributes:
-        pictures: so many training pictures with objects, chosen at random; beside all scenes.
-        val_pictures: the first so many validation pictures, on whose proposals the network is measured.
-        proposals: how they are searched.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pictures: int = Field(default=2000, ge=1)
-    val_pictures: int = Field(default=200, ge=0)
-    proposals: ProposalConfig = ProposalConfig()
-
-
-class LocalizerRecipe(BaseModel):
-    """A localizer's training from the data to its folder.
-
-    Attributes:
-        init: where the weights start: "random"; the localizer of a folder, a model directory or "bundled", if it has
-            one; otherwise, of the trunk, that model's first network.
-        scenes: more annotated data sets to learn from, whatever their classes; paths as the command line would take
-            them. ``training.jitter.scenes`` says how much.
-        searching: for proposals to learn from, if ``training.jitter.proposed`` is more than 0.
-        train_split, val_split, half: as in :class:`TrainRecipe`.
-        training: the run. model: what ``localizer.yaml`` will say.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: Literal["localizer"] = "localizer"
-    init: str = "bundled"
-    train_split: str = "train"
-    val_split: str = "val"
-    scenes: tuple[str, ...] = ()
-    searching: SearchingConfig = SearchingConfig()
-    training: LocalizerTrainingConfig
-    half: bool = True
-    model: PartFacts = PartFacts()
-
-
-def read_localizer_recipe(path: Path) -> LocalizerRecipe:
-    """The recipe of a localizer in a YAML file; UserError in one line for anything wrong with it."""
-    return read_settings(LocalizerRecipe, path)
 
 
 def read_recipe(path: Path) -> OneRecipe:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import os
 import platform
 import shutil
@@ -25,6 +26,7 @@ from typing import Any
 import yaml
 
 from detector.runs.leftovers import MARK, UNFINISHED, marked, unmark
+from detector.runs.shards import JOURNAL_FILE
 from proposals.errors import UserError
 
 CONFIG_FILE = "config.yaml"
@@ -115,9 +117,10 @@ def free_path(path: Path) -> Path:
 def new_run_folder(
     out: Path | str | None,
     verb: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | None,
     seed: int | None = None,
     keep_unfinished: bool = False,
+    resume: bool = False,
 ) -> Iterator[Path]:
     """A temporary folder to write into, which becomes ``out`` when the block ends without an exception.
 
@@ -125,48 +128,58 @@ def new_run_folder(
 
     Args:
         out: the folder to make; it must not exist yet, or be empty. None: a new folder under ``runs``.
-        verb: the command, such as "detect". config: the resolved settings; see :func:`plain`.
+        verb: the command, such as "detect". config: the resolved settings; see :func:`plain`. None: no ``config.yaml``.
         seed: the seed of the run's random numbers, if it draws any.
         keep_unfinished: after an exception, leave what there is under the temporary name (long work that can be
             taken up again) in place of removing it.
+        resume: go on in the folder that an interrupted run to ``out`` has left, if there is one.
 
     Yields:
         The temporary folder. The final one is ``final_path(folder)``.
 
     Raises:
-        UserError: ``out`` holds something, cannot be made, or the disk is full.
+        UserError: ``out`` holds something, cannot be made, or the disk is full; another process works on it.
     """
     final = Path(out).expanduser() if out is not None else new_run_path(verb)
+    left = interrupted_run(final) if resume else None
     # An empty folder may be a mount point or the current directory, which cannot be replaced: work inside it.
-    inside = _is_empty_folder(final)
-    temporary = final / UNFINISHED if inside else _unfinished(final.absolute())
+    inside = _is_empty_folder(final) if left is None else left.name == UNFINISHED
+    temporary = left or (final / UNFINISHED if inside else _unfinished(final.absolute()))
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir(parents=True, exist_ok=left is not None)
     except OSError as error:
         raise UserError(f"{final}: cannot make this folder: {error.strerror}; choose another one") from error
     ended_well = False
-    try:
-        with marked(temporary, verb):
-            write_config(temporary / CONFIG_FILE, verb, config, seed)
+    with marked(temporary, verb):  # first of all: a folder that another process works on is not to be touched
+        try:
+            if config is not None and not (temporary / CONFIG_FILE).exists():
+                write_config(temporary / CONFIG_FILE, verb, config, seed)
             yield temporary
             ended_well = True
             _move_into_place(temporary, final, inside)
-    except BaseException as error:
-        kept = (keep_unfinished or ended_well) and holds_results(temporary)
-        rest = f"; what was finished is in {temporary}" if kept else ""
-        if not kept:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError) and _is_fault_of(error, temporary):
-            raise UserError(f"{final}: cannot write here: {error.strerror}{rest}") from error
-        if isinstance(error, UserError) and kept:
-            raise UserError(f"{error}{rest}") from error
-        raise
+        except BaseException as error:
+            kept = (keep_unfinished or ended_well) and holds_results(temporary)
+            rest = f"; what was finished is in {temporary}" if kept else ""
+            if not kept:
+                shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError) and _is_fault_of(error, temporary):
+                raise UserError(f"{final}: cannot write here: {error.strerror}{rest}") from error
+            if isinstance(error, UserError) and kept:
+                raise UserError(f"{error}{rest}") from error
+            raise
 
 
 def refuse_occupied(out: Path | str | None) -> None:
     """Say at once, before long work, that ``out`` cannot become a run folder: UserError if it holds something."""
     if out is not None:
         _is_empty_folder(Path(out).expanduser())
+
+
+def interrupted_run(out: Path | str) -> Path | None:
+    """The unfinished folder of the latest run to ``out`` that can be gone on with; None where there is none."""
+    final = Path(out).expanduser().absolute()
+    begun = [final / UNFINISHED, *itertools.takewhile(Path.is_dir, _temporary_names(final))]
+    return next((folder for folder in reversed(begun) if (folder / JOURNAL_FILE).is_file()), None)
 
 
 def final_path(temporary: Path) -> Path:
@@ -178,16 +191,18 @@ def final_path(temporary: Path) -> Path:
 
 def _unfinished(final: Path) -> Path:
     """A temporary name beside ``final``; an earlier run may have left its own there."""
-    candidate, number = final.with_name(final.name + UNFINISHED), 1
-    while candidate.exists():
-        number += 1
-        candidate = final.with_name(f"{final.name}{UNFINISHED}-{number}")
-    return candidate
+    return next(path for path in _temporary_names(final) if not path.exists())
+
+
+def _temporary_names(final: Path) -> Iterator[Path]:
+    for number in itertools.count(1):
+        yield final.with_name(f"{final.name}{UNFINISHED}{f'-{number}' * (number > 1)}")
 
 
 def holds_results(temporary: Path) -> bool:
-    """Whether anything was written beside ``config.yaml`` and the run's mark; empty files do not count."""
-    files = (entry for entry in temporary.rglob("*") if entry.name not in (CONFIG_FILE, MARK) and entry.is_file())
+    """Whether anything was written beside ``config.yaml``, the run's mark and journal; empty files do not count."""
+    others = (CONFIG_FILE, MARK, JOURNAL_FILE)
+    files = (entry for entry in temporary.rglob("*") if entry.name not in others and entry.is_file())
     return any(entry.stat().st_size > 0 for entry in files)
 
 
@@ -238,7 +253,9 @@ def _move_into_place(temporary: Path, final: Path, inside: bool) -> None:
     unmark(temporary)
     if not inside:
         temporary.rename(final)
-        return
-    for entry in entries:
-        entry.rename(final / entry.name)
-    temporary.rmdir()
+    else:
+        for entry in entries:
+            entry.rename(final / entry.name)
+        temporary.rmdir()
+    # Not before: a run that is killed in between still knows what is done.
+    (final / JOURNAL_FILE).unlink(missing_ok=True)

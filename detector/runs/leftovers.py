@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from proposals.errors import UserError
+
 try:
     import fcntl
 except ImportError:  # Windows: no lock, no mark, and nothing that is known as a leftover
@@ -51,15 +53,21 @@ def marked(folder: Path, verb: str) -> Iterator[None]:
     """Mark ``folder``, which exists, as the work of this process while the block lasts, and as a leftover after it.
 
     Processes that are forked meanwhile hold the mark as well. Where the file system has no locks there is no mark.
+
+    Raises:
+        UserError: another process works there.
     """
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a full disk is told of by what is written next
-                file = stack.enter_context((folder / MARK).open("w", encoding="utf-8"))
+                file = stack.enter_context((folder / MARK).open("a", encoding="utf-8"))
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    file.truncate(0)
                     json.dump(_mark(folder, verb), file)
                     file.flush()
+                except BlockingIOError:
+                    raise UserError(f"{folder}: another process is at work there") from None
                 except OSError:
                     (folder / MARK).unlink()
         yield

@@ -34,15 +34,13 @@ from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
 from detector.recipes.head import read_head_recipe
 from detector.recipes.region import (
-    read_classifier_recipe,
     read_ensemble_recipe,
-    read_localizer_recipe,
     read_multibox_recipe,
     read_recipe,
-    read_shared_recipe,
 )
 from detector.report.plots import read_log
 from detector.report.write import write_report
+from detector.runs.shards import SHARD_FILE, Job, Part, Shard
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from proposals.errors import UserError
 from proposals.priors import grid_priors, read_priors, write_google_priors, write_priors
@@ -191,6 +189,28 @@ def configuration_of_run(folder: Path) -> Attempt:
     return attempt
 
 
+def record_of_shard(folder: Path) -> Attempt:
+    """The ``shard.json`` of a shard, and how its job differs from another's."""
+    settings = {"seed": 0, "class_names": ["cat"], "config": {"members": None, "scores": {"threshold": 0.5}}}
+    job = Job("detect", 9, "ab", settings, {"inputs": ["list.txt"]}, shard=Shard(1, 3))
+    Part(folder, job, ["x.jpg: no image"], 7, {"images": 2}).write()
+    tree = json.loads((folder / SHARD_FILE).read_text())
+
+    def attempt(seed: int) -> Any:
+        bytes_or_tree(folder / SHARD_FILE, tree, seed)
+
+        def compared() -> Any:
+            found = Part.read(folder)
+            what = job.difference(found.job)
+            if what is not None:
+                raise UserError(what)
+            return found
+
+        return value_or_error(compared)
+
+    return attempt
+
+
 def settings(source: Path | dict[str, Any], file: str, reader: Callable[[Path], Any]) -> Callable[[Path], Attempt]:
     """A file of settings, given as a file or as what stands in one."""
 
@@ -334,17 +354,17 @@ FILE_READERS = {
     "run evaluation.json": result_of_evaluate,
     "run log.csv": log,
     "run npz": arrays_of_picture,
+    "run shard.json": record_of_shard,
     "model model.yaml": settings(BUNDLED_MODEL / MODEL_FILE, MODEL_FILE, lambda path: read_model_config(path.parent)),
     "model safetensors": weights,
     "model priors": priors(write_priors),
     "model priors, Google's": priors(write_google_priors),
     "recipe head": recipe("head.yaml", read_head_recipe),
     "recipe regions": recipe("finetune.yaml", read_recipe),
-    "recipe shared": settings(SHARED, "shared.yaml", read_shared_recipe),
+    "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
     "recipe ensemble": recipe("ensemble.yaml", read_ensemble_recipe),
-    "recipe classifier": recipe("classifier.yaml", read_classifier_recipe),
+    "recipe classifier": recipe("classifier.yaml", read_recipe),
     "recipe MultiBox": recipe("multibox_tiny_imagenet.yaml", read_multibox_recipe),
-    "recipe localizer": recipe("localizer_tiny_imagenet.yaml", read_localizer_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
     "checkpoint": checkpoint,
     "proposals": stored_proposals,

@@ -147,7 +147,9 @@ def test_pycocotools_reads_the_coco_files(
     assert [note["image_id"] for note in results.loadAnns(results.getAnnIds())] == [139, 7]
 
 
-def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: Any) -> None:
+def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    (tmp_path / "somewhere").mkdir()
+    (tmp_path / "somewhere" / "model.yaml").touch()
     options = "--score-threshold 0.2 --nms-threshold 0.4 --max-detections 5 --device cpu --proposals fast --seed 3 "
     options += "--precision bfloat16"
     assert run_cli("detect", picture("a.png"), "--model", "somewhere", *options.split()).code == 0
@@ -308,7 +310,8 @@ def test_interrupted(
     monkeypatch.setattr(Detector, "detect", second_time_control_c)
     done = run_cli("detect", picture("a.png"), picture("b.png"), "--out", "found")
     assert done.code == 130
-    assert done.error_lines == [f"what was finished is in {tmp_path / 'found.unfinished'}", "interrupted"]
+    left = f"what was finished is in {tmp_path / 'found.unfinished'}; the same command with --resume goes on"
+    assert done.error_lines == [left, "interrupted"]
     assert [line["image_id"] for line in lines_of(tmp_path / "found.unfinished")] == ["a"]
 
 

@@ -18,7 +18,6 @@ from detector.commands.detection_files import (
     read_detections,
     write_coco,
     write_csv,
-    write_line,
 )
 from detector.types import Detections
 from proposals.errors import UserError
@@ -34,7 +33,7 @@ def some(n: int = 3) -> Detections:
 def written(path: Path, *images: SavedDetections) -> Path:
     with path.open("w", encoding="utf-8") as file:
         for image in images:
-            write_line(file, image)
+            file.write(image.to_json() + "\n")
     return path
 
 
@@ -125,11 +124,12 @@ def test_a_missing_file_and_one_that_is_no_text(tmp_path: Path) -> None:
     ids=["numbers", "two names of one number", "one is no number", "a digit that is no number", "none"],
 )
 def test_coco_ids(image_ids: list[str], expected: list[int]) -> None:
-    assert coco_ids(image_ids) == expected
+    assert coco_ids(image_ids).tolist() == expected
 
 
 def test_coco_files_of_no_images(tmp_path: Path) -> None:
-    write_coco(tmp_path, [], NAMES)
+    written(tmp_path / "detections.jsonl")
+    write_coco(tmp_path, NAMES)
     assert json.loads((tmp_path / "detections.coco.json").read_text()) == []
     assert [c["name"] for c in json.loads((tmp_path / "images.coco.json").read_text())["categories"]] == list(NAMES)
 
@@ -138,12 +138,13 @@ def test_categories_are_those_of_the_training_data(tmp_path: Path) -> None:
     """A model of COCO names COCO's categories, whose ids are not label + 1."""
     images = [SavedDetections.of("7", "7.jpg", some(), NAMES)]
     keys = [str(10 * (label + 1)) for label in range(len(NAMES))]
-    write_coco(tmp_path, images, NAMES, keys)
+    written(tmp_path / "detections.jsonl", *images)
+    write_coco(tmp_path, NAMES, keys)
     results = json.loads((tmp_path / "detections.coco.json").read_text())
     categories = {c["id"]: c["name"] for c in json.loads((tmp_path / "images.coco.json").read_text())["categories"]}
     assert [categories[result["category_id"]] for result in results] == list(images[0].class_names)
     assert {result["category_id"] % 10 for result in results} == {0}
-    write_coco(tmp_path, images, NAMES, [f"n{key}" for key in keys])
+    write_coco(tmp_path, NAMES, [f"n{key}" for key in keys])
     results = json.loads((tmp_path / "detections.coco.json").read_text())
     assert [result["category_id"] for result in results] == (some().labels + 1).tolist()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.commands.device_jobs import THREAD_VARIABLES, run_on_devices, shared_environment
+from detector.commands.device_jobs import THREAD_VARIABLES, run_on_devices, run_verbs, shared_environment
+from proposals.errors import UserError
 
 POLL = 0.01
 
@@ -101,3 +102,13 @@ def test_processes_find_this_package_from_any_folder() -> None:
 
 def test_no_jobs() -> None:
     assert run_on_devices([], ["a"], lambda job, device: python(""), POLL) == ([], False)
+
+
+def test_verbs_run_side_by_side_and_a_failure_names_its_log(tmp_path: Path) -> None:
+    logs = {job: tmp_path / f"{job}.txt" for job in (1, 2)}
+    helped = {job: ["clean", str(tmp_path / f"none-{job}")] for job in logs}
+    with pytest.raises(UserError, match="looking failed in 2 of 2 processes; the reasons are in") as caught:
+        run_verbs(helped, ["cpu", "cpu"], logs, "looking")
+    for log in logs.values():
+        assert str(log) in str(caught.value)
+        assert "--device" in log.read_text()  # a verb without that option says so

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +16,8 @@ from shared_recipes import (
     write_photographs,
 )
 
-from detector.model.classifier import load_classifier, read_classifier_config
 from detector.model.config import read_model_config
-from detector.model.load import load_model
+from detector.model.load import load_classifier, load_model
 from detector.recipes.initialization import start_of
 
 
@@ -44,14 +42,14 @@ def test_from_a_classifier_to_a_detector(
     training = {**TRAINING, "steps": 40, "statistics_batches": 8, "background": False}
     # Large crops: small ones miss the square, and what is learned then depends on the processor's rounding.
     training["sampling"] = {"foreground": 1.0, "perturbed": 0.0, "iou_foreground": 0.001, "area": [0.6, 1.0]}
-    recipe = write(tmp_path, {"task": "classifier", "train_split": "train", "val_split": "val", "training": training})
+    recipe = write(tmp_path, {"train_split": "train", "val_split": "val", "training": training})
     out = tmp_path / "c"
-    assert run("train-classifier", folders, "--config", recipe, "--out", out) == 0
-    config = read_classifier_config(out)
-    assert config.class_names == ("blue", "red")
+    assert run("train", folders, "--config", recipe, "--out", out) == 0
+    config = read_model_config(out)
+    assert (config.class_names, config.background) == (("blue", "red"), False)
     assert config.scores["val_top1_of_whole_pictures"] == 1.0
     image = np.full((40, 40, 3), (220, 20, 20), np.uint8)
-    classifier = load_classifier(out, "cpu")
+    classifier = load_classifier(out, device="cpu")
     probs = classifier.classifier.predict(image, np.array([[0.0, 0, 40, 40]]))
     assert probs.shape == (1, 2)
     assert probs[0].argmax() == 1
@@ -68,26 +66,28 @@ def test_from_a_classifier_to_a_detector(
     assert run("train", data, "--config", write(tmp_path, RECIPE), "--init", out, "--out", tmp_path / "d") == 0
     assert load_model(tmp_path / "d", device="cpu").class_names == ("blue", "red")
     assert read_model_config(tmp_path / "d").provenance["init"] == str(out)
-    capsys.readouterr()
-    assert run("evaluate", "--data", data, "--model", out, "--metric", "voc07") == 1
-    assert "not a model directory" in capsys.readouterr().err
+    for words in (
+        ("evaluate", "--data", data, "--metric", "voc07", "--model", out),
+        ("detect", data, "--model", out),
+        ("calibrate", out, "--data", data),
+    ):
+        capsys.readouterr()
+        assert run(*words) == 1
+        assert "names whole images and cannot detect; give it to train --init" in capsys.readouterr().err
 
 
-def test_first_weights_of_a_classifier_are_all_but_the_last_layer(folders: Path, tmp_path: Path) -> None:
+def test_first_weights_have_a_classifiers_last_layer_for_a_classifier_alone(folders: Path, tmp_path: Path) -> None:
     training = {**TRAINING, "background": False, "sampling": {"foreground": 1.0, "iou_foreground": 0.001}}
-    recipe = write(tmp_path, {"task": "classifier", "train_split": "train", "training": training})
-    assert run("train-classifier", folders, "--config", recipe, "--out", tmp_path / "c") == 0
+    recipe = write(tmp_path, {"train_split": "train", "training": training})
+    assert run("train", folders, "--config", recipe, "--out", tmp_path / "c") == 0
     from detector.recipes.initialization import initial_weights
 
+    again = initial_weights(str(tmp_path / "c"), ("blue", "red"), background=False)
+    assert again is not None
+    assert again["fc.weight"].shape[0] == 2
     weights = initial_weights(str(tmp_path / "c"), ("blue", "red"))
     assert weights is not None
     assert "conv1.conv.weight" in weights
     assert not [name for name in weights if name.startswith("fc.")]
     start = start_of(str(tmp_path / "c"))
     assert (start.net.width, start.crop.size) == (0.1, 32)
-
-
-def test_classifier_recipes_have_no_background(folders: Path, tmp_path: Path, capsys: Any) -> None:
-    recipe = write(tmp_path, {"task": "classifier", "training": TRAINING})
-    assert run("train-classifier", folders, "--config", recipe, "--out", tmp_path / "c") == 1
-    assert "background must be false" in capsys.readouterr().err

@@ -20,10 +20,11 @@ from shared_recipes import (
     write_photographs,
 )
 
+import detector.commands.device_jobs
 import detector.commands.train_ensemble_run
 import detector.training.region_trainer
 from detector.commands.device_jobs import shared_environment
-from detector.commands.train_ensemble_run import devices_of, gpus_of, member_command
+from detector.commands.train_ensemble_run import devices_of, gpus_of, member_words
 from detector.commands.train_run import TrainRequest
 from detector.model.config import read_model_config
 from detector.model.load import load_model
@@ -122,7 +123,8 @@ def test_gpus_take_a_member_each(
         def poll(self) -> int:
             return 0
 
-    monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=Done, STDOUT=subprocess.STDOUT))
+    fake = SimpleNamespace(Popen=Done, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr(detector.commands.device_jobs, "subprocess", fake)
     out = tmp_path / "e"
     assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}, {}]), "--out", out) == 0
     assert started == [(0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0")]
@@ -155,7 +157,7 @@ def test_members_side_by_side_on_the_cpu_are_those_trained_one_after_another(
 def test_a_members_command_holds_its_whole_recipe(tmp_path: Path) -> None:
     recipe = ensemble_recipe(TrainRecipe.model_validate(RECIPE))
     request = TrainRequest(data=Path("photos"), micro_batch=8)
-    words = member_command(recipe, request, tmp_path / "member-2", 2, "cuda:1")
+    words = member_words(recipe, request, tmp_path / "member-2", 2)
     assert read_recipe(tmp_path / "member-2.yaml") == recipe.member(2)
     assert words[words.index("--config") + 1] == str(tmp_path / "member-2.yaml")
     assert words[words.index("--micro-batch") + 1] == "8"

@@ -86,7 +86,7 @@ def test_trained_model_finds_the_squares(tmp_path: Path, trunk: Path, kind: str)
     out = tmp_path / "model"
     files = {path.name for path in out.iterdir()}
     assert files >= {
-        "model.yaml", "member-0.safetensors", "head-0.safetensors", "config.yaml", "recipe.yaml", "crops.png",
+        "model.yaml", "member-0.safetensors", "config.yaml", "recipe.yaml", "crops.png",
         "log.csv", "curves.png", "stages.csv", "proposals.txt",
     }  # fmt: skip
     model = load_model(out, device="cpu", score_threshold=0.2)
@@ -159,8 +159,8 @@ def test_a_rerun_goes_on_from_the_cache(
     monkeypatch.undo()
     assert train(data, tmp_path, trunk, "again") == 0
     assert "0 of 4 pictures were new" in capsys.readouterr().err
-    for name in ("member-0.safetensors", "head-0.safetensors"):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+    again, first = (tmp_path / name / "member-0.safetensors" for name in ("again", "model"))
+    assert again.read_bytes() == first.read_bytes()
 
 
 def test_a_head_model_is_a_trunk_for_the_next(tmp_path: Path, trunk: Path) -> None:
@@ -212,9 +212,9 @@ def test_it_is_the_recipe_of_a_run_that_names_none(tmp_path: Path, trunk: Path) 
         "--proposals", tmp_path / "proposals", "--device", "cpu",
     ]  # fmt: skip
     assert run(*words) == 0
-    made = (tmp_path / "model" / "head-0.safetensors").stat().st_mtime_ns
+    made = (tmp_path / "model" / "member-0.safetensors").stat().st_mtime_ns
     assert run(*words, "--resume", "auto") == 0  # finished already
-    assert (tmp_path / "model" / "head-0.safetensors").stat().st_mtime_ns == made
+    assert (tmp_path / "model" / "member-0.safetensors").stat().st_mtime_ns == made
 
 
 def test_the_file_in_configs_is_the_default() -> None:

@@ -1,4 +1,4 @@
-"""The ``train-teacher`` verb and the teacher directory: from published weights to a pupil that learns from them."""
+"""Teachers: from published weights to a pupil that learns from them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,18 @@ import pytest
 import torch
 import yaml
 from command_line import run
-from pydantic import ValidationError
 from shared_recipes import RECIPE, TRAINING, write, write_photographs
 
+from detector.crop import CropConfig
 from detector.model.config import BUNDLED_MODEL, read_model_config
-from detector.model.load import load_model
-from detector.model.teacher import (
-    WEIGHTS_FILE,
-    EfficientNetTeacher,
-    load_teacher,
-    read_teacher_config,
-    read_teacher_weights,
-    save_teacher,
-)
+from detector.model.load import load_model, read_member
+from detector.model.save import save_model
 from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, folded_weights
-from detector.nets.weights import Normalization, sha256
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.weights import Normalization
 from detector.recipes.build import build_trainer, find_teacher
-from detector.recipes.initialization import initialise_teacher
-from detector.recipes.region import TeacherRecipe
+from detector.recipes.initialization import initialise, start_of
+from detector.recipes.region import TrainRecipe
 from detector.training.loop import Interrupted, Machine
 from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import RegionTrainer
@@ -42,11 +36,15 @@ CPU = torch.device("cpu")
 MACHINE = Machine(CPU, checkpoint_minutes=1e9)
 CLASSES = ("blue", "red")
 TEACHER: dict[str, Any] = {
-    "task": "teacher",
     "init": "random",
     "training": {
         **{key: value for key, value in TRAINING.items() if key not in ("net", "statistics_batches")},
-        "net": {"num_outputs": 3, "size": 32},
+        "net": {"kind": "efficientnet_lite", "num_outputs": 3, "size": 32},
+        "frozen_blocks": 3,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "clip": 2.0,
+        "statistics_batches": 0,
         "schedule": {"rate": 0.01, "warmup": 0.1},
         "batch_size": 8,
     },
@@ -72,50 +70,39 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def saved(folder: Path, keys: tuple[str, ...] = CLASSES) -> EfficientNetLite:
-    """A teacher directory with a net of random weights, in float32."""
+    """A model directory with a net of random weights, in float32."""
     torch.manual_seed(0)
     net = EfficientNetLite(EfficientNetLiteConfig(num_outputs=len(keys) + 1, size=32))
-    folder.mkdir(parents=True, exist_ok=True)
-    save_teacher(
-        folder,
-        net,
-        Normalization(),
-        half=False,
-        name="t",
-        description="",
-        class_names=keys,
-        class_keys=keys,
-        licence="MIT",
-        provenance={},
-        scores={},
-    )
+    nets = [(net.config, net.state_dict(), CropConfig(size=40), Normalization())]
+    save_model(folder, nets, half=False, name="t", class_names=keys, class_keys=keys, licence="MIT")
     return net
 
 
 def trainer(folder: Path, init: str = "random", **changes: Any) -> RegionTrainer[Any]:
     pool, training = made_up_pool(), {**TEACHER["training"], "steps": 5, **changes}
-    recipe = TeacherRecipe.model_validate({**TEACHER, "init": init, "training": training})
+    recipe = TrainRecipe.model_validate({**TEACHER, "init": init, "training": training})
     folder.mkdir(exist_ok=True)
     return build_trainer(recipe, pool, pool, CLASSES, folder, machine=MACHINE, report=lambda entry: None)
 
 
 def test_from_published_weights_to_a_pupil(data: Path, published: Path, tmp_path: Path) -> None:
     recipe, out = write(tmp_path, TEACHER), tmp_path / "t"
-    words = ("train-teacher", data, "--config", recipe, "--init", published, "--out", out)
+    words = ("train", data, "--config", recipe, "--init", published, "--out", out)
     assert run(*words) == 0
-    config = read_teacher_config(out)
+    config = read_model_config(out)
     assert (config.name, config.licence, config.class_names) == ("elder", "MIT", CLASSES)
     assert config.provenance["init"] == str(published)
-    assert config.network.net.num_outputs == 3
+    assert config.members[0].net.num_outputs == 3
     assert run(*words, "--resume", "auto") == 0  # finished already
 
-    first, trained = folded_weights(published_weights(1000)), read_teacher_weights(out)
+    first = folded_weights(published_weights(1000))
+    trained = read_member(out, config.members[0]).net.state_dict()
     same = {name for name in trained if name in first and torch.equal(trained[name], first[name].half().float())}
     frozen = ("stem.", *(f"blocks.{i}." for i in range(3)))
     assert same == {name for name in first if name.startswith(frozen) or ".depthwise." in name}
     assert trained["fc.weight"].shape == (3, 1280)
 
-    answers = load_teacher(out, "cpu").name_crops(torch.rand(4, 3, 32, 32) * 255)
+    answers = find_teacher(str(out), CLASSES, CPU, "auto").name_crops(torch.rand(4, 3, 32, 32) * 255)
     assert answers.shape == (4, 3)
     torch.testing.assert_close(answers.sum(1), torch.ones(4))
 
@@ -124,11 +111,13 @@ def test_from_published_weights_to_a_pupil(data: Path, published: Path, tmp_path
     pupil = write(tmp_path, {**RECIPE, "training": training, "teacher": str(out)})
     assert run("train", data, "--config", pupil, "--out", tmp_path / "pupil") == 0
     assert load_model(tmp_path / "pupil", device="cpu").class_names == CLASSES
+    image = np.full((64, 64, 3), 120, np.uint8)
+    assert load_model(out, device="cpu", score_threshold=0.0)(image).image_size == (64, 64)  # it detects as well
 
 
 def test_the_recipe_without_a_file_is_for_the_bundled_models_crops(data: Path, published: Path, tmp_path: Path) -> None:
     out = tmp_path / "t"
-    assert run("train-teacher", data, "--init", published, "--steps", 1, "--out", out) == 0
+    assert run("train", data, "--recipe", "teacher", "--init", published, "--steps", 1, "--out", out) == 0
     recipe = yaml.safe_load((out / "recipe.yaml").read_text())
     bundled = read_model_config(BUNDLED_MODEL).members[0]
     assert recipe["training"]["crop"] == bundled.crop.model_dump(mode="json")
@@ -138,7 +127,10 @@ def test_the_recipe_without_a_file_is_for_the_bundled_models_crops(data: Path, p
 
 def test_a_teacher_learns_colours(published: Path, tmp_path: Path) -> None:
     changes = {"steps": 60, "batch_size": 32, "schedule": {"rate": 0.002, "warmup": 0.1}, "frozen_blocks": 0}
-    net, sampling = {"num_outputs": 3, "size": 32, "dropout": 0.0}, {"foreground": 0.75, "perturbed": 0.3}
+    net, sampling = (
+        {"kind": "efficientnet_lite", "num_outputs": 3, "size": 32, "dropout": 0.0},
+        {"foreground": 0.75, "perturbed": 0.3},
+    )
     made = trainer(tmp_path, str(published), **changes, net=net, sampling=sampling)
     made.run()
     assert made.last_metric is not None
@@ -190,17 +182,16 @@ def test_gradients_are_cut_to_the_clip(tmp_path: Path) -> None:
     assert float(total) == pytest.approx(0.01, rel=0.01)
 
 
-def test_a_teacher_directory_keeps_the_network(tmp_path: Path) -> None:
-    net = saved(tmp_path / "t")
+def test_a_model_directory_keeps_the_network(tmp_path: Path) -> None:
+    net = saved(tmp_path / "t").eval()
     crops = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 255
-    expected = EfficientNetTeacher(net, Normalization(), CPU).name_crops(crops)
+    with torch.inference_mode():
+        expected = net(Normalization()(crops)).softmax(1)
     found = find_teacher(str(tmp_path / "t"), CLASSES, CPU, "auto").name_crops(crops)
-    assert torch.equal(found, expected)
-    assert found.dtype == torch.float32
-    short = load_teacher(tmp_path / "t", CPU, "bfloat16").name_crops(crops)
+    torch.testing.assert_close(found, expected)
+    short = find_teacher(str(tmp_path / "t"), CLASSES, CPU, "bfloat16").name_crops(crops)
+    assert short.dtype == torch.float32
     torch.testing.assert_close(short, expected, atol=0.05, rtol=0)
-    with pytest.raises(UserError, match="is a teacher directory already"):
-        saved(tmp_path / "t")
 
 
 def test_the_last_layer_is_taken_from_a_teacher_of_the_same_classes_alone(tmp_path: Path) -> None:
@@ -208,52 +199,39 @@ def test_the_last_layer_is_taken_from_a_teacher_of_the_same_classes_alone(tmp_pa
     torch.manual_seed(1)
     net = EfficientNetLite(EfficientNetLiteConfig(num_outputs=3, size=32))
     own = {name: t.clone() for name, t in net.state_dict().items()}
-    initialise_teacher(net, str(tmp_path / "t"), ("cat", "dog"))
+    initialise(net, str(tmp_path / "t"), ("cat", "dog"))
     state = net.state_dict()
     assert torch.equal(state["fc.weight"], own["fc.weight"])
     assert torch.equal(state["head.weight"], old["head.weight"])
-    initialise_teacher(net, str(tmp_path / "t"), CLASSES)
+    initialise(net, str(tmp_path / "t"), CLASSES)
     assert torch.equal(net.state_dict()["fc.weight"], old["fc.weight"])
 
 
-def test_faults_of_a_teacher_directory_are_one_line(tmp_path: Path) -> None:
+def test_a_teacher_of_other_classes_and_weights_of_another_trunk_are_one_line(tmp_path: Path) -> None:
     saved(tmp_path / "t")
     with pytest.raises(UserError, match=r"teacher .*t: knows 2 classes \(blue, red, ...\), the data have 1"):
         find_teacher(str(tmp_path / "t"), ("cat",), CPU, "auto")
-    text = (tmp_path / "t" / "teacher.yaml").read_text()
-    (tmp_path / "t" / "teacher.yaml").write_text(text.replace("num_outputs: 3", "num_outputs: 4"))
-    with pytest.raises(UserError, match="2 class_names, 2 class_keys, 4 outputs"):
-        load_teacher(tmp_path / "t", "cpu")
-    (tmp_path / "t" / "teacher.yaml").write_text(text)
-    weights = (tmp_path / "t" / WEIGHTS_FILE).read_bytes()
-    (tmp_path / "t" / WEIGHTS_FILE).write_bytes(weights[:-4] + np.float32(2).tobytes())
-    with pytest.raises(UserError, match="SHA-256 differs"):
-        load_teacher(tmp_path / "t", "cpu")
-    assert sha256(tmp_path / "t" / WEIGHTS_FILE) not in text
-    (tmp_path / "t" / WEIGHTS_FILE).unlink()
-    with pytest.raises(UserError, match="no such weights file"):
-        load_teacher(tmp_path / "t", "cpu")
+    with pytest.raises(UserError, match=r"another architecture \(efficientnet_lite\)"):
+        start_of(str(tmp_path / "t"))
+    with pytest.raises(UserError, match="weights of another architecture"):
+        initialise(GoogLeNet(GoogLeNetConfig(num_outputs=3, width=0.1)), str(tmp_path / "t"), CLASSES)
+    with pytest.raises(UserError, match="weights of another architecture"):
+        initialise(EfficientNetLite(EfficientNetLiteConfig(num_outputs=3, size=32)), "bundled", CLASSES)
 
 
 def test_faults_of_the_command_are_one_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = count()
 
     def fault(*words: object) -> str:
-        assert run("train-teacher", data, "--out", tmp_path / f"t{next(runs)}", *words) == 1
+        assert run("train", data, "--out", tmp_path / f"t{next(runs)}", *words) == 1
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert len(lines) == 1
         return lines[0]
 
     recipe = write(tmp_path, TEACHER)
-    assert "--init" in fault()
+    assert "--init" in fault("--recipe", "teacher")
     assert "gone.pth: cannot be loaded" in fault("--config", recipe, "--init", "gone.pth")
     torch.save({"fc.weight": torch.zeros(2)}, "other.pth")
     assert "not the weights of EfficientNet-Lite0" in fault("--config", recipe, "--init", "other.pth")
     torch.save([1], "list.pth")
     assert "holds no state dict" in fault("--config", recipe, "--init", "list.pth")
-
-
-@pytest.mark.parametrize("change", [{"regions": "windows"}, {"background": False, "sampling": {"foreground": 1.0}}])
-def test_a_teacher_learns_drawn_regions_and_background(change: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="a teacher learns drawn regions and background"):
-        TeacherRecipe.model_validate({**TEACHER, "training": {**TEACHER["training"], **change}})

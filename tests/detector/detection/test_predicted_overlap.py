@@ -20,11 +20,11 @@ from detector.detection.pipeline import Detector
 from detector.detection.suppression import LEAST_OVERLAP, PostprocessConfig, RefinementConfig, scored
 from detector.model.config import MODEL_FILE, ModelConfig
 from detector.model.load import load_model
-from detector.model.save import save_head_model
+from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead, grid_features
 from detector.nets.trunk import Trunk
-from detector.nets.weights import Normalization, save_weights, to_tensor
+from detector.nets.weights import Normalization, to_tensor
 from proposals.errors import UserError
 from proposals.types import Proposals
 
@@ -155,12 +155,10 @@ def test_refinement_without_regression_is_refused() -> None:
 
 def write_model(folder: Path, head: RegionHead, **changes: Any) -> Path:
     torch.manual_seed(0)
-    weights = folder.with_name(folder.name + "-trunk.safetensors")
-    save_weights(weights, Trunk(NET).state_dict(), half=True)
     facts: dict[str, Any] = {
         "name": "t", "class_names": ("cat", "dog"), "class_keys": ("1", "2"), "licence": "MIT", **changes,
     }  # fmt: skip
-    save_head_model(folder, weights, NET, CROP, Normalization(), head, **facts)
+    save_model(folder, [(NET, Trunk(NET).state_dict(), CROP, Normalization())], heads=[head], **facts)
     return folder
 
 

@@ -15,7 +15,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.commands.detection_files import SavedDetections, write_csv, write_line
+from detector.commands.detection_files import SavedDetections, write_csv
 from detector.evaluation import columns, json_stream
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.read_files import read_detections, read_image_numbers
@@ -116,7 +116,7 @@ def test_own_files_round_trip(tmp_path: Path) -> None:
     folder.mkdir()
     with (folder / "detections.jsonl").open("w") as file:
         for image in saved:
-            write_line(file, image)
+            file.write(image.to_json() + "\n")
     write_csv(folder / "d.csv", saved)
     for path in (folder, folder / "detections.jsonl", folder / "d.csv"):
         again = read_detections(path, NAMES)

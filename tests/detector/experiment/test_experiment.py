@@ -1,179 +1,289 @@
-"""The experiment: how members' opinions become one, one look per picture, and the tables."""
+"""The experiment: variants are changed models, and every variant finds what the detector of its changed model finds."""
 
 from __future__ import annotations
 
-import csv
-import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import detector.detection.ensemble
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, Member
-from detector.detection.suppression import PostprocessConfig, postprocess
-from detector.evaluation.classification import evaluate_classification
-from detector.experiment.measure import Sources, Study
-from detector.experiment.naming import Naming, naming_csv, naming_markdown
-from detector.experiment.regression import Fitted, with_box_regression
-from detector.experiment.variants import Variant, combine, join_by_nms, judge
+from detector.detection.suppression import PostprocessConfig, RefinementConfig
+from detector.experiment.measure import Row, Study, rows_of
+from detector.experiment.memory import RememberedSource
+from detector.experiment.variants import Variant, merged, paper_variants
+from detector.model.config import ProposalConfig, read_model_config
+from detector.model.load import load_model
+from detector.model.save import join_multibox, save_model, write_model_config
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
-from detector.nets.region_head import RegionOutput
+from detector.nets.multibox import save_multibox
+from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.region_net import ImageMaps, SharedMaps
+from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
-from detector.types import Detections, GroundTruth, ImageRecord
-from proposals.merge import MergeConfig
-from proposals.types import Proposals, Source
+from detector.recipes.export import join_members
+from proposals.errors import UserError
+from proposals.multibox import MultiBoxConfig, MultiBoxNet
+from proposals.priors import Priors
+from proposals.selective_search import SelectiveSearchConfig
+from proposals.types import Proposals
 
 CPU = torch.device("cpu")
-LOW = PostprocessConfig(score_threshold=0.01)
-SIZE = (40, 48)
+NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4", dropout=0.0)
+SHARED = SharedMaps(image_side=64, levels=2, region_side=24)
+SEARCH = SelectiveSearchConfig(k=(100.0,), color_spaces=("HSV",), superpixel_scale=2.0, min_box_side=6.0)
+CLASSES = ("cat", "dog", "owl")
+POWERFUL = PostprocessConfig(overlap_power=1.5, soft_sigma=0.3)
+TWO_LOOKS = RefinementConfig(rounds=2, score_threshold=0.02, max_regions=9, every_round=True)
 
 
-def low(variant: Variant) -> PostprocessConfig:
-    return LOW
-
-
-def probabilities(members: int, regions: int, classes: int = 3, seed: int = 0) -> list[np.ndarray]:
+def picture(seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return [rng.dirichlet(np.ones(classes + 1), regions).astype(np.float32) for _ in range(members)]
+    image = rng.integers(90, 110, (48, 64, 3), dtype=np.uint8)
+    image[8:30, 10:40], image[28:44, 44:60] = (220, 20, 20), (20, 20, 220)
+    return image
 
 
-def some_boxes(count: int, seed: int = 0) -> np.ndarray:
-    corner = np.random.default_rng(seed).uniform(0, 20, (count, 2))
-    return np.concatenate([corner, corner + 12], axis=1).astype(np.float32)
-
-
-@given(
-    hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(2**-10, 1, width=32)),
-    st.sampled_from(["mean", "geometric", "maximum"]),
-)
-def test_combined_probabilities_are_probabilities_and_one_member_stays_as_it_is(raw: np.ndarray, how: str) -> None:
-    table = raw / raw.sum(axis=2, keepdims=True)
-    joined = combine(list(table), how)  # type: ignore[arg-type]
-    np.testing.assert_allclose(joined.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(combine([table[0]], how), table[0], atol=1e-5)  # type: ignore[arg-type]
-    # The order of the members does not matter.
-    np.testing.assert_allclose(combine(list(table[::-1]), how), joined, atol=1e-5)  # type: ignore[arg-type]
-
-
-def test_the_three_combinations_by_hand() -> None:
-    first, second = (np.array([row], np.float32) for row in ([0.8, 0.2], [0.2, 0.8]))
-    np.testing.assert_allclose(combine([first, second], "mean"), [[0.5, 0.5]])
-    third = np.array([[0.5, 0.5]], np.float32)
-    np.testing.assert_allclose(combine([first, third], "mean"), [[0.65, 0.35]], rtol=1e-6)
-    np.testing.assert_allclose(combine([first, third], "geometric"), [[2 / 3, 1 / 3]], rtol=1e-6)
-    np.testing.assert_allclose(combine([first, third], "maximum"), [[0.8 / 1.3, 0.5 / 1.3]], rtol=1e-6)
-    sure = np.array([[1.0, 0.0]], np.float32)
-    assert np.isfinite(combine([sure, sure], "geometric")).all()
-
-
-def test_the_mean_is_what_the_ensemble_computes() -> None:
-    torch.manual_seed(0)
-    net = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
-    members = [Member(GoogLeNet(net), CropConfig(size=32, context_pad=2), Normalization()) for _ in range(3)]
-    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    boxes = some_boxes(5)
-    apart = [Ensemble([m], CPU).predict(image, boxes) for m in members]
-    np.testing.assert_allclose(combine(apart, "mean"), Ensemble(members, CPU).predict(image, boxes), atol=1e-6)
-
-
-def test_joining_by_nms_of_equal_members_is_one_member() -> None:
-    boxes, (probs,) = some_boxes(12), probabilities(1, 12)
-    alone = postprocess(boxes, probs, SIZE, LOW)
-    both = [RegionOutput(torch.from_numpy(probs))] * 2
-    joined = judge(boxes, both, Variant(name="x", members=(0, 1), combine="nms"), SIZE, LOW)
-    np.testing.assert_array_equal(joined.boxes, alone.boxes)
-    np.testing.assert_array_equal(joined.scores, alone.scores)
-    np.testing.assert_array_equal(joined.labels, alone.labels)
-    few = join_by_nms([alone, alone], LOW.model_copy(update={"max_detections": 2}))
-    assert len(few) == 2
-    assert len(join_by_nms([Detections.empty(SIZE)] * 2, LOW)) == 0
-
-
-class Fixed:
-    """A proposal source that counts how often it is asked."""
-
-    def __init__(self, boxes: np.ndarray, source: Source) -> None:
-        self.boxes, self.source, self.asked = boxes, source, 0
-
-    def propose(self, image: np.ndarray) -> Proposals:
-        self.asked += 1
-        count = len(self.boxes)
-        scores = np.linspace(1, 0, count, dtype=np.float32)
-        return Proposals(self.boxes, scores, np.full(count, self.source, np.uint8), image.shape[:2])
-
-
-VARIANTS = [
-    Variant(name="one", members=(0,)),
-    Variant(name="two", members=(0, 1)),
-    Variant(name="bare", members=(0,), context=False),
-    Variant(name="plain search", members=(1,), proposals="scale1"),
-    Variant(name="learned only", members=(0, 1), proposals="multibox", combine="nms"),
-    Variant(name="others", ensemble="apart", members=(0,), proposals="scale2"),
-]
-
-
-@pytest.fixture
-def parts() -> tuple[dict[str, list[Member]], Sources]:
-    torch.manual_seed(0)
-    net = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
-
-    def members(count: int) -> list[Member]:
-        return [Member(GoogLeNet(net), CropConfig(size=32, context_pad=6), Normalization()) for _ in range(count)]
-
-    searched = some_boxes(9, seed=1)
-    sources = Sources(
-        Fixed(np.concatenate([searched, some_boxes(6, seed=2)]), Source.SELECTIVE_SEARCH),
-        Fixed(searched, Source.SELECTIVE_SEARCH),
-        Fixed(some_boxes(4, seed=3), Source.MULTIBOX),
-        MergeConfig(iou_threshold=1),
+def with_head(folder: Path, seed: int, shared: SharedMaps | None) -> Path:
+    """A model of one network with box regression and predicted overlaps."""
+    torch.manual_seed(seed)
+    trunk = Trunk(NET)
+    head = RegionHead(
+        HeadShape(kind="softmax", grid=2, shared=True, overlap=2, overlap_link="logistic"), 3, trunk.num_features
     )
-    return {"seeds": members(2), "apart": members(1)}, sources
+    for layer in (head.classify, head.regress, head.judge):
+        assert layer is not None
+        torch.nn.init.normal_(layer.weight, std=1e-4)
+    crop = CropConfig(size=32, context_pad=4)
+    facts: dict[str, Any] = {"class_names": CLASSES, "class_keys": CLASSES, "licence": "MIT", "refinement": TWO_LOOKS}
+    proposals = ProposalConfig(selective_search=SEARCH, search_side=None, max_proposals=25)
+    facts |= {"proposals": proposals, "postprocess": POWERFUL, "name": "t"}
+    nets = [(NET, trunk.state_dict(), crop, Normalization())]
+    save_model(folder, nets, heads=[head], shared=shared, half=False, **facts)
+    return folder
 
 
-def picture(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+def multibox_folder(folder: Path) -> Path:
+    torch.manual_seed(5)
+    boxes = np.array([[0.1, 0.1, 0.6, 0.7], [0.5, 0.4, 1, 1], [0, 0, 1, 1]], np.float32)
+    priors, config = Priors(boxes, np.full_like(boxes, 0.1)), MultiBoxConfig(input_size=64)
+    net = MultiBoxNet(Trunk(NET), priors, config)
+    for name, parameter in net.named_parameters():
+        if not name.startswith("trunk.") and name.endswith("weight"):
+            torch.nn.init.zeros_(parameter)  # the priors themselves
+    save_multibox(folder, net, priors, NET, Normalization(), name="m", licence="MIT", half=False)
+    return folder
 
 
-def test_each_source_is_asked_once_and_each_variant_equals_a_detector_of_its_own(
-    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path
-) -> None:
-    members, sources = parts
-    image = picture(0)
-    # Before the study folds the networks' normalisation, which changes nothing but rounding.
-    padded = members["seeds"][0]
-    bare = Member(padded.net, padded.crop.model_copy(update={"context_pad": 0}), padded.normalization)
-    merged = sources.propose(image, {"scale2+multibox"})["scale2+multibox"]
-    expected = {
-        name: postprocess(merged.boxes, Ensemble([m], CPU).predict(image, merged.boxes), SIZE, LOW)
-        for name, m in (("one", padded), ("bare", bare))
+@pytest.fixture(scope="module", params=[None, SHARED], ids=["crops", "shared maps"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three networks with heads, and MultiBox; the third crops in any case."""
+    root = tmp_path_factory.mktemp("models")
+    parts = [with_head(root / f"part-{n}", n, request.param if n < 2 else None) for n in range(3)]
+    (root / "joined").mkdir()
+    join_members(parts, root / "joined", "three")
+    join_multibox(root / "joined", multibox_folder(root / "multibox"), root / "model")
+    return root / "model"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One network that names crops and does nothing else."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("plain") / "model"
+    net = (NET, GoogLeNet(NET).state_dict(), CropConfig(size=32, context_pad=4), Normalization())
+    where = ProposalConfig(selective_search=SEARCH.model_copy(update={"superpixel_scale": 1.0}), search_side=None)
+    save_model(folder, [net], name="p", class_names=CLASSES, class_keys=CLASSES, licence="MIT", proposals=where)
+    return folder
+
+
+def rows(model: Path, variants: list[Variant] | None = None, threshold: float = 0.001) -> list[Row]:
+    change = {"postprocess": {"score_threshold": threshold}}
+    return rows_of([("m", model, read_model_config(model))], variants or [], change)
+
+
+def names(variants: list[Variant]) -> list[str]:
+    return [variant.name for variant in variants]
+
+
+# --- variants ----------
+
+
+def test_a_change_takes_the_place_of_what_it_names_and_of_nothing_else() -> None:
+    settings = {"a": {"b": 1, "c": {"d": 2}}, "e": {"f": 3}, "g": 4}
+    change = {"a": {"c": {"d": 5}}, "e": None, "h": {"i": 6}}
+    assert merged(settings, change) == {"a": {"b": 1, "c": {"d": 5}}, "e": None, "g": 4, "h": {"i": 6}}
+    assert settings["a"] == {"b": 1, "c": {"d": 2}}
+
+
+def test_a_variant_changes_the_model_and_its_members(model: Path) -> None:
+    config = read_model_config(model)
+    assert Variant(name="x").of(config) == config
+    variant = Variant(
+        name="x",
+        members=(2, 0),
+        change={"postprocess": {"soft_sigma": None}, "multibox": None, "refinement": {"rounds": 1}},
+        member_change={"crop": {"context_pad": 0}},
+    )
+    found = variant.of(config)
+    assert [member.file for member in found.members] == ["member-2.safetensors", "member-0.safetensors"]
+    assert {member.crop for member in found.members} == {CropConfig(size=32, context_pad=0)}
+    assert found.postprocess == config.postprocess.model_copy(update={"soft_sigma": None})
+    assert found.refinement == TWO_LOOKS.model_copy(update={"rounds": 1})
+    assert (found.multibox, found.proposals, found.class_names) == (None, config.proposals, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"members": (3,)}, r"members \[3\] must be different, from 0 to 2"),
+        ({"members": (1, 1)}, "must be different"),
+        ({"members": (-1,)}, "must be different"),
+        ({"change": {"postproces": {}}}, "postproces: unknown key"),
+        ({"change": {"postprocess": {"soft_sigma": -1}}}, "soft_sigma"),
+        ({"member_change": {"crop": {"size": 0}}}, "crop.size"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_one_line(model: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        rows(model, [Variant(name="odd", **fields)])
+    assert str(caught.value).startswith("variant odd:")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_paper_s_comparisons_of_a_whole_model(model: Path) -> None:
+    config = read_model_config(model)
+    found = paper_variants(config)
+    alone = ("network 1 alone", "network 2 alone", "network 3 alone")
+    whole = "3 networks"
+    context = [("without context", (whole,))] if config.members[0].shared is None else []
+    assert [(variant.name, variant.against) for variant in found] == [
+        *((name, ()) for name in alone),
+        ("2 networks", alone[:2]),
+        (whole, alone),
+        ("selective search alone", (whole,)),
+        ("selective search alone, scale 1", ("selective search alone",)),
+        ("without refinement", (whole,)),
+        ("without box regression", ("without refinement",)),
+        ("without overlap", (whole,)),
+        ("plain suppression", (whole,)),
+        *context,
+    ]
+    by_name = {variant.name: variant.of(config) for variant in found}
+    assert [len(by_name[name].members) for name in (*alone, "2 networks", whole)] == [1, 1, 1, 2, 3]
+    assert by_name[whole] == config
+    searched = by_name["selective search alone, scale 1"]
+    assert (searched.multibox, searched.proposals.selective_search.superpixel_scale) == (None, 1.0)
+    assert by_name["without refinement"].refinement == TWO_LOOKS.model_copy(update={"rounds": 1})
+    assert by_name["without box regression"].refinement is None
+    # Each row differs from the one it is compared with in one entry of model.yaml.
+    for variant in found:
+        if len(variant.against) == 1:
+            before, after = (by_name[name].model_dump() for name in (variant.against[0], variant.name))
+            assert sum(before[key] != after[key] for key in before) == 1
+
+
+def test_a_model_s_comparisons_are_those_that_it_allows(plain: Path, model: Path) -> None:
+    assert names(paper_variants(read_model_config(plain), prefix="p: ")) == [
+        "p: 1 network", "p: selective search at scale 2", "p: soft suppression", "p: without context"
+    ]  # fmt: skip
+    changes = {
+        "refinement": TWO_LOOKS.model_copy(update={"rounds": 1}),
+        "postprocess": PostprocessConfig(),
+        "multibox": None,
     }
-    before = [source.asked for source in (sources.scale1, sources.scale2, sources.multibox)]  # type: ignore[union-attr]
-    study = Study(members, VARIANTS, sources, low, tmp_path, CPU)
-    found = study.look("a/b c", lambda: image)
-    after = [source.asked for source in (sources.scale1, sources.scale2, sources.multibox)]  # type: ignore[union-attr]
-    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1]
-    for name, detections in expected.items():
-        np.testing.assert_array_equal(found[name].labels, detections.labels)
-        np.testing.assert_allclose(found[name].scores, detections.scores, atol=1e-5)
-    assert (found["one"].scores[:3] != found["bare"].scores[:3]).any()
-    boxes = study.proposals("a/b c")
-    assert {name: len(b) for name, b in boxes.items()} == {
-        "scale1": 15, "scale2": 9, "multibox": 4, "scale2+multibox": 13
-    }  # fmt: skip
+    simple = read_model_config(model).model_copy(update=changes)
+    assert names(paper_variants(simple))[5:10] == [
+        "selective search at scale 1", "with refinement", "without box regression", "with overlap", "soft suppression"
+    ]  # fmt: skip
 
 
-def test_a_picture_is_looked_at_once_and_a_damaged_file_again(
-    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path
+def test_the_rows_of_several_models(plain: Path, model: Path) -> None:
+    models = [(name, folder, read_model_config(folder)) for name, folder in (("a", model), ("b", plain))]
+    found = rows_of(models, (), {})
+    assert {row.variant.model: row.home for row in found} == {"a": model, "b": plain}
+    assert len(set(names([row.variant for row in found]))) == len(found)
+    first, second = rows_of(models, [Variant(name="x"), Variant(name="y", model="b")], {})
+    assert (first.home, second.home) == (model, plain)
+
+
+# --- measuring ----------
+
+
+def test_every_variant_finds_what_the_detector_of_its_changed_model_finds(model: Path, tmp_path: Path) -> None:
+    mine = rows(model)
+    looked = Study(mine, CLASSES, tmp_path, CPU).look("x", picture)
+    different = set()
+    for number, row in enumerate(mine):
+        copy = tmp_path / str(number)
+        shutil.copytree(model, copy)
+        (copy / "model.yaml").unlink()
+        write_model_config(copy, row.config)
+        expected, proposals = load_model(copy, device="cpu").detect(picture())
+        found = looked.detections[row.variant.name]
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+        assert len(found)
+        different.add((found.boxes.tobytes(), found.scores.tobytes()))
+        if row.variant.name in looked.proposals:
+            np.testing.assert_array_equal(looked.proposals[row.variant.name], proposals.boxes)
+    assert len(different) == len(mine)
+    assert list(looked.proposals) == ["network 1 alone", "selective search alone", "selective search alone, scale 1"]
+
+
+def test_what_several_variants_need_is_computed_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members, sources = parts
-    study = Study(members, VARIANTS, sources, low, tmp_path, CPU)
+    shared = read_model_config(model).members[0].shared is not None
+    crops: list[int] = []
+    maps: list[int] = []
+    searches: list[int] = []
+    plain_maps, propose = ImageMaps.__init__, RememberedSource.propose
+
+    def counted(image: np.ndarray, boxes: np.ndarray, *rest: Any, **named: Any) -> np.ndarray:
+        crops.append(len(boxes))
+        assert len(np.unique(boxes, axis=0)) == len(boxes)
+        return crop_regions(image, boxes, *rest, **named)
+
+    def counted_maps(self: ImageMaps, *args: Any) -> None:
+        maps.append(1)
+        plain_maps(self, *args)
+
+    def counted_search(self: RememberedSource, image: np.ndarray) -> Proposals:
+        if self.last is None or self.last[0] is not image:
+            searches.append(1)
+        return propose(self, image)
+
+    monkeypatch.setattr(detector.detection.ensemble, "crop_regions", counted)
+    monkeypatch.setattr(ImageMaps, "__init__", counted_maps)
+    monkeypatch.setattr(RememberedSource, "propose", counted_search)
+    fixed = {"refinement": {"rounds": 1}}
+    variants = [
+        Variant(name="one", members=(0,), change=fixed),
+        Variant(name="all", change=fixed),
+        Variant(name="still", change={"refinement": None}),
+        Variant(name="plain", change={**fixed, "postprocess": {"soft_sigma": None, "overlap_power": 0}}),
+        Variant(name="last", members=(2,), change=fixed),
+    ]
+    study = Study(rows(model, variants), CLASSES, tmp_path, CPU)
+    looked = study.look("x", picture)
+    count = len(looked.proposals["one"])
+    # All regions once: those that crop alike share the crops, and each that pools has one set of maps.
+    assert crops == [count]
+    assert len(maps) == (2 if shared else 0)
+    assert len(searches) == 3  # selective search, MultiBox, both merged
+    study.look("y", picture)
+    assert crops == [count, count]
+    assert len(maps) == (4 if shared else 0)
+
+
+def test_an_image_is_looked_at_once_and_a_damaged_file_again(plain: Path, tmp_path: Path) -> None:
+    study = Study(rows(plain), CLASSES, tmp_path, CPU)
     reads: list[int] = []
 
     def read() -> np.ndarray:
@@ -183,140 +293,70 @@ def test_a_picture_is_looked_at_once_and_a_damaged_file_again(
     first = study.look("x", read)
     again = study.look("x", read)
     assert len(reads) == 1
-    for name, detections in first.items():
-        np.testing.assert_array_equal(again[name].boxes, detections.boxes)
-        np.testing.assert_array_equal(again[name].scores, detections.scores)
+    for name, detections in first.detections.items():
+        np.testing.assert_array_equal(again.detections[name].boxes, detections.boxes)
+        np.testing.assert_array_equal(again.detections[name].scores, detections.scores)
+    assert again.proposals.keys() == first.proposals.keys()
     whole = study.path("x").read_bytes()
     for content in (whole[:-30], b"", whole[:100] + b"\0" * (len(whole) - 100)):
         study.path("x").write_bytes(content)
         study.look("x", read)
     assert len(reads) == 4
-    # Another set of variants does not take the file for its own.
-    Study(members, VARIANTS[:2], sources, low, tmp_path, CPU).look("x", read)
-    assert len(reads) == 5
-    assert [p.suffix for p in tmp_path.iterdir()] == [".npz"]
+    # Other variants, thresholds, classes or seeds do not take the file for their own.
+    for number, other in enumerate(
+        (
+            Study(rows(plain)[:2], CLASSES, tmp_path, CPU),
+            Study(rows(plain, threshold=0.2), CLASSES, tmp_path, CPU),
+            Study(rows(plain), CLASSES[::-1], tmp_path, CPU),
+            Study(rows(plain), CLASSES, tmp_path, CPU, seed=1),
+        )
+    ):
+        other.look("x", read)
+        assert len(reads) == 5 + number
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
 
 
-def test_variants_must_name_members_that_are_there(
-    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path
-) -> None:
-    members, sources = parts
-    for wrong in (Variant(name="x", members=(2,)), Variant(name="x", ensemble="none", members=(0,))):
-        with pytest.raises(ValueError, match="no member"):
-            Study(members, [wrong], sources, low, tmp_path, CPU)
-    with pytest.raises(ValueError, match="different numbers"):
-        Variant(name="x", members=(1, 1))
-    alone = Sources(sources.scale1, sources.scale2, None, sources.merging)
-    with pytest.raises(ValueError, match="no MultiBox network"):
-        Study(members, VARIANTS, alone, low, tmp_path, CPU).look("x", lambda: picture(0))
-
-
-def with_head(member: Member, strength: float) -> Member:
-    """The member with a regression that moves every region to the right by ``strength`` of its width."""
-    fitted = Fitted(np.zeros((1, 4, member.net.num_features)), np.array([[strength, 0, 0, 0]]), "shared", 1, 0, 0)
-    return with_box_regression(member, fitted, grid=1)
-
-
-def test_regression_moves_boxes_and_costs_no_second_look(
-    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members, sources = parts
-    first, second = members["seeds"]
-    heads = {"seeds": [with_head(first, 0.25), with_head(second, 0.5)], "apart": members["apart"]}
-    variants = [
-        Variant(name="stay", members=(0, 1), proposals="scale2"),
-        Variant(name="move", members=(0, 1), proposals="scale2", regression=True),
-        Variant(name="move less", members=(0,), proposals="scale2", regression=True),
-        Variant(name="one", members=(1,), proposals="scale2"),
+def test_labels_are_the_data_s(plain: Path, tmp_path: Path) -> None:
+    everything = {"postprocess": {"nms_threshold": 1.0, "max_detections": 1000}}
+    variants = [Variant(name="x", change=everything)]
+    looked = [
+        Study(rows(plain, variants, 0.0), data, tmp_path / str(n), CPU)
+        for n, data in enumerate((CLASSES, ("owl", "zebra", "Cat")))
     ]
-    crops: list[int] = []
-
-    def counted(image: np.ndarray, boxes: np.ndarray, *rest: Any, **named: Any) -> np.ndarray:
-        crops.append(len(boxes))
-        return crop_regions(image, boxes, *rest, **named)
-
-    monkeypatch.setattr(detector.detection.ensemble, "crop_regions", counted)
-    everything = LOW.model_copy(update={"score_threshold": 0.0, "nms_threshold": 1.0, "max_detections": 1000})
-    found = Study(heads, variants, sources, lambda v: everything, tmp_path, CPU).look("x", lambda: picture(1))
-    # Both members see each of the 9 regions once, in crops that they share.
-    assert crops == [9]
-    boxes = sources.scale2.propose(picture(1)).boxes
-    for name, shift in (("stay", 0.0), ("move", 12 * 0.375), ("move less", 12 * 0.25)):
-        expected = np.clip(
-            boxes + np.array([shift, 0, shift, 0], np.float32), 0, np.array([48, 40, 48, 40], np.float32)
-        )
-        assert len(found[name]) == 27
-        rows = np.unique(found[name].boxes.round(2), axis=0)
-        np.testing.assert_allclose(rows, np.unique(expected.round(2), axis=0), atol=0.02)
-    np.testing.assert_allclose(np.sort(found["move"].scores), np.sort(found["stay"].scores), atol=1e-6)
-    with pytest.raises(ValueError, match="none of its members has box regression"):
-        Study(members, variants, sources, low, tmp_path, CPU)
-    with pytest.raises(ValueError, match="leave context on"):
-        Variant(name="x", members=(0,), context=False, regression=True)
+    for study in looked:
+        study.folder.mkdir()
+    mine, other = (study.look("x", picture).detections["x"] for study in looked)
+    assert set(mine.labels.tolist()) == {0, 1, 2}
+    assert set(other.labels.tolist()) == {0, 2}
+    known = mine.labels != 1
+    np.testing.assert_array_equal(other.boxes, mine.boxes[known])
+    np.testing.assert_array_equal(other.labels, np.array([2, -1, 0])[mine.labels[known]])
+    with pytest.raises(UserError, match="no class in common"):
+        Study(rows(plain), ("zebra",), tmp_path, CPU)
 
 
-def test_only_regions_that_a_variant_needs_are_looked_at(
-    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members, sources = parts
-    seen: list[tuple[int, int]] = []
-
-    def counted(image: np.ndarray, boxes: np.ndarray, crop: CropConfig, *rest: Any, **named: Any) -> np.ndarray:
-        seen.append((crop.context_pad, len(boxes)))
-        assert len(np.unique(boxes, axis=0)) == len(boxes)
-        return crop_regions(image, boxes, crop, *rest, **named)
-
-    monkeypatch.setattr(detector.detection.ensemble, "crop_regions", counted)
-    Study(members, VARIANTS, sources, low, tmp_path, CPU).look("x", lambda: picture(1))
-    # Member 0 looks at merged 13 (its MultiBox 4 are among them) with context and without; member 1 at scale 1 as well;
-    # the other ensemble's at the 9 of scale 2.
-    assert sorted(seen) == [(0, 13), (6, 9), (6, 13), (6, 19)]
+def test_an_image_too_small_for_multibox_is_searched_alone(model: Path, tmp_path: Path) -> None:
+    found = Study(rows(model), CLASSES, tmp_path, CPU).look("x", lambda: np.zeros((1, 1, 3), np.uint8)).proposals
+    np.testing.assert_array_equal(found["network 1 alone"], found["selective search alone"])
+    assert len(found["network 1 alone"]) == 1
 
 
-# --- naming ----------
+def test_a_remembered_source_asks_once_for_an_image() -> None:
+    class Counting:
+        asked = 0
+
+        def propose(self, image: np.ndarray) -> Proposals:
+            self.asked += 1
+            return Proposals.empty((image.shape[0], image.shape[1]))
+
+    source, image = Counting(), picture()
+    remembered = RememberedSource(source)
+    assert remembered.propose(image) is remembered.propose(image)
+    assert source.asked == 1
+    remembered.propose(picture())  # equal, but another one
+    assert source.asked == 2
 
 
-def test_naming_with_the_first_members_is_an_ensemble_of_them(
-    parts: tuple[dict[str, list[Member]], Sources], tmp_path: Path
-) -> None:
-    members = parts[0]["seeds"]
-    pictures = {f"p{i}": picture(i) for i in range(3)}
-    boxes = np.array([[4, 4, 30, 30], [10, 0, 40, 36], [0, 0, 20, 20]], np.float32)
-    ignore = np.array([False, False, True])
-    truth = GroundTruth(boxes, np.array([0, 2, 1]), ignore, np.zeros(3, np.bool_), np.full(3, 400.0))
-    records = [ImageRecord(name, Path(name), SIZE, truth) for name in pictures]
-    naming = Naming(members, (1, 2), (1, 10), tmp_path, CPU)
-    looks = [naming.look(r, lambda r=r: pictures[r.image_id]) for r in records]  # type: ignore[misc]
-    rows = naming.rows(looks, ("a", "b", "c"), 10, 0)
-    assert [(row.members, row.result.crops, row.result.count) for row in rows] == [
-        (1, 1, 6), (1, 10, 6), (2, 1, 6), (2, 10, 6)
-    ]  # fmt: skip
-    for row in rows:
-        ensemble = Ensemble(members[: row.members], CPU)
-        expected = evaluate_classification(
-            lambda image, windows, e=ensemble: np.log(e.predict(image, windows)),  # type: ignore[misc]
-            [(image, boxes[:2], np.array([0, 2])) for image in pictures.values()],
-            ("a", "b", "c"),
-            crops=row.result.crops,
-            bootstrap_samples=10,
-        )
-        assert (row.result.top1, row.result.top5) == (expected.top1, expected.top5)
-        assert row.result.calibration_error == pytest.approx(expected.calibration_error, abs=1e-5)
-
-    # From the files, and not from those of other rows.
-    def unread() -> np.ndarray:
-        raise AssertionError("read again")
-
-    again = [naming.look(record, unread) for record in records]
-    for one, other in zip(looks, again, strict=True):
-        np.testing.assert_array_equal(one["answers"], other["answers"])
-    with pytest.raises(AssertionError, match="read again"):
-        Naming(members, (1,), (1, 10), tmp_path, CPU).look(records[0], unread)
-    table = list(csv.DictReader(io.StringIO(naming_csv(rows))))
-    assert [float(row["ece"]) for row in table] == [row.result.calibration_error for row in rows]
-    lines = naming_markdown(rows).splitlines()
-    assert lines[0].startswith("Naming 6 annotated objects")
-    assert lines[-1].startswith("| 2 | 10 | ")
-    none = GroundTruth.of(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    nothing = ImageRecord("none", Path("none"), SIZE, none)
-    assert naming.look(nothing, unread)["labels"].shape == (0,)
+def test_refinement_is_for_box_regression(plain: Path) -> None:
+    with pytest.raises(UserError, match="refinement is for members that have box regression"):
+        rows(plain, [Variant(name="x", change={"refinement": {"rounds": 2}})])

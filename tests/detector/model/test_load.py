@@ -13,7 +13,7 @@ import yaml
 
 from detector.crop import CropConfig
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
-from detector.model.load import load_model
+from detector.model.load import load_classifier, load_model
 from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization, save_weights, sha256
@@ -87,6 +87,16 @@ def test_members_can_be_left_out(model: Path) -> None:
     assert load_model(model, device="cpu", members=1).classifier.num_members == 1  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"members 3: .* has 2"):
         load_model(model, members=3)
+
+
+def test_a_model_without_background_names_whole_images_and_does_not_detect(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "m", class_names=("a", "b", "c"), class_keys=("1", "2", "3"), background=False)
+    classifier, names = load_classifier(folder, device="cpu", members=1)
+    probs = classifier.predict(np.zeros((20, 30, 3), np.uint8), np.array([[0, 0, 30, 20]], np.float32))
+    assert (probs.shape, names) == ((1, 3), ("a", "b", "c"))
+    with pytest.raises(UserError, match="names whole images and cannot detect"):
+        load_model(folder, device="cpu")
+    assert "3 classes need 4" in fault_of(edit(folder, background=True))
 
 
 def test_a_model_is_not_overwritten(model: Path) -> None:
@@ -233,7 +243,7 @@ def test_the_bundled_model_is_whole() -> None:
     [
         (("normalization", "std"), [0, 57.0, 57.0], "members.0.normalization.std.0: Input should be greater than"),
         (("normalization", "mean"), [1e9, 0, 0], "members.0.normalization.mean.0: Input should be less than"),
-        (("net", "num_outputs"), 10**12, "members.0.net.num_outputs: Input should be less than"),
+        (("net", "num_outputs"), 10**12, "members.0.net.googlenet.num_outputs: Input should be less than"),
         (("net", "num_outputs"), 10**30, "is too large"),
         (("net", "width"), float("inf"), "'.inf' is not a finite number"),
         (("crop", "size"), [3], "members.0.crop.size: Input should be a valid integer"),

@@ -18,7 +18,7 @@ from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess
 from detector.model.config import MODEL_FILE, ModelConfig, read_model_config
 from detector.model.load import load_model, read_member
-from detector.model.save import save_head_model
+from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead, grid_features, pooled_features
 from detector.nets.trunk import Trunk
@@ -49,13 +49,11 @@ def random_trunk(seed: int = 0) -> Trunk:
 
 def write_model(folder: Path, head: RegionHead | None = None, **changes: Any) -> Path:
     head = head or random_head()
-    weights = folder.with_name(folder.name + "-trunk.safetensors")
-    save_weights(weights, random_trunk().state_dict(), half=True)
     facts: dict[str, Any] = {
         "name": "t", "class_names": ("cat", "dog"), "class_keys": ("1", "2"), "licence": "MIT",
         "refinement": RefinementConfig() if head.shape.grid else None, **changes,
     }  # fmt: skip
-    save_head_model(folder, weights, NET, CROP, Normalization(), head, **facts)
+    save_model(folder, [(NET, random_trunk().state_dict(), CROP, Normalization())], heads=[head], **facts)
     return folder
 
 
@@ -260,12 +258,12 @@ def test_round_trip(tmp_path: Path, kind: str, grid: int) -> None:
     head = random_head(kind, grid)
     folder = write_model(tmp_path / "m", head)
     config = read_model_config(folder)
-    assert config.members[0].head is not None
-    assert config.members[0].head.shape == HeadShape(kind=kind, grid=grid)  # type: ignore[arg-type]
+    assert config.members[0].head == HeadShape(kind=kind, grid=grid)  # type: ignore[arg-type]
     model = load_model(folder, device="cpu", score_threshold=0.0, max_proposals=30)
     assert (model.refinement is None) == (grid == 0)
     trunk = Trunk(NET)  # as stored, in float16
-    load_into(trunk, read_weights(folder / "member-0.safetensors"), folder)
+    state = read_weights(folder / "member-0.safetensors")
+    load_into(trunk, {n.removeprefix("trunk."): t for n, t in state.items() if n.startswith("trunk.")}, folder)
     expected = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu")).predict(IMAGE, BOXES)
     np.testing.assert_allclose(model.classifier.predict(IMAGE, BOXES), expected, atol=1e-5)
     assert len(model(IMAGE)) > 0
@@ -283,21 +281,17 @@ def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -
     [
         pytest.param({"refinement": None}, "refinement goes with", id="regression without refinement"),
         pytest.param({"head": None}, "refinement goes with", id="refinement without regression"),
-        pytest.param({"shape": {"kind": "tree", "grid": 2}}, "svm", id="unknown kind"),
-        pytest.param({"shape": {"kind": "softmax", "grid": 2, "colour": 1}}, "unknown key", id="unknown key"),
-        pytest.param({"shape": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),
-        pytest.param({"file": "member-0.safetensors"}, "two members share a file", id="the trunk's file"),
-        pytest.param({"file": "../head-0.safetensors"}, "name of a .safetensors file", id="a path"),
+        pytest.param({"head": {"kind": "tree", "grid": 2}}, "svm", id="unknown kind"),
+        pytest.param({"head": {"kind": "softmax", "grid": 2, "colour": 1}}, "unknown key", id="unknown key"),
+        pytest.param({"head": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),
+        pytest.param({"file": "../member-0.safetensors"}, "name of a .safetensors file", id="a path"),
     ],
 )
 def test_a_wrong_model_yaml_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     folder = write_model(tmp_path / "m")
     content = yaml.safe_load((folder / MODEL_FILE).read_text())
-    if "refinement" in change or "head" in change:
-        (content["members"][0] if "head" in change else content).update(change)
-        content["members"][0]["net"]["num_outputs"] = 3
-    else:
-        content["members"][0]["head"].update(change)
+    (content if "refinement" in change else content["members"][0]).update(change)
+    content["members"][0]["net"]["num_outputs"] = 3
     (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
     with pytest.raises(UserError) as caught:
         load_model(folder, device="cpu")
@@ -319,19 +313,18 @@ def test_a_softmax_head_is_the_last_layer_of_a_net_of_its_classes(tmp_path: Path
         torch.testing.assert_close(torch.softmax(net.eval()(crops), 1), expected, atol=1e-4, rtol=1e-3)
 
 
+def change_head(folder: Path) -> None:
+    """Put another head into the model's file."""
+    path = folder / "member-0.safetensors"
+    other = {f"head.{name}": tensor for name, tensor in random_head(seed=5).state_dict().items()}
+    save_weights(path, read_weights(path) | other)
+
+
 def test_a_changed_head_is_refused(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m")
-    save_weights(folder / "head-0.safetensors", random_head(seed=5).state_dict())
-    with pytest.raises(UserError, match=r"head-0.safetensors: .* SHA-256 differs"):
+    change_head(folder)
+    with pytest.raises(UserError, match=r"member-0.safetensors: .* SHA-256 differs"):
         load_model(folder, device="cpu")
-
-
-def test_a_head_of_before_has_a_regression_for_each_class(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m")
-    content = yaml.safe_load((folder / MODEL_FILE).read_text())
-    assert content["members"][0]["head"]["shape"].pop("shared") is False
-    (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
-    assert len(load_model(folder, device="cpu", score_threshold=0.0)(IMAGE)) > 0
 
 
 def test_of_members_with_and_without_regression_the_first_must_have_it(tmp_path: Path) -> None:
@@ -356,6 +349,6 @@ def test_the_doctor_examines_a_bundled_model_with_a_head(tmp_path: Path, monkeyp
     monkeypatch.setattr("detector.model.config.BUNDLED_MODEL", folder)
     (finding,) = check_bundled_model()
     assert "1 network, checksums agree" in finding.text
-    save_weights(folder / "head-0.safetensors", random_head(seed=5).state_dict())
+    change_head(folder)
     (finding,) = check_bundled_model()
     assert "SHA-256 differs" in finding.text

@@ -22,8 +22,8 @@ RUNS = {
     "finetune": ["train", "BOXES", "--recipe", "finetune"],
     "ensemble": ["train", "BOXES", "--recipe", "ensemble"],
     "paper": ["train", "BOXES", "--recipe", "paper"],
-    "classifier": ["train-classifier", "FOLDERS"],
-    "teacher": ["train-teacher", "BOXES"],
+    "classifier": ["train", "FOLDERS", "--recipe", "classifier"],
+    "teacher": ["train", "BOXES", "--recipe", "teacher"],
     "localizer": ["train-localizer", "BOXES"],
     "multibox": ["train-multibox", "BOXES"],
 }

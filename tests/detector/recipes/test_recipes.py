@@ -26,12 +26,9 @@ from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_
 from detector.recipes.head import HeadRecipe
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
-    ClassifierRecipe,
     EnsembleRecipe,
-    LocalizerRecipe,
     MultiBoxRecipe,
     SharedRecipe,
-    TeacherRecipe,
     TrainRecipe,
     read_ensemble_recipe,
     read_recipe,
@@ -268,11 +265,8 @@ def test_steps_follow_the_data_within_bounds(objects: int) -> None:
 
 TASKS = {
     "regions": TrainRecipe,
-    "classifier": ClassifierRecipe,
-    "teacher": TeacherRecipe,
     "ensemble": EnsembleRecipe,
     "multibox": MultiBoxRecipe,
-    "localizer": LocalizerRecipe,
     "shared": SharedRecipe,
     "head": HeadRecipe,
     "experiment": ExperimentRecipe,

@@ -263,7 +263,7 @@ def test_from_the_command_line_to_a_model(tmp_path: Path, capsys: pytest.Capture
     more = ("--proposals", tmp_path / "store")
     assert run("train", data, "--config", file, "--out", out, *more) == 0
     names = {path.name for path in out.iterdir()}
-    assert names >= {"model.yaml", "member-0.safetensors", "head-0.safetensors", "log.csv", "curves.png", "crops.png"}
+    assert names >= {"model.yaml", "member-0.safetensors", "log.csv", "curves.png", "crops.png"}
     assert "checkpoint.pt" not in names
     model = read_model_config(out)
     assert model.members[0].shared == config().maps

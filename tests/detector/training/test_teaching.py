@@ -19,7 +19,7 @@ from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization, to_tensor
 from detector.recipes.build import crop_trainer, find_teacher
-from detector.recipes.region import ClassifierRecipe, TrainRecipe
+from detector.recipes.region import TrainRecipe
 from detector.training.batches import RegionBatches
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
@@ -229,7 +229,7 @@ def test_teacher_and_settings_go_together(tmp_path: Path) -> None:
     assert TrainRecipe(teacher="bundled", training=settings()).teacher == "bundled"
     whole = settings(background=False, sampling=SamplingConfig(foreground=1.0))
     with pytest.raises(ValidationError, match="has no teacher"):
-        ClassifierRecipe(training=whole)
+        TrainRecipe(teacher="bundled", training=whole)
 
 
 def test_a_teacher_must_know_the_same_classes(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""What ``detect`` does once its options are read: images drawn and lines written, as they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detector.commands.console import Faults, progress
+from detector.commands.detection_files import JSONL_FILE, PICTURES, PROPOSAL_PICTURES, read_detections
+from detector.commands.detection_run import detect_each
+from detector.commands.inputs import Input
+from detector.commands.tally import Tally
+from detector.detection.pipeline import Detector
+from detector.images.write import write_picture
+from detector.path_part import path_parts
+from detector.report.drawing import draw_detections, draw_proposals
+from detector.runs.journal import Journal
+
+JPEG_QUALITY = 92
+JPEG_LONGEST_SIDE = 65_500
+
+
+def settings_of(source: Any) -> dict[str, Any]:
+    """The settings of a proposal source and of the one that it wraps, if it wraps one."""
+    settings: dict[str, Any] = {}
+    if hasattr(source, "multibox"):  # merged with selective search, whose own settings follow
+        settings["multibox"] = {"proposals": source.multibox.config, "merge": source.config}
+        source = source.selective_search
+    while source is not None:
+        if hasattr(source, "side"):
+            settings["search_side"] = source.side
+        if hasattr(source, "config"):
+            settings["selective_search"] = source.config
+        source = getattr(source, "source", None)
+    return settings
+
+
+def detect_all(
+    inputs: Sequence[Input],
+    network: Detector,
+    journal: Journal,
+    faults: Faults,
+    pictures: bool,
+    proposal_pictures: bool,
+) -> Tally:
+    """Detect in every image of ``inputs`` that is not done yet and leave what was found in the journal's folder."""
+    folder = journal.folder
+    tally = Tally()
+    for saved in read_detections(folder / JSONL_FILE):
+        tally.count(saved.path, saved)
+    tally.earlier = tally.pictures
+    total = sum(source.count() for source in inputs[journal.inputs :])
+    with progress("detecting", total, "picture") as advance:
+        for found in detect_each(inputs, network, journal, faults):
+            frame = found.frame
+            if proposal_pictures:
+                drawn = draw_proposals(frame.image, found.proposals, in_place=not pictures)
+                _write_picture(folder / PROPOSAL_PICTURES / path_parts(frame.image_id), drawn)
+            if pictures:  # last, into the frame itself, which is not needed any more
+                drawn = draw_detections(frame.image, found.detections, network.class_names, in_place=True)
+                _write_picture(folder / PICTURES / path_parts(frame.image_id), drawn)
+            tally.add(frame.shown, found.saved)
+            advance()
+    return tally
+
+
+def _write_picture(stem: Path, picture: Any) -> None:
+    """``picture`` ``(H, W, 3)`` as ``<stem>.jpg``, or ``.png`` where JPEG cannot hold its size."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    suffix = ".jpg" if max(picture.shape[:2]) <= JPEG_LONGEST_SIDE else ".png"
+    write_picture(stem.with_name(stem.name + suffix), picture, JPEG_QUALITY)

@@ -1,0 +1,93 @@
+"""What ``evaluate`` does with a model: detections of every image of the data set, or of one shard of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detector.commands.console import Faults, progress
+from detector.commands.detection_files import JSONL_FILE
+from detector.commands.detection_run import detect_each, job_of
+from detector.commands.evaluate_data import Measured
+from detector.commands.inputs import Frame
+from detector.data import read_record
+from detector.detection.pipeline import Detector
+from detector.runs.journal import open_journal
+from detector.runs.shards import Job, Shard
+from detector.types import ImageRecord
+from proposals.types import Proposals
+
+
+@dataclass(frozen=True, slots=True)
+class RecordInput:
+    """An image of a data set."""
+
+    record: ImageRecord
+
+    def identity(self) -> list[Any]:
+        """What tells it from others."""
+        return [self.record.image_id, str(self.record.path), list(self.record.image_size)]
+
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """The image, never smaller; UserError where it cannot be read or is not of its annotation's size."""
+        path = str(self.record.path)
+        yield Frame(self.record.image_id, path, path, read_record(self.record), self.record.image_size)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateRun:
+    """A detector run over a data set, or a shard of it.
+
+    Attributes:
+        detector: the model. job: which run it is. own: the images of this shard, or all.
+    """
+
+    detector: Detector
+    job: Job
+    own: Sequence[RecordInput]
+
+    @classmethod
+    def of(
+        cls,
+        measured: Measured,
+        config: Mapping[str, Any],
+        model: Path | None,
+        detector: Detector,
+        device: str,
+        precision: str,
+        seed: int,
+        shard: Shard | None,
+    ) -> EvaluateRun:
+        """The run on the images of ``measured``; ``detector`` is the ``model`` as it was loaded."""
+        assert measured.dataset is not None
+        inputs = [RecordInput(record) for record in measured.dataset]
+        job = job_of(
+            "evaluate",
+            inputs,
+            config,
+            model,
+            detector,
+            multibox=None,
+            device=device,
+            precision=precision,
+            seed=seed,
+            shard=shard,
+        )
+        return cls(detector, job, [inputs[i] for i in job.positions])
+
+    def detect(self, folder: Path, faults: Faults) -> dict[str, Proposals]:
+        """Write the detections to the folder as they come; the proposals by image, of a shard none."""
+        proposals: dict[str, Proposals] = {}
+        with (
+            open_journal(folder, self.job, JSONL_FILE) as journal,
+            progress("evaluate", len(self.own) - journal.inputs, "picture") as advance,
+        ):
+            faults.told += journal.faults
+            for found in detect_each(self.own, self.detector, journal, faults):
+                if self.job.shard is None:
+                    proposals[found.frame.image_id] = found.proposals
+                advance()
+            journal.finish(faults.told)
+        return proposals

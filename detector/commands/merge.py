@@ -1,0 +1,92 @@
+"""``detector merge``: the shards of one job into what one process would have written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detector.commands.console import SKIPPED, progress, say, tell
+from proposals.errors import UserError
+
+if TYPE_CHECKING:
+    from detector.commands.tally import Tally
+    from detector.runs.shards import Part
+
+
+def merge(
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="The folders of all shards, in any order.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New or empty folder for the results.", show_default=False)],
+) -> None:
+    """Join the shards of detect, evaluate or propose.
+
+    The result is the folder that one process would have written, byte for byte: detections in the
+    order of the list, pictures, COCO and CSV files, or a store of proposals. What the shards skipped
+    is told, and the exit code is 3, as of one process. Neither the model nor the images are needed,
+    and the shards stay as they are.
+
+    [bold]Example:[/bold] detector merge part-* --out found
+    """
+    from detector.runs.folder import new_run_folder, refuse_occupied
+    from detector.runs.shards import read_parts
+
+    refuse_occupied(out)
+    found = read_parts(parts)
+    job = found[0].job
+    proposing = job.verb == "propose"
+    faults = [fault for part in found for fault in part.faults]
+    for fault in faults:
+        say(f"skipped: {fault}")
+    with new_run_folder(out, job.verb, None if proposing else job.config, job.seed) as folder:
+        if proposing:
+            from detector.commands.store_shards import merge_stores
+
+            merge_stores(found, folder)
+        else:
+            tally = _merge_detections(found, folder)
+    if proposing:
+        images, boxes = (sum(part.counts.get(name, 0) for part in found) for name in ("images", "boxes"))
+        tell(f"{out}: {images:,} images, {boxes / max(1, images):,.0f} boxes each")
+    else:
+        tally.show(out, len(faults))
+        if job.verb == "evaluate":
+            tell(f"measure them: detector evaluate --data {job.config.get('data')} --detections {out}")
+    raise typer.Exit(SKIPPED if faults else 0)
+
+
+def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
+    """Write the results of all ``parts`` into ``folder``; nothing of them is held in memory but sums."""
+    from detector.commands.detection_files import (
+        JSONL_FILE,
+        PICTURES,
+        PROPOSAL_PICTURES,
+        read_detections,
+        write_formats,
+    )
+    from detector.commands.tally import Tally
+
+    with (folder / JSONL_FILE).open("wb") as lines, progress("merging", len(parts), "shard") as advance:
+        for part in parts:
+            path = part.folder / JSONL_FILE
+            if not path.is_file() or path.stat().st_size != part.size:
+                raise UserError(f"{path}: not whole; copy the shard again")
+            with path.open("rb") as own:
+                shutil.copyfileobj(own, lines)
+            for name in (PICTURES, PROPOSAL_PICTURES):
+                if (part.folder / name).is_dir():
+                    shutil.copytree(part.folder / name, folder / name, dirs_exist_ok=True)
+            advance()
+    tally = Tally()
+    for saved in read_detections(folder / JSONL_FILE):
+        tally.count(saved.path, saved)
+    tally.earlier = tally.pictures
+    job = parts[0].job
+    if job.verb == "detect":
+        if not tally.pictures:
+            raise UserError("nothing was detected in: every input was skipped")
+        settings = job.settings
+        write_formats(folder, job.config.get("formats", []), settings["class_names"], settings["class_keys"])
+    return tally

@@ -1,0 +1,58 @@
+"""Shards of ``propose``: each fills a store of its own, and ``merge`` makes one store of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detector.commands.inputs import Source, digest_of
+from detector.runs.folder import plain, refuse_occupied
+from detector.runs.journal import refuse_other_job
+from detector.runs.shards import JOURNAL_FILE, SHARD_FILE, Job, Part, Shard, read_job
+from proposals.errors import UserError
+from proposals.store import settings_key
+
+
+def begin_shard(store: Path, inputs: Sequence[Source], settings: Mapping[str, Any], shard: Shard) -> Job:
+    """Mark ``store``, new or begun by the same shard, as not finished; what is in it stays.
+
+    Args:
+        inputs: the whole list. settings: of the proposals, as the store files them under.
+
+    Raises:
+        UserError: the folder holds anything else.
+    """
+    job = Job("propose", len(inputs), digest_of(inputs), plain(settings), shard=shard)
+    begun = read_job(store / JOURNAL_FILE)
+    if (store / SHARD_FILE).is_file():
+        begun = Part.read(store).job
+    if begun is None:
+        refuse_occupied(store)
+    else:
+        refuse_other_job(store, begun, job)
+    store.mkdir(parents=True, exist_ok=True)
+    (store / JOURNAL_FILE).write_text(job.to_json() + "\n", encoding="utf-8")
+    (store / SHARD_FILE).unlink(missing_ok=True)
+    return job
+
+
+def end_shard(store: Path, job: Job, faults: Sequence[str], counts: Mapping[str, int]) -> None:
+    """The shard is done: its record takes the place of the mark."""
+    Part(store, job, faults, len(_files(store, job)), counts).write()
+    (store / JOURNAL_FILE).unlink()
+
+
+def merge_stores(parts: Sequence[Part], folder: Path) -> None:
+    """Fill ``folder`` with the proposals of all parts; UserError where files of one are missing."""
+    for part in parts:
+        if len(_files(part.folder, part.job)) != part.size:
+            raise UserError(f"{part.folder}: proposals are missing or too many; copy the shard again")
+        own = part.folder / settings_key(part.job.settings)
+        if own.is_dir():
+            shutil.copytree(own, folder / own.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+
+
+def _files(store: Path, job: Job) -> list[Path]:
+    return list((store / settings_key(job.settings)).glob("*/*.proposals"))

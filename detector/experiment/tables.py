@@ -1,0 +1,249 @@
+"""The experiment's tables: mean AP of every variant, what one change is worth, errors, what proposals cover."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from detector.data import Dataset
+from detector.evaluation.assemble import score
+from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap_together, percentile_interval
+from detector.evaluation.error_analysis import analyse_errors
+from detector.evaluation.prepare import TruthInput
+from detector.evaluation.result import EvaluationResult, Interval
+from detector.experiment.measure import Looked, Row
+from detector.experiment.variants import Variant
+from detector.strict_yaml import write_whole
+from detector.types import Detections, GroundTruth
+from proposals.boxes import FloatArray
+from proposals.recall import average_recall, best_overlaps, recall
+
+METRICS = ("ilsvrc_det", "voc10")
+COMPARED = "ilsvrc_det"  # the metric of effects
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VariantResult:
+    """A variant's results by metric."""
+
+    variant: Variant
+    results: dict[str, EvaluationResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The proposals of a variant: mean boxes per image, and recall at IoU 0.5, at 0.7, and AR of all objects."""
+
+    name: str
+    boxes: float
+    recall50: float
+    recall70: float
+    average_recall: float
+
+
+def evaluate_variants(
+    variants: Sequence[Variant],
+    detections: Mapping[str, Mapping[str, Detections]],
+    truth: TruthInput,
+    class_names: tuple[str, ...],
+    *,
+    blacklist: Sequence[tuple[str, int]] = (),
+    bootstrap_samples: int,
+    seed: int,
+) -> list[VariantResult]:
+    """Score every variant; ``detections`` are by image id and then by the variant's name.
+
+    ``blacklist``: of ILSVRC's kit, see :func:`detector.evaluation.ilsvrc_det.evaluate_ilsvrc_det`.
+    """
+    found = []
+    for variant in variants:
+        mine = {image_id: by_name[variant.name] for image_id, by_name in detections.items()}
+        results = {
+            metric: score(
+                metric,
+                mine,
+                truth,
+                class_names,
+                blacklist=blacklist,
+                bootstrap_samples=bootstrap_samples,
+                seed=seed,
+            )
+            for metric in METRICS
+        }
+        found.append(VariantResult(variant, results))
+    return found
+
+
+def coverage(proposals: Mapping[str, Mapping[str, FloatArray]], truths: Mapping[str, GroundTruth]) -> list[Coverage]:
+    """What the proposals of variants cover; ``proposals`` are by image id and then by the variant's name."""
+    names = list(dict.fromkeys(name for sets in proposals.values() for name in sets))
+    objects = [truths[image_id].boxes for image_id in proposals]
+    rows = []
+    for name in names:
+        boxes = [sets[name] for sets in proposals.values()]
+        overlaps = best_overlaps(boxes, objects, [max(1, *(len(b) for b in boxes))])
+        figures = (recall(overlaps, 0.5), recall(overlaps, 0.7), average_recall(overlaps))
+        rows.append(Coverage(name, float(np.mean([len(b) for b in boxes])), *(float(f[0]) for f in figures)))
+    return rows
+
+
+def to_csv(results: Sequence[VariantResult]) -> str:
+    """One line per variant: mean AP of both metrics with the ends of their intervals."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
+    writer.writerow(["variant", "model", "members", "change", "member_change", *ends])
+    for found in results:
+        v = found.variant
+        numbers: list[object] = []
+        for metric in METRICS:
+            result = found.results[metric]
+            interval = result.interval
+            numbers += [result.mean_ap, *(("", "") if interval is None else (interval.low, interval.high))]
+        members = " ".join(str(m) for m in v.members)
+        writer.writerow([v.name, v.model, members, json.dumps(v.change), json.dumps(v.member_change), *numbers])
+    return out.getvalue()
+
+
+def errors_csv(results: Sequence[VariantResult]) -> str:
+    """One line per variant: mean AP at IoU 0.5, and what each kind of error costs of it.
+
+    See :func:`detector.evaluation.error_analysis.analyse_errors`; variants without matches are left out.
+    """
+    out = io.StringIO()
+    writer: csv.DictWriter[str] | None = None
+    for found in results:
+        matches = found.results["voc10"].matches
+        if matches is None:
+            continue
+        analysis = analyse_errors(matches, examples=0)
+        row = {"variant": found.variant.name, "mean_ap": analysis.mean_ap, **analysis.cost}
+        if writer is None:
+            writer = csv.DictWriter(out, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
+    return out.getvalue()
+
+
+def to_markdown(results: Sequence[VariantResult], covered: Sequence[Coverage], images: int) -> str:
+    """Both tables for people; ``images``: how many images were looked at."""
+    lines = [f"{images:,} images; mean AP in %, 95 % bootstrap intervals over images.", ""]
+    lines += ["| variant | ILSVRC DET | AP at IoU 0.5 |", "|---|---|---|"]
+    for found in results:
+        lines.append(f"| {found.variant.name} | " + " | ".join(_cell(found.results[m]) for m in METRICS) + " |")
+    lines += ["", "| proposals of | boxes an image | recall 0.5 | recall 0.7 | AR |", "|---|---|---|---|---|"]
+    for row in covered:
+        shares = " | ".join(f"{100 * value:.1f}" for value in (row.recall50, row.recall70, row.average_recall))
+        lines.append(f"| {row.name} | {row.boxes:.0f} | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(result: EvaluationResult) -> str:
+    shown = f"{100 * result.mean_ap:.1f}"
+    if result.interval is None:
+        return shown
+    return f"{shown} ({100 * result.interval.low:.1f} to {100 * result.interval.high:.1f})"
+
+
+class EffectSize(NamedTuple):
+    """Mean AP of what a variant is compared with (the mean of several), and its own, fractions.
+
+    The interval is of their difference.
+    """
+
+    variant: Variant
+    before: float
+    after: float
+    interval: Interval | None
+
+
+def measure_effects(results: Sequence[VariantResult], *, samples: int, seed: int) -> list[EffectSize]:
+    """The size of each effect by ILSVRC DET's rule: of every variant that is compared with others.
+
+    Args:
+        results: of all variants, with their matches. samples: of the images, the same for all variants; 0 for none.
+
+    Raises:
+        ValueError: a result has no matches.
+    """
+    by_name: dict[str, EvaluationResult] = {found.variant.name: found.results[COMPARED] for found in results}
+    compared = [found.variant for found in results if found.variant.against]
+    names = sorted({name for variant in compared for name in (variant.name, *variant.against)})
+    matches = [by_name[name].matches for name in names]
+    known = [m for m in matches if m is not None]
+    if len(known) < len(matches):
+        raise ValueError("results without matches cannot be compared")
+    drawn = {}
+    if samples and known:
+        spreads = bootstrap_together(known, samples=samples, seed=seed)
+        drawn = {name: spread.mean() for name, spread in zip(names, spreads, strict=True)}
+    sizes = []
+    for variant in compared:
+        before = float(np.mean([by_name[name].mean_ap for name in variant.against]))
+        after = by_name[variant.name].mean_ap
+        interval = None
+        if drawn:
+            differences = drawn[variant.name] - np.mean([drawn[name] for name in variant.against], axis=0)
+            # Resamples lack rare classes, which moves every mean AP and so, a little, their difference.
+            bias = float(np.nanmean(differences)) - (after - before)
+            interval = percentile_interval(differences - bias, DEFAULT_LEVEL)
+        sizes.append(EffectSize(variant, before, after, interval))
+    return sizes
+
+
+def effects_csv(sizes: Sequence[EffectSize]) -> str:
+    """One line per effect: mean AP before and after, their difference and its interval, fractions."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["of", "against", "before", "after", "difference", "low", "high"])
+    for variant, before, after, interval in sizes:
+        ends = ("", "") if interval is None else (interval.low, interval.high)
+        writer.writerow([variant.name, "; ".join(variant.against), before, after, after - before, *ends])
+    return out.getvalue()
+
+
+def effects_markdown(sizes: Sequence[EffectSize]) -> str:
+    """The same for people, in points of mean AP."""
+    lines = ["What one change is worth: mean AP in % by ILSVRC DET's rule; 95 % intervals of the difference, paired."]
+    lines += ["", "| variant | against | before | after | difference |", "|---|---|---|---|---|"]
+    for variant, before, after, interval in sizes:
+        several = len(variant.against) > 1
+        other = f"the mean of {len(variant.against)}: {variant.against[0]}, ..." if several else variant.against[0]
+        ends = "" if interval is None else f" ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+        shown = f"{100 * (after - before):+.1f}{ends}"
+        lines.append(f"| {variant.name} | {other} | {100 * before:.1f} | {100 * after:.1f} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_tables(
+    folder: Path, dataset: Dataset, rows: Sequence[Row], looked: Mapping[str, Looked], samples: int, seed: int
+) -> Path:
+    """Write every table into ``folder`` and return the path of the one for people.
+
+    Args:
+        rows: of the experiment. looked: what was found, by image id. samples: resamples of the images. seed: of them.
+    """
+    truths = {record.image_id: record.ground_truth for record in dataset}
+    results = evaluate_variants(
+        [row.variant for row in rows],
+        {image_id: found.detections for image_id, found in looked.items()},
+        truths,
+        dataset.class_names,
+        blacklist=dataset.blacklisted(),
+        bootstrap_samples=samples,
+        seed=seed,
+    )
+    effects = measure_effects(results, samples=samples, seed=seed)
+    covered = coverage({image_id: found.proposals for image_id, found in looked.items()}, truths)
+    text = to_markdown(results, covered, len(dataset)) + ("\n" + effects_markdown(effects) if effects else "")
+    tables = {"table.csv": to_csv(results), "errors.csv": errors_csv(results), "effects.csv": effects_csv(effects)}
+    for name, content in {**tables, "table.md": text}.items():
+        write_whole(folder / name, content)
+    return folder / "table.md"

@@ -1,0 +1,111 @@
+"""A budget of minutes: the run is planned once, recorded, and resumed as it was planned."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command_line import run
+from red_squares import red_squares
+
+from detector.model.config import read_model_config
+from detector.training.region_trainer import RegionTrainer
+
+SHARED: dict[str, Any] = {
+    "task": "shared",
+    "init": "random",
+    "training": {
+        "net": {"num_outputs": 2, "norm": "batch", "width": 0.1, "stem": "stride4", "dropout": 0.0},
+        "maps": {"image_side": 64, "levels": 2, "region_side": 32},
+        "steps": 7,
+        "batch_size": 32,
+        "regions": 16,
+        "statistics_batches": 1,
+    },
+    "val_images": 2,
+    "model": {"proposals": {"search_side": None, "max_proposals": 40}},
+}
+CROPS: dict[str, Any] = {
+    "training": {
+        "net": SHARED["training"]["net"],
+        "crop": {"size": 32, "context_pad": 2},
+        "steps": 7,
+        "batch_size": 8,
+        "statistics_batches": 1,
+    },
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return red_squares(tmp_path / "data")
+
+
+@pytest.fixture(autouse=True)
+def _a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 1,000 seconds, so that the few that this test itself takes do not matter."""
+    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self: 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps"),
+    [
+        pytest.param(SHARED, 6, id="shared: 9,000 s without 400 for statistics and 2,000 for the validation"),
+        pytest.param(CROPS, 8, id="crops: 9,000 s without 400 for statistics"),
+    ],
+)
+def test_minutes_become_steps(recipe: dict[str, Any], steps: int, data: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "model"
+    file.write_text(yaml.safe_dump(recipe))
+    words = ("train", data, "--config", file, "--out", out, "--proposals", tmp_path / "store", "--minutes")
+    assert run(*words, 150) == 0
+    recorded = yaml.safe_load((out / "recipe.yaml").read_text())
+    assert recorded["minutes"] == 150
+    assert recorded["training"]["steps"] == steps
+    assert recorded["images"] is None
+    assert read_model_config(out).class_names
+    assert run(*words, 150, "--resume", "auto") == 0  # finished already
+
+
+def test_images_that_would_never_be_shown_are_left_out(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "model"
+    file.write_text(yaml.safe_dump({**SHARED, "val_split": ""}))
+    more = ("--out", out, "--proposals", tmp_path / "store", "--minutes", 34)  # 2,040 s: statistics, 1 step of 2 images
+    assert run("train", data, "--config", file, *more) == 0
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["images"] == 3
+    assert "34 minutes: 1 steps of 1000.00 s on " in capsys.readouterr().err
+
+
+def test_a_planned_run_goes_on_as_it_was_planned(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "model"
+    file.write_text(yaml.safe_dump(SHARED))
+    words = ("train", data, "--config", file, "--out", out, "--proposals", tmp_path / "store", "--minutes", 150)
+    with monkeypatch.context() as patch:
+        patch.setattr(RegionTrainer, "adjust_gradients", lambda self: signal.raise_signal(signal.SIGTERM))
+        assert run(*words) == 130
+    planned = (out / "recipe.yaml").read_text()
+    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self: 1.0)  # the machine is faster now
+    capsys.readouterr()
+    assert run(*words, "--resume", "auto") == 0
+    assert "going on from step 1 of " in capsys.readouterr().err
+    assert (out / "recipe.yaml").read_text() == planned
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({**SHARED, "val_images": 1}))
+    (out / "model.yaml").unlink()
+    assert run("train", data, "--config", other, *words[4:], "--resume", "auto") == 1
+    assert "has a run of another recipe (val_images differs)" in capsys.readouterr().err
+
+
+def test_minutes_or_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ("--recipe", "paper", "--minutes", 5, "--steps", 5, "--out", tmp_path / "out")
+    assert run("train", data, *more) == 1
+    assert "--minutes and --steps: choose one of them" in capsys.readouterr().err
+    assert run("train", data, "--recipe", "head", "--minutes", 5, "--out", tmp_path / "out") == 1
+    assert "--minutes" in capsys.readouterr().err
