@@ -9,7 +9,14 @@ import typer
 
 from detector.commands.console import INTERRUPTED, say
 from detector.commands.resume import ResumeWord, read_resume
-from detector.commands.train_part_options import CheckpointMinutes, Data, Device, Seed, Steps
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+CheckpointMinutes = Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")]
 
 
 def train_multibox(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from shared_training import made_up_pool
 from torch import Tensor
 
 from detector.crop import CropConfig, crop_regions
@@ -31,7 +32,6 @@ from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.training.teaching import TaughtBatches, TeachingConfig, recolour
 from proposals.errors import UserError
-from tests.support.shared_training import made_up_pool
 
 POOL = made_up_pool()
 PLAIN = {"grey": 0.0, "saturation": 0.0, "cast": 0.0}
