@@ -182,7 +182,7 @@ def test_a_model_directory_keeps_them(tmp_path: Path) -> None:
 def test_a_power_without_overlaps_is_one_line(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", judging_head(), postprocess=PostprocessConfig(overlap_power=1.0))
     content = yaml.safe_load((folder / MODEL_FILE).read_text())
-    content["members"][0]["head"]["shape"]["overlap"] = 0
+    content["members"][0]["head"]["overlap"] = 0
     (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match="overlap_power is for members that predict overlaps"):
         load_model(folder, device="cpu")
