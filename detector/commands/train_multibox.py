@@ -66,7 +66,7 @@ def train_multibox(
     """
     from detector.commands.train_common import refuse_several_processes
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
-    from detector.model.config import read_model_config
+    from detector.model.config import read_detector_config
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
 
@@ -85,7 +85,7 @@ def train_multibox(
     )
     refuse_several_processes("MultiBox")
     if model is not None:
-        read_model_config(model)  # before the hours, not after them
+        read_detector_config(model)  # before the hours, not after them
     try:
         with flushed_denormals():
             folder = run_multibox_training(request)

@@ -253,7 +253,7 @@ def test_an_ensemble_names_crops_as_it_names_regions() -> None:
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     boxes = np.array([[3, 4, 60, 70], [20, 10, 90, 50], [0, 0, 100, 80]], np.float32)
     crops = to_tensor(crop_regions(image, boxes, crop, normalization.fill))
-    expected = teacher.predict(image, boxes)
+    expected = teacher.predict(image, boxes).probs
     np.testing.assert_allclose(teacher.name_crops(crops).numpy(), expected, atol=1e-6)
     doubled = torch.nn.functional.interpolate(crops, scale_factor=2, mode="nearest")
     assert teacher.name_crops(doubled).shape == expected.shape
