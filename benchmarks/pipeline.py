@@ -55,7 +55,7 @@ def looked_again(
     """Boxes and scores of the last look, as the detector does it."""
     for _ in range(looks.rounds - 1):
         regions = next_regions(boxes, scores, view.image.shape[:2], looks)
-        found = ensemble.examine(view, regions, mirror=looks.mirror)
+        found = ensemble.predict(view, regions, mirror=looks.mirror)
         boxes, scores = found.boxes, scored(found.probs, found.overlap, power)
     return boxes, scores
 
@@ -67,8 +67,8 @@ def one_photograph(detector: Detector, ensemble: Ensemble, image: np.ndarray) ->
         lambda: detector.proposals.propose(image).select(slice(detector.max_proposals))
     )
     # No region needs maps all the same, and crops of none cost nothing.
-    spent["maps of the image"], _ = timed(lambda: ensemble.examine(view, proposals.boxes[:0]))
-    spent["regions"], found = timed(lambda: ensemble.examine(view, proposals.boxes))
+    spent["maps of the image"], _ = timed(lambda: ensemble.predict(view, proposals.boxes[:0]))
+    spent["regions"], found = timed(lambda: ensemble.predict(view, proposals.boxes))
     boxes, scores = found.boxes, scored(found.probs, found.overlap, power)
     looks = detector.refinement
     if looks is not None and looks.rounds > 1:

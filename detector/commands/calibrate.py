@@ -178,7 +178,7 @@ def _log_probabilities(detector: Detector, dataset: Dataset) -> tuple[NDArray[np
         for image, boxes, wanted in annotated_samples(
             detector.class_names, dataset, Faults(skip=False), False, {}, advance
         ):
-            tables.append(np.asarray(detector.classifier.predict(image, boxes.astype(np.float32)), np.float64))
+            tables.append(np.asarray(detector.classifier.predict(image, boxes.astype(np.float32)).probs, np.float64))
             labels.append(wanted)
     with np.errstate(divide="ignore"):
         return np.log(np.concatenate(tables)), np.concatenate(labels)

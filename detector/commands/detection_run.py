@@ -24,8 +24,9 @@ from detector.runs.shards import Job, Shard
 from proposals.errors import UserError
 from proposals.types import Proposals
 
-# Where the files are, not what is in them; digests decide whether models and lists are the same.
-_PLACES = ("inputs", "model", "device", "precision")
+# Digests decide whether lists and models are the same, the resolved device and precision what is computed. A run that a
+# faulty image has ended may go on with --on-error skip.
+_NOT_COMPARED = ("inputs", "model", "device", "precision", "on_error")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +64,7 @@ def job_of(
         "seed": seed,
         "class_names": network.class_names,
         "class_keys": network.class_keys,
-        "config": {name: value for name, value in record.items() if name not in _PLACES},
+        "config": {name: value for name, value in record.items() if name not in _NOT_COMPARED},
     }
     return Job(verb, len(inputs), digest_of(inputs), plain(settings), record, seed, shard)
 

@@ -47,7 +47,7 @@ def classify(
 
         def log_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
             with np.errstate(divide="ignore"):
-                return np.log(np.asarray(model.classifier.predict(image, boxes), np.float64))
+                return np.log(np.asarray(model.classifier.predict(image, boxes).probs, np.float64))
 
         result = evaluate_classification(
             log_probabilities,

@@ -35,7 +35,8 @@ def merge(
 
     refuse_occupied(out)
     found = read_parts(parts)
-    job = found[0].job
+    # Where some shards were run with --on-error skip and others had no fault to skip, the settings are the former's.
+    job = next((part.job for part in found if part.faults), found[0].job)
     proposing = job.verb == "propose"
     faults = [fault for part in found for fault in part.faults]
     for fault in faults:

@@ -9,7 +9,14 @@ import typer
 
 from detector.commands.console import INTERRUPTED, say
 from detector.commands.resume import ResumeWord, read_resume
-from detector.commands.train_part_options import CheckpointMinutes, Data, Device, Seed, Steps
+
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+CheckpointMinutes = Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")]
 
 
 def train_multibox(
@@ -59,7 +66,7 @@ def train_multibox(
     """
     from detector.commands.train_common import refuse_several_processes
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
-    from detector.model.config import read_model_config
+    from detector.model.config import read_detector_config
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
 
@@ -78,7 +85,7 @@ def train_multibox(
     )
     refuse_several_processes("MultiBox")
     if model is not None:
-        read_model_config(model)  # before the hours, not after them
+        read_detector_config(model)  # before the hours, not after them
     try:
         with flushed_denormals():
             folder = run_multibox_training(request)

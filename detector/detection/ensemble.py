@@ -37,34 +37,28 @@ class ImageView:
         self.maps: dict[tuple[int, bool], ImageMaps] = {}
 
 
-class RegionClassifier(Protocol):
-    """Anything that tells how likely each class is in each region."""
-
-    def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
-        """Probabilities ``(N, K + 1)``, background last, of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB."""
-        ...
-
-
-class Examined(NamedTuple):
+class RegionPredictions(NamedTuple):
     """What a classifier says of N regions.
 
     Attributes:
         probs: ``(N, K + 1)``, background last.
-        boxes: for each class the box ``(N, K, 4)`` that a region is moved to; ``(N, 4)``, the regions themselves, from
-            a classifier without box regression.
+        boxes: for each class the box ``(N, K, 4)`` that a region is moved to; ``None`` from a classifier without box
+            regression.
         overlap: ``(N,)``, predicted IoU of each region with its object; ``None`` from a classifier that predicts none.
     """
 
     probs: NDArray[np.float32]
-    boxes: FloatArray
-    overlap: NDArray[np.float32] | None
+    boxes: FloatArray | None = None
+    overlap: NDArray[np.float32] | None = None
 
 
-class RegionExaminer(RegionClassifier, Protocol):
-    """A classifier that may also tell where the object lies that a region shows part of, and how large the part is."""
+class RegionClassifier(Protocol):
+    """Anything that tells what is in each region, and perhaps how well the region lies on it, and where it lies."""
 
-    def examine(self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False) -> Examined:
-        """What there is to say of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB, or a view of it.
+    def predict(
+        self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False
+    ) -> RegionPredictions:
+        """Of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB, or a view of it.
 
         With ``mirror`` it is the mean over a region and its mirror image.
         """
@@ -182,18 +176,17 @@ class Ensemble:
             else:
                 self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
 
-    def predict(self, image: NDArray[np.uint8], boxes: FloatArray) -> NDArray[np.float32]:
-        """See :class:`RegionClassifier`."""
-        return self._run(ImageView(image), boxes).probs.numpy()
-
-    def examine(self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False) -> Examined:
-        """See :class:`RegionExaminer`; the members' deltas and overlaps are averaged as their probabilities are."""
+    def predict(
+        self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False
+    ) -> RegionPredictions:
+        """See :class:`RegionClassifier`; the members' deltas and overlaps are averaged as their probabilities are."""
         view = image if isinstance(image, ImageView) else ImageView(image)
         probs, deltas, overlap = self._run(view, boxes, mirror)
+        moved = None
         if deltas is not None:
             each = np.repeat(boxes.astype(np.float32), self.num_outputs - 1, axis=0)
-            boxes = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(deltas.shape)
-        return Examined(probs.numpy(), boxes, None if overlap is None else overlap.numpy())
+            moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(deltas.shape)
+        return RegionPredictions(probs.numpy(), moved, None if overlap is None else overlap.numpy())
 
     def predict_members(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
         """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.

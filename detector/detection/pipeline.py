@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detection.ensemble import ImageView, RegionClassifier, RegionExaminer
+from detector.detection.ensemble import ImageView, RegionClassifier
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
 from detector.types import Detections
+from proposals.boxes import FloatArray
 from proposals.types import Proposals, ProposalSource
 
 
@@ -17,10 +16,10 @@ class Detector:
     """Finds objects of ``class_names`` in images.
 
     Args:
-        proposals: where objects could be. classifier: what is in a region; K + 1 probabilities, background last.
+        proposals: where objects could be. classifier: what is in a region.
         class_names: of the K classes. config: thresholds.
         max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
-        refinement: of a classifier with box regression, a :class:`RegionExaminer`; ``None`` leaves regions alone.
+        refinement: of a classifier with box regression; ``None`` leaves regions alone.
         labels: the classes that are looked for; ``None`` for all of them.
         class_keys: the classes' ids in the training data, K of them, or none.
     """
@@ -57,25 +56,27 @@ class Detector:
 
     def classify(self, image: NDArray[np.uint8], proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of ``image`` ``(H, W, 3)`` uint8 RGB."""
-        size, power = proposals.image_size, self.config.overlap_power
-        if self.refinement is None and not power:
-            probs = self.classifier.predict(image, proposals.boxes)
-            return postprocess(proposals.boxes, probs, size, self.config, self.labels)
-        examine, view = cast(RegionExaminer, self.classifier).examine, ImageView(image)
-        first = examine(view, proposals.boxes)
-        if self.refinement is not None and first.boxes.ndim != 3:
-            raise ValueError("refinement moves boxes, and this classifier has no box regression")
-        boxes = proposals.boxes if self.refinement is None else first.boxes
-        rounds = [(boxes, scored(first.probs, first.overlap, power))]
-        if self.refinement is not None:
-            for _ in range(self.refinement.rounds - 1):
-                regions = next_regions(*rounds[-1], size, self.refinement)
-                found = examine(view, regions, mirror=self.refinement.mirror)
-                rounds.append((found.boxes, scored(found.probs, found.overlap, power)))
-            if not self.refinement.every_round:
+        size, looks = proposals.image_size, self.refinement
+        view = ImageView(image)
+        rounds = [self._predict(view, proposals.boxes)]
+        if looks is not None:
+            for _ in range(looks.rounds - 1):
+                regions = next_regions(*rounds[-1], size, looks)
+                rounds.append(self._predict(view, regions, mirror=looks.mirror))
+            if not looks.every_round:
                 rounds = rounds[-1:]
         boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
         return postprocess(boxes, probs, size, self.config, self.labels)
+
+    def _predict(
+        self, view: ImageView, regions: FloatArray, *, mirror: bool = False
+    ) -> tuple[FloatArray, NDArray[np.float32]]:
+        """Boxes ``(N, 4)``, or ``(N, K, 4)`` where regions are moved, and scores ``(N, K + 1)``."""
+        found = self.classifier.predict(view, regions, mirror=mirror)
+        boxes = regions if self.refinement is None else found.boxes
+        if boxes is None:
+            raise ValueError("refinement moves boxes, and this classifier has no box regression")
+        return boxes, scored(found.probs, found.overlap, self.config.overlap_power)
 
 
 def _check(image: NDArray[np.uint8]) -> None:

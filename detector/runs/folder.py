@@ -152,7 +152,7 @@ def new_run_folder(
     ended_well = False
     with marked(temporary, verb):  # first of all: a folder that another process works on is not to be touched
         try:
-            if config is not None and not (temporary / CONFIG_FILE).exists():
+            if config is not None:
                 write_config(temporary / CONFIG_FILE, verb, config, seed)
             yield temporary
             ended_well = True

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.cli import main
+from detector.detection.ensemble import ImageView, RegionPredictions
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,17 @@ class ByColour:
 
     num_classes = 2
 
-    def predict(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict(
+        self, image: NDArray[np.uint8] | ImageView, boxes: NDArray[np.float32], *, mirror: bool = False
+    ) -> RegionPredictions:
         """``(N, 3)`` probabilities."""
+        image = image.image if isinstance(image, ImageView) else image
         probs = np.zeros((len(boxes), 3), np.float32)
         for row, (x1, y1, x2, y2) in zip(probs, boxes.astype(int), strict=True):
             red, green, blue = image[y1:y2, x1:x2].reshape(-1, 3).mean(axis=0) / 255
             row[0], row[1] = max(0, red - max(green, blue)), max(0, blue - max(red, green))
             row[2] = 1 - row[:2].sum()
-        return probs
+        return RegionPredictions(probs)
 
 
 @dataclass

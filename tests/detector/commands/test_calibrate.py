@@ -78,8 +78,8 @@ def test_the_copy_is_less_sure_and_names_the_same(run_cli: Any, data: Path, mode
     assert config.provenance["calibrated"].split()[0] == "detector"
     image = np.random.default_rng(3).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     boxes = np.array([[2, 2, 30, 30], [5, 0, 40, 20]], np.float32)
-    old = load_model(model, device="cpu").classifier.predict(image, boxes).astype(np.float64)
-    new = load_model(tmp_path / "out", device="cpu").classifier.predict(image, boxes)
+    old = load_model(model, device="cpu").classifier.predict(image, boxes).probs.astype(np.float64)
+    new = load_model(tmp_path / "out", device="cpu").classifier.predict(image, boxes).probs
     expected = old ** (1 / config.temperature)
     np.testing.assert_allclose(new, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)
 

@@ -193,6 +193,24 @@ def test_a_killed_shard_is_finished_and_merged(
     assert files(tmp_path / "merged") == files(tmp_path / "whole")
 
 
+def test_a_run_that_an_image_has_ended_goes_on_without_it(
+    run_cli: Any, fake_model: Any, listed: Path, tmp_path: Path, detections_made: list[int]
+) -> None:
+    listed.write_text(listed.read_text().replace("nowhere.png\n", ""))
+    skip = ("--on-error", "skip")
+    assert run_cli("detect", listed, *skip, "--out", "whole").code == 3
+    assert run_cli("detect", listed, "--shard", "2/2", "--out", "part-2").code == 0
+    first = ("detect", listed, "--shard", "1/2", "--out", "part-1")
+    detections_made.clear()
+    assert run_cli(*first).code == 1
+    assert run_cli(*first, *skip, "--resume").code == 3
+    assert len(detections_made) == 5, "two images and three frames, each once"
+    assert run_cli("merge", "part-1", "part-2", "--out", "merged").code == 3
+    assert files(tmp_path / "merged").keys() == files(tmp_path / "whole").keys()
+    assert files(tmp_path / "merged") == files(tmp_path / "whole")
+    assert config_of(tmp_path / "merged") == config_of(tmp_path / "whole")
+
+
 def test_a_finished_run_has_nothing_to_go_on_with(
     run_cli: Any, fake_model: Any, picture: Any, detections_made: list[int]
 ) -> None:

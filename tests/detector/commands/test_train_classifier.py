@@ -50,7 +50,7 @@ def test_from_a_classifier_to_a_detector(
     assert config.scores["val_top1_of_whole_pictures"] == 1.0
     image = np.full((40, 40, 3), (220, 20, 20), np.uint8)
     classifier = load_classifier(out, device="cpu")
-    probs = classifier.classifier.predict(image, np.array([[0.0, 0, 40, 40]]))
+    probs = classifier.classifier.predict(image, np.array([[0.0, 0, 40, 40]])).probs
     assert probs.shape == (1, 2)
     assert probs[0].argmax() == 1
 

@@ -79,8 +79,8 @@ def test_an_ensemble_is_one_model_and_trains_no_member_twice(
     model = load_model(out, device="cpu")
     assert model.classifier.num_members == 3  # type: ignore[attr-defined]
     image, boxes = np.full((56, 64, 3), 128, np.uint8), np.array([[4.0, 4, 40, 40]])
-    alone = [load_model(out / f"member-{i}", device="cpu").classifier.predict(image, boxes) for i in range(3)]
-    np.testing.assert_allclose(model.classifier.predict(image, boxes), np.mean(alone, axis=0), atol=1e-5)
+    alone = [load_model(out / f"member-{i}", device="cpu").classifier.predict(image, boxes).probs for i in range(3)]
+    np.testing.assert_allclose(model.classifier.predict(image, boxes).probs, np.mean(alone, axis=0), atol=1e-5)
     assert run("train", data, "--out", out, "--resume", "auto", "--config", config) == 0
 
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 import yaml
 from command_line import run
+from published_weights import published_weights
 from shared_recipes import RECIPE, TRAINING, write, write_photographs
+from shared_training import made_up_pool
 
 from detector.crop import CropConfig
 from detector.model.config import BUNDLED_MODEL, read_model_config
@@ -29,8 +31,6 @@ from detector.training.loop import Interrupted, Machine
 from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import RegionTrainer
 from proposals.errors import UserError
-from tests.support.published_weights import published_weights
-from tests.support.shared_training import made_up_pool
 
 CPU = torch.device("cpu")
 MACHINE = Machine(CPU, checkpoint_minutes=1e9)

@@ -54,7 +54,7 @@ def plain_probs(
 def test_mean_of_the_members_softmaxes(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
     expected = np.mean([plain_probs(small_net(seed), image, boxes) for seed in range(3)], axis=0)
     ensemble = Ensemble([Member(small_net(seed), CROP, NORMALIZATION) for seed in range(3)], CPU)
-    probs = ensemble.predict(image, boxes)
+    probs = ensemble.predict(image, boxes).probs
     assert probs.dtype == np.float32
     np.testing.assert_allclose(probs, expected, atol=2e-5)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
@@ -64,7 +64,7 @@ def test_members_with_other_crops(image: NDArray[np.uint8], boxes: NDArray[np.fl
     larger = CropConfig(size=48, context_pad=0)
     expected = (plain_probs(small_net(0), image, boxes) + plain_probs(small_net(1), image, boxes, larger)) / 2
     members = [Member(small_net(0), CROP, NORMALIZATION), Member(small_net(1), larger, NORMALIZATION)]
-    np.testing.assert_allclose(Ensemble(members, CPU).predict(image, boxes), expected, atol=2e-5)
+    np.testing.assert_allclose(Ensemble(members, CPU).predict(image, boxes).probs, expected, atol=2e-5)
 
 
 def test_members_that_crop_alike_share_the_crops(
@@ -83,12 +83,14 @@ def test_members_that_crop_alike_share_the_crops(
 
 @pytest.mark.parametrize("batch_size", [1, 5, 13, 100])
 def test_batch_size_does_not_matter(image: NDArray[np.uint8], boxes: NDArray[np.float32], batch_size: int) -> None:
-    probs = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, batch_size).predict(image, boxes)
+    probs = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, batch_size).predict(image, boxes).probs
     np.testing.assert_allclose(probs, plain_probs(small_net(0), image, boxes), atol=2e-5)
 
 
 def test_no_boxes(image: NDArray[np.uint8]) -> None:
-    probs = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, np.zeros((0, 4), np.float32))
+    probs = (
+        Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, np.zeros((0, 4), np.float32)).probs
+    )
     assert probs.shape == (0, 4)
 
 
@@ -103,11 +105,11 @@ def test_the_temperature_is_of_the_mean(image: NDArray[np.uint8], boxes: NDArray
     def ensemble(temperature: float) -> Ensemble:
         return Ensemble([Member(small_net(s), CROP, NORMALIZATION) for s in range(2)], CPU, temperature=temperature)
 
-    mean = ensemble(1).predict(image, boxes).astype(np.float64)
+    mean = ensemble(1).predict(image, boxes).probs.astype(np.float64)
     for temperature in (0.5, 2.0):
         expected = mean ** (1 / temperature)
         expected /= expected.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(ensemble(temperature).predict(image, boxes), expected, atol=1e-5)
+        np.testing.assert_allclose(ensemble(temperature).predict(image, boxes).probs, expected, atol=1e-5)
     # Each member's own opinion is not cooled.
     own = [opinion.probs.numpy() for opinion in ensemble(2.0).predict_members(image, boxes)]
     np.testing.assert_allclose(np.mean(own, axis=0), mean, atol=1e-6)
@@ -118,24 +120,24 @@ def test_the_temperature_is_of_the_mean(image: NDArray[np.uint8], boxes: NDArray
 
 @pytest.mark.gpu
 def test_gpu_gives_the_cpus_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
-    on_cpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)
+    on_cpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes).probs
     gpu = torch.device("cuda")
-    on_gpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], gpu, precision="float32").predict(image, boxes)
+    on_gpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], gpu, precision="float32").predict(image, boxes).probs
     np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
 
 
 @pytest.mark.gpu
 def test_half_precision_on_a_gpu(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
-    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)
+    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes).probs
     half = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], torch.device("cuda"))
     assert half.dtype == torch.float16
-    np.testing.assert_allclose(half.predict(image, boxes), exact, atol=2e-2)
+    np.testing.assert_allclose(half.predict(image, boxes).probs, exact, atol=2e-2)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 0.02), ("bfloat16", 0.15)])
 def test_short_formats(image: NDArray[np.uint8], boxes: NDArray[np.float32], precision: str, tolerance: float) -> None:
-    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes)
-    short = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, precision=precision).predict(image, boxes)
+    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes).probs
+    short = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, precision=precision).predict(image, boxes).probs
     assert short.dtype == np.float32
     assert not np.array_equal(short, exact)
     np.testing.assert_allclose(short, exact, atol=tolerance)
@@ -149,8 +151,8 @@ def test_what_overflows_a_short_format_is_computed_again(image: NDArray[np.uint8
             net.fc.weight.mul_(1e7)  # float16 ends at 65,504
         return Member(net, CROP, NORMALIZATION)
 
-    exact = Ensemble([member()], CPU).predict(image, boxes)
-    np.testing.assert_array_equal(Ensemble([member()], CPU, precision="float16").predict(image, boxes), exact)
+    exact = Ensemble([member()], CPU).predict(image, boxes).probs
+    np.testing.assert_array_equal(Ensemble([member()], CPU, precision="float16").predict(image, boxes).probs, exact)
 
 
 def test_unknown_precision() -> None:

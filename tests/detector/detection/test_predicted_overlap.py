@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, Examined, Member
+from detector.detection.ensemble import Ensemble, Member, RegionPredictions
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import LEAST_OVERLAP, PostprocessConfig, RefinementConfig, scored
 from detector.model.config import MODEL_FILE, ModelConfig
@@ -67,25 +67,25 @@ def test_the_overlap_is_linear_in_the_grid_and_within_its_limits() -> None:
 
 
 def test_overlaps_are_averaged_over_the_members_that_have_them() -> None:
-    alone = [Ensemble([member(seed=s)], CPU).examine(IMAGE, BOXES).overlap for s in (0, 1)]
+    alone = [Ensemble([member(seed=s)], CPU).predict(IMAGE, BOXES).overlap for s in (0, 1)]
     three = Ensemble([member(seed=0), member(seed=1), member(overlap=0, seed=2)], CPU)
-    found = three.examine(IMAGE, BOXES)
+    found = three.predict(IMAGE, BOXES)
     assert alone[0] is not None
     assert alone[1] is not None
     assert found.overlap is not None
     np.testing.assert_allclose(found.overlap, (alone[0] + alone[1]) / 2, atol=1e-6)
     assert np.ptp(found.overlap) > 0.001
     np.testing.assert_array_equal(found.boxes, BOXES)
-    np.testing.assert_array_equal(found.probs, three.predict(IMAGE, BOXES))
+    np.testing.assert_array_equal(found.probs, three.predict(IMAGE, BOXES).probs)
     own = three.predict_members(IMAGE, BOXES)
     assert [o.overlap is None for o in own] == [False, False, True]
     np.testing.assert_allclose(own[1].overlap, alone[1], atol=1e-6)
-    assert Ensemble([member(overlap=0)], CPU).examine(IMAGE, BOXES).overlap is None
+    assert Ensemble([member(overlap=0)], CPU).predict(IMAGE, BOXES).overlap is None
 
 
 def test_a_mirror_image_is_averaged_in() -> None:
     one = member()
-    found = Ensemble([one], CPU, batch_size=2).examine(IMAGE, BOXES, mirror=True)
+    found = Ensemble([one], CPU, batch_size=2).predict(IMAGE, BOXES, mirror=True)
     with torch.inference_mode():
         x = Normalization()(to_tensor(crop_regions(IMAGE, BOXES, CROP, Normalization().fill)))
         sides = [one.output(view).overlap for view in (x, x.flip(3))]
@@ -95,7 +95,7 @@ def test_a_mirror_image_is_averaged_in() -> None:
 
 
 def test_no_boxes_have_no_overlaps() -> None:
-    found = Ensemble([member()], CPU).examine(IMAGE, BOXES[:0])
+    found = Ensemble([member()], CPU).predict(IMAGE, BOXES[:0])
     assert found.overlap is not None
     assert found.overlap.shape == (0,)
 
@@ -126,11 +126,9 @@ def test_without_power_scores_are_the_probabilities_and_with_it_overlaps_are_nee
 class Judge:
     """Sure of everything; regions overlap their object by a hundredth of their width."""
 
-    def predict(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.tile(np.float32([0.9, 0.1]), (len(boxes), 1))
-
-    def examine(self, image: NDArray[np.uint8], boxes: NDArray[np.float32], *, mirror: bool = False) -> Examined:
-        return Examined(self.predict(image, boxes), boxes, (boxes[:, 2] - boxes[:, 0]) / 100)
+    def predict(self, image: object, boxes: NDArray[np.float32], *, mirror: bool = False) -> RegionPredictions:
+        probs = np.tile(np.float32([0.9, 0.1]), (len(boxes), 1))
+        return RegionPredictions(probs, None, (boxes[:, 2] - boxes[:, 0]) / 100)
 
 
 def test_the_region_that_lies_better_wins() -> None:
@@ -169,20 +167,20 @@ def test_a_model_directory_keeps_them(tmp_path: Path) -> None:
         write_model(tmp_path / "p", judging_head(overlap=0), postprocess=PostprocessConfig()), device="cpu"
     )
     assert isinstance(model.classifier, Ensemble)
-    overlap = model.classifier.examine(IMAGE, BOXES).overlap
+    overlap = model.classifier.predict(IMAGE, BOXES).overlap
     assert overlap is not None
     np.testing.assert_allclose(
-        model.classifier.predict(IMAGE, BOXES), plain.classifier.predict(IMAGE, BOXES), atol=1e-6
+        model.classifier.predict(IMAGE, BOXES).probs, plain.classifier.predict(IMAGE, BOXES).probs, atol=1e-6
     )
     proposals = Proposals(BOXES, np.ones(3, np.float32), np.zeros(3, np.uint8), (48, 64))
-    best = (model.classifier.predict(IMAGE, BOXES)[:, :2] * overlap[:, None] ** 2).max()
+    best = (model.classifier.predict(IMAGE, BOXES).probs[:, :2] * overlap[:, None] ** 2).max()
     np.testing.assert_allclose(model.classify(IMAGE, proposals).scores[0], best, rtol=1e-5)
 
 
 def test_a_power_without_overlaps_is_one_line(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", judging_head(), postprocess=PostprocessConfig(overlap_power=1.0))
     content = yaml.safe_load((folder / MODEL_FILE).read_text())
-    content["members"][0]["head"]["shape"]["overlap"] = 0
+    content["members"][0]["head"]["overlap"] = 0
     (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match="overlap_power is for members that predict overlaps"):
         load_model(folder, device="cpu")

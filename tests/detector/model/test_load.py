@@ -92,7 +92,7 @@ def test_members_can_be_left_out(model: Path) -> None:
 def test_a_model_without_background_names_whole_images_and_does_not_detect(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", class_names=("a", "b", "c"), class_keys=("1", "2", "3"), background=False)
     classifier, names = load_classifier(folder, device="cpu", members=1)
-    probs = classifier.predict(np.zeros((20, 30, 3), np.uint8), np.array([[0, 0, 30, 20]], np.float32))
+    probs = classifier.predict(np.zeros((20, 30, 3), np.uint8), np.array([[0, 0, 30, 20]], np.float32)).probs
     assert (probs.shape, names) == ((1, 3), ("a", "b", "c"))
     with pytest.raises(UserError, match="names whole images and cannot detect"):
         load_model(folder, device="cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from published_weights import published_weights
 from torch import Tensor
 
 from detector.nets.efficientnet_lite import (
@@ -15,7 +16,6 @@ from detector.nets.efficientnet_lite import (
     folded_weights,
 )
 from proposals.errors import UserError
-from tests.support.published_weights import published_weights
 
 
 def plain_network(state: dict[str, Tensor], x: Tensor) -> Tensor:

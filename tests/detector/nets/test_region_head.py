@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from detector.commands.doctor import check_bundled_model
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, Examined, Member
+from detector.detection.ensemble import Ensemble, Member, RegionPredictions
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess
 from detector.model.config import MODEL_FILE, ModelConfig, read_model_config
@@ -97,11 +97,10 @@ def test_grid_features_know_where_and_pooled_ones_do_not() -> None:
 # --- the classifier ----------
 
 
-def test_predict_and_examine_are_the_trunk_with_its_head() -> None:
+def test_predictions_are_those_of_the_trunk_with_its_head() -> None:
     head, trunk = random_head(), random_trunk()
     ensemble = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu"), batch_size=2)
-    probs, moved, _ = ensemble.examine(IMAGE, BOXES)
-    np.testing.assert_array_equal(ensemble.predict(IMAGE, BOXES), probs)
+    probs, moved, _ = ensemble.predict(IMAGE, BOXES)
     assert probs.shape == (3, 3)
     assert moved.shape == (3, 2, 4)
     with torch.inference_mode():
@@ -114,16 +113,16 @@ def test_predict_and_examine_are_the_trunk_with_its_head() -> None:
 
 def test_no_boxes_are_no_boxes() -> None:
     ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), random_head())], torch.device("cpu"))
-    probs, moved, _ = ensemble.examine(IMAGE, BOXES[:0])
+    probs, moved, _ = ensemble.predict(IMAGE, BOXES[:0])
     assert probs.shape == (0, 3)
     assert moved.shape == (0, 2, 4)
 
 
 def test_members_are_averaged() -> None:
     members = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
-    alone = [Ensemble([m], torch.device("cpu")).examine(IMAGE, BOXES) for m in members]
+    alone = [Ensemble([m], torch.device("cpu")).predict(IMAGE, BOXES) for m in members]
     again = [Member(random_trunk(s), CROP, Normalization(), random_head(seed=s)) for s in (0, 1)]
-    both = Ensemble(again, torch.device("cpu")).examine(IMAGE, BOXES)
+    both = Ensemble(again, torch.device("cpu")).predict(IMAGE, BOXES)
     np.testing.assert_allclose(both[0], (alone[0][0] + alone[1][0]) / 2, atol=1e-5)
     # Centres average; sides average in their logarithms.
     centre = [(m[..., :2] + m[..., 2:]) / 2 for _, m, _ in (*alone, both)]
@@ -133,7 +132,7 @@ def test_members_are_averaged() -> None:
 def test_mirror_images_are_averaged_with_their_objects_on_the_other_side() -> None:
     head = random_head()
     ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), head)], torch.device("cpu"))
-    probs, moved, _ = ensemble.examine(IMAGE, BOXES, mirror=True)
+    probs, moved, _ = ensemble.predict(IMAGE, BOXES, mirror=True)
     with torch.inference_mode():
         x = Normalization()(to_tensor(crop_regions(IMAGE, BOXES, CROP, Normalization().fill)))
         (p, d, _), (p_mirror, d_mirror, _) = (head(random_trunk().trunk(view)) for view in (x, x.flip(3)))
@@ -150,17 +149,17 @@ def test_members_without_regression_have_a_say_in_the_class_alone() -> None:
         ]
 
     plain, moving = (Ensemble([m], torch.device("cpu")) for m in members())
-    np.testing.assert_array_equal(plain.examine(IMAGE, BOXES).boxes, BOXES)
+    assert plain.predict(IMAGE, BOXES).boxes is None
     both = Ensemble(members(), torch.device("cpu"))
     for mirror in (False, True):
-        moved = both.examine(IMAGE, BOXES, mirror=mirror).boxes
-        np.testing.assert_allclose(moved, moving.examine(IMAGE, BOXES, mirror=mirror).boxes, atol=1e-3)
-    expected = (plain.predict(IMAGE, BOXES) + moving.predict(IMAGE, BOXES)) / 2
-    np.testing.assert_allclose(both.predict(IMAGE, BOXES), expected, atol=1e-5)
+        moved = both.predict(IMAGE, BOXES, mirror=mirror).boxes
+        np.testing.assert_allclose(moved, moving.predict(IMAGE, BOXES, mirror=mirror).boxes, atol=1e-3)
+    expected = (plain.predict(IMAGE, BOXES).probs + moving.predict(IMAGE, BOXES).probs) / 2
+    np.testing.assert_allclose(both.predict(IMAGE, BOXES).probs, expected, atol=1e-5)
     (own, nothing, _), (others, deltas, _) = both.predict_members(IMAGE, BOXES)
     assert nothing is None
-    np.testing.assert_allclose(own, plain.predict(IMAGE, BOXES), atol=1e-6)
-    np.testing.assert_allclose(others, moving.predict(IMAGE, BOXES), atol=1e-6)
+    np.testing.assert_allclose(own, plain.predict(IMAGE, BOXES).probs, atol=1e-6)
+    np.testing.assert_allclose(others, moving.predict(IMAGE, BOXES).probs, atol=1e-6)
     assert deltas is not None
     assert deltas.shape == (3, 2, 4)
 
@@ -215,15 +214,12 @@ class Walker:
         self.seen: list[NDArray[np.float32]] = []
         self.mirrored: list[bool] = []
 
-    def predict(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        raise AssertionError("a model with box regression is asked for boxes")
-
-    def examine(self, image: NDArray[np.uint8], boxes: NDArray[np.float32], *, mirror: bool = False) -> Examined:
+    def predict(self, image: object, boxes: NDArray[np.float32], *, mirror: bool = False) -> RegionPredictions:
         self.seen.append(boxes)
         self.mirrored.append(mirror)
         score = boxes[:, :1] / 100
         moved = (boxes + np.float32([10, 0, 10, 0]))[:, None]
-        return Examined(np.concatenate([score, 1 - score], axis=1), moved, None)
+        return RegionPredictions(np.concatenate([score, 1 - score], axis=1), moved)
 
 
 def test_regions_of_every_round_count_if_asked_for() -> None:
@@ -264,8 +260,8 @@ def test_round_trip(tmp_path: Path, kind: str, grid: int) -> None:
     trunk = Trunk(NET)  # as stored, in float16
     state = read_weights(folder / "member-0.safetensors")
     load_into(trunk, {n.removeprefix("trunk."): t for n, t in state.items() if n.startswith("trunk.")}, folder)
-    expected = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu")).predict(IMAGE, BOXES)
-    np.testing.assert_allclose(model.classifier.predict(IMAGE, BOXES), expected, atol=1e-5)
+    expected = Ensemble([Member(trunk, CROP, Normalization(), head)], torch.device("cpu")).predict(IMAGE, BOXES).probs
+    np.testing.assert_allclose(model.classifier.predict(IMAGE, BOXES).probs, expected, atol=1e-5)
     assert len(model(IMAGE)) > 0
 
 

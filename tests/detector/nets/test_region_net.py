@@ -154,11 +154,11 @@ def test_a_regions_output_depends_on_nothing_else() -> None:
     corner = rng.uniform(0, 50, (20, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(1, 40, (20, 2))], axis=1).astype(np.float32)
     ensemble = Ensemble([member()], CPU)
-    together = ensemble.examine(image, boxes)
-    alone = [ensemble.examine(image, boxes[i : i + 1]) for i in range(len(boxes))]
+    together = ensemble.predict(image, boxes)
+    alone = [ensemble.predict(image, boxes[i : i + 1]) for i in range(len(boxes))]
     np.testing.assert_allclose(together.probs, np.concatenate([one.probs for one in alone]), atol=1e-5)
     np.testing.assert_allclose(together.boxes, np.concatenate([one.boxes for one in alone]), atol=1e-3)
-    backwards = Ensemble([member()], CPU, batch_size=3).examine(image, boxes[::-1])
+    backwards = Ensemble([member()], CPU, batch_size=3).predict(image, boxes[::-1])
     np.testing.assert_allclose(together.probs, backwards.probs[::-1], atol=1e-5)
 
 
@@ -184,8 +184,8 @@ def test_a_mirrored_image_gives_mirrored_boxes() -> None:
     boxes = np.array([[3, 5, 40, 50], [20, 10, 90, 60], [0, 0, 96, 64]], np.float32)
     other = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [96, 0, 96, 0]
     ensemble = Ensemble([member()], CPU)
-    one = ensemble.examine(image, boxes, mirror=True)
-    two = ensemble.examine(np.ascontiguousarray(image[:, ::-1]), other.astype(np.float32), mirror=True)
+    one = ensemble.predict(image, boxes, mirror=True)
+    two = ensemble.predict(np.ascontiguousarray(image[:, ::-1]), other.astype(np.float32), mirror=True)
     np.testing.assert_allclose(one.probs, two.probs, atol=1e-5)
     back = two.boxes[..., [2, 1, 0, 3]] * np.array([-1, 1, -1, 1]) + np.array([96, 0, 96, 0])
     np.testing.assert_allclose(one.boxes, back, atol=1e-3)
@@ -202,10 +202,10 @@ def test_a_view_is_looked_at_again_without_new_maps(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ImageMaps, "__init__", counted)
     ensemble, boxes = Ensemble([member()], CPU), np.array([[0, 0, 30, 30]], np.float32)
     view = ImageView(picture())
-    first, again = ensemble.examine(view, boxes), ensemble.examine(view, boxes)
+    first, again = ensemble.predict(view, boxes), ensemble.predict(view, boxes)
     assert len(made) == 1
     np.testing.assert_array_equal(first.probs, again.probs)
-    ensemble.examine(picture(), boxes)
+    ensemble.predict(picture(), boxes)
     assert len(made) == 2
 
 
@@ -213,7 +213,7 @@ def test_a_view_is_looked_at_again_without_new_maps(monkeypatch: pytest.MonkeyPa
 def test_strange_sizes(size: tuple[int, int]) -> None:
     height, width = size
     boxes = np.array([[0, 0, width, height], [0, 0, 1, 1], [width - 1, height - 1, width, height]], np.float32)
-    found = Ensemble([member()], CPU).examine(picture(height, width), boxes)
+    found = Ensemble([member()], CPU).predict(picture(height, width), boxes)
     assert np.isfinite(found.probs).all()
     assert np.isfinite(found.boxes).all()
     np.testing.assert_allclose(found.probs.sum(1), 1, atol=1e-5)
@@ -223,7 +223,7 @@ def test_strange_sizes(size: tuple[int, int]) -> None:
 
 
 def test_no_region() -> None:
-    found = Ensemble([member()], CPU).examine(picture(), np.zeros((0, 4), np.float32))
+    found = Ensemble([member()], CPU).predict(picture(), np.zeros((0, 4), np.float32))
     assert found.probs.shape == (0, 4)
     assert found.overlap is not None
     assert found.overlap.shape == (0,)
@@ -236,8 +236,8 @@ def test_no_region() -> None:
 
 def test_members_of_both_kinds_are_averaged() -> None:
     image, boxes = picture(), np.array([[0, 0, 60, 50], [10, 10, 40, 40]], np.float32)
-    both = Ensemble([member(), member(None)], CPU).examine(image, boxes)
-    each = [Ensemble([one], CPU).examine(image, boxes) for one in (member(), member(None))]
+    both = Ensemble([member(), member(None)], CPU).predict(image, boxes)
+    each = [Ensemble([one], CPU).predict(image, boxes) for one in (member(), member(None))]
     np.testing.assert_allclose(both.probs, (each[0].probs + each[1].probs) / 2, atol=1e-6)
     opinions = Ensemble([member(), member(None)], CPU).predict_members(image, boxes)
     np.testing.assert_allclose(opinions[0].probs.numpy(), each[0].probs, atol=1e-6)

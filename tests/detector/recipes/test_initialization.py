@@ -24,7 +24,6 @@ RUNS = {
     "paper": ["train", "BOXES", "--recipe", "paper"],
     "classifier": ["train", "FOLDERS", "--recipe", "classifier"],
     "teacher": ["train", "BOXES", "--recipe", "teacher"],
-    "localizer": ["train-localizer", "BOXES"],
     "multibox": ["train-multibox", "BOXES"],
 }
 YOLO = "names: [square]\ntrain: images\nval: images\n"

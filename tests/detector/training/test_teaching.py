@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from shared_training import made_up_pool
 from torch import Tensor
 
 from detector.crop import CropConfig, crop_regions
@@ -31,7 +32,6 @@ from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.training.teaching import TaughtBatches, TeachingConfig, recolour
 from proposals.errors import UserError
-from tests.support.shared_training import made_up_pool
 
 POOL = made_up_pool()
 PLAIN = {"grey": 0.0, "saturation": 0.0, "cast": 0.0}
@@ -253,7 +253,7 @@ def test_an_ensemble_names_crops_as_it_names_regions() -> None:
     image = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
     boxes = np.array([[3, 4, 60, 70], [20, 10, 90, 50], [0, 0, 100, 80]], np.float32)
     crops = to_tensor(crop_regions(image, boxes, crop, normalization.fill))
-    expected = teacher.predict(image, boxes)
+    expected = teacher.predict(image, boxes).probs
     np.testing.assert_allclose(teacher.name_crops(crops).numpy(), expected, atol=1e-6)
     doubled = torch.nn.functional.interpolate(crops, scale_factor=2, mode="nearest")
     assert teacher.name_crops(doubled).shape == expected.shape

@@ -92,7 +92,7 @@ def test_a_batch_is_composed_as_told(pool: ImagePool, table: RegionTable) -> Non
 def test_batches_depend_on_seed_and_step_alone(pool: ImagePool, table: RegionTable) -> None:
     first, again = batches(pool, table).batch(5), batches(pool, table).batch(5)
     assert torch.equal(first.images, again.images)
-    assert torch.equal(first.targets, again.targets)
+    assert torch.equal(first.deltas, again.deltas)
     assert not torch.equal(first.images, batches(pool, table).batch(6).images)
     assert not torch.equal(first.images, batches(pool, table, seed=1).batch(5).images)
 
@@ -101,7 +101,7 @@ def test_a_mirrored_crop_has_its_object_on_the_other_side(pool: ImagePool, table
     plain = batches(pool, table, augment=PLAIN).batch(0)
     mirrored = batches(pool, table, augment=PLAIN.model_copy(update={"mirror": 1.0})).batch(0)
     assert torch.equal(mirrored.images, plain.images.flip(3))
-    assert torch.equal(mirrored.targets, plain.targets * torch.tensor([-1.0, 1, 1, 1]))
+    assert torch.equal(mirrored.deltas, plain.deltas * torch.tensor([-1.0, 1, 1, 1]))
 
 
 def test_smaller_crops_show_the_same(pool: ImagePool, table: RegionTable) -> None:
@@ -110,7 +110,7 @@ def test_smaller_crops_show_the_same(pool: ImagePool, table: RegionTable) -> Non
     whole, half = made.batch(0), small.batch(0)
     assert half.images.shape == (20, 3, 16, 16)
     assert small.crop.context_pad == 1
-    assert torch.equal(half.targets, whole.targets)
+    assert torch.equal(half.deltas, whole.deltas)
     shrunk = torch.nn.functional.avg_pool2d(whole.images, 2)
     assert (shrunk - half.images).abs().mean() < 12
 

@@ -76,7 +76,7 @@ def test_a_batch_is_32_and_96_from_the_whole_set(windows: Windows) -> None:
     assert (batch.labels[:32] < 2).all()
     assert (batch.labels[32:] == 2).all()
     assert len(batch.labels) == 128
-    assert len({shown.picture for shown in batch.shown}) == len(POOL.images)
+    assert len({shown.image for shown in batch.shown}) == len(POOL.images)
     for shown, label in zip(batch.shown, batch.labels.tolist(), strict=True):
         at = np.flatnonzero((windows.boxes == shown.box).all(axis=1))
         assert label in windows.labels[at]
