@@ -300,7 +300,10 @@ def test_a_report_from_python(place: Path) -> None:
 # Commands that only install, which tests/test_environment.py looks after.
 INSTALLS = {"python -m venv .venv", "source .venv/bin/activate", "pip install -e ."}
 # So that the test is short; everything else runs as it stands.
-SHORTER = {"sample_photos.py photos/": "sample_photos.py photos/ --train 3 --val 2", "--minutes 10": "--steps 1"}
+SHORTER = {
+    "sample_photos.py photos/": "sample_photos.py photos/ --train 3 --val 2",
+    "--minutes 10": "--recipe shared --steps 1",
+}
 
 
 @pytest.mark.slow
