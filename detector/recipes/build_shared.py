@@ -146,7 +146,7 @@ class ValidationAP:
         recipe = self.recipe
         device = next(net.parameters()).device
         trunk = copy.deepcopy(net.trunk)  # normalisation will be folded
-        member = Member(trunk, self.crop, recipe.training.normalization, trained_head(net), recipe.training.maps)
+        member = Member(trunk, self.crop, recipe.training.normalization, trained_head(net), recipe.maps)
         post = recipe.model.postprocess.model_copy(update={"score_threshold": MEASURED_SCORE})
         detector = Detector(
             self.source,

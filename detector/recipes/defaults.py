@@ -29,6 +29,7 @@ TEACHER_SHOWN, TEACHER_STEPS = 30, (300, 2400)  # foreground regions shown per o
 TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of the published weights
 MEMBERS = 6
 SHARED_MINUTES, SHARED_STEPS = 10.0, 400  # the steps where no minutes are asked for
+SHARED_SIDE = 320  # of training images; half as many pixels as at detection
 
 
 class Recipe(str, Enum):
@@ -83,14 +84,18 @@ def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
 
 
 def shared_recipe(start: Initialization) -> SharedRecipe:
-    """A region network on shared maps for photographs of one's own, in ten minutes by default."""
+    """A region network on shared maps for photographs of one's own, in ten minutes by default.
+
+    It learns from smaller images than it detects in, which costs less; ``zoom`` shows it objects of many sizes.
+    """
+    maps = start.maps or SharedMaps()
     return SharedRecipe(
         init=start.init,
         minutes=SHARED_MINUTES,
         training=SharedTrainingConfig(
             net=start.net,
             normalization=start.normalization,
-            maps=start.maps or SharedMaps(),
+            maps=maps.model_copy(update={"image_side": min(maps.image_side, SHARED_SIDE)}),
             schedule=ScheduleConfig(rate=0.0083, warmup=0.05),
             steps=SHARED_STEPS,
             batch_size=768,
@@ -99,6 +104,7 @@ def shared_recipe(start: Initialization) -> SharedRecipe:
             dropout=0.0,
             precision="bfloat16" if fast_bfloat16() else "auto",
         ),
+        image_side=maps.image_side,
         val_images=50,
         # R-CNN's 0.3 is for boxes as proposed. Boxes that were moved onto their object overlap their duplicates by
         # more, and a touching neighbour, in crowds of cells or bunches of fruit, may overlap by up to a half.

@@ -58,7 +58,7 @@ def save_trained_shared(
         folder,
         [(training.net, net.trunk.state_dict(), crop, training.normalization)],
         heads=[head],
-        shared=training.maps,
+        shared=recipe.maps,
         half=recipe.half,
         refinement=recipe.refinement,
         scores={} if ap is None else {"val_mean_ap": round(ap, 4)},

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
 from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_net import SharedMaps
 from detector.strict_yaml import read_settings, read_yaml
 from detector.training.multibox import MultiBoxTrainingConfig
 from detector.training.region_settings import RegionTrainingConfig
@@ -89,6 +90,7 @@ class SharedRecipe(NetworkRecipe):
 
     Attributes:
         training: the run. Regions come from ``model.proposals``.
+        image_side: the longer side of the image at detection, in pixels; ``None`` for that of ``training.maps``.
         val_images: so many images of the validation part, the first ones, are measured.
         refinement: how the model moves regions.
     """
@@ -96,8 +98,15 @@ class SharedRecipe(NetworkRecipe):
     task: Literal["shared"] = "shared"
     init: str = Field(default="bundled", min_length=1)
     training: SharedTrainingConfig
+    image_side: int | None = Field(default=None, ge=32, le=4096)
     val_images: int = Field(default=200, ge=1)
     refinement: RefinementConfig = RefinementConfig(rounds=1)
+
+    @property
+    def maps(self) -> SharedMaps:
+        """How the model pools regions."""
+        maps = self.training.maps
+        return maps if self.image_side is None else maps.model_copy(update={"image_side": self.image_side})
 
 
 OneRecipe = TrainRecipe | SharedRecipe
