@@ -194,8 +194,11 @@ def train(
         jobs=jobs,
         split=split,
     )
-    if jobs > 1 and not wants_ensemble(request):
-        raise UserError(NO_JOBS)
+    if not wants_ensemble(request):
+        if jobs > 1:
+            raise UserError(NO_JOBS)
+        if members is not None:
+            raise UserError("--members is for --recipe ensemble")
     try:
         with flushed_denormals():
             folder = run_ensemble_training(request) if wants_ensemble(request) else run_training(request)
