@@ -139,8 +139,8 @@ class ModelConfig(BaseModel):
                 raise ValueError(f"if any member has {ability}, the first one must")
         if self.postprocess.overlap_power and not any(judge):
             raise ValueError("overlap_power is for members that predict overlaps")
-        if (self.refinement is not None) != any(regress):
-            raise ValueError("refinement goes with members that have box regression, and they with it")
+        if self.refinement is not None and not any(regress):
+            raise ValueError("refinement is for members that have box regression")
         if not self.background and self.multibox is not None:
             raise ValueError("multibox is for models that detect, with background")
         if self.temperature != 1 and any(m.head is not None and m.head.kind == "svm" for m in self.members):
