@@ -103,6 +103,7 @@ def fake_model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
     """``load_model`` gives a detector of tomatoes and sky."""
     fake = FakeModel()
     monkeypatch.setattr("detector.model.load.load_model", fake)
+    monkeypatch.setattr("detector.model.load.load_classifier", fake)  # its classifier and class_names are asked for
     return fake
 
 

@@ -328,7 +328,7 @@ def test_fault_summaries() -> None:
 
 
 def test_every_kind_of_fault_is_documented_with_its_effect() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
     documented = {kind.strip(" `"): effect.strip() for kinds, effect in rows for kind in kinds.split(",")}
     assert documented == EFFECTS

@@ -275,8 +275,7 @@ def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"refinement": None}, "refinement goes with", id="regression without refinement"),
-        pytest.param({"head": None}, "refinement goes with", id="refinement without regression"),
+        pytest.param({"head": None}, "refinement is for members that have", id="refinement without regression"),
         pytest.param({"head": {"kind": "tree", "grid": 2}}, "svm", id="unknown kind"),
         pytest.param({"head": {"kind": "softmax", "grid": 2, "colour": 1}}, "unknown key", id="unknown key"),
         pytest.param({"head": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),
@@ -286,7 +285,7 @@ def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -
 def test_a_wrong_model_yaml_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     folder = write_model(tmp_path / "m")
     content = yaml.safe_load((folder / MODEL_FILE).read_text())
-    (content if "refinement" in change else content["members"][0]).update(change)
+    content["members"][0].update(change)
     content["members"][0]["net"]["num_outputs"] = 3
     (folder / MODEL_FILE).write_text(yaml.safe_dump(content))
     with pytest.raises(UserError) as caught:
