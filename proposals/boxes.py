@@ -93,18 +93,21 @@ def decode(boxes: FloatArray, deltas: FloatArray) -> FloatArray:
     return np.concatenate([centre - size / 2, centre + size / 2], axis=1)
 
 
-def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float) -> NDArray[np.int64]:
+def nms(
+    boxes: FloatArray, scores: FloatArray, iou_threshold: float | np.floating, count: int | None = None
+) -> NDArray[np.int64]:
     """Greedy non-maximum suppression in numpy; ties keep the input's order.
 
     Args:
         boxes: ``(N, 4)``. scores: ``(N,)``. iou_threshold: a box is dropped when its IoU with a kept one is greater.
+        count: the best so many are enough; ``None`` for all.
 
     Returns:
         Indices of the kept boxes, int64, by descending score.
     """
     order = np.argsort(-scores, kind="stable")
     keep: list[int] = []
-    while order.size:
+    while order.size and len(keep) != count:
         best, order = order[0], order[1:]
         keep.append(int(best))
         order = order[iou(boxes[best : best + 1], boxes[order])[0] <= iou_threshold]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torchvision.ops import batched_nms
 
 from detector.detection.soft_nms import soft_nms
 from detector.types import Detections
-from proposals.boxes import FloatArray, clip, is_valid
+from proposals.boxes import FloatArray, clip, is_valid, nms
 from proposals.calibration import Calibration, sigmoid
 
 LEAST_OVERLAP = 0.02  # taken in place of a smaller one, so that regions keep the order of their probabilities there
@@ -145,8 +143,9 @@ def postprocess(
         kept, score = soft_nms(found, score, label, config.soft_sigma, least, config.max_detections)
     else:
         # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
-        threshold = float(np.float32(config.nms_threshold))
-        kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()
+        threshold, count = np.float32(config.nms_threshold), config.max_detections
+        own = [np.flatnonzero(label == each) for each in np.unique(label)]
+        kept = np.concatenate([np.zeros(0, np.int64), *(i[nms(found[i], score[i], threshold, count)] for i in own)])
         # In the order of the sort above, so that equal scores stay as they came.
         kept = np.sort(kept)[: config.max_detections]
         score = score[kept]
