@@ -121,7 +121,7 @@ class Member:
     def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
         """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
         assert self.head is not None
-        with torch.autocast(maps.maps[0].device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(maps.maps.rows.device.type, dtype, enabled=dtype != torch.float32):
             y = maps.features(boxes).float()
         return self.head(y)  # type: ignore[no-any-return]
 

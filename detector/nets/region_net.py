@@ -106,61 +106,62 @@ def region_levels(boxes: FloatArray, config: SharedMaps) -> NDArray[np.int64]:
     return np.asarray(np.clip(np.floor(octaves + 0.5), 0, config.levels - 1), np.int64)
 
 
-def axis_weights(start: Tensor, length: Tensor, cells: int, samples: int, size: int) -> Tensor:
-    """What each of ``size`` places of an axis weighs in each cell of each region: ``(R, cells, size)``.
+def axis_taps(start: Tensor, length: Tensor, cells: int, samples: int, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The places of an axis that make up each cell of each region, and their weights: ``(R, cells, 2 * samples)`` both.
 
     Args:
         start, length: ``(R,)``, of the regions along the axis, in places; the first place has its centre at 0.
+        size: ``(R,)`` int64, how many places there are.
 
     A cell is the mean of ``samples`` points, each interpolated between its two neighbours; a point more than one place
     outside weighs nothing (RoIAlign).
     """
     steps = (torch.arange(cells * samples, device=start.device, dtype=start.dtype) + 0.5) / (cells * samples)
     points = start[:, None] + length[:, None] * steps
-    inside = (points >= -1) & (points <= size)
-    places = torch.arange(size, device=start.device, dtype=start.dtype)
-    near = (1 - (points.clamp(0, size - 1)[:, :, None] - places).abs()).clamp(min=0) * inside[:, :, None]
-    return near.view(len(start), cells, samples, size).mean(2)
+    inside = (points >= -1) & (points <= size[:, None])
+    last = size[:, None] - 1
+    points = torch.minimum(points.clamp(min=0), last.to(points.dtype))
+    near = points.long()
+    beyond = points - near
+    places = torch.stack([near, torch.minimum(near + 1, last)], 2)
+    weights = torch.stack([1 - beyond, beyond], 2) * (inside[:, :, None] / samples)
+    shape = (len(start), cells, 2 * samples)
+    return places.view(shape), weights.view(shape)
 
 
-def align_regions(found: Tensor, boxes: Tensor, cells: int, samples: int) -> Tensor:
-    """RoIAlign of one map ``(C, h, w)``: ``(R, C, cells, cells)``, channels last.
+class PooledMaps:
+    """The maps of M images at L levels, laid out to be pooled from; see the glossary of the module.
 
-    Args:
-        boxes: ``(R, 4)`` in cells of the map, the first of which has its centre at 1/2.
-
-    Bilinear interpolation and the mean over samples are linear along each axis, so that a region is two products of
-    matrices: as torchvision's ``roi_align`` (``aligned=True``), on all cores and with a fast gradient.
+    All their places are the rows of one table, so that a cell of a region is a weighted sum of a few rows: RoIAlign as
+    torchvision's ``roi_align`` (``aligned=True``), on all cores, in the order that the layers behind it want.
     """
-    channels, height, width = found.shape
-    start, length = boxes[:, :2] - 0.5, boxes[:, 2:] - boxes[:, :2]
-    across = axis_weights(start[:, 0], length[:, 0], cells, samples, width)
-    down = axis_weights(start[:, 1], length[:, 1], cells, samples, height)
-    rows = down.reshape(-1, height) @ found.permute(1, 2, 0).reshape(height, width * channels)
-    each = across[:, None] @ rows.view(len(boxes), cells, width, channels)  # (R, cells, cells, C)
-    return each.permute(0, 3, 1, 2)
 
+    def __init__(self, maps: Sequence[Tensor], levels: Sequence[Tensor], grid: CellGrid) -> None:
+        device, (height, width) = maps[0].device, levels[0].shape[2:]
+        self.rows = torch.cat([found.permute(0, 2, 3, 1).flatten(0, 2) for found in maps])  # (places, C)
+        self.sizes = torch.tensor([found.shape[2:] for found in maps], device=device)  # (L, 2)
+        ends = torch.tensor([len(found) for found in maps], device=device) * self.sizes.prod(1)
+        self.first = ends.cumsum(0) - ends  # (L,) row where each level begins
+        factors = [[x.shape[3] / width, x.shape[2] / height] * 2 for x in levels]
+        self.shrink = torch.tensor(factors, device=device) / grid.stride  # (L, 4)
+        self.shift = 0.5 - grid.first / grid.stride
 
-def pool_regions(
-    maps: Sequence[Tensor], levels: Sequence[Tensor], rois: Tensor, level: Tensor, grid: CellGrid, config: SharedMaps
-) -> Tensor:
-    """The cells ``(R, C, r, r)`` of each region, of the type of ``rois``; see the glossary of the module."""
-    height, width = levels[0].shape[2:]
-    rows, cells = [], []
-    with torch.autocast(rois.device.type, enabled=False):
-        for number, found in enumerate(maps):
-            scale_y, scale_x = (levels[number].shape[2 + axis] / (height, width)[axis] for axis in (0, 1))
-            shrink = rois.new_tensor([scale_x, scale_y, scale_x, scale_y]) / grid.stride
-            for image in range(len(found)):
-                mine = ((level == number) & (rois[:, 0] == image)).nonzero()[:, 0]
-                if len(mine):
-                    boxes = rois[mine, 1:] * shrink + (0.5 - grid.first / grid.stride)
-                    rows.append(mine)
-                    cells.append(align_regions(found[image].to(rois.dtype), boxes, config.resolution, config.samples))
-    if not rows:
-        return maps[0].new_zeros(0, maps[0].shape[1], config.resolution, config.resolution, dtype=rois.dtype)
-    order = torch.cat(rows).argsort()
-    return torch.cat(cells).contiguous(memory_format=torch.channels_last)[order]
+    def cells(self, rois: Tensor, level: Tensor, config: SharedMaps) -> Tensor:
+        """The cells ``(R, C, r, r)`` of each region, channels last, of the type of ``rois``."""
+        with torch.autocast(rois.device.type, enabled=False):
+            cells, samples = config.resolution, config.samples
+            boxes = rois[:, 1:] * self.shrink[level] + (self.shift - 0.5)  # the first place's centre is at 0
+            start, length = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+            height, width = self.sizes[level].unbind(1)
+            first = self.first[level] + rois[:, 0].long() * height * width
+            across, weight_across = axis_taps(start[:, 0], length[:, 0], cells, samples, width)
+            down, weight_down = axis_taps(start[:, 1], length[:, 1], cells, samples, height)
+            down = first[:, None, None] + down * width[:, None, None]
+            taps = (2 * samples) ** 2
+            places = (down[:, :, None, :, None] + across[:, None, :, None, :]).view(-1, taps)
+            weights = (weight_down[:, :, None, :, None] * weight_across[:, None, :, None, :]).view(-1, taps)
+            found = F.embedding_bag(places, self.rows.to(rois.dtype), per_sample_weights=weights, mode="sum")
+        return found.view(len(rois), cells, cells, found.shape[1]).permute(0, 3, 1, 2)
 
 
 class RegionNet(nn.Module):
@@ -205,8 +206,8 @@ class RegionNet(nn.Module):
         assert rois is not None
         assert level is not None
         levels = images
-        maps = [self.trunk.map_4e(x) for x in levels]
-        cells = pool_regions(maps, levels, rois, level, self.grid, self.config)
+        maps = PooledMaps([self.trunk.map_4e(x) for x in levels], levels, self.grid)
+        cells = maps.cells(rois, level, self.config)
         return self.head.logits(self.trunk.after_4e(cells), self.dropout)
 
 
@@ -219,16 +220,16 @@ class ImageMaps:
     """
 
     def __init__(self, net: GoogLeNet, x: Tensor, image_size: tuple[int, int], config: SharedMaps) -> None:
-        self.net, self.config, self.grid = net, config, cell_grid(net.config)
-        self.levels = image_levels(x, config)
-        self.maps = [net.map_4e(level) for level in self.levels]
+        self.net, self.config = net, config
+        levels = image_levels(x, config)
+        self.maps = PooledMaps([net.map_4e(level) for level in levels], levels, cell_grid(net.config))
         height, width = x.shape[2:]
         self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
 
     def features(self, boxes: FloatArray) -> Tensor:
         """The trunk's last map ``(R, C, g, g)`` of each of ``boxes`` ``(R, 4)``, in pixels of the image."""
         placed = (boxes.astype(np.float64) * self.scale).astype(np.float32)
-        device = self.maps[0].device
+        device = self.maps.rows.device
         rois = torch.from_numpy(np.concatenate([np.zeros((len(placed), 1), np.float32), placed], axis=1)).to(device)
         level = torch.from_numpy(region_levels(placed, self.config)).to(device)
-        return self.net.after_4e(pool_regions(self.maps, self.levels, rois, level, self.grid, self.config))
+        return self.net.after_4e(self.maps.cells(rois, level, self.config))
