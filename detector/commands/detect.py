@@ -165,7 +165,7 @@ def detect(
     [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
     """
     from detector.commands.detection_files import JSONL_FILE, write_formats
-    from detector.commands.inputs import find_inputs
+    from detector.commands.inputs import VideoInput, find_inputs
     from detector.runs.folder import final_path, holds_results, new_run_folder
     from detector.runs.journal import open_journal
     from detector.runs.shards import Shard
@@ -182,7 +182,7 @@ def detect(
         faults = Faults(faults.skip)
 
     from detector.commands.detect_run import detect_all, settings_of
-    from detector.commands.detection_run import job_of
+    from detector.commands.detection_run import job_of, one_at_a_time
     from detector.model.load import load_model
 
     given: dict[str, Any] = {
@@ -197,6 +197,8 @@ def detect(
         "multibox": False if no_multibox else multibox,
     }
     settings = {name: value for name, value in given.items() if value is not None}
+    alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput), device.value)
+    settings["threads"] = None if alone else 1
     detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
     wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
     config = {
@@ -232,7 +234,7 @@ def detect(
             with open_journal(folder, job, JSONL_FILE) as journal:
                 faults.told += journal.faults
                 own = [found[i] for i in job.positions]
-                tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures)
+                tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone)
                 journal.finish(faults.told)
             if part is None:
                 if not tally.pictures:

@@ -43,8 +43,12 @@ def detect_all(
     faults: Faults,
     pictures: bool,
     proposal_pictures: bool,
+    alone: bool,
 ) -> Tally:
-    """Detect in every image of ``inputs`` that is not done yet and leave what was found in the journal's folder."""
+    """Detect in every image of ``inputs`` that is not done yet and leave what was found in the journal's folder.
+
+    ``alone``: images one at a time, see :func:`detector.commands.detection_run.one_at_a_time`.
+    """
     folder = journal.folder
     tally = Tally()
     for saved in read_detections(folder / JSONL_FILE):
@@ -52,7 +56,7 @@ def detect_all(
     tally.earlier = tally.pictures
     total = sum(source.count() for source in inputs[journal.inputs :])
     with progress("detecting", total, "picture") as advance:
-        for found in detect_each(inputs, network, journal, faults):
+        for found in detect_each(inputs, network, journal, faults, alone=alone):
             frame = found.frame
             if proposal_pictures:
                 drawn = draw_proposals(frame.image, found.proposals, in_place=not pictures)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import detector
 from detector.commands.console import Faults
 from detector.commands.detection_files import SavedDetections
-from detector.commands.inputs import Frame, Source, digest_of
+from detector.commands.inputs import Frame, Source, VideoInput, digest_of
+from detector.commands.side_by_side import in_order
 from detector.detection.pipeline import Detector
 from detector.detection.precision import detection_dtype
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE
@@ -69,23 +71,76 @@ def job_of(
     return Job(verb, len(inputs), digest_of(inputs), plain(settings), record, seed, shard)
 
 
-def detect_each(inputs: Sequence[Source], network: Detector, journal: Journal, faults: Faults) -> Iterator[Found]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """What was found in one image, or why it could not be read; ``ends`` with the last of an input."""
+
+    found: Found | None
+    fault: UserError | None
+    ends: bool
+
+
+def one_at_a_time(several: bool, device: str) -> bool:
+    """Whether images are looked at one after another, each with all cores: on a GPU, and where there is only one.
+
+    ``several``: of all the inputs of a run and not of a shard, so that shards find what the whole run would.
+    """
+    return not several or choose_device(device).type != "cpu"
+
+
+def detect_each(
+    inputs: Sequence[Source], network: Detector, journal: Journal, faults: Faults, *, alone: bool
+) -> Iterator[Found]:
     """Detect in every image of ``inputs`` that the journal has not as done, and record it once the caller is done.
 
     Args:
         inputs: of this run or shard, in their order.
         faults: told of each input that cannot be read; it may raise.
+        alone: images one at a time, see :func:`one_at_a_time`; otherwise as many at once as there are cores.
     """
-    for source in inputs[journal.inputs :]:
-        told: str | None = None
-        try:
-            for frame in islice(source.frames(reduced=True), journal.frames, None):
-                detections, proposals = network.detect(frame.image)
-                in_file = detections.resized(frame.image_size)
-                saved = SavedDetections.of(frame.image_id, frame.path, in_file, network.class_names)
-                yield Found(frame, detections, proposals, saved)
-                journal.add(saved.to_json())
-        except UserError as fault:
-            faults(fault)
-            told = str(fault)
-        journal.input_done(told)
+    told: str | None = None
+    for step in in_order(_steps(inputs[journal.inputs :], journal.frames, network), alone=alone):
+        if step.fault is not None and told is None:  # a fault ends its input
+            faults(step.fault)
+            told = str(step.fault)
+        if step.found is not None and told is None:
+            yield step.found
+            journal.add(step.found.saved.to_json())
+        if step.ends:
+            journal.input_done(told)
+            told = None
+
+
+def _steps(inputs: Sequence[Source], done: int, network: Detector) -> Iterator[Callable[[], _Step]]:
+    """Calls that read an image and detect in it; the first ``done`` images of the first input are left out."""
+    for source in inputs:
+        frames = islice(source.frames(reduced=True), done, None)
+        done = 0
+        if isinstance(source, VideoInput):
+            yield from _steps_of_video(frames, network)
+        else:
+            yield partial(_step, network, partial(next, frames, None), True)
+
+
+def _steps_of_video(frames: Iterator[Frame], network: Detector) -> Iterator[Callable[[], _Step]]:
+    """The same for a video, whose ``frames`` are decoded one after another by whoever asks for the calls."""
+    end = _Step(None, None, True)
+    try:
+        for frame in frames:
+            yield partial(_step, network, iter((frame,)).__next__, False)
+    except UserError as fault:
+        end = _Step(None, fault, True)
+    yield lambda: end
+
+
+def _step(network: Detector, read: Callable[[], Frame | None], ends: bool) -> _Step:
+    try:
+        frame = read()
+        if frame is None:
+            return _Step(None, None, ends)
+        detections, proposals = network.detect(frame.image)
+    except UserError as fault:
+        return _Step(None, fault, ends)
+    in_file = detections.resized(frame.image_size)
+    saved = SavedDetections.of(frame.image_id, frame.path, in_file, network.class_names)
+    return _Step(Found(frame, detections, proposals, saved), None, ends)

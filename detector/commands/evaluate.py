@@ -239,12 +239,16 @@ def evaluate(
             unknown_class=unknown_classes.value,
         )
     else:
+        from detector.commands.detection_run import one_at_a_time
+
+        assert measured.dataset is not None
         given = {"max_detections": max_detections, "search_side": search_side, "members": members}
         settings = {
             "device": device,
             "precision": precision,
             "seed": seed,
             "score_threshold": score_threshold,
+            "threads": None if one_at_a_time(len(measured.dataset) > 1, device) else 1,
             **{name: value for name, value in given.items() if value is not None},
         }
         detector = _load(model, measured, settings, unknown_classes, classes_only)

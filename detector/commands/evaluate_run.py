@@ -9,7 +9,7 @@ from typing import Any
 
 from detector.commands.console import Faults, progress
 from detector.commands.detection_files import JSONL_FILE
-from detector.commands.detection_run import detect_each, job_of
+from detector.commands.detection_run import detect_each, job_of, one_at_a_time
 from detector.commands.evaluate_data import Measured
 from detector.commands.inputs import Frame
 from detector.data import read_record
@@ -41,12 +41,13 @@ class EvaluateRun:
     """A detector run over a data set, or a shard of it.
 
     Attributes:
-        detector: the model. job: which run it is. own: the images of this shard, or all.
+        detector: the model. job: which run it is. own: the images of this shard, or all. alone: images one at a time.
     """
 
     detector: Detector
     job: Job
     own: Sequence[RecordInput]
+    alone: bool
 
     @classmethod
     def of(
@@ -63,6 +64,7 @@ class EvaluateRun:
         """The run on the images of ``measured``; ``detector`` is the ``model`` as it was loaded."""
         assert measured.dataset is not None
         inputs = [RecordInput(record) for record in measured.dataset]
+        alone = one_at_a_time(len(inputs) > 1, device)
         job = job_of(
             "evaluate",
             inputs,
@@ -75,7 +77,7 @@ class EvaluateRun:
             seed=seed,
             shard=shard,
         )
-        return cls(detector, job, [inputs[i] for i in job.positions])
+        return cls(detector, job, [inputs[i] for i in job.positions], alone)
 
     def detect(self, folder: Path, faults: Faults) -> dict[str, Proposals]:
         """Write the detections to the folder as they come; the proposals by image, of a shard none."""
@@ -85,7 +87,7 @@ class EvaluateRun:
             progress("evaluate", len(self.own) - journal.inputs, "picture") as advance,
         ):
             faults.told += journal.faults
-            for found in detect_each(self.own, self.detector, journal, faults):
+            for found in detect_each(self.own, self.detector, journal, faults, alone=self.alone):
                 if self.job.shard is None:
                     proposals[found.frame.image_id] = found.proposals
                 advance()
