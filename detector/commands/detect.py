@@ -198,7 +198,8 @@ def detect(
     }
     settings = {name: value for name, value in given.items() if value is not None}
     alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput), device.value)
-    settings["threads"] = None if alone else 1
+    if not alone:
+        settings["threads"] = 1
     detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
     wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
     config = {

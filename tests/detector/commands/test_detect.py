@@ -298,17 +298,15 @@ def test_interrupted(
 ) -> None:
     from detector.detection.pipeline import Detector
 
-    seen: list[int] = []
     detect = Detector.detect
 
-    def second_time_control_c(self: Detector, image: Any) -> Any:
-        seen.append(1)
-        if len(seen) == 2:
+    def control_c_at_blue(self: Detector, image: Any) -> Any:
+        if tuple(image[0, 0]) == BLUE:
             raise KeyboardInterrupt
         return detect(self, image)
 
-    monkeypatch.setattr(Detector, "detect", second_time_control_c)
-    done = run_cli("detect", picture("a.png"), picture("b.png"), "--out", "found")
+    monkeypatch.setattr(Detector, "detect", control_c_at_blue)
+    done = run_cli("detect", picture("a.png"), picture("b.png", left=BLUE), picture("c.png"), "--out", "found")
     assert done.code == 130
     left = f"what was finished is in {tmp_path / 'found.unfinished'}; the same command with --resume goes on"
     assert done.error_lines == [left, "interrupted"]

@@ -1,0 +1,82 @@
+"""Calls side by side: in order, few at a time, and over when one fails or nobody asks for more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+import torch
+
+from detector.commands import side_by_side
+from detector.commands.side_by_side import in_order
+
+
+@pytest.fixture(autouse=True)
+def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "available_cores", lambda: 3)
+
+
+def test_results_come_in_order_though_the_first_ends_last() -> None:
+    others = threading.Barrier(2)  # calls 1 and 2 meet, and only then may call 0 end
+    met = threading.Event()
+
+    def call(number: int) -> int:
+        if number == 0:
+            assert met.wait(30)
+        elif number < 3:
+            others.wait(30)
+            met.set()
+        return number
+
+    assert list(in_order((partial(call, n) for n in range(20)), alone=False)) == list(range(20))
+
+
+def test_few_calls_wait() -> None:
+    asked = 0
+
+    def calls() -> Iterator[Callable[[], int]]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield lambda: 0
+
+    results = in_order(calls(), alone=False)
+    for taken in range(1, 30):
+        next(results)
+        assert asked <= taken + 3 + 1
+    results.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_threads_of_pytorch(alone: bool) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert list(in_order([torch.get_num_threads] * 8, alone=alone)) == [2 if alone else 1] * 8
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_alone_is_one_at_a_time() -> None:
+    assert len(set(in_order([threading.get_ident] * 9, alone=True))) == 1
+
+
+@pytest.mark.parametrize("fault", [ValueError("the fifth"), KeyboardInterrupt()])
+def test_a_fault_is_raised_in_its_turn_and_ends_all(fault: BaseException) -> None:
+    made: list[int] = []
+
+    def call(number: int) -> int:
+        if number == 4:
+            raise fault
+        made.append(number)
+        return number
+
+    results = in_order((partial(call, n) for n in range(1000)), alone=False)
+    assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(type(fault)) as raised:
+        next(results)
+    assert raised.value is fault
+    assert max(made) < 12
