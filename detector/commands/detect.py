@@ -151,6 +151,7 @@ def detect(
         ),
     ] = False,
     frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.")] = 1,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes, by stage.")] = False,
     shard: ShardWord = None,
     resume: ResumeWord = None,
 ) -> None:
@@ -246,4 +247,6 @@ def detect(
             say(f"what was finished is in {folder}; the same command with --resume goes on")
         raise
     tally.show(out or final_path(folder), faults.count)
+    if profile:
+        tally.show_stages(detector.stages.seconds)
     raise typer.Exit(SKIPPED if faults.count else 0)

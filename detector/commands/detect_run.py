@@ -58,12 +58,13 @@ def detect_all(
     with progress("detecting", total, "picture") as advance:
         for found in detect_each(inputs, network, journal, faults, alone=alone):
             frame = found.frame
-            if proposal_pictures:
-                drawn = draw_proposals(frame.image, found.proposals, in_place=not pictures)
-                _write_picture(folder / PROPOSAL_PICTURES / path_parts(frame.image_id), drawn)
-            if pictures:  # last, into the frame itself, which is not needed any more
-                drawn = draw_detections(frame.image, found.detections, network.class_names, in_place=True)
-                _write_picture(folder / PICTURES / path_parts(frame.image_id), drawn)
+            with network.stages.time("write"):
+                if proposal_pictures:
+                    drawn = draw_proposals(frame.image, found.proposals, in_place=not pictures)
+                    _write_picture(folder / PROPOSAL_PICTURES / path_parts(frame.image_id), drawn)
+                if pictures:  # last, into the frame itself, which is not needed any more
+                    drawn = draw_detections(frame.image, found.detections, network.class_names, in_place=True)
+                    _write_picture(folder / PICTURES / path_parts(frame.image_id), drawn)
             tally.add(frame.shown, found.saved)
             advance()
     return tally

@@ -119,18 +119,23 @@ def _steps(inputs: Sequence[Source], done: int, network: Detector) -> Iterator[C
         if isinstance(source, VideoInput):
             yield from _steps_of_video(frames, network)
         else:
-            yield partial(_step, network, partial(next, frames, None), True)
+            yield partial(_step, network, partial(_read, network, frames), True)
 
 
 def _steps_of_video(frames: Iterator[Frame], network: Detector) -> Iterator[Callable[[], _Step]]:
     """The same for a video, whose ``frames`` are decoded one after another by whoever asks for the calls."""
     end = _Step(None, None, True)
     try:
-        for frame in frames:
+        while (frame := _read(network, frames)) is not None:
             yield partial(_step, network, iter((frame,)).__next__, False)
     except UserError as fault:
         end = _Step(None, fault, True)
     yield lambda: end
+
+
+def _read(network: Detector, frames: Iterator[Frame]) -> Frame | None:
+    with network.stages.time("read"):
+        return next(frames, None)
 
 
 def _step(network: Detector, read: Callable[[], Frame | None], ends: bool) -> _Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,17 @@ class Tally:
         if skipped:
             parts.append(f"{count_of(skipped, 'input')} skipped")
         tell(f"{', '.join(parts)}; results in {folder}")
+
+    def show_stages(self, seconds: Mapping[str, float]) -> None:
+        """A table of the ``seconds`` by stage, of all images of this run and all threads together."""
+        from rich.console import Console
+        from rich.table import Table
+
+        images, whole = self.pictures - self.earlier, sum(seconds.values())
+        table = Table("stage", "s an image, one thread", "share")
+        for stage, spent in seconds.items() if images else ():
+            table.add_row(stage, f"{spent / images:.4f}", f"{spent / whole:.0%}")
+        Console().print(table)
 
     def _show_table(self) -> None:
         from rich.console import Console

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.detection.ensemble import ImageView, RegionClassifier
+from detector.detection.stages import Stages
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
 from detector.types import Detections
 from proposals.boxes import FloatArray
@@ -22,6 +23,8 @@ class Detector:
         refinement: of a classifier with box regression; ``None`` leaves regions alone.
         labels: the classes that are looked for; ``None`` for all of them.
         class_keys: the classes' ids in the training data, K of them, or none.
+
+    ``stages`` has the seconds spent so far in "propose", "networks" and "suppression".
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Detector:
         self.refinement = refinement
         self.labels = labels
         self.class_keys = class_keys
+        self.stages = Stages()
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""
@@ -51,7 +55,8 @@ class Detector:
     def detect(self, image: NDArray[np.uint8]) -> tuple[Detections, Proposals]:
         """Objects in ``image`` ``(H, W, 3)`` uint8 RGB, and the proposals that were classified."""
         _check(image)
-        proposals = self.proposals.propose(image).select(slice(self.max_proposals))
+        with self.stages.time("propose"):
+            proposals = self.proposals.propose(image).select(slice(self.max_proposals))
         return self.classify(image, proposals), proposals
 
     def classify(self, image: NDArray[np.uint8], proposals: Proposals) -> Detections:
@@ -61,18 +66,21 @@ class Detector:
         rounds = [self._predict(view, proposals.boxes)]
         if looks is not None:
             for _ in range(looks.rounds - 1):
-                regions = next_regions(*rounds[-1], size, looks)
+                with self.stages.time("suppression"):
+                    regions = next_regions(*rounds[-1], size, looks)
                 rounds.append(self._predict(view, regions, mirror=looks.mirror))
             if not looks.every_round:
                 rounds = rounds[-1:]
         boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
-        return postprocess(boxes, probs, size, self.config, self.labels)
+        with self.stages.time("suppression"):
+            return postprocess(boxes, probs, size, self.config, self.labels)
 
     def _predict(
         self, view: ImageView, regions: FloatArray, *, mirror: bool = False
     ) -> tuple[FloatArray, NDArray[np.float32]]:
         """Boxes ``(N, 4)``, or ``(N, K, 4)`` where regions are moved, and scores ``(N, K + 1)``."""
-        found = self.classifier.predict(view, regions, mirror=mirror)
+        with self.stages.time("networks"):
+            found = self.classifier.predict(view, regions, mirror=mirror)
         boxes = regions if self.refinement is None else found.boxes
         if boxes is None:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")

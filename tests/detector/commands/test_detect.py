@@ -263,6 +263,25 @@ def test_a_video(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
     assert (tmp_path / "found" / "pictures" / "clip" / "000004.jpg").is_file()
 
 
+@pytest.mark.parametrize("named", [("a.png", "b.png"), ("clip.avi",)])
+def test_where_the_time_goes(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
+) -> None:
+    for name in named:
+        if name.endswith(".avi"):
+            write_video(tmp_path / name, "MJPG", 3)
+        else:
+            picture(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    done = run_cli("detect", *named, "--out", "found", "--profile")
+    assert done.code == 0
+    rows = [line.strip("│ ").split("│") for line in done.out.splitlines() if line.startswith("│")]
+    seconds = {stage.strip(): float(each) for stage, each, _ in rows}
+    assert list(seconds) == ["read", "propose", "networks", "suppression", "write"]
+    assert seconds["read"] > 0
+    assert seconds["write"] > 0
+
+
 def test_what_exists_is_not_overwritten(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
     photo = picture("a.png")
     (tmp_path / "mine").mkdir()
