@@ -31,8 +31,8 @@ from detector.commands.train_run import (
 )
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.recipes.build import check_beginning
-from detector.recipes.defaults import Recipe
 from detector.recipes.export import join_members
+from detector.recipes.names import Recipe
 from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
 from detector.strict_yaml import dump_yaml, read_yaml
 from detector.training.processes import Processes, joined_processes

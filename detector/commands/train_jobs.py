@@ -19,8 +19,8 @@ from detector.data import Dataset, load_dataset
 from detector.model.proposals import stored_source
 from detector.recipes.budget import Costs, plan_training
 from detector.recipes.build import build_trainer, check_beginning, find_windows
-from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for, trained_head
-from detector.recipes.export import save_trained, save_trained_shared
+from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for
+from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.loop import Machine
@@ -158,7 +158,8 @@ class CropJob(Job[TrainRecipe]):
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""
-        save_trained(folder, self.recipe, self.train, net, trainer.last_metric, trainer.seconds)
+        crop = self.recipe.training.crop
+        save_trained(folder, self.recipe, self.train, net, crop, trainer.last_metric, trainer.seconds)
 
     def sample(self, train: Dataset) -> CropJob:
         """See the base class."""
@@ -210,9 +211,7 @@ class SharedJob(Job[SharedRecipe]):
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""
-        save_trained_shared(
-            folder, self.recipe, self.train, net, trained_head(net), self.crop, trainer.last_metric, trainer.seconds
-        )
+        save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds)
 
     def sample(self, train: Dataset) -> SharedJob:
         """See the base class."""

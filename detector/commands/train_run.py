@@ -24,7 +24,6 @@ from detector.data import Dataset, dataset_splits
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.recipes.build import load_splits, with_classes
 from detector.recipes.defaults import (
-    Recipe,
     classifier_recipe,
     ensemble_recipe,
     finetune_recipe,
@@ -33,6 +32,7 @@ from detector.recipes.defaults import (
     teacher_recipe,
 )
 from detector.recipes.initialization import start_of
+from detector.recipes.names import Recipe
 from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
 from detector.report.plots import plot_training
 from detector.training.loop import Machine
@@ -114,9 +114,9 @@ def named_recipe(
         proposals = processes.from_first(suited_proposals(train, request.seed or 0) if processes.writes else None)
         assert proposals is not None
     start = start._replace(proposals=proposals)
-    if request.recipe is Recipe.shared:
-        return with_options(shared_recipe(start), request)
-    return with_options(finetune_recipe(start, objects), request)
+    if request.recipe is Recipe.finetune or request.recipe is Recipe.ensemble:
+        return with_options(finetune_recipe(start, objects), request)
+    return with_options(shared_recipe(start), request)
 
 
 def named_ensemble(

@@ -23,7 +23,6 @@ from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.googlenet import paper_config
 from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
-from detector.recipes.head import HeadRecipe
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
     EnsembleRecipe,
@@ -216,16 +215,10 @@ def test_an_ensemble_by_name_takes_the_parts_that_there_are(data: Path, parts: P
         assert len(read_model_config(out).members) == 2
 
 
-@pytest.mark.parametrize("recipe", ["finetune", "paper", "ensemble"])
-def test_a_head_goes_with_its_recipe_only(data: Path, capsys: pytest.CaptureFixture[str], recipe: str) -> None:
-    assert run("train", data, "--recipe", recipe, "--head", "svm") == 1
-    assert "--head is for --recipe head" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     "words",
     [
-        ("train", "DATA", "--recipe", "head"),
+        ("train", "DATA", "--recipe", "svm", "--init", "bundled"),
         ("train-multibox", "DATA"),
     ],
 )
@@ -268,7 +261,6 @@ TASKS = {
     "ensemble": EnsembleRecipe,
     "multibox": MultiBoxRecipe,
     "shared": SharedRecipe,
-    "head": HeadRecipe,
     "experiment": ExperimentRecipe,
 }
 
