@@ -99,9 +99,7 @@ def train(
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
     from detector.commands.train_common import say_once
-    from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
-    from detector.commands.train_run import TrainRequest, run_training
-    from detector.commands.train_svm_run import run_svm_training, wants_svm
+    from detector.commands.train_run import TrainRequest, run_training, task_of
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
@@ -126,12 +124,15 @@ def train(
         jobs=jobs,
         split=split,
     )
-    several = wants_ensemble(request)
-    if not several and jobs > 1:
+    run, task = run_training, task_of(request)
+    if task == "ensemble":
+        from detector.commands.train_ensemble_run import run_ensemble_training as run
+    elif jobs > 1:
         raise UserError("--jobs is for an ensemble, whose networks are trained side by side")
-    if not several and members is not None:
+    elif members is not None:
         raise UserError("--members is for --recipe ensemble")
-    run = run_ensemble_training if several else run_svm_training if wants_svm(request) else run_training
+    elif task == "svm":
+        from detector.commands.train_svm_run import run_svm_training as run
     try:
         with flushed_denormals():
             folder = run(request)

@@ -34,7 +34,7 @@ from detector.recipes.defaults import (
 from detector.recipes.initialization import start_of
 from detector.recipes.names import Recipe
 from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
-from detector.report.plots import plot_training
+from detector.strict_yaml import read_yaml
 from detector.training.loop import Machine
 from detector.training.processes import Processes, joined_processes
 from detector.training.region_trainer import Progress
@@ -64,6 +64,16 @@ class TrainRequest:
     checkpoint_minutes: float = 5.0
     jobs: int = 1
     split: str | None = None
+
+
+def task_of(request: TrainRequest) -> str:
+    """What the run trains: "ensemble", "svm", or another network: by --recipe, --config, or the run to resume."""
+    if request.recipe is not None:
+        return request.recipe.value
+    file = request.config
+    if file is None and request.resume is not Resume.no and request.out is not None:
+        file = request.out / RECIPE_FILE
+    return str(read_yaml(file).get("task", "")) if file is not None and file.is_file() else ""
 
 
 def check_resumed_options(request: TrainRequest) -> None:
@@ -261,6 +271,8 @@ def train_network(job: CropJob | SharedJob, folder: Path, processes: Processes) 
             net = trainer.run()
         finally:
             if processes.writes and (folder / LOG_FILE).exists():
+                from detector.report.plots import plot_training
+
                 plot_training(folder / LOG_FILE, folder / "curves.png")
     for fault in trainer.batches.unreadable.values():
         tell(f"left out while training: {fault}")

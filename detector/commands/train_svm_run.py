@@ -20,18 +20,11 @@ from detector.model.proposals import proposed_boxes, stored_source
 from detector.recipes.export import save_svms
 from detector.recipes.svm import SvmRecipe, read_svm_recipe
 from detector.runs.folder import final_path, new_run_folder, refuse_occupied
-from detector.strict_yaml import read_yaml, write_settings
+from detector.strict_yaml import write_settings
 from detector.training.features import FEATURES_FILE, compute_features
 from detector.training.region_table import make_table
 from detector.training.svm_head import TrainingSet, svm_head
 from proposals.errors import UserError
-
-
-def wants_svm(request: TrainRequest) -> bool:
-    """Whether the options ask for this recipe, by name or by a file of its settings."""
-    if request.config is not None:
-        return read_yaml(request.config).get("task") == "svm"
-    return request.recipe is not None and request.recipe.value == "svm"
 
 
 def chosen_recipe(request: TrainRequest) -> SvmRecipe:

@@ -15,7 +15,6 @@ from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.pipeline import Detector
-from detector.evaluation import evaluate_voc, truth_of_dataset
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.region_net import RegionNet
 from detector.recipes.initialization import initialise_region_net, region_heads, trained_head
@@ -94,6 +93,8 @@ class ValidationAP:
 
     def __call__(self, net: RegionNet, last: bool = True) -> float:
         """The mean AP in [0, 1]."""
+        from detector.evaluation import evaluate_voc, truth_of_dataset
+
         recipe = self.recipe
         device = next(net.parameters()).device
         trunk = copy.deepcopy(net.trunk)  # normalisation will be folded

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,11 +24,13 @@ from detector.nets.trunks import Network
 from detector.nets.weights import halved, save_weights, sha256
 from detector.recipes.initialization import trained_head
 from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe
-from detector.recipes.svm import SvmRecipe
 from detector.runs.folder import final_path
 from detector.training.multibox import MultiBoxTrainer, calibrate
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
+
+if TYPE_CHECKING:
+    from detector.recipes.svm import SvmRecipe
 
 
 def save_trained(
