@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -139,4 +140,6 @@ def train(
     except Interrupted as stopped:
         say_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None
-    say_once(f"the model is in {folder}")
+    say_once(f"the model is in {folder}; next:")
+    for words in (["detect", "IMAGES"], ["evaluate", "--data", "LABELLED_IMAGES"]):
+        say_once("  " + shlex.join(["detector", *words, "--model", str(folder)]))

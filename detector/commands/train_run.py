@@ -41,6 +41,7 @@ from detector.training.region_trainer import Progress
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
 
+HOLD_OUT, LEAST_TO_HOLD_OUT = 0.1, 60  # share of the images that is measured on, and how many there must be for it
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
 
 
@@ -101,11 +102,16 @@ def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
 
 
 def named_recipe(
-    request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None = None
+    request: TrainRequest,
+    train: Dataset,
+    processes: Processes,
+    proposals: ProposalConfig | None = None,
+    val: Dataset | None = None,
 ) -> OneRecipe:
     """The recipe of a run without --config on the data ``train``, with the options' changes.
 
-    Fine-tuning takes ``proposals``, by default those that suit the data.
+    Fine-tuning and training on shared maps take ``proposals``, by default those that suit the data. The latter holds
+    some images out where there are enough and neither ``val`` nor --split says what to measure on.
 
     Raises:
         UserError: weights are needed, and --init names none.
@@ -126,7 +132,9 @@ def named_recipe(
     start = start._replace(proposals=proposals)
     if request.recipe is Recipe.finetune or request.recipe is Recipe.ensemble:
         return with_options(finetune_recipe(start, objects), request)
-    return with_options(shared_recipe(start), request)
+    recipe = with_options(shared_recipe(start), request)
+    measured = val is not None or request.split is not None or len(train) < LEAST_TO_HOLD_OUT
+    return recipe if measured else recipe.model_copy(update={"hold_out": HOLD_OUT})
 
 
 def named_ensemble(
@@ -224,7 +232,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             return given
         if request.recipe is None and recorded is not None:
             return with_options(recorded, request)
-        return named_recipe(request, train, processes, recorded.model.proposals if recorded else None)
+        return named_recipe(request, train, processes, recorded.model.proposals if recorded else None, val)
 
     tell(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes")
     if recorded is None:

@@ -90,6 +90,8 @@ class ValidationAP:
 
     def __init__(self, recipe: SharedRecipe, crop: CropConfig, data: Dataset, source: ProposalSource) -> None:
         self.recipe, self.crop, self.data, self.source = recipe, crop, data, source
+        self.found: dict[str, Detections] = {}
+        """What the last measured net found, by image id."""
 
     def __call__(self, net: RegionNet, last: bool = True) -> float:
         """The mean AP in [0, 1]."""
@@ -108,8 +110,6 @@ class ValidationAP:
             recipe.model.proposals.max_proposals,
             recipe.refinement,
         )
-        found: dict[str, Detections] = {}
-        for index, name in enumerate(self.data.image_ids):
-            found[name] = detector(self.data.read(index))
-        result = evaluate_voc(found, truth_of_dataset(self.data), self.data.class_names)
+        self.found = {name: detector(self.data.read(index)) for index, name in enumerate(self.data.image_ids)}
+        result = evaluate_voc(self.found, truth_of_dataset(self.data), self.data.class_names)
         return 0.0 if math.isnan(result.mean_ap) else result.mean_ap

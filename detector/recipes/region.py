@@ -43,6 +43,8 @@ class NetworkRecipe(BaseModel):
         minutes: the run is planned to end after so many, from the speed of the machine; ``training.steps``, ``average``
             and ``images`` are what was planned then. ``None``: they are what this recipe says.
         images: train on so many of the images, drawn at random; ``None`` for all.
+        hold_out: share of the training images that are validated on and not trained on, where the data set has no
+            validation part.
         half: store the result in float16. model: what ``model.yaml`` will say.
         refinement: how the model moves regions, if it has box regression.
     """
@@ -54,6 +56,7 @@ class NetworkRecipe(BaseModel):
     val_split: str = "val"
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     images: int | None = Field(default=None, ge=1)
+    hold_out: float = Field(default=0.0, ge=0, lt=1)
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)
     refinement: RefinementConfig = RefinementConfig(rounds=1)
