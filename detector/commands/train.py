@@ -101,6 +101,7 @@ def train(
     """
     from detector.commands.train_common import say_once
     from detector.commands.train_run import TrainRequest, run_training, task_of
+    from detector.model.config import read_model_config
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
@@ -140,6 +141,8 @@ def train(
     except Interrupted as stopped:
         say_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None
-    say_once(f"the model is in {folder}; next:")
+    say_once(f"the model is in {folder}")
+    if not read_model_config(folder).background:  # it names whole images
+        return
     for words in (["detect", "IMAGES"], ["evaluate", "--data", "LABELLED_IMAGES"]):
-        say_once("  " + shlex.join(["detector", *words, "--model", str(folder)]))
+        say_once("next: " + shlex.join(["detector", *words, "--model", str(folder)]))
