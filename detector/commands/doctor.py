@@ -128,19 +128,6 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def check_torchvision() -> Iterator[Finding]:
-    """torchvision's operators load only with the torch that it was built for."""
-    import torch
-    from torchvision.ops import nms
-
-    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]])
-    kept = nms(boxes, torch.tensor([0.5, 0.6]), 0.3).tolist()
-    if kept == [1]:
-        yield Finding(OK, "torchvision operators", f"work with torch {torch.__version__}")
-    else:
-        yield Finding(FAULT, "torchvision operators", f"suppression kept {kept}, not [1]: reinstall torch, torchvision")
-
-
 def check_gpu() -> Iterator[Finding]:
     """The GPUs that PyTorch can use; none is no fault."""
     import warnings
@@ -215,7 +202,6 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
     check_versions,
     check_opencv,
-    check_torchvision,
     check_gpu,
     check_compiled_kernels,
     check_bundled_model,
