@@ -89,7 +89,7 @@ def one_at_a_time(several: bool, device: str) -> bool:
 
 
 def detect_each(
-    inputs: Sequence[Source], network: Detector, journal: Journal, faults: Faults, *, alone: bool
+    inputs: Sequence[Source], network: Detector, journal: Journal, faults: Faults, *, alone: bool = False
 ) -> Iterator[Found]:
     """Detect in every image of ``inputs`` that the journal has not as done, and record it once the caller is done.
 
