@@ -188,7 +188,7 @@ def run_blocks(page: str, names: dict[str, Any] | None = None, first: int = 0) -
 
 
 RUN_HERE = {f"how_to/{name}.md" for name in ("add_backbone", "add_data_format", "add_metric", "add_proposal_source")}
-RUN_HERE |= {f"how_to/{name}.md" for name in ("deploy", "detect", "report", "threshold")}
+RUN_HERE |= {f"how_to/{name}.md" for name in ("deploy", "detect", "other_tools", "report", "threshold")}
 
 
 def test_every_example_of_a_how_to_runs_here() -> None:
@@ -265,6 +265,28 @@ def test_a_stream(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_deployed_model(place: Path) -> None:
     made = run_blocks("how_to/deploy.md")
     assert [row["bbox"][0] for row in made["rows"]] == pytest.approx(made["detections"].boxes[:, 0].tolist())
+
+
+def test_other_tools(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = run_blocks("how_to/other_tools.md")
+    found = made["detections"]
+    assert [len(made["several"]), len(made["paths"])] == [2, 2]
+    assert made["back"].boxes.tolist() == found.boxes.tolist()
+    assert 0 < len(found) == len(made["table"].loc["photos/val/collage-000.jpg"]) == len(made["rows"])
+    assert "collage-000.jpg" not in found._repr_html_()
+    assert "data:image/jpeg;base64," in found._repr_html_()
+    assert "mean" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_fiftyone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fiftyone = pytest.importorskip("fiftyone")
+    monkeypatch.setattr(fiftyone, "launch_app", lambda dataset: None)
+    assert run("detect", "photos/val", "--format", "coco", "--no-pictures", "--out", "found") == 0
+    names: dict[str, Any] = {}
+    for block in blocks(DOCS / "how_to" / "other_tools.md", "py"):
+        exec(block, names)
+    assert names["dataset"].count("detections.detections") > 0
 
 
 def write_evaluation(folder: Path) -> None:
