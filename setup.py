@@ -45,7 +45,11 @@ setup(
         "packaging>=23.2",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "hotcoco>=1.3"],
+        "test": [
+            *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14", "hotcoco>=1.3"),
+            *("pandas>=2.2", "supervision>=0.26"),
+        ],
+        "interop": ["pandas>=2.2", "supervision>=0.26"],
         "hotcoco": ["hotcoco>=1.3"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],

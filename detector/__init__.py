@@ -1,7 +1,7 @@
 """Detects objects in photographs: proposals, a region classifier, per-class suppression.
 
 >>> from detector import load_model
->>> detections = load_model()(image)  # image: (H, W, 3) uint8 RGB
+>>> detections = load_model()("cat.jpg")
 
 Names are loaded on first use, so ``import detector`` costs nothing.
 """
@@ -12,6 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detector.data import load_dataset as load_dataset
+    from detector.images.read import read_image as read_image
+    from detector.model.load import load_model as load_model
     from detector.types import Detections as Detections
     from detector.types import GroundTruth as GroundTruth
     from detector.types import ImageRecord as ImageRecord

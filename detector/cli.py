@@ -61,6 +61,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.calibrate",
         "Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.",
     ),
+    "suggest": (
+        "detector.commands.suggest",
+        "Suggest which images to label next: those of which the model is least sure.",
+    ),
     "report": (
         "detector.commands.report",
         "Write a report: one HTML file that opens offline, with the same numbers as JSON and CSV beside it.",

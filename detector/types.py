@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,17 @@ class Detections:
         scores: ``(N,)`` float32, finite, descending.
         labels: ``(N,)`` int64 in ``[0, K)``.
         image_size: (height, width) in pixels.
+        class_names: the words of the labels, K of them, or none.
+        to_html: makes what Jupyter shows in place of the arrays; a model's results have it, see
+            :mod:`detector.detection.notebook`.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     image_size: tuple[int, int]
+    class_names: tuple[str, ...] = ()
+    to_html: Callable[[Detections], str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.boxes) if isinstance(self.boxes, np.ndarray) else None
@@ -69,7 +75,7 @@ class Detections:
 
     def select(self, index: Any) -> Detections:
         """The detections at ``index``: a slice, a boolean mask ``(N,)`` or ascending integers."""
-        return Detections(self.boxes[index], self.scores[index], self.labels[index], self.image_size)
+        return replace(self, boxes=self.boxes[index], scores=self.scores[index], labels=self.labels[index])
 
     def resized(self, image_size: tuple[int, int]) -> Detections:
         """The same objects in a copy of the image of another ``image_size`` (height, width)."""
@@ -78,7 +84,16 @@ class Detections:
         height, width = image_size
         factor = np.array([width / self.image_size[1], height / self.image_size[0]] * 2)
         boxes = (self.boxes * factor).clip(0, [width, height, width, height]).astype(np.float32)
-        return Detections(boxes, self.scores, self.labels, image_size)
+        return replace(self, boxes=boxes, image_size=image_size)
+
+    @property
+    def names(self) -> list[str]:
+        """The class of each detection in words, N of them; its number where ``class_names`` has none."""
+        known = len(self.class_names)
+        return [self.class_names[label] if label < known else str(label) for label in self.labels.tolist()]
+
+    def _repr_html_(self) -> str | None:
+        return None if self.to_html is None else self.to_html(self)
 
     def to_torchvision(self) -> dict[str, Any]:
         """``{"boxes": (N, 4) float32, "scores": (N,) float32, "labels": (N,) int64}`` as torch tensors."""
@@ -105,6 +120,31 @@ class Detections:
                 {"image_id": image_id, "category_id": category, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
             )
         return entries
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections`` with ``xyxy``, ``confidence``, ``class_id`` and ``data["class_name"]``."""
+        import supervision
+
+        names = {"class_name": np.array(self.names, np.str_)}
+        return supervision.Detections(self.boxes.copy(), None, self.scores.copy(), self.labels.copy(), data=names)
+
+    @classmethod
+    def from_supervision(cls, found: Any, image_size: tuple[int, int], class_names: tuple[str, ...] = ()) -> Detections:
+        """From ``supervision.Detections``; where they have no ``confidence`` it is 1, without a ``class_id`` 0."""
+        n = len(found)
+        scores = np.ones(n) if found.confidence is None else found.confidence
+        labels = np.zeros(n) if found.class_id is None else found.class_id
+        boxes = np.asarray(found.xyxy, np.float32).reshape(n, 4)
+        made = cls.sorted(boxes, np.asarray(scores, np.float32), np.asarray(labels, np.int64), image_size)
+        return replace(made, class_names=class_names)
+
+    def to_dataframe(self) -> Any:
+        """A ``pandas.DataFrame``, a row for each detection: label, class_name, score, x1, y1, x2, y2."""
+        import pandas
+
+        columns = {"label": self.labels, "class_name": self.names, "score": self.scores}
+        corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
+        return pandas.DataFrame({**columns, **corners})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -188,7 +189,7 @@ def run_blocks(page: str, names: dict[str, Any] | None = None, first: int = 0) -
 
 
 RUN_HERE = {f"how_to/{name}.md" for name in ("add_backbone", "add_data_format", "add_metric", "add_proposal_source")}
-RUN_HERE |= {f"how_to/{name}.md" for name in ("deploy", "detect", "report", "threshold")}
+RUN_HERE |= {f"how_to/{name}.md" for name in ("deploy", "detect", "other_tools", "report", "threshold")}
 
 
 def test_every_example_of_a_how_to_runs_here() -> None:
@@ -265,6 +266,40 @@ def test_a_stream(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_deployed_model(place: Path) -> None:
     made = run_blocks("how_to/deploy.md")
     assert [row["bbox"][0] for row in made["rows"]] == pytest.approx(made["detections"].boxes[:, 0].tolist())
+
+
+def test_other_tools(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = run_blocks("how_to/other_tools.md")
+    found = made["detections"]
+    assert [len(made["several"]), len(made["paths"])] == [2, 2]
+    assert made["back"].boxes.tolist() == found.boxes.tolist()
+    assert 0 < len(found) == len(made["table"].loc["photos/val/collage-000.jpg"]) == len(made["rows"])
+    assert "collage-000.jpg" not in found._repr_html_()
+    assert "data:image/jpeg;base64," in found._repr_html_()
+    assert "mean" in capsys.readouterr().out
+
+
+def test_fiftyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in: FiftyOne brings a database server."""
+
+    class Dataset(list[Any]):
+        add_sample = list.append
+
+    parts = ("Detection", "Detections", "Sample")
+    fake = SimpleNamespace(Dataset=Dataset, launch_app=lambda dataset: None, **dict.fromkeys(parts, dict))
+    monkeypatch.setitem(sys.modules, "fiftyone", fake)
+    monkeypatch.chdir(tmp_path)
+    found = {"box": [10, 5, 60, 30], "score": 0.5, "class_name": "cat"}
+    line = {"path": "a.jpg", "width": 100, "height": 50, "detections": [found]}
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "detections.jsonl").write_text(json.dumps(line) + "\n")
+    (block,) = blocks(DOCS / "how_to" / "other_tools.md", "py")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    (sample,) = names["dataset"]
+    assert sample["filepath"] == "a.jpg"
+    (found,) = sample["detections"]["detections"]
+    assert found == {"label": "cat", "bounding_box": [0.1, 0.1, 0.5, 0.5], "confidence": 0.5}
 
 
 def write_evaluation(folder: Path) -> None:

@@ -56,3 +56,27 @@ def test_the_python_example_is_valid_and_names_what_exists() -> None:
             if isinstance(node, ast.ImportFrom):
                 module = __import__(node.module or "", fromlist=["x"])
                 assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@pytest.mark.slow
+def test_the_python_examples_have_types(tmp_path: Path) -> None:
+    from mypy import api
+
+    (tmp_path / "example.py").write_text("".join([*re.findall(r"^```python\n(.*?)^```", README, re.M | re.S), TYPES]))
+    where = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path)]
+    said, trouble, code = api.run([*where, str(tmp_path / "example.py")])
+    assert (trouble, code) == ("", 0), said
+    assert re.findall(r'Revealed type is "([^"]*)"', said) == [
+        "detector.detection.pipeline.Detector",
+        "detector.types.Detections",
+        "list[detector.types.Detections]",
+        "typing.Iterator[detector.types.Detections]",
+    ]
+
+
+TYPES = """
+reveal_type(model)
+reveal_type(detections)
+reveal_type(model([image, "cat.jpg"]))
+reveal_type(model.predict(["cat.jpg"]))
+"""

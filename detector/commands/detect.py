@@ -19,6 +19,9 @@ class Format(str, Enum):
     jsonl = "jsonl"
     coco = "coco"
     csv = "csv"
+    voc = "voc"
+    yolo = "yolo"
+    labelstudio = "labelstudio"
 
 
 class Device(str, Enum):
@@ -137,7 +140,9 @@ def detect(
     formats: Annotated[
         list[Format] | None,
         typer.Option(
-            "--format", help="Also write COCO results or CSV; may be given twice.", show_default="detections.jsonl only"
+            "--format",
+            help="Also write COCO results, CSV, or pre-labels for a labelling tool; may be given several times.",
+            show_default="detections.jsonl only",
         ),
     ] = None,
     pictures: Annotated[
@@ -165,7 +170,8 @@ def detect(
 
     [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
     """
-    from detector.commands.detection_files import JSONL_FILE, write_formats
+    from detector.commands.detection_files import JSONL_FILE
+    from detector.commands.formats import write_formats
     from detector.commands.inputs import VideoInput, find_inputs
     from detector.runs.folder import final_path, holds_results, new_run_folder
     from detector.runs.journal import open_journal

@@ -29,7 +29,6 @@ COCO_FILE = "detections.coco.json"
 COCO_IMAGES_FILE = "images.coco.json"
 CSV_FILE = "detections.csv"
 PICTURES, PROPOSAL_PICTURES = "pictures", "proposals"
-FORMATS = ("jsonl", "coco", "csv")
 CSV_COLUMNS = ("image_id", "path", "label", "class_name", "score", "x1", "y1", "x2", "y2")
 
 
@@ -108,14 +107,6 @@ def _parse(line: str, where: str) -> SavedDetections:
         raise UserError(f"{where}: not a line of {JSONL_FILE}: nested too deep") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: not a line of {JSONL_FILE}: {shown(str(error))}") from error
-
-
-def write_formats(folder: Path, formats: Sequence[str], class_names: Sequence[str], class_keys: Sequence[str]) -> None:
-    """The files of ``formats`` from the folder's ``detections.jsonl``, which is read line by line."""
-    if "coco" in formats:
-        write_coco(folder, class_names, class_keys)
-    if "csv" in formats:
-        write_csv(folder / CSV_FILE, read_detections(folder / JSONL_FILE))
 
 
 def coco_ids(ids: Iterable[str]) -> array[int]:

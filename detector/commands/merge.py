@@ -65,8 +65,8 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
         PICTURES,
         PROPOSAL_PICTURES,
         read_detections,
-        write_formats,
     )
+    from detector.commands.formats import write_formats
     from detector.commands.tally import Tally
 
     with (folder / JSONL_FILE).open("wb") as lines, progress("merging", len(parts), "shard") as advance:

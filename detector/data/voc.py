@@ -42,7 +42,7 @@ from proposals.errors import UserError
 
 LOOKED_FOR = "PASCAL VOC (Annotations/*.xml with ImageSets/Main/*.txt, or photographs with XML files beside them)"
 
-_ANNOTATION_FOLDERS = ("Annotations", "annotations", "labels", "xml", "xmls")
+ANNOTATION_FOLDERS = ("Annotations", "annotations", "labels", "xml", "xmls")
 _PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "img", "")
 _FLAGGED = re.compile(r"(.*\S)\s+(-1|0|1)")
 _PROBE = 20
@@ -172,7 +172,7 @@ def _kit(folder: Path, name: str) -> _Part | None:
 
 
 def _bare(folder: Path, name: str, pictures_needed: bool) -> _Part | None:
-    for xml_folder in (folder, *(folder / n for n in _ANNOTATION_FOLDERS)):
+    for xml_folder in (folder, *(folder / n for n in ANNOTATION_FOLDERS)):
         found = _xml_names(xml_folder)
         if not found:
             continue

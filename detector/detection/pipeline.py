@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, overload
+
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.detection.ensemble import ImageView, RegionClassifier
+from detector.detection.notebook import drawn
 from detector.detection.stages import Stages
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
+from detector.images.read import AnyImage, as_image
 from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.types import Proposals, ProposalSource
@@ -48,13 +57,36 @@ class Detector:
         self.class_keys = class_keys
         self.stages = Stages()
 
-    def __call__(self, image: NDArray[np.uint8]) -> Detections:
-        """Objects in ``image`` ``(H, W, 3)`` uint8 RGB."""
-        return self.detect(image)[0]
+    @overload
+    def __call__(self, image: AnyImage) -> Detections: ...
+    @overload
+    def __call__(self, image: list[Any] | tuple[Any, ...]) -> list[Detections]: ...
+    def __call__(self, image: AnyImage | list[Any] | tuple[Any, ...]) -> Detections | list[Detections]:
+        """Objects in an image, or in each image of a list.
 
-    def detect(self, image: NDArray[np.uint8]) -> tuple[Detections, Proposals]:
-        """Objects in ``image`` ``(H, W, 3)`` uint8 RGB, and the proposals that were classified."""
-        _check(image)
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB, a PIL image, a path, the bytes of an image file, or an open binary file.
+
+        Returns:
+            Detections with ``class_names``, which Jupyter shows drawn in their image. They keep an image that was no
+            path.
+
+        Raises:
+            UserError: a file that cannot be read. ValueError: no image.
+        """
+        return list(self.predict(image)) if isinstance(image, (list, tuple)) else next(self.predict([image]))
+
+    def predict(self, images: Iterable[AnyImage]) -> Iterator[Detections]:
+        """What :meth:`__call__` gives for each of ``images``, read and processed one by one as they are asked for."""
+        for source in images:
+            image = as_image(source)
+            found = self.detect(image)[0]
+            kept = Path(source) if isinstance(source, (str, os.PathLike)) else image
+            yield replace(found, class_names=self.class_names, to_html=partial(drawn, kept))
+
+    def detect(self, image: AnyImage) -> tuple[Detections, Proposals]:
+        """Objects in ``image``, of any form that :meth:`__call__` takes, and the proposals that were classified."""
+        image = as_image(image)
         with self.stages.time("propose"):
             proposals = self.proposals.propose(image).select(slice(self.max_proposals))
         return self.classify(image, proposals), proposals
@@ -85,9 +117,3 @@ class Detector:
         if boxes is None:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")
         return boxes, scored(found.probs, found.overlap, self.config.overlap_power)
-
-
-def _check(image: NDArray[np.uint8]) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise ValueError(f"an image must be a (H, W, 3) uint8 RGB array, not {found}; detector.read_image makes one")

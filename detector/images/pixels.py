@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 
 _STRIP = 1 << 20  # pixels
 _BITS_PER_SAMPLE_TAG = 258
 
 
-def upright_rgb(file: ImageFile.ImageFile, orientation: int, factor: int = 1) -> NDArray[np.uint8]:
+def upright_rgb(file: Image.Image, orientation: int, factor: int = 1) -> NDArray[np.uint8]:
     """``(H, W, 3)`` uint8, contiguous, writable.
 
     Args:
@@ -43,7 +43,7 @@ def _as_stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8
     return upright[::rows, ::columns]
 
 
-def _strips(file: ImageFile.ImageFile, factor: int = 1) -> Iterator[tuple[int, Image.Image]]:
+def _strips(file: Image.Image, factor: int = 1) -> Iterator[tuple[int, Image.Image]]:
     """First row and picture of each strip; all heights but the last are multiples of ``factor``."""
     rows = max(1, _STRIP // (file.width * factor)) * factor
     if rows >= file.height:
@@ -53,7 +53,7 @@ def _strips(file: ImageFile.ImageFile, factor: int = 1) -> Iterator[tuple[int, I
         yield top, file.crop((0, top, file.width, min(top + rows, file.height)))
 
 
-def _rgb_strips(file: ImageFile.ImageFile, factor: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _rgb_strips(file: Image.Image, factor: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """First row and pixels ``(h, W, 3)`` uint8 RGB of each strip."""
     to_bytes = _grey_scale(file) if file.mode in ("I", "F") or file.mode.startswith("I;16") else None
     for top, strip in _strips(file, factor):
@@ -67,7 +67,7 @@ def _rgb_strips(file: ImageFile.ImageFile, factor: int) -> Iterator[tuple[int, N
         yield top, np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
 
 
-def _grey_scale(file: ImageFile.ImageFile) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
+def _grey_scale(file: Image.Image) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
     """What makes bytes of the values of a grey picture with more than eight bits."""
     if file.mode.startswith("I;16"):
         bits = _bits_per_sample(file)
@@ -90,7 +90,7 @@ def _finite(values: Any) -> NDArray[np.float64]:
     return np.nan_to_num(np.asarray(values).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _bits_per_sample(file: ImageFile.ImageFile) -> int:
+def _bits_per_sample(file: Image.Image) -> int:
     tags = getattr(file, "tag_v2", None)
     bits = tags.get(_BITS_PER_SAMPLE_TAG, (16,)) if tags is not None else (16,)
     first = bits[0] if isinstance(bits, tuple) else bits

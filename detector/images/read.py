@@ -75,6 +75,7 @@ ORDINARY_PIXELS = 64_000_000
 """Detection reads larger pictures smaller; see :func:`read_image_reduced`."""
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+AnyImage: TypeAlias = NDArray[np.uint8] | Image.Image | ImageSource
 
 _ORIENTATION_TAG = 0x0112
 _PNG_TEXTS_WITH_ORIENTATION = (b"Raw profile type", b"XML:com.adobe.xmp")
@@ -96,6 +97,31 @@ def read_image(source: ImageSource, *, name: str | None = None, max_pixels: int 
             picture of an allowed format, cut short or damaged, too large.
     """
     return _read(source, name, max_pixels, None)[0]
+
+
+def as_image(image: AnyImage) -> NDArray[np.uint8]:
+    """An image in any form as ``(H, W, 3)`` uint8 RGB.
+
+    Args:
+        image: such an array, which is returned itself; a PIL image, turned as its EXIF orientation says; or what
+            :func:`read_image` takes.
+
+    Raises:
+        ValueError: another array, or no image at all. UserError: as for :func:`read_image`.
+    """
+    if isinstance(image, Image.Image):
+        try:
+            image.load()
+        except OSError as error:
+            raise _damaged("the image", error) from None
+        return upright_rgb(image, _orientation(image))
+    if not isinstance(image, np.ndarray):
+        if isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(image, "read"):
+            return read_image(image)
+    elif image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return image
+    found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise ValueError(f"an image must be a (H, W, 3) uint8 RGB array, a PIL image, a path, bytes or a file, not {found}")
 
 
 def read_image_reduced(
@@ -283,10 +309,10 @@ def _reason(error: Exception) -> str:
 # --- orientation ------------------------------------------------------------------------------------------------------
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8, by the header where that is possible; 1 if there is none or it is damaged."""
     try:
-        if image.format == "PNG" and ("exif" in image.info or not _png_has_late_metadata(image.fp)):
+        if image.format == "PNG" and ("exif" in image.info or not _png_has_late_metadata(getattr(image, "fp", None))):
             # PngImageFile.getexif would decode the whole picture in search of what stands behind the pixels.
             exif = Image.Image.getexif(image)
         else:

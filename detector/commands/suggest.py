@@ -1,0 +1,139 @@
+"""``detector suggest``: which images to label next, with pre-labels to begin from."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detector.commands.console import SKIPPED, Faults, progress, tell
+from detector.commands.resume import ResumeWord, may_go_on
+from proposals.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from detector.commands.detection_files import SavedDetections
+
+SUGGESTIONS_FILE, IMAGES = "suggestions.csv", "images"
+
+
+class PreLabels(str, Enum):
+    """Files of pre-labels."""
+
+    voc = "voc"
+    yolo = "yolo"
+
+
+def suggest(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Images, folders, patterns or lists of them; labelled images are left out."
+        ),
+    ],
+    model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.", show_default=False)],
+    count: Annotated[int, typer.Option(min=1, help="Number of images to suggest.")] = 20,
+    pre_labels: Annotated[
+        PreLabels, typer.Option("--format", help="Pre-labels: VOC XML, or YOLO text with classes.txt.")
+    ] = PreLabels.voc,
+    score_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Minimum score of a pre-label.", show_default="the model's own")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="New or empty folder for the results.", show_default="runs/suggest-<date>-<time>"
+        ),
+    ] = None,
+    resume: ResumeWord = None,
+) -> None:
+    """Suggest which images to label next: those of which the model is least sure.
+
+    [bold]images/[/bold] in the new folder has copies of them with what the model finds as pre-labels beside them, for
+    a labelling tool; [bold]suggestions.csv[/bold] ranks all images that have no labels yet. Train on the corrected
+    images together with those that were labelled before.
+
+    [bold]Example:[/bold] detector suggest photos/ --model my-model --out next
+    """
+    from detector.commands.detection_files import JSONL_FILE, read_detections
+    from detector.commands.detection_run import detect_each, job_of
+    from detector.commands.inputs import PictureInput, find_inputs
+    from detector.data.labelled import is_labelled
+    from detector.detection.uncertainty import LEAST_SCORE, uncertainty
+    from detector.model.config import read_detector_config
+    from detector.model.load import load_model
+    from detector.runs.folder import final_path, new_run_folder
+    from detector.runs.journal import open_journal
+
+    going_on = may_go_on(resume, out)
+    faults = Faults(skip=True)
+    named = [source for source in find_inputs(inputs, faults) if isinstance(source, PictureInput) and not source.data]
+    images = [source for source in named if not is_labelled(Path(source.path))]
+    if not images:
+        raise UserError(f"nothing to suggest: none of {len(named)} images is without labels")
+    if score_threshold is None:
+        score_threshold = read_detector_config(model).postprocess.score_threshold
+    network = load_model(model, device=device, score_threshold=min(LEAST_SCORE, score_threshold))
+    config: dict[str, Any] = {
+        "inputs": inputs,
+        "model": model,
+        "device": device,
+        "postprocess": network.config,
+        "count": count,
+        "format": pre_labels,
+        "score_threshold": score_threshold,
+    }
+    job = job_of(
+        "suggest", images, config, model, network, multibox=None, device=device, precision="auto", seed=0, shard=None
+    )
+    with new_run_folder(out, "suggest", config, 0, keep_unfinished=True, resume=going_on) as folder:
+        with open_journal(folder, job, JSONL_FILE) as journal:
+            faults.told += journal.faults
+            with progress("detecting", len(images) - journal.inputs, "image") as advance:
+                for _ in detect_each(images, network, journal, faults):
+                    advance()
+        found = {saved.path: saved for saved in read_detections(folder / JSONL_FILE)}
+        doubts = {path: uncertainty(saved.detections) for path, saved in found.items()}
+        ranked = sorted(found, key=lambda path: -doubts[path])
+        with (folder / SUGGESTIONS_FILE).open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "uncertainty"))
+            writer.writerows((path, f"{doubts[path]:.3f}") for path in ranked)
+        chosen = [found[path] for path in ranked[:count]]
+        _write_images(folder / IMAGES, chosen, network.class_names, pre_labels, score_threshold)
+    where = out or final_path(folder)
+    tell(
+        f"{len(found)} images without labels ranked in {where / SUGGESTIONS_FILE}; {len(named) - len(images)} have some"
+    )
+    tell(f"label these {len(chosen)} next, from their pre-labels: {where / IMAGES}")
+    raise typer.Exit(SKIPPED if faults.count else 0)
+
+
+def _write_images(
+    folder: Path, chosen: Sequence[SavedDetections], class_names: Sequence[str], pre_labels: PreLabels, threshold: float
+) -> None:
+    """Copies of the ``chosen`` images, a file of pre-labels beside each, and the ``classes.txt`` of both formats."""
+    from detector.commands.formats import voc_text, yolo_text
+    from detector.path_part import path_part
+
+    folder.mkdir(exist_ok=True)
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    for saved in chosen:
+        source = Path(saved.path)
+        stem = path_part(saved.image_id)
+        picture = folder / f"{stem}{source.suffix}"
+        try:
+            shutil.copyfile(source, picture)
+        except OSError as error:
+            raise UserError(f"{source} cannot be copied: {error.strerror or error}") from None
+        found = saved.detections.select(saved.detections.scores >= threshold)
+        if pre_labels is PreLabels.voc:
+            picture.with_name(f"{stem}.xml").write_bytes(voc_text(found, class_names, picture.name))
+        else:
+            picture.with_name(f"{stem}.txt").write_text(yolo_text(found, confidence=False), encoding="utf-8")
