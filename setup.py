@@ -45,8 +45,17 @@ setup(
         "packaging>=23.2",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "hotcoco>=1.3"],
+        "test": [
+            "pytest>=8.0",
+            "hypothesis>=6.100",
+            "pytest-xdist>=3.5",
+            "setuptools>=77",
+            "hotcoco>=1.3",
+            "pyarrow>=17",
+        ],
         "hotcoco": ["hotcoco>=1.3"],
+        "parquet": ["pyarrow>=17"],
+        "ray": ["ray[data]>=2.51"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],
     },
