@@ -114,16 +114,12 @@ def _train(request: MultiBoxRequest, processes: Processes) -> Path:
         check_beginning(recipe)
     tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
     pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
-    if made.resuming:
-        priors = read_priors(folder / PRIORS)
-    else:
-        priors = processes.from_first(choose_priors(recipe, pools[0]) if processes.writes else None)
-        assert priors is not None
-        if processes.writes:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_priors(folder / PRIORS, priors)
-            begin_folder(folder, "train-multibox", recipe, recipe.training.seed)
+    if processes.writes and not made.resuming:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_priors(folder / PRIORS, choose_priors(recipe, pools[0]))
+        begin_folder(folder, "train-multibox", recipe, recipe.training.seed)
     processes.wait()
+    priors = read_priors(folder / PRIORS)
     with show_progress(recipe.training.steps, describe, processes.writes) as report:
         trainer = build_multibox_trainer(
             recipe,

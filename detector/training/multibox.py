@@ -182,7 +182,7 @@ def validation_recall(
     own = range(processes.rank, min(limit or len(pool.images), len(pool.images)), processes.count)
     found = propose_whole(net, pool, normalization, own, VALIDATION_BOXES)
     overlaps = best_overlaps([f.boxes for f in found], relative_truths(pool, own), [VALIDATION_BOXES])
-    covered, objects = processes.total([(overlaps >= 0.5).sum(), overlaps.size], net.priors.device)
+    covered, objects = processes.total([int((overlaps >= 0.5).sum()), overlaps.size], net.priors.device)
     return covered / objects if objects else math.nan
 
 
