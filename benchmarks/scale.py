@@ -35,6 +35,7 @@ LINE = {"box": [1.5, 2.5, 100.25, 200.125], "score": 0.7313373, "label": 14, "cl
 
 def make_list(folder: Path, images: int) -> Path:
     """A list of so many images below ``folder``, which are made where they are missing."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"list-{images}.txt"
     with path.open("w") as lines:
         for i in range(images):

@@ -60,7 +60,7 @@ def together(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in range(2)
     ]
     for process in running:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=900)
         assert process.returncode == 0, said
     return folder
 
