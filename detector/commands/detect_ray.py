@@ -44,7 +44,7 @@ def detect_all_on_ray(
         address: of a cluster; by default ``RAY_ADDRESS``, or Ray on this machine.
 
     Raises:
-        UserError: Ray is not installed, or there is no cluster at ``address``.
+        UserError: Ray is not installed, does not begin, or there is no cluster at ``address``.
     """
     tally = Tally()
     for saved in read_detections(journal.folder / JSONL_FILE):
@@ -133,8 +133,11 @@ def _cluster(address: str | None) -> Iterator[Any]:
         raise UserError("--engine ray needs Ray: pip install 'googlenet-detector[ray]'") from None
     try:
         ray.init(address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"--address {address}: no Ray cluster ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # of many kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"Ray cannot begin here or join the cluster ({reason}); check --address and RAY_ADDRESS"
+        ) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray

@@ -269,7 +269,8 @@ class _Search:
         empty = True
         for path in _walk(folder, self.on_fault):
             below = path.removeprefix(folder).lstrip(os.sep)
-            self._add_file(path, f"{below[: len(below) - len(_suffix(path))]}".replace(os.sep, "/"))
+            name = below[: len(below) - len(_suffix(path))].replace(os.sep, "/")
+            self._add_file(path, name, os.path.islink(path))  # noqa: PTH114 - as below
             empty = False
         if empty:
             raise UserError(f"{folder}: no pictures in this folder")
