@@ -47,10 +47,12 @@ setup(
     extras_require={
         "test": [
             *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14", "hotcoco>=1.3"),
-            *("pandas>=2.2", "supervision>=0.26"),
+            *("pandas>=2.2", "supervision>=0.26", "pyarrow>=17"),
         ],
         "interop": ["pandas>=2.2", "supervision>=0.26"],
         "hotcoco": ["hotcoco>=1.3"],
+        "parquet": ["pyarrow>=17"],
+        "ray": ["ray[data]>=2.51"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],
     },

@@ -175,7 +175,7 @@ def test_a_verb_is_imported_at_no_cost(name: str) -> None:
 IMPORT_NAMES = {
     "pil": "pillow", "cv2": "opencv-python", "yaml": "pyyaml", "skimage": "scikit-image", "sklearn": "scikit-learn",
 }  # fmt: skip
-OPTIONAL = {"hotcoco", "faster_coco_eval"}
+OPTIONAL = {"hotcoco", "faster_coco_eval", "ray"}
 """Taken where they are installed, never needed."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,14 @@ class Format(str, Enum):
     voc = "voc"
     yolo = "yolo"
     labelstudio = "labelstudio"
+    parquet = "parquet"
+
+
+class Engine(str, Enum):
+    """What runs the detector."""
+
+    local = "local"
+    ray = "ray"
 
 
 class Device(str, Enum):
@@ -53,8 +62,8 @@ def detect(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Images, folders, patterns, videos, lists of them (.txt, one per line), or - for standard input: "
-            "a picture's bytes or a list.",
+            help="Images, folders, patterns, videos, .tar or .parquet files of images, lists of them (.txt, one per "
+            "line), or - for standard input: a picture's bytes or a list.",
         ),
     ],
     model: Annotated[
@@ -141,13 +150,18 @@ def detect(
         list[Format] | None,
         typer.Option(
             "--format",
-            help="Also write COCO results, CSV, or pre-labels for a labelling tool; may be given several times.",
+            help="Also write COCO results, CSV, Parquet, or pre-labels for a labelling tool; may be given several times.",
             show_default="detections.jsonl only",
         ),
     ] = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Write each image with its detections drawn in.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Write each image with its detections drawn in.",
+            show_default="yes, but with --engine ray no",
+        ),
+    ] = None,
     proposal_pictures: Annotated[
         bool,
         typer.Option(
@@ -159,6 +173,15 @@ def detect(
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes, by stage.")] = False,
     shard: ShardWord = None,
     resume: ResumeWord = None,
+    engine: Annotated[
+        Engine, typer.Option(help="local: this process; ray: Ray Data, on this machine or a cluster.")
+    ] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Ray cluster to join, or auto.", show_default="$RAY_ADDRESS, or this machine"
+        ),
+    ] = None,
 ) -> None:
     """Find objects in pictures and videos.
 
@@ -173,6 +196,7 @@ def detect(
     from detector.commands.detection_files import JSONL_FILE
     from detector.commands.formats import write_formats
     from detector.commands.inputs import VideoInput, find_inputs
+    from detector.images.archives import import_arrow
     from detector.runs.folder import final_path, holds_results, new_run_folder
     from detector.runs.journal import open_journal
     from detector.runs.shards import Shard
@@ -181,6 +205,15 @@ def detect(
     going_on = may_go_on(resume, out)
     if no_multibox and multibox is not None:
         raise UserError("--multibox and --no-multibox exclude each other")
+    on_ray = engine is Engine.ray
+    if on_ray and (pictures or proposal_pictures):
+        raise UserError("--engine ray draws no pictures: leave out --pictures and --proposal-pictures")
+    if address is not None and not on_ray:
+        raise UserError("--address is of a Ray cluster: give --engine ray, too")
+    pictures = not on_ray if pictures is None else pictures
+    wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
+    if "parquet" in wanted:
+        import_arrow()
     faults = Faults(skip=on_error is OnError.skip)
     found = find_inputs(inputs, faults, video_step=frame_step)
     if not found:
@@ -188,6 +221,7 @@ def detect(
     if part is not None and part.index > 1:  # every shard finds the same ones in the list; the first counts them
         faults = Faults(faults.skip)
 
+    from detector.commands.detect_ray import detect_all_on_ray
     from detector.commands.detect_run import detect_all, settings_of
     from detector.commands.detection_run import job_of, one_at_a_time
     from detector.model.load import load_model
@@ -207,8 +241,8 @@ def detect(
     alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput), device.value)
     if not alone:
         settings["threads"] = 1
-    detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
-    wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
+    how: dict[str, Any] = {"device": device.value, "precision": precision.value, "seed": seed}
+    detector = load_model(model, **how, **settings)
     config = {
         "inputs": inputs,
         "model": model or "bundled",
@@ -242,12 +276,16 @@ def detect(
             with open_journal(folder, job, JSONL_FILE) as journal:
                 faults.told += journal.faults
                 own = [found[i] for i in job.positions]
-                tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone)
+                if on_ray:
+                    load = partial(load_model, model, **how, **settings)
+                    tally = detect_all_on_ray(own, load, journal, faults, address)
+                else:
+                    tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone)
                 journal.finish(faults.told)
             if part is None:
                 if not tally.pictures:
                     raise UserError("nothing was detected in: every input was skipped")
-                write_formats(folder, wanted, detector.class_names, detector.class_keys)
+                write_formats(folder, wanted, detector.class_names, detector.class_keys, faults.told)
     except KeyboardInterrupt:
         if folder is not None and folder.exists() and holds_results(folder):
             say(f"what was finished is in {folder}; the same command with --resume goes on")

@@ -54,7 +54,8 @@ def detect_all(
     for saved in read_detections(folder / JSONL_FILE):
         tally.count(saved.path, saved)
     tally.earlier = tally.pictures
-    total = sum(source.count() for source in inputs[journal.inputs :])
+    counts = [source.count() for source in inputs[journal.inputs :]]
+    total = sum(count or 0 for count in counts) if None not in counts else None
     with progress("detecting", total, "picture") as advance:
         for found in detect_each(inputs, network, journal, faults, alone=alone):
             frame = found.frame

@@ -1,4 +1,4 @@
-"""Detections as files: JSON lines (written as they come), COCO results and CSV.
+"""Detections as files: JSON lines (written as they come), COCO results, CSV and Parquet.
 
 ``detections.jsonl`` holds one object per image, in the order of detection::
 
@@ -15,11 +15,14 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from detector.shown import shown
+from detector.images.archives import import_arrow
+from detector.shown import one_line, shown
 from detector.strict_json import json_text
 from detector.types import Detections
 from proposals.errors import UserError
@@ -28,6 +31,8 @@ JSONL_FILE = "detections.jsonl"
 COCO_FILE = "detections.coco.json"
 COCO_IMAGES_FILE = "images.coco.json"
 CSV_FILE = "detections.csv"
+PARQUET_FILE = "detections.parquet"
+PARQUET_ROWS = 1000  # in memory at a time
 PICTURES, PROPOSAL_PICTURES = "pictures", "proposals"
 CSV_COLUMNS = ("image_id", "path", "label", "class_name", "score", "x1", "y1", "x2", "y2")
 
@@ -167,3 +172,34 @@ def write_csv(path: Path, images: Iterable[SavedDetections]) -> None:
                 found.boxes, found.scores, found.labels.tolist(), image.class_names, strict=True
             ):
                 writer.writerow([image.image_id, image.path, label, name, _short(score), *map(_short, box)])
+
+
+def write_parquet(path: Path, images: Iterable[SavedDetections], faults: Sequence[str]) -> None:
+    """A row for each image, and behind them one for each of ``faults``, which has an ``error`` and nothing else.
+
+    Columns: ``image_id``, ``path``, ``width``, ``height``, ``detections`` (a list of ``box`` ``x1 y1 x2 y2``, float32,
+    ``score``, float32, ``label`` and ``class_name``), ``error``. Names that are no UTF-8 stand in it with escapes.
+
+    Raises:
+        UserError: pyarrow is not installed.
+    """
+    arrow = import_arrow()
+    word, number, real = arrow.string(), arrow.int32(), arrow.float32()
+    detection = arrow.struct({"box": arrow.list_(real, 4), "score": real, "label": number, "class_name": word})
+    columns = {"image_id": word, "path": word, "width": number, "height": number}
+    schema = arrow.schema({**columns, "detections": arrow.list_(detection), "error": word})
+    rows = chain(map(_row, images), ({"error": one_line(fault)} for fault in faults))
+    with arrow.parquet.ParquetWriter(path, schema) as file:
+        while part := list(islice(rows, PARQUET_ROWS)):
+            file.write_table(arrow.Table.from_pylist(part, schema))
+
+
+def _row(image: SavedDetections) -> dict[str, Any]:
+    height, width = image.detections.image_size
+    found = image.detections
+    columns = (found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), map(one_line, image.class_names))
+    entries = [
+        dict(zip(("box", "score", "label", "class_name"), row, strict=True)) for row in zip(*columns, strict=True)
+    ]
+    names = {"image_id": one_line(image.image_id), "path": one_line(image.path)}
+    return {**names, "width": width, "height": height, "detections": entries}

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from detector.commands.detection_files import (
     CSV_FILE,
     JSONL_FILE,
+    PARQUET_FILE,
     SavedDetections,
     read_detections,
     write_coco,
     write_csv,
+    write_parquet,
 )
 from detector.data.write import voc_xml
 from detector.path_part import path_parts
@@ -31,13 +33,20 @@ from detector.types import Detections, GroundTruth, ImageRecord
 VOC_FOLDER, YOLO_FOLDER, LABEL_STUDIO_FILE = "voc", "yolo", "labelstudio.json"
 
 
-def write_formats(folder: Path, formats: Sequence[str], class_names: Sequence[str], class_keys: Sequence[str]) -> None:
-    """The files of ``formats`` from the folder's ``detections.jsonl``, which is read line by line."""
+def write_formats(
+    folder: Path, formats: Sequence[str], class_names: Sequence[str], class_keys: Sequence[str], faults: Sequence[str]
+) -> None:
+    """The files of ``formats`` from the folder's ``detections.jsonl``, which is read line by line.
+
+    ``faults``: of the inputs that were skipped.
+    """
     lines = folder / JSONL_FILE
     if "coco" in formats:
         write_coco(folder, class_names, class_keys)
     if "csv" in formats:
         write_csv(folder / CSV_FILE, read_detections(lines))
+    if "parquet" in formats:
+        write_parquet(folder / PARQUET_FILE, read_detections(lines), faults)
     if "voc" in formats:
         write_voc(folder, read_detections(lines), class_names)
     if "yolo" in formats:

@@ -8,6 +8,7 @@ a folder              the pictures and videos below it, sorted, hidden ones left
 a pattern (``*?[]``)  the pictures and videos that match (``**`` goes into folders), for shells that do not expand it
 a list (``.txt``)     the inputs in it, one per line, relative to the list's folder; ``#`` begins a comment line
 a video               its frames
+a ``.tar``            the images in it; of a ``.parquet`` those of its column ``image``; both are passed over in folders
 ``-``                 standard input: the bytes of one picture, or a list as above, relative to the current folder
 ====================  =================================================================================================
 
@@ -18,18 +19,22 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import os
 import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.images.archives import SUFFIXES as ARCHIVE_SUFFIXES
+from detector.images.archives import encoded_images
 from detector.images.read import MAX_PIXELS, ORDINARY_PIXELS, read_image_reduced
 from detector.images.read import SUFFIXES as PICTURE_SUFFIXES
 from detector.images.video import SUFFIXES as VIDEO_SUFFIXES
@@ -131,7 +136,39 @@ class VideoInput:
             )
 
 
-Input = PictureInput | VideoInput
+@dataclass(frozen=True, slots=True)
+class ArchiveInput:
+    """The images in a tar or Parquet file; ids are ``<image_id>/<name>``, with ``-2``... where a name comes again."""
+
+    image_id: str
+    path: str
+
+    def identity(self) -> list[Any]:
+        """See :class:`Source`."""
+        return [self.image_id, self.path]
+
+    def count(self) -> int | None:
+        """Not known before all of the file is read."""
+        return None
+
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """The images; at the end a UserError where some, which were passed over, or the file could not be read."""
+        ordinary = ORDINARY_PIXELS if reduced else MAX_PIXELS
+        ids: dict[str, int] = {}
+        faults: list[str] = []
+        for name, data in encoded_images(self.path):
+            shown = f"{self.path} {name}"
+            try:
+                image, size = read_image_reduced(data, name=shown, ordinary=ordinary)
+            except UserError as fault:
+                faults.append(str(fault))
+                continue
+            yield Frame(_unique(ids, f"{self.image_id}/{name}"), self.path, shown, image, size)
+        if faults:
+            raise UserError(f"{self.path}: {len(faults)} of its images could not be read; the first: {faults[0]}")
+
+
+Input = PictureInput | VideoInput | ArchiveInput
 
 
 def find_inputs(
@@ -160,7 +197,10 @@ def digest_of(inputs: Sequence[Source]) -> str:
 
 
 class _Search:
-    """The inputs found so far; ``seen`` keeps each file once, ``ids`` keeps the ids different."""
+    """The inputs found so far; ``seen`` keeps each file once, ``ids`` (see :func:`_unique`) the ids different.
+
+    A list may have a million lines: each costs one call of the system, and the folders' real paths are kept.
+    """
 
     def __init__(self, on_fault: OnFault, video_step: int, stdin: bytes | None) -> None:
         self.inputs: list[Input] = []
@@ -168,7 +208,8 @@ class _Search:
         self.video_step = video_step
         self.stdin = stdin
         self.seen: set[str] = set()
-        self.ids: set[str] = set()
+        self.ids: dict[str, int] = {}
+        self.real_folder = lru_cache(1024)(os.path.realpath)
 
     def add(self, name: str, base: Path | None = None, named_in: str = "") -> None:
         """One input; ``base`` and ``named_in`` are those of the list that names it."""
@@ -181,14 +222,14 @@ class _Search:
             mode = _file_mode(path)
             if mode is None:
                 self._add_pattern(path, named_in)
-            elif stat.S_ISDIR(mode):
+            elif stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and os.path.isdir(path)):  # noqa: PTH112 - as below
                 self._add_folder(path)
-            elif Path(path).suffix.lower() in LIST_SUFFIXES:
+            elif _suffix(path) in LIST_SUFFIXES:
                 if named_in:
                     raise UserError(f"{path}: a list may not name another list ({named_in})")
                 self._add_list(_read_text(path), Path(path).parent, path)
             else:
-                self._add_file(path, Path(path).stem)
+                self._add_file(path, _stem(path), stat.S_ISLNK(mode))
         except UserError as fault:
             self.on_fault(fault)
 
@@ -204,57 +245,77 @@ class _Search:
             else:
                 self._add_list(text, None, "standard input")
                 return
-        self.inputs.append(PictureInput(self._unique("stdin"), "standard input", data))
+        self.inputs.append(PictureInput(_unique(self.ids, "stdin"), "standard input", data))
 
     def _add_list(self, text: str, base: Path | None, list_name: str) -> None:
-        lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-        entries = [(number, line) for number, line in lines if line and not line.startswith("#")]
-        if not entries:
+        empty = True
+        for number, line in enumerate(map(str.strip, io.StringIO(text)), 1):
+            if line and not line.startswith("#"):
+                self.add(line, base, f"line {number} of {list_name}")
+                empty = False
+        if empty:
             raise UserError(f"{list_name}: names no pictures; write one path per line")
-        for number, line in entries:
-            self.add(line, base, f"line {number} of {list_name}")
 
     def _add_pattern(self, path: str, named_in: str) -> None:
         if not glob.has_magic(path):
             raise UserError(f"{path}: no such file or folder{f' ({named_in})' if named_in else ''}")
-        found = [match for match in sorted(glob.glob(path, recursive=True), key=_natural) if _is_wanted(match)]  # noqa: PTH207
+        found = [match for match in sorted(glob.glob(path, recursive=True), key=_natural) if _is_wanted(match, True)]  # noqa: PTH207
         if not found:
             raise UserError(f"{path}: no pictures match this pattern")
         for match in found:
-            self._add_file(match, Path(match).stem)
+            self._add_file(match, _stem(match))
 
     def _add_folder(self, folder: str) -> None:
-        found = list(_walk(folder, self.on_fault))
-        if not found:
+        empty = True
+        for path in _walk(folder, self.on_fault):
+            below = path.removeprefix(folder).lstrip(os.sep)
+            name = below[: len(below) - len(_suffix(path))].replace(os.sep, "/")
+            self._add_file(path, name, os.path.islink(path))  # noqa: PTH114 - as below
+            empty = False
+        if empty:
             raise UserError(f"{folder}: no pictures in this folder")
-        for path in found:
-            relative = Path(path).relative_to(folder).with_suffix("")
-            self._add_file(path, relative.as_posix())
 
-    def _add_file(self, path: str, image_id: str) -> None:
-        real = os.path.realpath(path)
+    def _add_file(self, path: str, image_id: str, link: bool = True) -> None:
+        folder, name = os.path.split(path)
+        real = os.path.realpath(path) if link else os.path.join(self.real_folder(folder), name)  # noqa: PTH118
         if real in self.seen:
             return
-        self.seen.add(real)
-        if Path(path).suffix.lower() in VIDEO_SUFFIXES:
-            self.inputs.append(VideoInput(self._unique(image_id), path, self.video_step))
+        self.seen.add(path if real == path else real)
+        if _suffix(path) in VIDEO_SUFFIXES:
+            self.inputs.append(VideoInput(_unique(self.ids, image_id), path, self.video_step))
+        elif _suffix(path) in ARCHIVE_SUFFIXES:
+            self.inputs.append(ArchiveInput(_unique(self.ids, image_id), path))
         else:
-            self.inputs.append(PictureInput(self._unique(image_id), path))
+            self.inputs.append(PictureInput(_unique(self.ids, image_id), path))
 
-    def _unique(self, image_id: str) -> str:
-        """``image_id``, or with ``-2``, ``-3``... behind it where two pictures bear one name."""
-        candidate, number = image_id, 1
-        while candidate in self.ids:
-            number += 1
-            candidate = f"{image_id}-{number}"
-        self.ids.add(candidate)
-        return candidate
+
+def _unique(ids: dict[str, int], image_id: str) -> str:
+    """``image_id``, or with ``-2``, ``-3``... behind it where ``ids`` has it; the result is added.
+
+    ``ids`` has with each id the last such number behind it, so that a name that comes again and again is no search.
+    """
+    candidate, number = image_id, ids.get(image_id, 1)
+    while candidate in ids:
+        number += 1
+        candidate = f"{image_id}-{number}"
+    ids[image_id] = number
+    ids.setdefault(candidate, 1)
+    return candidate
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - a Path for each of a million is slow
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122 - likewise
 
 
 def _file_mode(path: str) -> int | None:
-    """The file's mode, None where there is none; UserError where it may not be known."""
+    """The file's mode, or its link's; None where there is no file; UserError where it may not be known."""
     try:
-        return os.stat(path).st_mode  # noqa: PTH116 - the path stays as the user wrote it
+        mode = os.lstat(path).st_mode
+        return mode if not stat.S_ISLNK(mode) or os.stat(path) else None  # noqa: PTH116 - as the user wrote it
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
@@ -292,9 +353,10 @@ def _walk(folder: str, on_fault: OnFault) -> Iterator[str]:
             yield entry.path
 
 
-def _is_wanted(path: str) -> bool:
-    suffix = Path(path).suffix.lower()
-    return (suffix in PICTURE_SUFFIXES or suffix in VIDEO_SUFFIXES) and Path(path).is_file()
+def _is_wanted(path: str, archives: bool = False) -> bool:
+    suffix = _suffix(path)
+    known = suffix in PICTURE_SUFFIXES or suffix in VIDEO_SUFFIXES or (archives and suffix in ARCHIVE_SUFFIXES)
+    return known and os.path.isfile(path)  # noqa: PTH113 - likewise
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

@@ -89,5 +89,7 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
         if not tally.pictures:
             raise UserError("nothing was detected in: every input was skipped")
         settings = job.settings
-        write_formats(folder, job.config.get("formats", []), settings["class_names"], settings["class_keys"])
+        names, keys = settings["class_names"], settings["class_keys"]
+        faults = [fault for part in parts for fault in part.faults]
+        write_formats(folder, job.config.get("formats", []), names, keys, faults)
     return tally

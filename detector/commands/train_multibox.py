@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say
+from detector.commands.console import INTERRUPTED
 from detector.commands.resume import ResumeWord, read_resume
 
 Data = Annotated[
@@ -60,11 +60,11 @@ def train_multibox(
     """Train MultiBox, which proposes boxes at once where selective search has to group superpixels.
 
     The classes are ignored. Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA, --out and
-    --model, goes on from it.
+    --model, goes on from it. Under torchrun, several processes share the work, one for each GPU.
 
     [bold]Example:[/bold] detector train-multibox photos/ --model my-model --out my-merged-model
     """
-    from detector.commands.train_common import refuse_several_processes
+    from detector.commands.train_common import say_once
     from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
     from detector.model.config import read_detector_config
     from detector.training.denormals import flushed_denormals
@@ -83,13 +83,12 @@ def train_multibox(
         device=device,
         checkpoint_minutes=checkpoint_minutes,
     )
-    refuse_several_processes("MultiBox")
     if model is not None:
         read_detector_config(model)  # before the hours, not after them
     try:
         with flushed_denormals():
             folder = run_multibox_training(request)
     except Interrupted as stopped:
-        say(f"{stopped}; go on with --resume")
+        say_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None
-    say(f"MultiBox is in {folder}" if model is None else f"the model with MultiBox is in {folder}")
+    say_once(f"MultiBox is in {folder}" if model is None else f"the model with MultiBox is in {folder}")

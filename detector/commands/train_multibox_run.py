@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.commands.console import say
 from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
     begin_folder,
     load_pool,
+    own_device,
     prepare_folder,
     read_data,
     show_progress,
+    teller,
 )
 from detector.images.write import write_picture
-from detector.model.load import choose_device
 from detector.model.save import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE, PRIORS
 from detector.recipes.build import build_multibox_trainer, check_beginning, choose_priors
@@ -28,6 +28,7 @@ from detector.report.drawing import draw_proposals, draw_sheet
 from detector.report.plots import plot_training
 from detector.training.loop import Machine
 from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer
+from detector.training.processes import Processes, joined_processes
 from proposals.errors import UserError
 from proposals.priors import read_priors, write_priors
 from proposals.types import Proposals, Source
@@ -91,10 +92,18 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal, with a checkpoint saved.
     """
-    made = prepare_folder(request.out, request.resume, "train-multibox", MULTIBOX_FILE)
+    with joined_processes(request.device) as processes:
+        return _train(request, processes)
+
+
+def _train(request: MultiBoxRequest, processes: Processes) -> Path:
+    tell = teller(processes)
+    made = prepare_folder(request.out, request.resume, "train-multibox", MULTIBOX_FILE) if processes.writes else None
+    made = processes.from_first(made)
+    assert made is not None
     folder = made.path
     if made.finished:
-        say(f"{folder}: finished already")
+        tell(f"{folder}: finished already")
         return folder
     recipe = choose_recipe(request, folder, made.resuming)
     train, val = read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
@@ -103,36 +112,37 @@ def run_multibox_training(request: MultiBoxRequest) -> Path:
         recipe = default_recipe(request, len(train)).model_copy(update=splits)
     if not made.resuming:
         check_beginning(recipe)
-    say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
-    pools = [load_pool(dataset) for dataset in (train, val) if dataset is not None]
-    if made.resuming:
-        priors = read_priors(folder / PRIORS)
-    else:
-        priors = choose_priors(recipe, pools[0])
+    tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
+    pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
+    if processes.writes and not made.resuming:
         folder.mkdir(parents=True, exist_ok=True)
-        write_priors(folder / PRIORS, priors)
+        write_priors(folder / PRIORS, choose_priors(recipe, pools[0]))
         begin_folder(folder, "train-multibox", recipe, recipe.training.seed)
-    with show_progress(recipe.training.steps, describe) as report:
+    processes.wait()
+    priors = read_priors(folder / PRIORS)
+    with show_progress(recipe.training.steps, describe, processes.writes) as report:
         trainer = build_multibox_trainer(
             recipe,
             priors,
             pools[0],
             pools[1] if len(pools) > 1 else None,
             folder,
-            machine=Machine(choose_device(request.device), checkpoint_minutes=request.checkpoint_minutes, tell=say),
+            machine=Machine(own_device(request.device, processes), processes, None, request.checkpoint_minutes, tell),
             report=report,
         )
-        if trainer.checkpoint_path.exists():
+        if processes.from_first(trainer.checkpoint_path.exists()):
             trainer.resume()
-            say(f"going on from step {trainer.step} of {recipe.training.steps}")
-        else:
+            tell(f"going on from step {trainer.step} of {recipe.training.steps}")
+        elif processes.writes:
             save_sheet(trainer, folder)
         net = trainer.run()
-    plot_training(folder / "log.csv", folder / "curves.png")
-    save_trained_multibox(folder, recipe, train, trainer, net)
-    if request.model is not None:
-        join_multibox(request.model, folder, folder)
-    trainer.clean_up()
+    if processes.writes:
+        plot_training(folder / "log.csv", folder / "curves.png")
+        save_trained_multibox(folder, recipe, train, trainer, net)
+        if request.model is not None:
+            join_multibox(request.model, folder, folder)
+        trainer.clean_up()
+    processes.wait()
     return folder
 
 

@@ -120,7 +120,9 @@ def _match(ready: Prepared, limit: int) -> tuple[NDArray[np.int8], NDArray[np.in
     )
     back = np.empty(n, np.int64)
     back[together] = np.arange(n)
-    return np.ascontiguousarray(outcome[:, :, back]), rank[back], matched[back]
+    for row in outcome.reshape(len(AREA_RANGES) * len(IOU_THRESHOLDS), n):  # a copy of all would double the memory
+        row[:] = row[back]
+    return outcome, rank[back], matched[back]
 
 
 def _inside(ready: Prepared, area: int) -> NDArray[np.bool_]:

@@ -85,8 +85,3 @@ def smoothed(x: Tensor) -> Tensor:
     row = taps.view(1, 1, 1, 5).expand(x.shape[1], 1, 1, 5)
     x = F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), row, groups=x.shape[1])
     return F.conv2d(x, row.transpose(2, 3), groups=x.shape[1])
-
-
-def distort(crops: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Photometric distortions: ``(N, 3, S, S)`` uint8 -> float32 0..255, each crop by its own amounts."""
-    return apply_distortion(crops, draw_distortion(len(crops), config, generator))

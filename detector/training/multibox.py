@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
-from detector.training.augment import AugmentConfig, distort
+from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
 from detector.training.average import parameter_groups
 from detector.training.batches import make_ahead
 from detector.training.loop import Machine, Outcome, Trainer, on_device
+from detector.training.machine import mixed_seed
 from detector.training.order import EpochOrder
 from detector.training.pool import ImagePool
+from detector.training.processes import ALONE, Processes
 from detector.training.sampling import paired_iou
 from detector.training.scenes import SceneConfig, make_scene
 from detector.training.schedule import ScheduleConfig
@@ -33,7 +35,7 @@ from proposals.multibox import MultiBoxConfig, MultiBoxNet, MultiBoxOutput
 from proposals.multibox_loss import MultiBoxLossConfig, Truths, match, multibox_loss
 from proposals.multibox_source import squash
 from proposals.priors import Priors, fit, grid_priors, relative_boxes
-from proposals.recall import best_overlaps, recall
+from proposals.recall import best_overlaps
 
 VALIDATION_BOXES = 50
 PRIOR_SCENES = (1_000, 20_000)  # training pictures whose boxes the priors are fitted to
@@ -99,11 +101,12 @@ class SceneBatch(NamedTuple):
 class SceneBatches:
     """Draws batches of training pictures; each depends on the seed and the step alone.
 
-    Every picture of the pool is the main one of a training picture once per epoch.
+    Every picture of the pool is the main one of a training picture once per epoch. Each of several ``processes`` makes
+    its part of a batch.
     """
 
-    def __init__(self, pool: ImagePool, config: MultiBoxTrainingConfig) -> None:
-        self.pool, self.config = pool, config
+    def __init__(self, pool: ImagePool, config: MultiBoxTrainingConfig, processes: Processes = ALONE) -> None:
+        self.pool, self.config, self.processes = pool, config, processes
         self.order = EpochOrder(len(pool.images), config.seed)
 
     @property
@@ -112,24 +115,27 @@ class SceneBatches:
         return len(self.pool.images) / self.config.batch_size
 
     def batch(self, step: int) -> SceneBatch:
-        """The batch of ``step``."""
+        """This process's part of the batch of ``step``."""
         config, size = self.config, self.config.multibox.input_size
-        rng = np.random.default_rng([config.seed, 2, step])
-        pictures = np.empty((config.batch_size, size, size, 3), np.uint8)
+        part = self.processes.part(config.batch_size)
+        pictures = np.empty((part.stop - part.start, size, size, 3), np.uint8)
         boxes, main = [], []
-        for i in range(config.batch_size):
+        for place, i in enumerate(range(part.start, part.stop)):
+            rng = np.random.default_rng([config.seed, 2, step, i])
             image = self.order[step * config.batch_size + i]
             main.append(self.pool.name(image))
             scene = make_scene(
                 rng, self.pool, image, size, config.scenes, random_interpolation=config.augment.random_interpolation
             )
             mirrored = rng.random() < config.augment.mirror
-            pictures[i] = scene.picture[:, ::-1] if mirrored else scene.picture
+            pictures[place] = scene.picture[:, ::-1] if mirrored else scene.picture
             boxes.append(flip_horizontal(scene.boxes, 1) if mirrored else scene.boxes)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        generator = torch.Generator().manual_seed(mixed_seed(config.seed, 2, step))
+        amounts = draw_distortion(config.batch_size, config.augment, generator).part(part)
         owner = np.repeat(np.arange(len(boxes), dtype=np.int64), [len(b) for b in boxes])
-        truths = Truths(torch.from_numpy(np.concatenate(boxes)), torch.from_numpy(owner))
-        return SceneBatch(distort(to_tensor(pictures), config.augment, generator), truths, main)
+        together = np.concatenate([np.zeros((0, 4), np.float32), *boxes])
+        truths = Truths(torch.from_numpy(together), torch.from_numpy(owner))
+        return SceneBatch(apply_distortion(to_tensor(pictures), amounts), truths, main)
 
     def stream(self, steps: Iterator[int]) -> Iterator[SceneBatch]:
         """The batches of ``steps``, made ahead in one thread while the net computes."""
@@ -145,14 +151,13 @@ class Ranked(NamedTuple):
 
 @torch.inference_mode()
 def propose_whole(
-    net: MultiBoxNet, pool: ImagePool, normalization: Normalization, limit: int | None, keep: int
+    net: MultiBoxNet, pool: ImagePool, normalization: Normalization, images: Sequence[int], keep: int
 ) -> list[Ranked]:
-    """The best ``keep`` boxes of (the first ``limit``) whole pictures of a pool."""
+    """The best ``keep`` boxes of whole pictures, those at ``images`` in the pool."""
     device, size = net.priors.device, net.config.input_size
-    count = min(limit or len(pool.images), len(pool.images))
     found = []
-    for start in range(0, count, 64):
-        views = [squash(pool.images[i], size) for i in range(start, min(start + 64, count))]
+    for start in range(0, len(images), 64):
+        views = [squash(pool.images[i], size) for i in images[start : start + 64]]
         output = net(normalization(to_tensor(np.stack(views)).to(device)))
         best = output.logits.sort(dim=1, descending=True, stable=True)
         order = best.indices[:, :keep]
@@ -162,23 +167,31 @@ def propose_whole(
     return found
 
 
-def relative_truths(pool: ImagePool, count: int) -> list[NDArray[np.float32]]:
-    """Objects ``(M, 4)`` of each of the first ``count`` pictures, relative to it."""
-    return [relative_boxes(pool.truth(i), np.tile(pool.sizes[i], (len(pool.truth(i)), 1))) for i in range(count)]
+def relative_truths(pool: ImagePool, images: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Objects ``(M, 4)`` of each of the pictures at ``images``, relative to it."""
+    return [relative_boxes(pool.truth(i), np.tile(pool.sizes[i], (len(pool.truth(i)), 1))) for i in images]
 
 
-def validation_recall(net: MultiBoxNet, pool: ImagePool, normalization: Normalization, limit: int | None) -> float:
-    """Share of the objects on whole pictures that one of the best 50 boxes overlaps by an IoU of at least 0.5."""
-    found = propose_whole(net, pool, normalization, limit, VALIDATION_BOXES)
-    overlaps = best_overlaps([f.boxes for f in found], relative_truths(pool, len(found)), [VALIDATION_BOXES])
-    return float(recall(overlaps, 0.5)[0])
+def validation_recall(
+    net: MultiBoxNet, pool: ImagePool, normalization: Normalization, limit: int | None, processes: Processes = ALONE
+) -> float:
+    """Share of the objects on (the first ``limit``) whole pictures that one of the best 50 boxes overlaps by 0.5 (IoU).
+
+    Each process looks at every ``count``-th picture; the result is the same in all.
+    """
+    own = range(processes.rank, min(limit or len(pool.images), len(pool.images)), processes.count)
+    found = propose_whole(net, pool, normalization, own, VALIDATION_BOXES)
+    overlaps = best_overlaps([f.boxes for f in found], relative_truths(pool, own), [VALIDATION_BOXES])
+    covered, objects = processes.total([int((overlaps >= 0.5).sum()), overlaps.size], net.priors.device)
+    return covered / objects if objects else math.nan
 
 
-def calibrate(net: MultiBoxNet, pool: ImagePool, normalization: Normalization, limit: int | None = None) -> Calibration:
+def calibrate(net: MultiBoxNet, pool: ImagePool, normalization: Normalization) -> Calibration:
     """Calibrate the confidences on whole pictures; as they are where the pool does not tell good boxes from bad."""
-    found = propose_whole(net, pool, normalization, limit, CALIBRATION_BOXES)
+    images = range(len(pool.images))
+    found = propose_whole(net, pool, normalization, images, CALIBRATION_BOXES)
     hits = [np.zeros(0, np.bool_)]
-    for ranked, truth in zip(found, relative_truths(pool, len(found)), strict=True):
+    for ranked, truth in zip(found, relative_truths(pool, images), strict=True):
         overlap = iou(ranked.boxes, truth)
         hits.append(overlap.max(axis=1, initial=0) >= 0.5)
     try:
@@ -252,7 +265,7 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
             validate_every=validate_every,
         )
         self.validate_images = validate_images
-        self.batches = SceneBatches(train, config)
+        self.batches = SceneBatches(train, config, machine.processes)
         self.last_recall: float | None = None
 
     @property
@@ -273,7 +286,7 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
         config, count = self.config, len(batch.pictures)
         truths = Truths(*(t.to(self.device) for t in batch.truths))
         # Distances to the truth are small numbers: the loss is made in float32 whatever the net computes in.
-        output = MultiBoxOutput(*(t.float() for t in self.net(config.normalization(batch.pictures.to(self.device)))))
+        output = MultiBoxOutput(*(t.float() for t in self.model(config.normalization(batch.pictures.to(self.device)))))
         matches = match(output, self.net.priors, truths, config.loss)
         loss = multibox_loss(output, truths, matches, config.loss)
         image = truths.owner[matches.truth]
@@ -305,7 +318,8 @@ class MultiBoxTrainer(Trainer[MultiBoxNet, SceneBatch]):
         if self.val is None or not len(self.val.boxes):
             return None
         limit = None if last else self.validate_images
-        self.last_recall = validation_recall(net, self.val, self.config.normalization, limit)
+        normalization = self.config.normalization
+        self.last_recall = validation_recall(net, self.val, normalization, limit, self.processes)
         return self.last_recall if math.isfinite(self.last_recall) else None
 
     def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:

@@ -1,13 +1,17 @@
 """A short training on made-up pictures, by one process or by one of several; what the tests compare.
 
-Run as a script with torchrun's environment variables and a folder: each process trains, and rank 0 leaves ``log.csv``
-and ``net.pt``.
+Run as a script with torchrun's environment variables and two folders: each process trains every kind in a folder of
+its name in the first, and goes on from the checkpoints that one process has left in the second. Rank 0 leaves
+``log.csv``, ``net.pt`` and ``half.pt``, the checkpoint of half the way.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +21,19 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps
 from detector.recipes.build import crop_trainer
 from detector.recipes.build_shared import shared_trainer
-from detector.training.loop import Machine
+from detector.training.loop import Machine, Trainer
+from detector.training.multibox import MultiBoxTrainer, MultiBoxTrainingConfig, fit_priors
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
+from proposals.multibox import MultiBoxConfig
 
-BATCH = 9  # does not divide among two
+KINDS = ("batch", "lrn", "shared", "multibox")
+HALF = 3
+# The batch does not divide among two.
+SETTINGS: dict[str, Any] = {"steps": 6, "batch_size": 9, "average": 0.5, "seed": 3}
 
 
 def made_up_pool(pictures: int = 7) -> ImagePool:
@@ -49,76 +58,93 @@ def made_up_pool(pictures: int = 7) -> ImagePool:
     )
 
 
-def train(folder: Path, processes: Processes, norm: str) -> torch.nn.Module:
-    """Six steps without dropout, which each process would draw for itself.
+def crops(folder: Path, norm: str, about: dict[str, Any]) -> Trainer[Any, Any]:
+    """A trainer on crops; the net with batch normalisation computes in float64.
 
-    With batch normalisation in float64: so small a net with so small a batch magnifies float32's rounding within a few
-    steps, in one process as in several.
+    So small a net with so small a batch magnifies float32's rounding within a few steps, in one process as in several.
     """
     config = RegionTrainingConfig(
         net=GoogLeNetConfig(num_outputs=3, norm=norm, width=0.1, stem="stride4", dropout=0.0),
         crop=CropConfig(size=32, context_pad=2),
         schedule=ScheduleConfig(rate=0.05, warmup=0.1),
-        steps=6,
-        batch_size=BATCH,
-        average=0.5,
         statistics_batches=1,
-        seed=3,
+        **SETTINGS,
     )
     pool = made_up_pool()
-    folder.mkdir(parents=True, exist_ok=True)
-    machine = Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9)
-    trainer = crop_trainer(
-        config, pool, pool, 2, folder, machine=machine, report=lambda entry: None, log_every=1, validate_every=3
-    )
+    trainer = crop_trainer(config, pool, pool, 2, folder, validate_every=3, **about)
     if norm == "batch":
-        trainer.net.double()
-        trainer.net.register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
-        trainer.restart_average()
-    return trainer.run()
+        in_float64(trainer, lambda module, inputs: (inputs[0].double(),))
+    return trainer
 
 
-def train_on_shared_maps(folder: Path, processes: Processes) -> torch.nn.Module:
-    """Six steps of a region network on shared maps, in float64 as above."""
+def shared_maps(folder: Path, about: dict[str, Any]) -> Trainer[Any, Any]:
+    """A trainer on shared maps, in float64."""
     config = SharedTrainingConfig(
         net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.0),
         maps=SharedMaps(image_side=48, levels=2, region_side=24),
         schedule=ScheduleConfig(rate=0.02, warmup=0.1),
-        steps=6,
-        batch_size=40,
         regions=8,
-        average=0.5,
         statistics_batches=1,
         dropout=0.0,
-        seed=3,
+        **{**SETTINGS, "batch_size": 40},
     )
     pool = made_up_pool()
     corner = np.random.default_rng(1).uniform(0, 20, (20, 2))
     boxes = np.concatenate([corner, corner + 18], axis=1).astype(np.float32)
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = shared_trainer(
-        config,
-        SharedBatches(pool, [boxes] * len(pool.images), 2, config, processes),
-        folder,
-        machine=Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9),
-        report=lambda entry: None,
-        log_every=1,
+    batches = SharedBatches(pool, [boxes] * len(pool.images), 2, config, about["machine"].processes)
+    trainer = shared_trainer(config, batches, folder, **about)
+    in_float64(trainer, lambda module, inputs: ([x.double() for x in inputs[0]], inputs[1].double(), inputs[2]))
+    return trainer
+
+
+def multibox(folder: Path, about: dict[str, Any]) -> Trainer[Any, Any]:
+    """A trainer of MultiBox, in float64."""
+    config = MultiBoxTrainingConfig(
+        trunk=GoogLeNetConfig(norm="batch", width=0.1, stem="stride4"),
+        multibox=MultiBoxConfig(input_size=32, reduced=8, hidden=32, dropout=0.0),
+        num_priors=8,
+        schedule=ScheduleConfig(rate=0.02, warmup=0.1),
+        **SETTINGS,
     )
+    pool = made_up_pool()
+    trainer = MultiBoxTrainer(config, fit_priors(config, pool), pool, pool, folder, validate_every=3, **about)
+    in_float64(trainer, lambda module, inputs: (inputs[0].double(),))
+    return trainer
+
+
+def in_float64(trainer: Trainer[Any, Any], convert: Callable[..., Any]) -> None:
+    """Let the net compute in float64, with inputs that ``convert`` converts."""
     trainer.net.double()
-    trainer.net.register_forward_pre_hook(
-        lambda module, inputs: ([x.double() for x in inputs[0]], inputs[1].double(), inputs[2])
-    )
+    trainer.net.register_forward_pre_hook(convert)
     trainer.restart_average()
-    return trainer.run()
+
+
+def train(folder: Path, processes: Processes, kind: str, resume: Path | None = None) -> None:
+    """Train in ``folder``, from the beginning or from a checkpoint; no dropout, which each process draws for itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(entry: Any) -> None:
+        if entry.step == HALF and processes.writes:
+            trainer.save()
+            shutil.copy(trainer.checkpoint_path, folder / "half.pt")
+
+    machine = Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9)
+    about = {"machine": machine, "report": keep, "log_every": 1}
+    makers = {"shared": shared_maps, "multibox": multibox}
+    trainer = makers[kind](folder, about) if kind in makers else crops(folder, kind, about)
+    if resume is not None:
+        if processes.writes:
+            shutil.copy(resume, trainer.checkpoint_path)
+        trainer.resume()
+    net = trainer.run()
+    if processes.writes:
+        torch.save(net.state_dict(), folder / "net.pt")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    together, alone = map(Path, sys.argv[1:])
     with joined_processes("cpu") as joined:
-        for kind in ("batch", "lrn"):
-            net = train(Path(sys.argv[1]) / kind, joined, kind)
-            if joined.writes:
-                torch.save(net.state_dict(), Path(sys.argv[1]) / kind / "net.pt")
-        net = train_on_shared_maps(Path(sys.argv[1]) / "shared", joined)
-        if joined.writes:
-            torch.save(net.state_dict(), Path(sys.argv[1]) / "shared" / "net.pt")
+        for each in KINDS:
+            train(together / each, joined, each)
+            train(together / f"{each}-resumed", joined, each, alone / each / "half.pt")

@@ -20,7 +20,8 @@ from detector.runs.folder import new_run_folder
 from detector.runs.journal import Journal
 
 BLUE, GREY = (20, 20, 220), (90, 90, 90)
-OPTIONS = ("--on-error", "skip", "--format", "coco", "--format", "csv", "--proposal-pictures")
+FORMATS = ("--format", "coco", "--format", "csv", "--format", "parquet")
+OPTIONS = ("--on-error", "skip", *FORMATS, "--proposal-pictures")
 
 
 @pytest.fixture

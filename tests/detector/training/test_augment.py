@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from detector.training.augment import AugmentConfig, apply_distortion, distort, draw_distortion, smoothed
+from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion, smoothed
 
 
 def crops(n: int, seed: int = 0) -> torch.Tensor:
@@ -23,12 +23,15 @@ def test_smoothing_is_opencvs_binomial_filter() -> None:
 
 def test_all_grey_has_no_colour_and_the_same_light() -> None:
     x = crops(4)
-    grey = distort(x, AugmentConfig(grey=1, brightness=0, contrast=0), torch.Generator().manual_seed(0))
+    amounts = draw_distortion(len(x), AugmentConfig(grey=1, brightness=0, contrast=0), torch.Generator().manual_seed(0))
+    grey = apply_distortion(x, amounts)
     torch.testing.assert_close(grey, x.float().mean(1, keepdim=True).expand(-1, 3, -1, -1), atol=1e-3, rtol=0)
 
 
 def test_the_asked_share_is_grey() -> None:
-    found = distort(crops(400), AugmentConfig(grey=0.25), torch.Generator().manual_seed(1))
+    found = apply_distortion(
+        crops(400), draw_distortion(400, AugmentConfig(grey=0.25), torch.Generator().manual_seed(1))
+    )
     grey = (found.amax(1) - found.amin(1)).amax((1, 2)) < 1e-3
     assert 70 <= int(grey.sum()) <= 130
 

@@ -156,16 +156,16 @@ def test_it_learns_where_the_squares_are(tmp_path: Path) -> None:
     assert log[-1].loss < 0.7 * log[0].loss
     found = {}
     for name, each in (("before", start), ("after", net)):
-        ranked = propose_whole(each, POOL, trainer.config.normalization, None, 1)
-        overlap = [iou(r.boxes, t).max() for r, t in zip(ranked, relative_truths(POOL, len(ranked)), strict=True)]
+        ranked = propose_whole(each, POOL, trainer.config.normalization, range(24), 1)
+        overlap = [iou(r.boxes, t).max() for r, t in zip(ranked, relative_truths(POOL, range(24)), strict=True)]
         found[name] = float(np.mean(overlap))
     assert found["after"] > found["before"] + 0.15  # the best box alone
     assert log[-1].recall_val == pytest.approx(
         validation_recall(net, POOL, trainer.config.normalization, None), abs=1e-4
     )
     calibration = calibrate(net, POOL, trainer.config.normalization)
-    ranked = propose_whole(net, POOL, trainer.config.normalization, None, 8)
-    truths = relative_truths(POOL, len(ranked))
+    ranked = propose_whole(net, POOL, trainer.config.normalization, range(24), 8)
+    truths = relative_truths(POOL, range(24))
     hits = np.concatenate([iou(r.boxes, t)[:, 0] >= 0.5 for r, t in zip(ranked, truths, strict=True)])
     scores = np.concatenate([calibration(r.logits) for r in ranked])
     assert scores.mean() == pytest.approx(hits.mean(), abs=0.05)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import shared_training
 import torch
+from shared_training import HALF, KINDS, made_up_pool, train
 from torch import nn
 
 from detector.crop import CropConfig
@@ -33,11 +33,22 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process left."""
+    folder, threads = tmp_path_factory.mktemp("alone"), torch.get_num_threads()
+    torch.set_num_threads(1)  # nets so small only wait for one another's threads
+    for kind in KINDS:
+        train(folder / kind, ALONE, kind)
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     folder = tmp_path_factory.mktemp("together")
     about = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests/support/shared_training.py"), str(folder)]
+    command = [sys.executable, str(ROOT / "tests/support/shared_training.py"), str(folder), str(alone)]
     running = [
         subprocess.Popen(
             command,
@@ -49,51 +60,50 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for rank in range(2)
     ]
     for process in running:
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=900)
         assert process.returncode == 0, said
     return folder
 
 
-def read_log(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
-
-
-@pytest.mark.parametrize("norm", ["batch", "lrn"])
-def test_two_processes_have_the_loss_curve_of_one(together: Path, tmp_path: Path, norm: str) -> None:
-    net = shared_training.train(tmp_path, ALONE, norm)
-    alone, shared = read_log(tmp_path), read_log(together / norm)
-    assert [row["step"] for row in shared] == [row["step"] for row in alone] == [str(i) for i in range(1, 7)]
-    np.testing.assert_allclose(
-        [float(row["loss"]) for row in shared], [float(row["loss"]) for row in alone], atol=1e-4, rtol=0
-    )
-    assert [row["top1_train"] for row in shared] == [row["top1_train"] for row in alone]
+def assert_same_course(found: Path, expected: Path, first: int = 1) -> None:
+    """The same losses from the step ``first`` on, the same validations and the same weights."""
+    logs = [list(csv.DictReader((folder / "log.csv").read_text().splitlines())) for folder in (expected, found)]
+    logs = [[row for row in log if int(row["step"]) >= first] for log in logs]
+    assert [[row["step"] for row in log] for log in logs] == [[str(i) for i in range(first, 7)]] * 2
+    assert {column for column in logs[0][0] if column.endswith("loss")} >= {"loss"}
+    for column in (column for column in logs[0][0] if column.endswith("loss") and logs[0][0][column]):
+        one, two = ([float(row[column]) for row in log] for log in logs)
+        np.testing.assert_allclose(two, one, atol=1e-4, rtol=0, err_msg=column)
     # The validation pool has 7 pictures with 8 objects: shares come out as of one process only if each counts once.
-    assert [row["top1_val"] for row in shared] == [row["top1_val"] for row in alone]
-    state = torch.load(together / norm / "net.pt", weights_only=True)
-    for name, value in net.state_dict().items():
+    for column in ("top1_train", "top1_val", "recall_val"):
+        assert [row.get(column) for row in logs[1]] == [row.get(column) for row in logs[0]]
+    state, net = (torch.load(folder / "net.pt", weights_only=True) for folder in (found, expected))
+    for name, value in net.items():
         torch.testing.assert_close(
             state[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name} {text}"
         )
 
 
-def test_two_processes_on_shared_maps_have_the_loss_curve_of_one(together: Path, tmp_path: Path) -> None:
-    net = shared_training.train_on_shared_maps(tmp_path, ALONE)
-    alone, shared = read_log(tmp_path), read_log(together / "shared")
-    for column in ("loss", "class_loss", "box_loss", "overlap_loss"):
-        np.testing.assert_allclose(
-            [float(row[column]) for row in shared], [float(row[column]) for row in alone], atol=1e-4, rtol=0
-        )
-    state = torch.load(together / "shared" / "net.pt", weights_only=True)
-    for name, value in net.state_dict().items():
-        torch.testing.assert_close(
-            state[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name} {text}"
-        )
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_have_the_loss_curve_of_one(together: Path, alone: Path, kind: str) -> None:
+    assert_same_course(together / kind, alone / kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_go_on_from_the_checkpoint_of_one(together: Path, alone: Path, kind: str) -> None:
+    assert_same_course(together / f"{kind}-resumed", alone / kind, HALF + 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_process_goes_on_from_the_checkpoint_of_two(together: Path, alone: Path, tmp_path: Path, kind: str) -> None:
+    train(tmp_path / kind, ALONE, kind, together / kind / "half.pt")
+    assert_same_course(tmp_path / kind, alone / kind, HALF + 1)
 
 
 def test_only_one_process_writes(together: Path) -> None:
-    for norm in ("batch", "lrn"):
-        found = {path.name for path in (together / norm).iterdir()}
-        assert found == {"log.csv", "checkpoint.pt", "best.pt", "net.pt"}
+    for kind in KINDS:
+        found = {path.name for path in (together / kind).iterdir()} - {"best.pt"}
+        assert found == {"log.csv", "checkpoint.pt", "half.pt", "net.pt"}
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 128])
@@ -130,7 +140,7 @@ def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_normalization_is_shared_or_each_processes_own(tmp_path: Path, shared: bool) -> None:
-    pool = shared_training.made_up_pool()
+    pool = made_up_pool()
     config = RegionTrainingConfig(
         net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4"),
         crop=CropConfig(size=32, context_pad=2),

@@ -18,7 +18,7 @@ from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Logits
 from detector.nets.region_net import RegionNet
 from detector.nets.weights import Normalization
 from detector.recipes.build import crop_batches, crop_trainer
-from detector.training.augment import AugmentConfig, distort
+from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
 from detector.training.average import WeightAverage
 from detector.training.batches import RegionBatches
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
@@ -301,8 +301,11 @@ def test_crops_show_their_label(pool: ImagePool) -> None:
 def test_distortion_keeps_the_range_and_can_be_off() -> None:
     crops = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     off = AugmentConfig(brightness=0, contrast=0, saturation=0, hue_shift=0)
-    torch.testing.assert_close(distort(crops, off, torch.Generator()), crops.float(), atol=1e-3, rtol=0)
-    strong = distort(crops, AugmentConfig(brightness=0.9, hue_shift=50), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        apply_distortion(crops, draw_distortion(len(crops), off, torch.Generator())), crops.float(), atol=1e-3, rtol=0
+    )
+    much = AugmentConfig(brightness=0.9, hue_shift=50)
+    strong = apply_distortion(crops, draw_distortion(len(crops), much, torch.Generator().manual_seed(0)))
     assert strong.min() >= 0
     assert strong.max() <= 255
     assert not torch.allclose(strong, crops.float(), atol=1)

@@ -1,0 +1,99 @@
+"""``detect --engine ray`` gives what one process gives, whatever happens to its actors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clips import write_video
+
+from detector.commands.detect_ray import _read
+from detector.commands.inputs import PictureInput
+
+COLOURS = ((20, 20, 220), (250, 10, 10), (90, 90, 90))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own
+def test_ray_writes_what_one_process_writes_though_an_actor_is_killed(
+    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    for i in range(12):
+        picture(f"in/{i}.png", left=COLOURS[i % 3])
+    (tmp_path / "in/5.png").write_text("no image")
+    (tmp_path / "in/0.png").rename(tmp_path / "in/0\udce9.png")  # a name that is no UTF-8
+    write_video(tmp_path / "in/clip.avi", "MJPG", frames=3)
+    words = ("detect", "in", "--no-pictures", "--on-error", "skip", "--format", "parquet")
+    whole = run_cli(*words, "--out", "whole")
+    assert whole.code == 3
+
+    killed = tmp_path / "killed"
+
+    def load(path: Any = None, **settings: Any) -> Any:
+        detector = fake_model(path, **settings)
+        propose, seen = detector.proposals.propose, []
+
+        def die_at_the_third(image: Any) -> Any:
+            seen.append(1)
+            if len(seen) == 3 and not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return propose(image)
+
+        detector.proposals.propose = die_at_the_third
+        return detector
+
+    module = sys.modules[type(fake_model).__module__]  # which workers cannot import
+    ray.cloudpickle.register_pickle_by_value(module)
+    monkeypatch.setattr("detector.model.load.load_model", load)
+    try:
+        found = run_cli(*words, "--engine", "ray", "--out", "found")
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(module)
+    assert found.code == whole.code, found.err
+    assert killed.exists()
+    for name in ("detections.jsonl", "detections.parquet"):
+        assert (tmp_path / "found" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    told = [[line for line in done.error_lines if line.startswith("skipped")] for done in (whole, found)]
+    assert told[0] == told[1]
+    assert len(told[0]) == 1
+
+
+def test_a_bad_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    monkeypatch.chdir(tmp_path)
+    row = {"item": pickle.dumps((PictureInput("a", "a.png"), 0))}
+    (found,) = _read(row, str(tmp_path))
+    assert pickle.loads(found["item"]) == "a.png does not exist; check the path"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--engine", "ray", "--pictures"), "--engine ray draws no pictures"),
+        (("--engine", "ray", "--proposal-pictures"), "--engine ray draws no pictures"),
+        (("--address", "auto"), "--address is of a Ray cluster"),
+    ],
+)
+def test_options_that_exclude_each_other(
+    run_cli: Any, fake_model: Any, picture: Any, words: tuple[str, ...], said: str
+) -> None:
+    picture("a.png")
+    done = run_cli("detect", "a.png", *words)
+    assert done.code == 1
+    assert said in done.err
+
+
+def test_without_ray(run_cli: Any, fake_model: Any, picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    picture("a.png")
+    done = run_cli("detect", "a.png", "--engine", "ray")
+    assert done.code == 1
+    assert "needs Ray: pip install" in done.err
