@@ -4,9 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ONNX = ["onnx>=1.20", "onnxscript>=0.6", "onnxruntime>=1.23"]
+
 setup(
     name="googlenet-detector",
-    version="0.1.0",
+    version="0.2.0",
     description="Object detection with proposals and region classifiers: the GoogLeNet ILSVRC-2014 system, rebuilt",
     classifiers=[
         "Programming Language :: Python :: 3",
@@ -45,8 +47,10 @@ setup(
         "packaging>=23.2",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "hotcoco>=1.3"],
+        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "hotcoco>=1.3", *ONNX],
         "hotcoco": ["hotcoco>=1.3"],
+        "onnx": ONNX,
+        "openvino": ["openvino>=2026.0", "onnx>=1.20", "onnxscript>=0.6"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],
     },
