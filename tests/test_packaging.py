@@ -164,8 +164,8 @@ def test_the_wheel_detects_far_from_the_checkout(wheel: zipfile.ZipFile, tmp_pat
     photo.parent.mkdir()
     Image.effect_noise((90, 60), 80).convert("RGB").save(photo)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    where = "import detector, sys; print(detector.__file__)"
-    home = subprocess.run([sys.executable, "-c", where], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    where = "import detector; print(detector.__file__)"
+    home = run_python(where, cwd=tmp_path / "site")
     assert Path(home.stdout.strip()).is_relative_to(tmp_path), home.stderr
     command = [sys.executable, "-m", "detector", "detect", str(photo), "--out", "found"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)

@@ -38,6 +38,15 @@ class Precision(str, Enum):
     float16 = "float16"
 
 
+class Runtime(str, Enum):
+    """What runs the region classifiers; auto is the fastest one that is installed and that the model has graphs for."""
+
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
 class OnError(str, Enum):
     """What a picture that cannot be read does to the run."""
 
@@ -124,6 +133,10 @@ def detect(
         Precision,
         typer.Option(help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU."),
     ] = Precision.auto,
+    runtime: Annotated[
+        Runtime,
+        typer.Option(help="Runtime of the networks: torch; onnx or openvino of an exported model; auto: the fastest."),
+    ] = Runtime.auto,
     on_error: Annotated[
         OnError,
         typer.Option(help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3."),
@@ -197,7 +210,9 @@ def detect(
         "multibox": False if no_multibox else multibox,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
+    detector = load_model(
+        model, device=device.value, precision=precision.value, seed=seed, runtime=runtime.value, **settings
+    )
     wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
     config = {
         "inputs": inputs,
@@ -206,6 +221,7 @@ def detect(
         "classes": "all" if detector.labels is None else [detector.class_names[label] for label in detector.labels],
         "device": device,
         "precision": precision,
+        "runtime": getattr(detector.classifier, "runtime", "torch"),
         "postprocess": detector.config,
         "proposals": {**settings_of(detector.proposals), "max_proposals": detector.max_proposals},
         "formats": wanted,

