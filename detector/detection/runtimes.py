@@ -55,7 +55,8 @@ def _openvino(path: Path, dtype: torch.dtype) -> Run:
     precision = "bf16" if dtype == torch.bfloat16 else "f32"
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision}
     graph = openvino.Core().compile_model(path, "CPU", settings)
-    return lambda *arrays: [np.asarray(table) for table in graph(list(arrays)).values()]
+    # A request of its own for each call: images may be looked at side by side, and a request does one thing at a time.
+    return lambda *arrays: list(graph.create_infer_request().infer(list(arrays)).values())
 
 
 class GraphFacts(BaseModel):

@@ -115,6 +115,7 @@ def assert_equal(found: list[NDArray[np.float32]], wanted: list[NDArray[np.float
         np.testing.assert_allclose(table, truth, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_onnx_runtime_gives_the_same_numbers(exported: Path, size: tuple[int, int]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="pip install googlenet-detector[onnx]")
@@ -127,6 +128,7 @@ def test_onnx_runtime_gives_the_same_numbers(exported: Path, size: tuple[int, in
     assert_equal(predict(exported, run_of, size), expected(exported, size))
 
 
+@pytest.mark.slow
 def test_the_files_say_what_is_in_them(exported: Path) -> None:
     onnx = pytest.importorskip("onnx")
     about = json.loads((exported / GRAPHS_FILE).read_text())
@@ -146,6 +148,7 @@ def test_the_files_say_what_is_in_them(exported: Path) -> None:
                 assert all(a == b for a, b, same in zip(shapes[name], shape, fixed, strict=True) if same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_runtime_in_place_of_torch(exported: Path, name: str, mirror: bool) -> None:
@@ -161,6 +164,7 @@ def test_a_runtime_in_place_of_torch(exported: Path, name: str, mirror: bool) ->
     torch.testing.assert_close(ensembles[1].name_crops(crops), ensembles[0].name_crops(crops), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [SHARED, None], ids=["shared", "crops"])
 def test_torchscript_gives_the_same_numbers(tmp_path: Path, shared: SharedMaps | None) -> None:
     model = write_model(tmp_path / "model", shared)
@@ -174,6 +178,7 @@ def test_torchscript_gives_the_same_numbers(tmp_path: Path, shared: SharedMaps |
         assert_equal(predict(tmp_path / "out", run_of, size), expected(model, size))
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_same_numbers(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino", reason="pip install googlenet-detector[openvino]")
     model = write_model(tmp_path / "model", None)
