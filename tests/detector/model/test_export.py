@@ -30,7 +30,7 @@ from proposals.errors import UserError
 
 CPU = torch.device("cpu")
 NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
-SHAPE = HeadShape(kind="softmax", grid=3, shared=True, overlap=3, overlap_link="logistic")
+SHAPE = HeadShape(kind="softmax", grid=3, shared=True, overlap=3)
 SHARED = SharedMaps(image_side=120, levels=3, region_side=24)
 CROP = CropConfig(size=32, context_pad=2)
 SIZES = [(60, 80), (97, 41), (33, 120)]  # one is wide, one is high, sides odd and even, one enlarged
@@ -165,6 +165,7 @@ def test_a_runtime_in_place_of_torch(exported: Path, name: str, mirror: bool) ->
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")  # PyTorch advises against TorchScript
 @pytest.mark.parametrize("shared", [SHARED, None], ids=["shared", "crops"])
 def test_torchscript_gives_the_same_numbers(tmp_path: Path, shared: SharedMaps | None) -> None:
     model = write_model(tmp_path / "model", shared)
