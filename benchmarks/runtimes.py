@@ -3,7 +3,7 @@
 Command:  detector export bundled --out bundled-onnx
           .venv/bin/python benchmarks/runtimes.py bundled-onnx     (--repeats N, --threads N)
 
-The whole detector is called, proposals included, on scikit-image's coffee cup scaled to fill 640x480. The runtimes take
+The whole detector is called, proposals included, on scikit-image's astronaut scaled to fill 640x480. The runtimes take
 turns, so that a busy moment of the machine falls on all alike. Processor time counts all threads, and other programs
 hardly change it; on a machine that does nothing else, one thread's is what the clock shows.
 """
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    image = photograph("coffee")
+    image = photograph("astronaut")
     detectors = {
         name: load_model(given.model, device="cpu", runtime=runtime, precision=precision, threads=given.threads)
         for name, (runtime, precision) in RUNTIMES.items()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
@@ -55,8 +56,14 @@ def _openvino(path: Path, dtype: torch.dtype) -> Run:
     precision = "bf16" if dtype == torch.bfloat16 else "f32"
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision}
     graph = openvino.Core().compile_model(path, "CPU", settings)
-    # A request of its own for each call: images may be looked at side by side, and a request does one thing at a time.
-    return lambda *arrays: list(graph.create_infer_request().infer(list(arrays)).values())
+    own = threading.local()  # images may be looked at side by side, and a request does one thing at a time
+
+    def run(*arrays: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        if not hasattr(own, "request"):
+            own.request = graph.create_infer_request()
+        return list(own.request.infer(list(arrays)).values())
+
+    return run
 
 
 class GraphFacts(BaseModel):

@@ -199,7 +199,7 @@ def _input_facts(member: Member) -> dict[str, Any]:
 def _write_onnx(graph: Graph, path: Path) -> None:
     axes = [{i: axis for i, axis in enumerate(shape) if isinstance(axis, str)} for shape in graph.inputs.values()]
     torch.onnx.export(
-        graph.module.eval(),
+        graph.module.eval().requires_grad_(False),
         graph.example,
         path,
         dynamo=True,
@@ -224,7 +224,7 @@ def _write_openvino(graph: Graph, path: Path) -> None:
 def _write_torchscript(graph: Graph, path: Path) -> None:
     with warnings.catch_warnings():  # PyTorch advises against TorchScript; C++ programs have nothing else to load
         warnings.simplefilter("ignore")
-        torch.jit.trace(graph.module.eval(), graph.example, check_trace=False).save(path)  # type: ignore[no-untyped-call]
+        torch.jit.trace(graph.module.eval().requires_grad_(False), graph.example, check_trace=False).save(path)  # type: ignore[no-untyped-call]
 
 
 _WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino, "torchscript": _write_torchscript}
