@@ -39,7 +39,7 @@ class Precision(str, Enum):
 
 
 class Runtime(str, Enum):
-    """What runs the region classifiers; auto is the fastest one that is installed and that the model has graphs for."""
+    """What runs the region classifiers; auto is what is installed and the model has graphs for."""
 
     auto = "auto"
     torch = "torch"
@@ -135,8 +135,8 @@ def detect(
     ] = Precision.auto,
     runtime: Annotated[
         Runtime,
-        typer.Option(help="Runtime of the networks: torch; onnx or openvino of an exported model; auto: the fastest."),
-    ] = Runtime.auto,
+        typer.Option(help="Runtime of the networks: torch; onnx or openvino of an exported model; auto: what it has."),
+    ] = Runtime.torch,
     on_error: Annotated[
         OnError,
         typer.Option(help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3."),

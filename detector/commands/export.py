@@ -33,8 +33,8 @@ def export(
     """Write a model's networks as ONNX, OpenVINO or TorchScript.
 
     The result is a copy of the model directory with the graphs beside the weights, and
-    [bold]graphs.json[/bold], which says what each takes and gives. [bold]detect[/bold] runs ONNX and
-    OpenVINO graphs as well, faster than the networks themselves. Proposals are not in the graphs.
+    [bold]graphs.json[/bold], which says what each takes and gives. [bold]detect --runtime[/bold] runs ONNX
+    and OpenVINO graphs as well. Proposals are not in the graphs.
 
     [bold]Example:[/bold] detector export my-model --format onnx --out my-model-onnx
     """

@@ -162,7 +162,7 @@ class Ensemble:
         self.num_outputs = outputs.pop()
         self.device = device
         self.dtype = detection_dtype(precision, device)
-        self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+        self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" and runtime == "torch" else GPU_BATCH)
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature

@@ -109,10 +109,9 @@ class Runtime(NamedTuple):
     load: Callable[[Path, torch.dtype], Run]
 
 
-# The faster one first.
 RUNTIMES = {
-    "openvino": Runtime("openvino", ("openvino", "onnx"), (torch.float32, torch.bfloat16), _openvino),
     "onnx": Runtime("onnxruntime", ("onnx",), (torch.float32,), _onnx),
+    "openvino": Runtime("openvino", ("openvino", "onnx"), (torch.float32, torch.bfloat16), _openvino),
 }
 
 
@@ -156,8 +155,8 @@ def with_runtime(
     """The runtime that ``name`` stands for, and ``members`` of the model folder ``folder`` that use it.
 
     Args:
-        name: "torch"; "onnx" or "openvino"; "auto" for the fastest one that is installed and that the folder has
-            graphs for, on a processor. files: the members' weights.
+        name: "torch"; "onnx" or "openvino"; "auto" for the first that is installed and that the folder has graphs
+            for, on a processor. files: the members' weights.
 
     Raises:
         UserError: no such runtime, or it is not installed, or not for this device or precision; the folder's graphs are

@@ -148,7 +148,7 @@ def load_model(
             selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
             processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
             for, by default all; labels stay those of the model. runtime: what the classifiers run in: "torch"; "onnx"
-            or "openvino", of a model that ``detector export`` has written; "auto" for the fastest one there is.
+            or "openvino", of a model that ``detector export`` has written; "auto" for what is installed.
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.

@@ -207,7 +207,7 @@ def fault_of(folder: Path, **settings: Any) -> str:
 
 def test_faults_of_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write_model(tmp_path / "model", SHARED)
-    assert fault_of(model, runtime="onyx") == "runtime 'onyx': choose auto, torch, openvino, onnx"
+    assert fault_of(model, runtime="onyx") == "runtime 'onyx': choose auto, torch, onnx, openvino"
     assert (
         fault_of(model, runtime="onnx")
         == ": has no graphs for the runtime onnx; detector export makes a copy that has them"
