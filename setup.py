@@ -4,9 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ONNX = ["onnx>=1.20", "onnxscript>=0.6", "onnxruntime>=1.23"]
+
 setup(
     name="googlenet-detector",
-    version="0.1.0",
+    version="0.2.0",
     description="Object detection with proposals and region classifiers: the GoogLeNet ILSVRC-2014 system, rebuilt",
     classifiers=[
         "Programming Language :: Python :: 3",
@@ -47,12 +49,14 @@ setup(
     extras_require={
         "test": [
             *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14", "hotcoco>=1.3"),
-            *("pandas>=2.2", "supervision>=0.26", "pyarrow>=17"),
+            *("pandas>=2.2", "supervision>=0.26", "pyarrow>=17", *ONNX),
         ],
         "interop": ["pandas>=2.2", "supervision>=0.26"],
         "hotcoco": ["hotcoco>=1.3"],
         "parquet": ["pyarrow>=17"],
         "ray": ["ray[data]>=2.51"],
+        "onnx": ONNX,
+        "openvino": ["openvino>=2026.0", "onnx>=1.20", "onnxscript>=0.6"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],
     },

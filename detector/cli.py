@@ -57,6 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.compare",
         "Say whether B is better than A, per class and overall, by a paired bootstrap over images.",
     ),
+    "export": ("detector.commands.export", "Write a model's networks as ONNX, OpenVINO or TorchScript."),
     "calibrate": (
         "detector.commands.calibrate",
         "Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.",

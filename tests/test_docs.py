@@ -21,6 +21,7 @@ from clips import write_video
 from command_line import run
 from PIL import Image
 
+from detector import load_model
 from detector.cli import COMMANDS, load_command
 from detector.types import Detections, GroundTruth
 
@@ -189,7 +190,7 @@ def run_blocks(page: str, names: dict[str, Any] | None = None, first: int = 0) -
 
 
 RUN_HERE = {f"how_to/{name}.md" for name in ("add_backbone", "add_data_format", "add_metric", "add_proposal_source")}
-RUN_HERE |= {f"how_to/{name}.md" for name in ("deploy", "detect", "other_tools", "report", "threshold")}
+RUN_HERE |= {f"how_to/{name}.md" for name in ("deploy", "detect", "onnx", "other_tools", "report", "threshold")}
 
 
 def test_every_example_of_a_how_to_runs_here() -> None:
@@ -300,6 +301,16 @@ def test_fiftyone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sample["filepath"] == "a.jpg"
     (found,) = sample["detections"]["detections"]
     assert found == {"label": "cat", "bounding_box": [0.1, 0.1, 0.5, 0.5], "confidence": 0.5}
+
+
+@pytest.mark.slow
+def test_an_exported_model(place: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install googlenet-detector[onnx]")
+    assert run("export", "my-model", "--out", "my-model-onnx") == 0
+    made = run_blocks("how_to/onnx.md")
+    assert made["probs"].shape == (2, 21)
+    whole = load_model("my-model", device="cpu").classifier.predict(made["image"], made["boxes"] / made["factor"])
+    np.testing.assert_allclose(made["probs"], whole.probs, atol=0.02)  # boxes by one factor for both sides
 
 
 def write_evaluation(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = (ROOT / "setup.py").read_text(encoding="utf-8")
@@ -64,11 +67,11 @@ def test_setup_imports_only_setuptools_and_the_standard_library() -> None:
     assert {name for name in names if name.split(".")[0] not in sys.stdlib_module_names} == {"setuptools"}
 
 
-def run_python(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """``code`` in a fresh interpreter that finds the two packages in this checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def run_python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """``code`` in a fresh interpreter that finds the two packages in ``cwd``, by default this checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(cwd)}
     return subprocess.run(
-        [sys.executable, *flags, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+        [sys.executable, *flags, "-c", code], capture_output=True, text=True, env=environment, cwd=cwd, check=False
     )
 
 
@@ -111,16 +114,18 @@ def test_lazy_names_of_the_packages_exist() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel as built from a copy of this checkout, without the network."""
+    """The wheel as built from the source distribution of a copy of this checkout, without the network."""
     folder = tmp_path_factory.mktemp("wheel")
     unwanted = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info")
     for package in ("detector", "proposals"):
         shutil.copytree(ROOT / package, folder / package, ignore=unwanted)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / name)
+    source = run_python("from setuptools.build_meta import build_sdist; build_sdist('dist')", cwd=folder)
+    assert source.returncode == 0, source.stderr
     command = [
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"),
-        *("--wheel-dir", str(folder / "dist"), str(folder)),
+        *("--wheel-dir", str(folder / "dist"), *map(str, (folder / "dist").glob("*.tar.gz"))),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -150,6 +155,29 @@ def test_the_wheel_has_the_command_and_the_licence(wheel: zipfile.ZipFile) -> No
     metadata = wheel.read(f"{info}METADATA").decode()
     assert "License-Expression: MIT" in metadata
     assert re.search(r"^Requires-Python: .*>=3\.10", metadata, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_wheel_detects_far_from_the_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path / "site")
+    photo = tmp_path / "elsewhere" / "photo.png"
+    photo.parent.mkdir()
+    Image.effect_noise((90, 60), 80).convert("RGB").save(photo)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    where = "import detector; print(detector.__file__)"
+    home = run_python(where, cwd=tmp_path / "site")
+    assert Path(home.stdout.strip()).is_relative_to(tmp_path), home.stderr
+    command = [sys.executable, "-m", "detector", "detect", str(photo), "--out", "found"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    (line,) = (tmp_path / "found" / "detections.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"] == str(photo)
+
+
+def test_the_citation_has_the_version() -> None:
+    version = ast.literal_eval(setup_arguments()["version"])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (version, "MIT")
 
 
 def test_the_version_has_its_entry_in_the_changelog() -> None:

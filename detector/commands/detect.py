@@ -50,6 +50,15 @@ class Precision(str, Enum):
     float16 = "float16"
 
 
+class Runtime(str, Enum):
+    """What runs the region classifiers; auto is what is installed and the model has graphs for."""
+
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
 class OnError(str, Enum):
     """What a picture that cannot be read does to the run."""
 
@@ -136,6 +145,10 @@ def detect(
         Precision,
         typer.Option(help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU."),
     ] = Precision.auto,
+    runtime: Annotated[
+        Runtime,
+        typer.Option(help="Runtime of the networks: torch; onnx or openvino of an exported model; auto: what it has."),
+    ] = Runtime.torch,
     on_error: Annotated[
         OnError,
         typer.Option(help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3."),
@@ -150,7 +163,7 @@ def detect(
         list[Format] | None,
         typer.Option(
             "--format",
-            help="Also write COCO results, CSV, Parquet, or pre-labels for a labelling tool; may be given several times.",
+            help="Also write COCO results, CSV, Parquet or pre-labels for labelling tools; may be given several times.",
             show_default="detections.jsonl only",
         ),
     ] = None,
@@ -241,7 +254,12 @@ def detect(
     alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput), device.value)
     if not alone:
         settings["threads"] = 1
-    how: dict[str, Any] = {"device": device.value, "precision": precision.value, "seed": seed}
+    how: dict[str, Any] = {
+        "device": device.value,
+        "precision": precision.value,
+        "seed": seed,
+        "runtime": runtime.value,
+    }
     detector = load_model(model, **how, **settings)
     config = {
         "inputs": inputs,
@@ -250,6 +268,7 @@ def detect(
         "classes": "all" if detector.labels is None else [detector.class_names[label] for label in detector.labels],
         "device": device,
         "precision": precision,
+        "runtime": getattr(detector.classifier, "runtime", "torch"),
         "postprocess": detector.config,
         "proposals": {**settings_of(detector.proposals), "max_proposals": detector.max_proposals},
         "formats": wanted,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -112,11 +112,15 @@ class Member:
         """The maps of ``image`` ``(H, W, 3)`` RGB, of a member with ``shared``."""
         assert self.shared is not None
         assert isinstance(self.net, GoogLeNet)
-        size = image.shape[:2]
-        resized = np.ascontiguousarray(resize_image(image, level_zero_size(size, self.shared)))
-        x = self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)
+        x = self.level_zero(image, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return ImageMaps(self.net, x, size, self.shared)
+            return ImageMaps(self.net, x, image.shape[:2], self.shared)
+
+    def level_zero(self, image: NDArray[np.uint8], device: torch.device) -> Tensor:
+        """``image`` ``(H, W, 3)`` RGB at level 0's size, normalised: ``(1, 3, H', W')``, channels last."""
+        assert self.shared is not None
+        resized = np.ascontiguousarray(resize_image(image, level_zero_size(image.shape[:2], self.shared)))
+        return self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)
 
     def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
         """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
@@ -138,6 +142,7 @@ class Ensemble:
         temperature: T of the mean p, which becomes p^(1/T), made to sum to one (Guo et al. 2017); 1 changes nothing,
             more makes the ensemble less sure of itself.
         precision: what the networks compute in; see :func:`detector.detection.precision.detection_dtype`.
+        runtime: the name of what the members run in; see :mod:`detector.detection.runtimes`.
     """
 
     def __init__(
@@ -147,6 +152,7 @@ class Ensemble:
         batch_size: int | None = None,
         temperature: float = 1.0,
         precision: str = "auto",
+        runtime: str = "torch",
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
@@ -156,10 +162,11 @@ class Ensemble:
         self.num_outputs = outputs.pop()
         self.device = device
         self.dtype = detection_dtype(precision, device)
-        self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+        self.batch_size = batch_size or (CPU_BATCH if device.type == "cpu" and runtime == "torch" else GPU_BATCH)
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
+        self.runtime = runtime
         self.num_box_heads = sum(member.has_box_head for member in members)
         self.num_overlap_heads = sum(member.has_overlap_head for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
@@ -169,7 +176,7 @@ class Ensemble:
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             head = None if member.head is None else member.head.eval().to(device)
-            ready = Member(net, member.crop, member.normalization, head, member.shared)
+            ready = replace(member, net=net, head=head)
             self.members.append(ready)
             if member.shared is not None:
                 self.pooling.append((number, ready))

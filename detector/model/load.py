@@ -12,6 +12,7 @@ from torch import nn
 
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.pipeline import Detector
+from detector.detection.runtimes import with_runtime
 from detector.detection.suppression import PostprocessConfig
 from detector.model.class_choice import chosen_labels
 from detector.model.config import (
@@ -74,17 +75,20 @@ def load_classifier(
 
 
 def load_ensemble(
-    folder: Path, config: ModelConfig, device: torch.device, members: int | None = None, precision: str = "auto"
+    folder: Path,
+    config: ModelConfig,
+    device: torch.device,
+    members: int | None = None,
+    precision: str = "auto",
+    runtime: str = "torch",
 ) -> Ensemble:
     """The networks of the model directory ``folder``, ready to run; UserError as for :func:`load_model`."""
     if members is not None and not 1 <= members <= len(config.members):
         raise UserError(f"members {members}: {folder} has {len(config.members)}")
-    return Ensemble(
-        [read_member(folder, member, len(config.class_names)) for member in config.members[:members]],
-        device,
-        temperature=config.temperature,
-        precision=precision,
-    )
+    files = config.members[:members]
+    own = [read_member(folder, member, len(config.class_names)) for member in files]
+    name, ready = with_runtime(runtime, folder, files, own, device, precision)
+    return Ensemble(ready, device, temperature=config.temperature, precision=precision, runtime=name)
 
 
 def load_checked(net: nn.Module, folder: Path, config: WeightsFile) -> None:
@@ -130,6 +134,7 @@ def load_model(
     multibox: str | Path | Literal[False] | None = None,
     precision: str = "auto",
     classes: str | Sequence[str] | None = None,
+    runtime: str = "torch",
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 
@@ -142,7 +147,8 @@ def load_model(
             search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
             selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
             processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
-            for, by default all; labels stay those of the model.
+            for, by default all; labels stay those of the model. runtime: what the classifiers run in: "torch"; "onnx"
+            or "openvino", of a model that ``detector export`` has written; "auto" for what is installed.
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -152,7 +158,7 @@ def load_model(
     names = config.class_names
     labels = None if classes is None else chosen_labels(classes, names, config.class_keys, folder / MODEL_FILE)
     target = choose_device(device)
-    ensemble = load_ensemble(folder, config, target, members, precision)
+    ensemble = load_ensemble(folder, config, target, members, precision, runtime)
     given = {
         "score_threshold": score_threshold,
         "nms_threshold": nms_threshold,
