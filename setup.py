@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+DEMO = ["starlette>=1.10", "uvicorn>=0.54", "markdown-it-py>=3"]
+
 setup(
     name="googlenet-detector",
     version="0.1.0",
@@ -20,7 +22,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["detector", "detector.*", "proposals", "proposals.*"]),
     package_data={
-        "detector": ["py.typed", "models/**/*", "report/assets/*"],
+        "detector": ["py.typed", "models/**/*", "report/assets/*", "serving/assets/*"],
         "proposals": ["py.typed"],
     },
     install_requires=[
@@ -45,7 +47,16 @@ setup(
         "packaging>=23.2",
     ],
     extras_require={
-        "test": ["pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "hotcoco>=1.3"],
+        "test": [
+            "pytest>=8.0",
+            "hypothesis>=6.100",
+            "pytest-xdist>=3.5",
+            "setuptools>=77",
+            "hotcoco>=1.3",
+            "httpx2>=2.16",
+            *DEMO,
+        ],
+        "demo": DEMO,
         "hotcoco": ["hotcoco>=1.3"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "lint": ["ruff>=0.9", "mypy>=1.14", "types-PyYAML>=6.0"],

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Propose boxes in many pictures and store them, one checksummed file per picture.",
     ),
     "merge": ("detector.commands.merge", "Join the shards of detect, evaluate or propose."),
+    "serve": ("detector.commands.serve", "Try a model on images in a web page on this machine."),
     "train": (
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
@@ -109,7 +110,7 @@ def load_command(verb: str) -> Any:
 
 
 def _needs_arguments(verb: str) -> bool:
-    return verb not in ("doctor", "clean")
+    return verb not in ("doctor", "clean", "serve")
 
 
 def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:
