@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say
+from detector.commands.help_all import hide_rare
 from detector.commands.streams import tolerant_streams
 from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
@@ -77,7 +78,12 @@ OPTIONAL_VALUES = {"--resume": ("must", ("must", "auto"))}
 
 
 class Verb(TyperCommand):
-    """A command with options that may stand without their value."""
+    """A command with options that may stand without their value, or be left out of the short help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As in the base class, of :data:`detector.commands.help_all.HelpAll`'s verbs the common options."""
+        hide_rare(self, ctx)
+        super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As in the base class, the values put in that were left out."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, ShardWord, may_go_on
 from proposals.errors import UserError
 
@@ -69,10 +70,17 @@ def detect(
             help="Of two boxes of one class with a greater IoU, the better stays; also in place of a model's soft "
             "suppression.",
             show_default="the model's own, commonly 0.3",
+            rich_help_panel="Detections",
         ),
     ] = None,
     max_detections: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of detections per image.", show_default="the model's own")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum number of detections per image.",
+            show_default="the model's own",
+            rich_help_panel="Detections",
+        ),
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -86,6 +94,7 @@ def detect(
             metavar="PRESET",
             help="Preset of selective search: single, fast, quality or googlenet.",
             show_default="the model's own",
+            rich_help_panel="Proposals",
         ),
     ] = None,
     multibox: Annotated[
@@ -94,14 +103,21 @@ def detect(
             metavar="DIR",
             help="MultiBox proposals of this folder, as train-multibox makes.",
             show_default="the model's own, if any",
+            rich_help_panel="Proposals",
         ),
     ] = None,
     members: Annotated[
         int | None,
-        typer.Option(min=1, help="Use only the model's first N networks; fewer are faster.", show_default="all"),
+        typer.Option(
+            min=1,
+            help="Use only the model's first N networks; fewer are faster.",
+            show_default="all",
+            rich_help_panel="Speed",
+        ),
     ] = None,
     no_multibox: Annotated[
-        bool, typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.")
+        bool,
+        typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.", rich_help_panel="Proposals"),
     ] = False,
     search_side: Annotated[
         int | None,
@@ -110,23 +126,37 @@ def detect(
             metavar="PIXELS",
             help="Resize the longer side to N pixels for proposal search; smaller is faster.",
             show_default="the model's own",
+            rich_help_panel="Proposals",
         ),
     ] = None,
     max_proposals: Annotated[
         int | None,
-        typer.Option(min=1, help="Classify at most N proposals per image.", show_default="the model's own"),
+        typer.Option(
+            min=1,
+            help="Classify at most N proposals per image.",
+            show_default="the model's own",
+            rich_help_panel="Proposals",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for proposal ranking.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed for proposal ranking.", rich_help_panel="Proposals")
+    ] = 0,
     device: Annotated[
         Device, typer.Option(help="Device: auto, cpu or cuda; auto takes a GPU if there is one.")
     ] = Device.auto,
     precision: Annotated[
         Precision,
-        typer.Option(help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU."),
+        typer.Option(
+            help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU.",
+            rich_help_panel="Speed",
+        ),
     ] = Precision.auto,
     on_error: Annotated[
         OnError,
-        typer.Option(help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3."),
+        typer.Option(
+            help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3.",
+            rich_help_panel="Long runs",
+        ),
     ] = OnError.fail,
     out: Annotated[
         Path | None,
@@ -141,18 +171,25 @@ def detect(
         ),
     ] = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Write each image with its detections drawn in.")
+        bool,
+        typer.Option(
+            "--pictures/--no-pictures", help="Write each image with its detections drawn in.", rich_help_panel="Output"
+        ),
     ] = True,
     proposal_pictures: Annotated[
         bool,
         typer.Option(
             "--proposal-pictures",
             help="Also write each image with its proposals drawn in, one colour per source.",
+            rich_help_panel="Output",
         ),
     ] = False,
-    frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.")] = 1,
+    frame_step: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.", rich_help_panel="Speed")
+    ] = 1,
     shard: ShardWord = None,
     resume: ResumeWord = None,
+    help_all: HelpAll = False,
 ) -> None:
     """Find objects in pictures and videos.
 

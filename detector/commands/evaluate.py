@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, ShardWord, may_go_on
 from detector.shown import shown
 from proposals.errors import UserError
@@ -91,7 +92,8 @@ def evaluate(
         str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.", rich_help_panel="Data"),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     out: Annotated[
@@ -99,36 +101,60 @@ def evaluate(
         typer.Option(metavar="DIR", help="New or empty folder.", show_default="runs/evaluate-<date>-<time>"),
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Bootstrap samples for the intervals; 0: none.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Bootstrap samples for the intervals; 0: none.", rich_help_panel="Metric"
+        ),
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for resampling and proposal ranking.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed for resampling and proposal ranking.", rich_help_panel="Metric")
+    ] = 0,
     crops: Annotated[
         str,
         typer.Option(
-            metavar="1|10|144", help="For regions and images: crops of each whose probabilities are averaged."
+            metavar="1|10|144",
+            help="For regions and images: crops of each whose probabilities are averaged.",
+            rich_help_panel="Metric",
         ),
     ] = "1",
-    engine: Annotated[Engine, typer.Option(help="Engine for the COCO metric.")] = Engine.builtin,
+    engine: Annotated[
+        Engine, typer.Option(help="Engine for the COCO metric.", rich_help_panel="Metric")
+    ] = Engine.builtin,
     format: Annotated[
-        Format | None, typer.Option(help="Minimum score of a detection.", show_default="by the file's name")
+        Format | None,
+        typer.Option(help="Format of the detections.", show_default="by the file's name", rich_help_panel="Data"),
     ] = None,
     image_list: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For an ILSVRC submission: the kit's list, lines 'name number'."),
+        typer.Option(
+            metavar="FILE",
+            help="For an ILSVRC submission: the kit's list, lines 'name number'.",
+            rich_help_panel="Data",
+        ),
     ] = None,
     invalid: Annotated[
-        OnFault, typer.Option(help="If a detection has a bad score or box: fail, or skip it and count it.")
+        OnFault,
+        typer.Option(
+            help="If a detection has a bad score or box: fail, or skip it and count it.", rich_help_panel="Data"
+        ),
     ] = OnFault.error,
     unknown_classes: Annotated[
-        OnFault, typer.Option(help="If the data set lacks a class: fail, or skip its detections.")
+        OnFault,
+        typer.Option(help="If the data set lacks a class: fail, or skip its detections.", rich_help_panel="Data"),
     ] = OnFault.error,
     score_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="With a model: minimum score of a detection; AP needs low ones.")
+        float,
+        typer.Option(
+            min=0, max=1, help="With a model: minimum score of a detection; AP needs low ones.", rich_help_panel="Model"
+        ),
     ] = 0.01,
     max_detections: Annotated[
         int | None,
         typer.Option(
-            min=1, help="With a model: maximum number of detections per image.", show_default="the model's own"
+            min=1,
+            help="With a model: maximum number of detections per image.",
+            show_default="the model's own",
+            rich_help_panel="Model",
         ),
     ] = None,
     search_side: Annotated[
@@ -138,10 +164,14 @@ def evaluate(
             metavar="PIXELS",
             help="With a model: resize the longer side to N pixels for proposal search.",
             show_default="the model's own",
+            rich_help_panel="Model",
         ),
     ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, help="With a model: use only its first N networks.", show_default="all")
+        int | None,
+        typer.Option(
+            min=1, help="With a model: use only its first N networks.", show_default="all", rich_help_panel="Model"
+        ),
     ] = None,
     first: Annotated[
         int | None,
@@ -150,6 +180,7 @@ def evaluate(
             metavar="N",
             help="Use only the first N images.",
             show_default="all, or those of the run that --detections names",
+            rich_help_panel="Data",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="With a model: auto, cpu or cuda.")] = "auto",
@@ -157,14 +188,19 @@ def evaluate(
         str,
         typer.Option(
             help="Of a model: what its networks compute in: float32, bfloat16, float16, or auto, which is float16 on a "
-            "GPU and float32 on a processor."
+            "GPU and float32 on a processor.",
+            rich_help_panel="Model",
         ),
     ] = "auto",
     on_error: Annotated[
-        OnError, typer.Option(help="If an image cannot be read: fail, or skip it and exit with code 3.")
+        OnError,
+        typer.Option(
+            help="If an image cannot be read: fail, or skip it and exit with code 3.", rich_help_panel="Long runs"
+        ),
     ] = OnError.fail,
     shard: ShardWord = None,
     resume: ResumeWord = None,
+    help_all: HelpAll = False,
 ) -> None:
     """Measure a model, or detections from a file, on an annotated data set.
 

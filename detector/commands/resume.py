@@ -17,6 +17,7 @@ ResumeWord = Annotated[
         metavar="[auto]",
         help="Resume the interrupted run in --out; auto: or start one.",
         show_default="a new run",
+        rich_help_panel="Long runs",
     ),
 ]
 ShardWord = Annotated[
@@ -25,6 +26,7 @@ ShardWord = Annotated[
         metavar="i/N",
         help="Process only the i-th of N parts of the list, i from 1; detector merge joins the parts.",
         show_default="all of it",
+        rich_help_panel="Long runs",
     ),
 ]
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED, say
+from detector.commands.help_all import HelpAll
 from detector.commands.resume import Resume, ResumeWord, read_resume
 
 NO_JOBS = "--jobs is for an ensemble, whose networks are trained side by side"
@@ -75,17 +76,33 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")
+        int | None,
+        typer.Option(
+            min=1, help="Number of training iterations.", show_default="the recipe's", rich_help_panel="Recipe"
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's", rich_help_panel="Recipe")
+    ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, help="Number of ensemble members.", show_default="the recipe's, or 6")
+        int | None,
+        typer.Option(
+            min=1, help="Number of ensemble members.", show_default="the recipe's, or 6", rich_help_panel="Recipe"
+        ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Ensemble members trained in parallel, on each GPU or on the CPU.")
+        int,
+        typer.Option(
+            min=1,
+            help="Ensemble members trained in parallel, on each GPU or on the CPU.",
+            rich_help_panel="Speed and memory",
+        ),
     ] = 1,
     proposals: Annotated[
-        Path, typer.Option(metavar="DIR", help="Cache of proposals, as detector propose makes.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Cache of proposals, as detector propose makes.", rich_help_panel="Speed and memory"
+        ),
     ] = Path("runs/proposals"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     micro_batch: Annotated[
@@ -94,9 +111,12 @@ def train(
             min=2,
             help="Examples per forward pass; gradients are accumulated.",
             show_default="what fits the memory",
+            rich_help_panel="Speed and memory",
         ),
     ] = None,
-    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Minutes between checkpoints.", rich_help_panel="Long runs")
+    ] = 5.0,
     split: Annotated[
         str | None,
         typer.Option(
@@ -108,13 +128,18 @@ def train(
     head: Annotated[
         HeadName | None,
         typer.Option(
-            help="Classifier of the head recipe.",
-            show_default="the recipe's, softmax",
+            help="Classifier of the head recipe.", show_default="the recipe's, softmax", rich_help_panel="Recipe"
         ),
     ] = None,
     cache: Annotated[
-        Path, typer.Option(metavar="DIR", help="Cache of features and tuned trunks, for the head recipe.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Cache of features and tuned trunks, for the head recipe.",
+            rich_help_panel="Speed and memory",
+        ),
     ] = Path("runs/features"),
+    help_all: HelpAll = False,
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
