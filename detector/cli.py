@@ -28,10 +28,10 @@ from proposals.errors import UserError
 
 # verb -> (its module, the first line of its docstring). The function bears the module's last name.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "detect": ("detector.commands.detect", "Find objects in pictures and videos."),
+    "detect": ("detector.commands.detect", "Find objects in images and videos."),
     "propose": (
         "detector.commands.propose",
-        "Propose boxes in many pictures and store them, one checksummed file per picture.",
+        "Propose boxes in many images and store them, one checksummed file per image.",
     ),
     "merge": ("detector.commands.merge", "Join the shards of detect, evaluate or propose."),
     "serve": ("detector.commands.serve", "Try a model on images in a web page on this machine."),

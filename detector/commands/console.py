@@ -30,12 +30,12 @@ def tell(line: str) -> None:
 
 
 def quiet_pillow() -> None:
-    """Ignore Pillow's warnings of what is odd in a picture: what matters is in our own line about that picture."""
+    """Ignore Pillow's warnings of what is odd in an image: what matters is in our own line about that image."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class RateAndEnd(ProgressColumn):
-    """``2.4 pictures/s, ends 14:32``; slow work counts the seconds of each."""
+    """``2.4 images/s, ends 14:32``; slow work counts the seconds of each."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""``detector detect``: pictures and videos in, a run folder with what was found out."""
+"""``detector detect``: images and videos in, a run folder with what was found out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Precision(str, Enum):
 
 
 class OnError(str, Enum):
-    """What a picture that cannot be read does to the run."""
+    """What an image that cannot be read does to the run."""
 
     fail = "fail"
     skip = "skip"
@@ -52,7 +52,7 @@ def detect(
         typer.Argument(
             metavar="INPUT...",
             help="Images, folders, patterns, videos, lists of them (.txt, one per line), or - for standard input: "
-            "a picture's bytes or a list.",
+            "an image's bytes or a list.",
         ),
     ],
     model: Annotated[
@@ -191,10 +191,10 @@ def detect(
     resume: ResumeWord = None,
     help_all: HelpAll = False,
 ) -> None:
-    """Find objects in pictures and videos.
+    """Find objects in images and videos.
 
     The results are a new folder: [bold]detections.jsonl[/bold] with one line per
-    picture, [bold]pictures/[/bold] with the boxes drawn in, and [bold]config.yaml[/bold] with
+    image, [bold]pictures/[/bold] with the boxes drawn in, and [bold]config.yaml[/bold] with
     every setting. Nothing that exists is overwritten. An interrupted run goes on with the
     same command and --resume. --shard 2/4 does the second of four parts of the list, on any
     machine; [bold]detector merge[/bold] makes one result of the parts.

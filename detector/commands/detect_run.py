@@ -51,7 +51,7 @@ def detect_all(
         tally.count(saved.path, saved)
     tally.earlier = tally.pictures
     total = sum(source.count() for source in inputs[journal.inputs :])
-    with progress("detecting", total, "picture") as advance:
+    with progress("detecting", total, "image") as advance:
         for found in detect_each(inputs, network, journal, faults):
             frame = found.frame
             if proposal_pictures:

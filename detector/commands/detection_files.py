@@ -38,7 +38,7 @@ class SavedDetections:
     """One line of ``detections.jsonl``.
 
     Attributes:
-        image_id: unique in the file. path: the picture's file as the user named it.
+        image_id: unique in the file. path: the image's file as the user named it.
         detections: what was found. class_names: ``(N,)`` words, the class of each detection.
     """
 

@@ -28,7 +28,7 @@ _CLASSES_SHOWN = 40
 
 
 class Metric(str, Enum):
-    """Protocols of detection, and accuracy of the classifier on annotated objects or whole pictures."""
+    """Protocols of detection, and accuracy of the classifier on annotated objects or whole images."""
 
     voc07 = "voc07"
     voc10 = "voc10"
@@ -64,7 +64,7 @@ class OnFault(str, Enum):
 
 
 class OnError(str, Enum):
-    """What a picture that cannot be read does to the run."""
+    """What an image that cannot be read does to the run."""
 
     fail = "fail"
     skip = "skip"
@@ -208,7 +208,7 @@ def evaluate(
     calibration, confusion), [bold]per_class.csv[/bold] and, after a model has run,
     [bold]detections.jsonl[/bold]. What was counted and what was ignored is said at the end.
     With the metric [bold]regions[/bold] the model names every annotated object, with [bold]images[/bold]
-    whole pictures of one class; top-1 and top-5 go to [bold]classification.json[/bold].
+    whole images of one class; top-1 and top-5 go to [bold]classification.json[/bold].
     --shard 2/4 only detects, in the second of four parts of the images, on any machine;
     [bold]detector merge[/bold] joins the parts, and --detections then measures them.
 
@@ -237,7 +237,7 @@ def evaluate(
         raise UserError("--resume needs --shard; 1/1 is the whole data set")
     going_on = may_go_on(resume, out)
     if detections is not None and first is None and (first := first_of_run(detections)) is not None:
-        say(f"{detections} holds the first {first} pictures; only they are counted (--first N for others)")
+        say(f"{detections} holds the first {first} images; only they are counted (--first N for others)")
     measured = load_measured(
         data, split, images, metric.value if metric else None, pictures_needed=detections is None, first=first
     )
@@ -264,7 +264,7 @@ def evaluate(
     }
     faults = Faults(skip=on_error is OnError.skip)
     proposals: dict[str, Proposals] | None = None
-    detector: Any = None  # a detector, or for whole pictures and regions its classifier alone
+    detector: Any = None  # a detector, or for whole images and regions its classifier alone
     if detections is not None:
         table = read_for(
             measured,
@@ -318,7 +318,7 @@ def evaluate(
         if detector is not None:
             proposals = run.detect(folder, faults)
             if faults.count:
-                say(f"{faults.count} pictures were not looked at; their objects count as not found")
+                say(f"{faults.count} images were not looked at; their objects count as not found")
             table = read_detections(
                 folder / JSONL_FILE,
                 measured.class_names,
@@ -361,7 +361,7 @@ def _load(
 ) -> Detector | Classifier:
     """The model, once its classes are known to fit the data set; ``settings`` are those of ``load_model``.
 
-    With ``classes_only`` its classifier alone; the model may then be one that names whole pictures.
+    With ``classes_only`` its classifier alone; the model may then be one that names whole images.
     """
     from detector.evaluation.class_index import ClassIndex
     from detector.model.load import load_classifier, load_model

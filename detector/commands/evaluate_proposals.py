@@ -52,7 +52,7 @@ def evaluate_proposals(
             min=16,
             metavar="PIXELS",
             help="Resize the longer side to N pixels for proposal search.",
-            show_default="the picture as it is",
+            show_default="the image as it is",
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(metavar="SPLIT", help="Split of the data set.")] = None,
@@ -180,10 +180,10 @@ def _truths(dataset: Dataset, count: int, include_ignored: bool) -> tuple[list[A
 
 
 def _boxes(dataset: Dataset, count: int, runner: MethodRunner) -> dict[str, tuple[list[Any], float]]:
-    """The boxes ``(N, 4)`` of each image, best first, by each method, and its seconds; every picture is read once."""
+    """The boxes ``(N, 4)`` of each image, best first, by each method, and its seconds; every image is read once."""
     boxes: dict[str, list[Any]] = {method.name: [] for method in runner.methods}
     seconds = dict.fromkeys(boxes, 0.0)
-    with progress("proposing", count, "picture") as advance:
+    with progress("proposing", count, "image") as advance:
         runner.propose(dataset.read(0))  # so that what is done once only is in no method's seconds
         for i in range(count):
             for name, (found, spent) in runner.propose(dataset.read(i)).items():

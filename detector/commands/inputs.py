@@ -1,17 +1,17 @@
-"""What the user names on the command line, as pictures.
+"""What the user names on the command line, as images.
 
 ====================  =================================================================================================
 named                 taken as
 ====================  =================================================================================================
-a picture             itself
-a folder              the pictures and videos below it, sorted, hidden ones left out; its other files are passed over
-a pattern (``*?[]``)  the pictures and videos that match (``**`` goes into folders), for shells that do not expand it
+an image              itself
+a folder              the images and videos below it, sorted, hidden ones left out; its other files are passed over
+a pattern (``*?[]``)  the images and videos that match (``**`` goes into folders), for shells that do not expand it
 a list (``.txt``)     the inputs in it, one per line, relative to the list's folder; ``#`` begins a comment line
 a video               its frames
-``-``                 standard input: the bytes of one picture, or a list as above, relative to the current folder
+``-``                 standard input: the bytes of one image, or a list as above, relative to the current folder
 ====================  =================================================================================================
 
-Standard input is a list when it is UTF-8 text without zero bytes, which no picture from a camera or a browser is.
+Standard input is a list when it is UTF-8 text without zero bytes, which no image from a camera or a browser is.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ OnFault = Callable[[UserError], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture to detect in.
+    """One image to detect in.
 
     Attributes:
         image_id: unique in a run; names the output files, ``/`` between folders.
         path: what the user named. shown: what messages call it: the path, with the frame's number in a video.
-        image: ``(H, W, 3)`` uint8 RGB. image_size: (height, width) of the picture itself, of which ``image`` may be a
+        image: ``(H, W, 3)`` uint8 RGB. image_size: (height, width) of the image itself, of which ``image`` may be a
             smaller copy.
     """
 
@@ -73,7 +73,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PictureInput:
-    """One picture: a file, or the bytes of one (standard input)."""
+    """One image: a file, or the bytes of one (standard input)."""
 
     image_id: str
     path: str
@@ -88,7 +88,7 @@ class PictureInput:
         return 1
 
     def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
-        """The picture; UserError where it cannot be read.
+        """The image; UserError where it cannot be read.
 
         Args:
             reduced: a very large one may be smaller, see :func:`detector.images.read.read_image_reduced`.
@@ -137,7 +137,7 @@ Input = PictureInput | VideoInput
 def find_inputs(
     named: Sequence[str], on_fault: OnFault, *, video_step: int = 1, stdin: bytes | None = None
 ) -> list[Input]:
-    """The pictures and videos that ``named`` stands for, in that order, each once.
+    """The images and videos that ``named`` stands for, in that order, each once.
 
     Args:
         named: files, folders, patterns, lists, videos or ``-``; see the module's table.
@@ -195,7 +195,7 @@ class _Search:
     def _add_stdin(self) -> None:
         data = sys.stdin.buffer.read() if self.stdin is None else self.stdin
         if not data:
-            raise UserError("standard input is empty; pipe in a picture or a list of paths")
+            raise UserError("standard input is empty; pipe in an image or a list of paths")
         if b"\0" not in data:
             try:
                 text = data.decode("utf-8")
@@ -210,23 +210,23 @@ class _Search:
         lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
         entries = [(number, line) for number, line in lines if line and not line.startswith("#")]
         if not entries:
-            raise UserError(f"{list_name}: names no pictures; write one path per line")
+            raise UserError(f"{list_name}: names no images; write one path per line")
         for number, line in entries:
             self.add(line, base, f"line {number} of {list_name}")
 
     def _add_pattern(self, path: str, named_in: str) -> None:
         if not glob.has_magic(path):
-            raise UserError(f"{path}: no such file or folder{f' ({named_in})' if named_in else ''}")
+            raise UserError(f"{path}: no such file or folder{f' ({named_in})' if named_in else ''}; check the path")
         found = [match for match in sorted(glob.glob(path, recursive=True), key=_natural) if _is_wanted(match)]  # noqa: PTH207
         if not found:
-            raise UserError(f"{path}: no pictures match this pattern")
+            raise UserError(f"{path}: no images or videos match this pattern; check it, or name a folder")
         for match in found:
             self._add_file(match, Path(match).stem)
 
     def _add_folder(self, folder: str) -> None:
         found = list(_walk(folder, self.on_fault))
         if not found:
-            raise UserError(f"{folder}: no pictures in this folder")
+            raise UserError(f"{folder}: no images or videos in this folder; name another")
         for path in found:
             relative = Path(path).relative_to(folder).with_suffix("")
             self._add_file(path, relative.as_posix())
@@ -242,7 +242,7 @@ class _Search:
             self.inputs.append(PictureInput(self._unique(image_id), path))
 
     def _unique(self, image_id: str) -> str:
-        """``image_id``, or with ``-2``, ``-3``... behind it where two pictures bear one name."""
+        """``image_id``, or with ``-2``, ``-3``... behind it where two images bear one name."""
         candidate, number = image_id, 1
         while candidate in self.ids:
             number += 1
@@ -267,11 +267,11 @@ def _read_text(path: str) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a list of pictures: not UTF-8 text") from None
+        raise UserError(f"{path}: not a list of images: not UTF-8 text") from None
 
 
 def _walk(folder: str, on_fault: OnFault) -> Iterator[str]:
-    """The pictures and videos in ``folder`` and below; a folder below that cannot be read is a fault of its own.
+    """The images and videos in ``folder`` and below; a folder below that cannot be read is a fault of its own.
 
     Links to folders are not followed, so that a loop of them ends.
     """

@@ -1,4 +1,4 @@
-"""What a run of ``detector detect`` tells its user: a line per picture, or a table where there is a terminal."""
+"""What a run of ``detector detect`` tells its user: a line per image, or a table where there is a terminal."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from detector.shown import one_line
 if TYPE_CHECKING:
     from detector.commands.detection_files import SavedDetections
 
-# Above so many pictures, the table at the end counts classes in place of naming every picture.
+# Above so many images, the table at the end counts classes in place of naming every image.
 LONG_TABLE = 40
-# Of one picture's classes, at most so many are told, the surest first.
+# Of one image's classes, at most so many are told, the surest first.
 CLASSES_TOLD = 10
 
 
 @dataclass
 class Tally:
-    """What was found so far, ``earlier`` pictures of it by a run that was interrupted.
+    """What was found so far, ``earlier`` images of it by a run that was interrupted.
 
-    The first pictures' detections are kept for the table.
+    The first images' detections are kept for the table.
     """
 
     pictures: int = 0
@@ -35,13 +35,13 @@ class Tally:
     begun: float = field(default_factory=time.perf_counter)
 
     def add(self, shown: str, saved: SavedDetections) -> None:
-        """Count one picture; where standard output is no terminal, tell of it at once."""
+        """Count one image; where standard output is no terminal, tell of it at once."""
         self.count(shown, saved)
         if not sys.stdout.isatty():
             tell(f"{shown}: {in_words(saved)}")
 
     def count(self, shown: str, saved: SavedDetections) -> None:
-        """Count one picture."""
+        """Count one image."""
         self.pictures += 1
         self.classes.update(saved.class_names)
         if self.pictures <= LONG_TABLE:
@@ -52,9 +52,9 @@ class Tally:
         if sys.stdout.isatty():
             self._show_table()
         seconds = time.perf_counter() - self.begun
-        parts = [count_of(self.pictures, "picture"), count_of(sum(self.classes.values()), "object")]
+        parts = [count_of(self.pictures, "image"), count_of(sum(self.classes.values()), "object")]
         if self.pictures > self.earlier:
-            parts.append(f"{seconds / (self.pictures - self.earlier):.2f} s a picture")
+            parts.append(f"{seconds / (self.pictures - self.earlier):.2f} s an image")
         if skipped:
             parts.append(f"{count_of(skipped, 'input')} skipped")
         tell(f"{', '.join(parts)}; results in {folder}")
@@ -65,7 +65,7 @@ class Tally:
         from rich.text import Text
 
         if self.pictures <= LONG_TABLE:
-            table = Table("picture", "objects")
+            table = Table("image", "objects")
             for name, line in self.rows:
                 table.add_row(Text(one_line(name)), Text(one_line(line)))
         else:
@@ -89,5 +89,5 @@ def in_words(saved: SavedDetections) -> str:
 
 
 def count_of(number: int, unit: str) -> str:
-    """``1 picture``, ``2 pictures``."""
+    """``1 image``, ``2 images``."""
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

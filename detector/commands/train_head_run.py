@@ -154,9 +154,9 @@ def run_head_training(request: HeadRequest) -> Path:
     else:
         train = read_data(request.data, None)[0]
     if train.format == "image_folder":
-        raise UserError(f"{request.data}: has pictures in folders but no boxes; annotate them with a labelling tool")
+        raise UserError(f"{request.data}: has images in folders but no boxes; annotate them with a labelling tool")
     recipe = recipe.model_copy(update={"train_split": train.split})
-    say(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects, {len(train.class_names)} classes")
+    say(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes")
     with told_to_stop(), new_run_folder(request.out, "train", recipe.model_dump(mode="json"), recipe.seed) as folder:
         result = final_path(folder)
         _train(request, recipe, train, device, folder)
@@ -166,13 +166,13 @@ def run_head_training(request: HeadRequest) -> Path:
 def _train(request: HeadRequest, recipe: HeadRecipe, train: Dataset, device: torch.device, folder: Path) -> None:
     stages = Stages()
     classes = len(train.class_names)
-    trunk = first_trunk(recipe, request.cache)  # before the pictures: what is wrong with it shall show at once
+    trunk = first_trunk(recipe, request.cache)  # before the images: what is wrong with it shall show at once
     pool = load_pool(train)
     if not len(pool.boxes):
         raise UserError(f"{request.data}: the training data hold no usable object")
-    stages.done("pictures", f"{len(pool.images)} read, {len(pool.boxes)} objects of {classes} classes")
+    stages.done("images", f"{len(pool.images)} read, {len(pool.boxes)} objects of {classes} classes")
     proposals = _choose_proposals(recipe, pool, folder, stages)
-    with progress("proposing", len(pool.images), "picture") as advance:
+    with progress("proposing", len(pool.images), "image") as advance:
         found = propose_all(stored_source(proposals, request.proposals), pool, proposals.max_proposals, advance)
     table = make_table(pool, found, classes, recipe.regions, recipe.seed)
     covered = np.unique(table.truth[(table.overlap >= 0.5) & ~table.annotated & (table.truth >= 0)])
@@ -183,9 +183,9 @@ def _train(request: HeadRequest, recipe: HeadRecipe, train: Dataset, device: tor
     )
     trunk = _tune(request, recipe, trunk, pool, table, train.class_names, device, folder, stages)
     extractor = FeatureExtractor(trunk.build(), trunk.digest, trunk.crop, trunk.normalization, recipe.head.grid, device)
-    with progress("computing features", len(pool.images), "picture") as advance:
+    with progress("computing features", len(pool.images), "image") as advance:
         features, made = compute_features(extractor, pool, table, grid_rows(table, recipe.head), request.cache, advance)
-    stages.done("features", f"of {len(table):,} regions; {made} of {len(pool.images)} pictures were new")
+    stages.done("features", f"of {len(table):,} regions; {made} of {len(pool.images)} images were new")
     head = train_head(TrainingSet(pool, table, features, classes), recipe.head, recipe.seed, say)
     stages.done("head", recipe.head.kind + (" and box regression" if recipe.head.grid else ""))
     stages.write(folder / "stages.csv")
@@ -214,7 +214,7 @@ def _train(request: HeadRequest, recipe: HeadRecipe, train: Dataset, device: tor
 
 
 def _choose_proposals(recipe: HeadRecipe, pool: ImagePool, folder: Path, stages: Stages) -> ProposalConfig:
-    """The recipe's proposals, or those that suit the pictures."""
+    """The recipe's proposals, or those that suit the images."""
     if recipe.proposals is not None:
         return recipe.proposals
     choice = choose_proposals(pool, recipe.choice, recipe.seed)

@@ -155,7 +155,7 @@ def tuned_trunk(
         small = batches.changed(config.model_copy(update={"steps": first}), scale=config.first_scale)
         state = _tuned_part(trunk, small, state, folder / "first", machine, report)
         mined = _mined(trunk, batches, state, folder / MINED, machine)
-        machine.tell(f"{len(mined):,} hard negatives among {config.mine_regions} regions far from objects a picture")
+        machine.tell(f"{len(mined):,} hard negatives among {config.mine_regions} regions far from objects an image")
         second = {"steps": max(config.steps - first, 1), "seed": config.seed + 1}
         batches = batches.changed(config.model_copy(update=second), mined=mined)
     state = _tuned_part(
@@ -271,6 +271,6 @@ def about(choice: Choice) -> str:
     """A choice of proposals as a line."""
     smallest, largest = choice.search.k[0], choice.search.k[-1]
     return (
-        f"proposals: {choice.count} a picture, superpixels of {smallest:g} and {largest:g} pixels on a copy of "
+        f"proposals: {choice.count} an image, superpixels of {smallest:g} and {largest:g} pixels on a copy of "
         f"{choice.side}: they cover {100 * choice.recall:.1f} % of the objects at IoU 0.5 (mean of the classes)"
     )

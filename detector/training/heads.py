@@ -120,7 +120,7 @@ def _put_svms(
         head.classify.bias[label] = one.bias
         head.slope[label], head.offset[label] = sigmoid
     if lacking == len(found):
-        raise UserError("no proposal of the training pictures is background; the SVMs need negatives")
+        raise UserError("no proposal of the training images is background; the SVMs need negatives")
     if lacking:
         tell(f"{lacking} classes have no example to train an SVM from; they will not be found")
 

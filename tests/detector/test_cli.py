@@ -253,22 +253,22 @@ def test_the_demo_shows_photographs_that_are_there() -> None:
     ("done", "total", "seconds", "expected"),
     [
         (0, 10, 1.0, ""),
-        (10, 100, 5.0, "2.0 pictures/s, ends 12:00"),
-        (1, 4, 1200.0, "1200.0 s/picture, ends 13:00"),
-        (10, 24 * 3600, 10.0, "1.0 pictures/s, ends 2026-01-02 11:59"),
-        (10, 10, 5.0, "2.0 pictures/s"),
-        (10, None, 5.0, "2.0 pictures/s"),
+        (10, 100, 5.0, "2.0 images/s, ends 12:00"),
+        (1, 4, 1200.0, "1200.0 s/image, ends 13:00"),
+        (10, 24 * 3600, 10.0, "1.0 images/s, ends 2026-01-02 11:59"),
+        (10, 10, 5.0, "2.0 images/s"),
+        (10, None, 5.0, "2.0 images/s"),
     ],
 )
 def test_rate_and_end(done: int, total: int | None, seconds: float, expected: str) -> None:
     import datetime
 
     noon = datetime.datetime(2026, 1, 1, 12, 0)
-    assert console.rate_and_end(done, total, seconds, "picture", noon) == expected
+    assert console.rate_and_end(done, total, seconds, "image", noon) == expected
 
 
 def test_progress_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.progress("detecting", 2, "picture") as advance:
+    with console.progress("detecting", 2, "image") as advance:
         advance()
         advance()
     assert capsys.readouterr() == ("", "")

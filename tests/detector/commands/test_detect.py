@@ -38,7 +38,7 @@ def test_one_picture(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path
     assert (done.code, done.err) == (0, "")
     first, last = done.out.splitlines()
     assert first == f"{photo}: tomato 0.94"
-    assert last.startswith("1 picture, 1 object, ")
+    assert last.startswith("1 image, 1 object, ")
     assert last.endswith("results in found")
     assert tree(tmp_path / "found") == {"config.yaml", "detections.jsonl", "pictures/tomato on grey.jpg"}
     (line,) = lines_of(tmp_path / "found")

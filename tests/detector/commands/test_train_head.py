@@ -155,10 +155,10 @@ def test_a_rerun_goes_on_from_the_cache(
     assert train(data, tmp_path, trunk) == 0
     said = capsys.readouterr().err
     assert "step 12/12" not in said  # the trunk was tuned before
-    assert "2 of 4 pictures were new" in said
+    assert "2 of 4 images were new" in said
     monkeypatch.undo()
     assert train(data, tmp_path, trunk, "again") == 0
-    assert "0 of 4 pictures were new" in capsys.readouterr().err
+    assert "0 of 4 images were new" in capsys.readouterr().err
     again, first = (tmp_path / name / "member-0.safetensors" for name in ("again", "model"))
     assert again.read_bytes() == first.read_bytes()
 
