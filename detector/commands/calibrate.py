@@ -101,7 +101,7 @@ def _of_regions(
     if not (len(fitted[1]) and len(measured_on[1])):
         raise UserError(
             f"{data}: {len(fitted[1])} and {len(measured_on[1])} objects of the model's classes in its two halves; "
-            "both need some"
+            "both need some: take more data"
         )
     temperature = round(fit_temperature(*fitted), 4)
     errors = []
@@ -135,7 +135,7 @@ def _of_detections(
     detector.config = detector.config.model_copy(update={"calibration": Calibration()})
     (scores, right), (others, hits) = (_judged(detector, part) for part in halves(dataset))
     if not len(others):
-        raise UserError(f"{data}: no detections in the half that the calibration is measured on")
+        raise UserError(f"{data}: no detections in the half that the calibration is measured on; take more data")
     inside = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)  # a score of 1 has no logit
     fitted = fit_calibration(np.log(inside) - np.log1p(-inside), right)
     calibration = Calibration(slope=float(f"{fitted.slope:.4g}"), offset=float(f"{fitted.offset:.4g}"))

@@ -141,9 +141,7 @@ def detect(
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed for proposal ranking.", rich_help_panel="Proposals")
     ] = 0,
-    device: Annotated[
-        Device, typer.Option(help="Device: auto, cpu or cuda; auto takes a GPU if there is one.")
-    ] = Device.auto,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = Device.auto,
     precision: Annotated[
         Precision,
         typer.Option(
@@ -184,6 +182,9 @@ def detect(
             rich_help_panel="Output",
         ),
     ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Open the image with its detections, or the folder of them, at the end.")
+    ] = False,
     frame_step: Annotated[
         int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.", rich_help_panel="Speed")
     ] = 1,
@@ -193,11 +194,9 @@ def detect(
 ) -> None:
     """Find objects in images and videos.
 
-    The results are a new folder: [bold]detections.jsonl[/bold] with one line per
-    image, [bold]pictures/[/bold] with the boxes drawn in, and [bold]config.yaml[/bold] with
-    every setting. Nothing that exists is overwritten. An interrupted run goes on with the
-    same command and --resume. --shard 2/4 does the second of four parts of the list, on any
-    machine; [bold]detector merge[/bold] makes one result of the parts.
+    The results are a new folder: [bold]detections.jsonl[/bold], one line per image;
+    [bold]pictures/[/bold], the images with boxes; [bold]config.yaml[/bold], every setting.
+    Nothing that exists is overwritten. An interrupted run goes on with --resume.
 
     [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
     """
@@ -210,17 +209,20 @@ def detect(
     part = None if shard is None else Shard.parse(shard)
     going_on = may_go_on(resume, out)
     if no_multibox and multibox is not None:
-        raise UserError("--multibox and --no-multibox exclude each other")
+        raise UserError("--multibox and --no-multibox exclude each other; leave one of them out")
+    if show and not pictures:
+        raise UserError("--show opens the images with detections; leave --no-pictures out")
     faults = Faults(skip=on_error is OnError.skip)
     found = find_inputs(inputs, faults, video_step=frame_step)
     if not found:
-        raise UserError("nothing to detect in: every input was skipped")
+        raise UserError("nothing to detect in: every input was skipped; name images, a folder or a video")
     if part is not None and part.index > 1:  # every shard finds the same ones in the list; the first counts them
         faults = Faults(faults.skip)
 
     from detector.commands.detect_run import detect_all, settings_of
+    from detector.commands.detect_terminal import introduce, show_images
     from detector.commands.detection_run import job_of
-    from detector.model.load import load_model
+    from detector.model.load import choose_device, load_model
 
     given: dict[str, Any] = {
         "score_threshold": score_threshold,
@@ -251,6 +253,7 @@ def detect(
         "on_error": on_error,
         "frame_step": frame_step,
     }
+    introduce(model, detector, str(choose_device(device.value)))
     job = job_of(
         "detect",
         found,
@@ -273,11 +276,13 @@ def detect(
                 journal.finish(faults.told)
             if part is None:
                 if not tally.pictures:
-                    raise UserError("nothing was detected in: every input was skipped")
+                    raise UserError("nothing was detected in: every input was skipped; the lines above say why")
                 write_formats(folder, wanted, detector.class_names, detector.class_keys)
     except KeyboardInterrupt:
         if folder is not None and folder.exists() and holds_results(folder):
             say(f"what was finished is in {folder}; the same command with --resume goes on")
         raise
     tally.show(out or final_path(folder), faults.count)
+    if show:
+        show_images(out or final_path(folder))
     raise typer.Exit(SKIPPED if faults.count else 0)

@@ -86,9 +86,11 @@ def read_detections(path: Path | str) -> Iterator[SavedDetections]:
                 if line.strip():
                     yield _parse(line, f"{path}, line {number}")
     except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read: {error.strerror}; check its permissions") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a {JSONL_FILE}: not UTF-8 text") from error
+        raise UserError(
+            f"{path}: not a {JSONL_FILE}: not UTF-8 text; name a file that detector detect wrote"
+        ) from error
 
 
 def _parse(line: str, where: str) -> SavedDetections:

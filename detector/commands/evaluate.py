@@ -81,12 +81,18 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Measure these instead of running a model: detections.jsonl or a run folder, CSV, COCO results, "
-            "a folder of the VOC devkit's files, or an ILSVRC submission.",
+            help="Measure these instead of a model's: a run folder, detections.jsonl, CSV, COCO results, the VOC "
+            "devkit's files or an ILSVRC submission.",
         ),
     ] = None,
     metric: Annotated[
-        Metric | None, typer.Option(help="Evaluation protocol.", show_default="the data set's own")
+        Metric | None,
+        typer.Option(
+            metavar="NAME",
+            help="voc07, voc10, coco or ilsvrc_det: mean AP; regions or images: accuracy of the networks on annotated "
+            "objects or whole images.",
+            show_default="the data set's own",
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
@@ -204,13 +210,9 @@ def evaluate(
 ) -> None:
     """Measure a model, or detections from a file, on an annotated data set.
 
-    The result is a new folder with [bold]evaluation.json[/bold] (numbers with intervals, errors,
-    calibration, confusion), [bold]per_class.csv[/bold] and, after a model has run,
-    [bold]detections.jsonl[/bold]. What was counted and what was ignored is said at the end.
-    With the metric [bold]regions[/bold] the model names every annotated object, with [bold]images[/bold]
-    whole images of one class; top-1 and top-5 go to [bold]classification.json[/bold].
-    --shard 2/4 only detects, in the second of four parts of the images, on any machine;
-    [bold]detector merge[/bold] joins the parts, and --detections then measures them.
+    The result is a new folder: [bold]evaluation.json[/bold], numbers with intervals;
+    [bold]per_class.csv[/bold]; with a model [bold]detections.jsonl[/bold]. With --metric regions
+    or images it is [bold]classification.json[/bold], top-1 and top-5.
 
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """

@@ -97,7 +97,7 @@ def evaluate_proposals(
     count = min(len(dataset), limit or len(dataset))
     truths, labels = _truths(dataset, count, include_ignored)
     if not len(labels):
-        raise UserError(f"{data}: no annotated box to measure against in these {count} images")
+        raise UserError(f"{data}: no annotated box to measure against in these {count} images; choose another --split")
     which = "all annotated boxes" if include_ignored else "annotated boxes that are neither ignored nor crowds"
     protocol = f"{shown(dataset.name)}: {len(labels):,} {which}, {len(set(labels.tolist()))} classes, {count:,} images"
     all_budgets = (*table_budgets, ALL)
@@ -162,7 +162,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = []
     if not numbers or numbers[0] < 1:
-        raise UserError(f"--budgets {text!r}: whole numbers from 1 up, with commas between")
+        raise UserError(f"--budgets {text!r}: whole numbers from 1 up, with commas between, as 100,500,2000")
     return tuple(numbers)
 
 

@@ -185,7 +185,7 @@ class _Search:
                 self._add_folder(path)
             elif Path(path).suffix.lower() in LIST_SUFFIXES:
                 if named_in:
-                    raise UserError(f"{path}: a list may not name another list ({named_in})")
+                    raise UserError(f"{path}: a list may not name another list ({named_in}); name its images there")
                 self._add_list(_read_text(path), Path(path).parent, path)
             else:
                 self._add_file(path, Path(path).stem)
@@ -265,9 +265,9 @@ def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read: {error.strerror}; check its permissions") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a list of images: not UTF-8 text") from None
+        raise UserError(f"{path}: not a list of images: not UTF-8 text; write one path per line") from None
 
 
 def _walk(folder: str, on_fault: OnFault) -> Iterator[str]:
@@ -279,7 +279,7 @@ def _walk(folder: str, on_fault: OnFault) -> Iterator[str]:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: _natural(entry.name))
     except OSError as error:
-        raise UserError(f"{folder}: cannot read this folder: {error.strerror}") from None
+        raise UserError(f"{folder}: cannot read this folder: {error.strerror}; check its permissions") from None
     for entry in found:
         if entry.name.startswith("."):
             continue

@@ -74,6 +74,6 @@ def may_go_on(resume: str | None, out: Path | None) -> bool:
         raise typer.Exit()
     if interrupted_run(out) is None:
         if how is Resume.must:
-            raise UserError(f"{out}: no interrupted run to go on with")
+            raise UserError(f"{out}: no interrupted run to go on with; leave --resume out, or say --resume auto")
         refuse_occupied(out)
     return True

@@ -1,4 +1,4 @@
-"""What a run of ``detector detect`` tells its user: a line per image, or a table where there is a terminal."""
+"""What a run of ``detector detect`` tells its user: a line per image, or tables where there is a terminal."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from detector.commands.console import tell
+from detector.commands.detection_files import PICTURES, SavedDetections
 from detector.shown import one_line
 
-if TYPE_CHECKING:
-    from detector.commands.detection_files import SavedDetections
-
-# Above so many images, the table at the end counts classes in place of naming every image.
+# Above so many images, no table at the end names every image.
 LONG_TABLE = 40
 # Of one image's classes, at most so many are told, the surest first.
 CLASSES_TOLD = 10
@@ -48,31 +45,30 @@ class Tally:
             self.rows.append((shown, in_words(saved)))
 
     def show(self, folder: Path, skipped: int) -> None:
-        """The table, where standard output is a terminal, and the last line."""
+        """The tables, where standard output is a terminal, and the last line."""
         if sys.stdout.isatty():
-            self._show_table()
+            self._show_tables()
         seconds = time.perf_counter() - self.begun
         parts = [count_of(self.pictures, "image"), count_of(sum(self.classes.values()), "object")]
         if self.pictures > self.earlier:
             parts.append(f"{seconds / (self.pictures - self.earlier):.2f} s an image")
         if skipped:
             parts.append(f"{count_of(skipped, 'input')} skipped")
-        tell(f"{', '.join(parts)}; results in {folder}")
+        drawn = folder / PICTURES
+        tell(f"{', '.join(parts)}; {f'images in {drawn}, ' * drawn.is_dir()}results in {folder}")
 
-    def _show_table(self) -> None:
+    def _show_tables(self) -> None:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        if self.pictures <= LONG_TABLE:
-            table = Table("image", "objects")
-            for name, line in self.rows:
-                table.add_row(Text(one_line(name)), Text(one_line(line)))
-        else:
-            table = Table("class", "objects")
-            for name, count in self.classes.most_common():
-                table.add_row(Text(one_line(name)), Text(str(count), justify="right"))
-        Console().print(table)
+        images, classes = Table("image", "objects"), Table("class", "objects")
+        for name, line in self.rows:
+            images.add_row(Text(one_line(name)), Text(one_line(line)))
+        for name, count in self.classes.most_common():
+            classes.add_row(Text(one_line(name), style="bold"), Text(str(count), justify="right"))
+        for table in ([images] if self.pictures <= LONG_TABLE else []) + ([classes] if self.classes else []):
+            Console().print(table)
 
 
 def in_words(saved: SavedDetections) -> str:

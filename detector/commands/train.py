@@ -12,7 +12,7 @@ from detector.commands.console import INTERRUPTED, say
 from detector.commands.help_all import HelpAll
 from detector.commands.resume import Resume, ResumeWord, read_resume
 
-NO_JOBS = "--jobs is for an ensemble, whose networks are trained side by side"
+NO_JOBS = "--jobs is for an ensemble, whose networks are trained side by side; leave it out"
 
 
 class RecipeName(str, Enum):
@@ -46,9 +46,10 @@ def train(
     recipe: Annotated[
         RecipeName | None,
         typer.Option(
+            metavar="NAME",
             help="head: ten minutes on a CPU; shared: on shared maps, in --minutes; finetune: R-CNN's; paper: "
-            "GoogLeNet's training; ensemble: several; classifier: for whole images; teacher: a larger one, to learn "
-            "from.",
+            "GoogLeNet's training; ensemble: several networks; classifier: of whole images, for --init; teacher: a "
+            "larger network for distillation.",
             show_default="head",
         ),
     ] = None,
@@ -123,6 +124,7 @@ def train(
             metavar="SPLIT",
             help="Split to train on, such as train+val.",
             show_default="the recipe's, or the training part",
+            rich_help_panel="Recipe",
         ),
     ] = None,
     head: Annotated[
@@ -143,12 +145,8 @@ def train(
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
-    With [bold]--recipe classifier[/bold] a network that names whole images, to begin others from (--init) or to measure
-    with [bold]evaluate --metric images[/bold]; with [bold]--recipe teacher[/bold] a larger one, to name as teacher in a
-    recipe. A file of --config says by its task which of these it is.
-
-    Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it. Started by
-    torchrun, several processes share the work, one for each GPU.
+    Ctrl-C saves a checkpoint; the same command with --resume goes on from it.
+    Started by torchrun, several processes share the work, one for each GPU.
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
@@ -171,10 +169,13 @@ def train(
         if jobs > 1:
             raise UserError(NO_JOBS)
         if minutes is not None:
-            raise UserError("--minutes is for the other recipes: the head's stages take as long as they take")
+            raise UserError(
+                "--minutes is for the other recipes: the head's stages take as long as they take; "
+                "leave it out, or take --recipe shared"
+            )
         refuse_several_processes("the head")
         if members is not None:
-            raise UserError("--members is for --recipe ensemble")
+            raise UserError("--members is for --recipe ensemble; leave it out")
         asked = HeadRequest(
             data=data,
             config=config,
@@ -223,7 +224,7 @@ def train(
         if jobs > 1:
             raise UserError(NO_JOBS)
         if members is not None:
-            raise UserError("--members is for --recipe ensemble")
+            raise UserError("--members is for --recipe ensemble; leave it out")
     try:
         with flushed_denormals():
             folder = run_ensemble_training(request) if wants_ensemble(request) else run_training(request)

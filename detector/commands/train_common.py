@@ -77,7 +77,10 @@ def prepare_folder(out: Path | None, resume: Resume, verb: str, finished: str) -
         if (folder / RECIPE_FILE).is_file():
             return RunFolder(folder, resuming=True)
         if resume is Resume.must:
-            raise UserError(f"{out}: no interrupted run to go on with (it has no {RECIPE_FILE})")
+            raise UserError(
+                f"{out}: no interrupted run to go on with (it has no {RECIPE_FILE}); "
+                "leave --resume out, or say --resume auto"
+            )
         if _hardly_begun(folder, verb):
             return RunFolder(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -169,7 +169,7 @@ def _train(request: HeadRequest, recipe: HeadRecipe, train: Dataset, device: tor
     trunk = first_trunk(recipe, request.cache)  # before the images: what is wrong with it shall show at once
     pool = load_pool(train)
     if not len(pool.boxes):
-        raise UserError(f"{request.data}: the training data hold no usable object")
+        raise UserError(f"{request.data}: the training data hold no usable object; detector check-data says why")
     stages.done("images", f"{len(pool.images)} read, {len(pool.boxes)} objects of {classes} classes")
     proposals = _choose_proposals(recipe, pool, folder, stages)
     with progress("proposing", len(pool.images), "image") as advance:
