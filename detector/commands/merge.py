@@ -87,7 +87,7 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
     job = parts[0].job
     if job.verb == "detect":
         if not tally.pictures:
-            raise UserError("nothing was detected in: every input was skipped; the shards' output says why")
+            raise UserError("nothing was detected in: every input was skipped; the lines of the shards say why")
         settings = job.settings
         write_formats(folder, job.config.get("formats", []), settings["class_names"], settings["class_keys"])
     return tally
