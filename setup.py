@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ONNX = ["onnx>=1.20", "onnxscript>=0.6", "onnxruntime>=1.23"]
+DEMO = ["starlette>=1.10", "uvicorn>=0.54", "markdown-it-py>=3"]
 
 setup(
     name="googlenet-detector",
@@ -22,7 +23,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["detector", "detector.*", "proposals", "proposals.*"]),
     package_data={
-        "detector": ["py.typed", "models/**/*", "report/assets/*"],
+        "detector": ["py.typed", "models/**/*", "report/assets/*", "serving/assets/*"],
         "proposals": ["py.typed"],
     },
     install_requires=[
@@ -49,9 +50,10 @@ setup(
     extras_require={
         "test": [
             *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14", "hotcoco>=1.3"),
-            *("pandas>=2.2", "supervision>=0.26", "pyarrow>=17", *ONNX),
+            *("pandas>=2.2", "supervision>=0.26", "pyarrow>=17", "httpx2>=2.16", *ONNX, *DEMO),
         ],
         "interop": ["pandas>=2.2", "supervision>=0.26"],
+        "demo": DEMO,
         "hotcoco": ["hotcoco>=1.3"],
         "parquet": ["pyarrow>=17"],
         "ray": ["ray[data]>=2.51"],

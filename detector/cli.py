@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say
+from detector.commands.help_all import hide_rare
 from detector.commands.streams import tolerant_streams
 from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
@@ -27,12 +28,13 @@ from proposals.errors import UserError
 
 # verb -> (its module, the first line of its docstring). The function bears the module's last name.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "detect": ("detector.commands.detect", "Find objects in pictures and videos."),
+    "detect": ("detector.commands.detect", "Find objects in images and videos."),
     "propose": (
         "detector.commands.propose",
-        "Propose boxes in many pictures and store them, one checksummed file per picture.",
+        "Propose boxes in many images and store them, one checksummed file per image.",
     ),
     "merge": ("detector.commands.merge", "Join the shards of detect, evaluate or propose."),
+    "serve": ("detector.commands.serve", "Try a model on images in a web page on this machine."),
     "train": (
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
@@ -81,7 +83,12 @@ OPTIONAL_VALUES = {"--resume": ("must", ("must", "auto"))}
 
 
 class Verb(TyperCommand):
-    """A command with options that may stand without their value."""
+    """A command with options that may stand without their value, or be left out of the short help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As in the base class, of :data:`detector.commands.help_all.HelpAll`'s verbs the common options."""
+        hide_rare(self, ctx)
+        super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As in the base class, the values put in that were left out."""
@@ -114,7 +121,7 @@ def load_command(verb: str) -> Any:
 
 
 def _needs_arguments(verb: str) -> bool:
-    return verb not in ("doctor", "clean")
+    return verb not in ("doctor", "clean", "serve")
 
 
 def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ LAYERS = (
     ("detection",),
     ("model",),
     ("training",),
-    ("recipes", "experiment"),
+    ("recipes", "experiment", "serving"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -174,6 +174,7 @@ def test_a_verb_is_imported_at_no_cost(name: str) -> None:
 
 IMPORT_NAMES = {
     "pil": "pillow", "cv2": "opencv-python", "yaml": "pyyaml", "skimage": "scikit-image", "sklearn": "scikit-learn",
+    "markdown_it": "markdown-it-py",
 }  # fmt: skip
 OPTIONAL = {"hotcoco", "faster_coco_eval", "ray"}
 """Taken where they are installed, never needed."""

@@ -49,10 +49,10 @@ def calibrate(
 ) -> None:
     """Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.
 
-    Of regions: one temperature for all probabilities is fitted on the annotated objects of about half of the pictures.
+    Of regions: one temperature for all probabilities is fitted on the annotated objects of about half of the images.
     Of detections: one sigmoid for all scores, so that of the detections with a score of 0.5 half are right, overlapping
-    an object of their class by half. The expected calibration error is that of the other pictures, before and after.
-    Which half a picture falls in depends on its name alone. The order of classes and of scores stays.
+    an object of their class by half. The expected calibration error is that of the other images, before and after.
+    Which half an image falls in depends on its name alone. The order of classes and of scores stays.
 
     [bold]Example:[/bold] detector calibrate my-model --data photos --out my-calibrated-model
     """
@@ -101,7 +101,7 @@ def _of_regions(
     if not (len(fitted[1]) and len(measured_on[1])):
         raise UserError(
             f"{data}: {len(fitted[1])} and {len(measured_on[1])} objects of the model's classes in its two halves; "
-            "both need some"
+            "both need some: take more data"
         )
     temperature = round(fit_temperature(*fitted), 4)
     errors = []
@@ -135,7 +135,7 @@ def _of_detections(
     detector.config = detector.config.model_copy(update={"calibration": Calibration()})
     (scores, right), (others, hits) = (_judged(detector, part) for part in halves(dataset))
     if not len(others):
-        raise UserError(f"{data}: no detections in the half that the calibration is measured on")
+        raise UserError(f"{data}: no detections in the half that the calibration is measured on; take more data")
     inside = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)  # a score of 1 has no logit
     fitted = fit_calibration(np.log(inside) - np.log1p(-inside), right)
     calibration = Calibration(slope=float(f"{fitted.slope:.4g}"), offset=float(f"{fitted.offset:.4g}"))
@@ -158,7 +158,7 @@ def _of_detections(
 
 
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The pictures by the last bit of the SHA-256 of their name."""
+    """The images by the last bit of the SHA-256 of their name."""
     import numpy as np
 
     odd = [hashlib.sha256(name.encode(errors="surrogatepass")).digest()[-1] & 1 for name in dataset.image_ids]
@@ -174,7 +174,7 @@ def _log_probabilities(detector: Detector, dataset: Dataset) -> tuple[NDArray[np
 
     names = detector.class_names
     tables, labels = [np.zeros((0, len(names) + 1))], [np.zeros(0, np.int64)]
-    with progress("calibrate", len(dataset), "picture") as advance:
+    with progress("calibrate", len(dataset), "image") as advance:
         for image, boxes, wanted in annotated_samples(
             detector.class_names, dataset, Faults(skip=False), False, {}, advance
         ):
@@ -198,11 +198,11 @@ def _judged(detector: Detector, dataset: Dataset) -> tuple[NDArray[np.float32], 
     known = ClassIndex(dataset.class_names)
     to_data = np.array([known.find(name) for name in detector.class_names], np.int64)
     found = {}
-    with progress("calibrate", len(dataset), "picture") as advance:
+    with progress("calibrate", len(dataset), "image") as advance:
         for record in dataset:
             advance()
             d = detector(read_record(record))
-            kept = to_data[d.labels] >= 0  # of classes that are annotated in these pictures
+            kept = to_data[d.labels] >= 0  # of classes that are annotated in these images
             found[record.image_id] = Detections(d.boxes[kept], d.scores[kept], to_data[d.labels[kept]], d.image_size)
     truth = {record.image_id: record.ground_truth for record in dataset}
     matches = evaluate_voc(found, truth, dataset.class_names, year=2010).matches

@@ -49,11 +49,11 @@ def check_data(
 ) -> None:
     """Read a data set once, whole, and report everything that is wrong with it.
 
-    Every annotation and every picture is read. The result is a new folder with
+    Every annotation and every image is read. The result is a new folder with
     [bold]check.json[/bold] (all faults by file, class histogram, box sizes) and
-    [bold]sheet-<split>.jpg[/bold] (pictures with their boxes: look at it!).
+    [bold]sheet-<split>.jpg[/bold] (images with their boxes: look at it!).
 
-    Exit code 0: nothing has to be left out. 3: training works, but some pictures or boxes
+    Exit code 0: nothing has to be left out. 3: training works, but some images or boxes
     are left out. 1: a split has nothing to train on, or this is no data set.
 
     [bold]Example:[/bold] detector check-data photos/
@@ -71,8 +71,8 @@ def check_data(
             bars: list[Callable[[], None]] = []
 
             def advance(done: int, total: int) -> None:
-                if not bars:  # how many pictures there are is known now, after the annotations
-                    bars.append(stack.enter_context(progress("reading", total, "picture")))
+                if not bars:  # how many images there are is known now, after the annotations
+                    bars.append(stack.enter_context(progress("reading", total, "image")))
                 bars[0]()
 
             report = check_dataset(data, split, wanted, images=images, workers=workers, progress=advance)
@@ -134,9 +134,9 @@ def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> No
     from detector.data.faults import EFFECTS, summarise_faults
 
     console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
-    console.print(one_line(f"{report.path}: {report.format}, {report.pictures} pictures read"))
+    console.print(one_line(f"{report.path}: {report.format}, {report.pictures} images read"))
     table = Table("split", box=None)
-    for heading in ("pictures", "good", "without boxes", "boxes", "median box", "small", "medium", "large"):
+    for heading in ("images", "good", "without boxes", "boxes", "median box", "small", "medium", "large"):
         table.add_column(heading, justify="right")
     for name, numbers in content["splits"].items():
         boxes, pictures = numbers["boxes"], numbers["images"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
@@ -18,10 +20,16 @@ from proposals.errors import UserError
 FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
 """Exit codes, beside 0 for all done and 2 for a wrong command line."""
 
+COLOURS = {"error": "red", "skipped": "yellow"}
+
 
 def say(line: str) -> None:
-    """One line on standard error."""
-    print(one_line(" ".join(line.splitlines())), file=sys.stderr, flush=True)
+    """One line on standard error; on a terminal its first word is coloured where it tells of a fault."""
+    text = one_line(" ".join(line.splitlines()))
+    word, colon, rest = text.partition(":")
+    if word in COLOURS and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        text = f"{typer.style(word + colon, fg=COLOURS[word], bold=True)}{rest}"
+    print(text, file=sys.stderr, flush=True)
 
 
 def tell(line: str) -> None:
@@ -30,12 +38,12 @@ def tell(line: str) -> None:
 
 
 def quiet_pillow() -> None:
-    """Ignore Pillow's warnings of what is odd in a picture: what matters is in our own line about that picture."""
+    """Ignore Pillow's warnings of what is odd in an image: what matters is in our own line about that image."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class RateAndEnd(ProgressColumn):
-    """``2.4 pictures/s, ends 14:32``; slow work counts the seconds of each."""
+    """``2.4 images/s, ends 14:32``; slow work counts the seconds of each."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""``detector detect``: pictures and videos in, a run folder with what was found out."""
+"""``detector detect``: images and videos in, a run folder with what was found out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, ShardWord, may_go_on
 from proposals.errors import UserError
 
@@ -60,7 +61,7 @@ class Runtime(str, Enum):
 
 
 class OnError(str, Enum):
-    """What a picture that cannot be read does to the run."""
+    """What an image that cannot be read does to the run."""
 
     fail = "fail"
     skip = "skip"
@@ -72,7 +73,7 @@ def detect(
         typer.Argument(
             metavar="INPUT...",
             help="Images, folders, patterns, videos, .tar or .parquet files of images, lists of them (.txt, one per "
-            "line), or - for standard input: a picture's bytes or a list.",
+            "line), or - for standard input: an image's bytes or a list.",
         ),
     ],
     model: Annotated[
@@ -90,10 +91,17 @@ def detect(
             help="Of two boxes of one class with a greater IoU, the better stays; also in place of a model's soft "
             "suppression.",
             show_default="the model's own, commonly 0.3",
+            rich_help_panel="Detections",
         ),
     ] = None,
     max_detections: Annotated[
-        int | None, typer.Option(min=1, help="Maximum number of detections per image.", show_default="the model's own")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum number of detections per image.",
+            show_default="the model's own",
+            rich_help_panel="Detections",
+        ),
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -107,6 +115,7 @@ def detect(
             metavar="PRESET",
             help="Preset of selective search: single, fast, quality or googlenet.",
             show_default="the model's own",
+            rich_help_panel="Proposals",
         ),
     ] = None,
     multibox: Annotated[
@@ -115,14 +124,21 @@ def detect(
             metavar="DIR",
             help="MultiBox proposals of this folder, as train-multibox makes.",
             show_default="the model's own, if any",
+            rich_help_panel="Proposals",
         ),
     ] = None,
     members: Annotated[
         int | None,
-        typer.Option(min=1, help="Use only the model's first N networks; fewer are faster.", show_default="all"),
+        typer.Option(
+            min=1,
+            help="Use only the model's first N networks; fewer are faster.",
+            show_default="all",
+            rich_help_panel="Speed",
+        ),
     ] = None,
     no_multibox: Annotated[
-        bool, typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.")
+        bool,
+        typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.", rich_help_panel="Proposals"),
     ] = False,
     search_side: Annotated[
         int | None,
@@ -131,27 +147,42 @@ def detect(
             metavar="PIXELS",
             help="Resize the longer side to N pixels for proposal search; smaller is faster.",
             show_default="the model's own",
+            rich_help_panel="Proposals",
         ),
     ] = None,
     max_proposals: Annotated[
         int | None,
-        typer.Option(min=1, help="Classify at most N proposals per image.", show_default="the model's own"),
+        typer.Option(
+            min=1,
+            help="Classify at most N proposals per image.",
+            show_default="the model's own",
+            rich_help_panel="Proposals",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for proposal ranking.")] = 0,
-    device: Annotated[
-        Device, typer.Option(help="Device: auto, cpu or cuda; auto takes a GPU if there is one.")
-    ] = Device.auto,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed for proposal ranking.", rich_help_panel="Proposals")
+    ] = 0,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = Device.auto,
     precision: Annotated[
         Precision,
-        typer.Option(help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU."),
+        typer.Option(
+            help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU.",
+            rich_help_panel="Speed",
+        ),
     ] = Precision.auto,
     runtime: Annotated[
         Runtime,
-        typer.Option(help="Runtime of the networks: torch; onnx or openvino of an exported model; auto: what it has."),
+        typer.Option(
+            help="Runtime of the networks: torch; onnx or openvino of an exported model; auto: what it has.",
+            rich_help_panel="Speed",
+        ),
     ] = Runtime.torch,
     on_error: Annotated[
         OnError,
-        typer.Option(help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3."),
+        typer.Option(
+            help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3.",
+            rich_help_panel="Long runs",
+        ),
     ] = OnError.fail,
     out: Annotated[
         Path | None,
@@ -173,6 +204,7 @@ def detect(
             "--pictures/--no-pictures",
             help="Write each image with its detections drawn in.",
             show_default="yes, but with --engine ray no",
+            rich_help_panel="Output",
         ),
     ] = None,
     proposal_pictures: Annotated[
@@ -180,29 +212,42 @@ def detect(
         typer.Option(
             "--proposal-pictures",
             help="Also write each image with its proposals drawn in, one colour per source.",
+            rich_help_panel="Output",
         ),
     ] = False,
-    frame_step: Annotated[int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.")] = 1,
-    profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes, by stage.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Open the image with its detections, or the folder of them, at the end.")
+    ] = False,
+    frame_step: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.", rich_help_panel="Speed")
+    ] = 1,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time goes, by stage.", rich_help_panel="Speed")
+    ] = False,
     shard: ShardWord = None,
     resume: ResumeWord = None,
     engine: Annotated[
-        Engine, typer.Option(help="local: this process; ray: Ray Data, on this machine or a cluster.")
+        Engine,
+        typer.Option(
+            help="local: this process; ray: Ray Data, on this machine or a cluster.", rich_help_panel="Long runs"
+        ),
     ] = Engine.local,
     address: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT", help="Ray cluster to join, or auto.", show_default="$RAY_ADDRESS, or this machine"
+            metavar="HOST:PORT",
+            help="Ray cluster to join, or auto.",
+            show_default="$RAY_ADDRESS, or this machine",
+            rich_help_panel="Long runs",
         ),
     ] = None,
+    help_all: HelpAll = False,
 ) -> None:
-    """Find objects in pictures and videos.
+    """Find objects in images and videos.
 
-    The results are a new folder: [bold]detections.jsonl[/bold] with one line per
-    picture, [bold]pictures/[/bold] with the boxes drawn in, and [bold]config.yaml[/bold] with
-    every setting. Nothing that exists is overwritten. An interrupted run goes on with the
-    same command and --resume. --shard 2/4 does the second of four parts of the list, on any
-    machine; [bold]detector merge[/bold] makes one result of the parts.
+    The results are a new folder: [bold]detections.jsonl[/bold], one line per image;
+    [bold]pictures/[/bold], the images with boxes; [bold]config.yaml[/bold], every setting.
+    Nothing that exists is overwritten. An interrupted run goes on with --resume.
 
     [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
     """
@@ -217,27 +262,30 @@ def detect(
     part = None if shard is None else Shard.parse(shard)
     going_on = may_go_on(resume, out)
     if no_multibox and multibox is not None:
-        raise UserError("--multibox and --no-multibox exclude each other")
+        raise UserError("--multibox and --no-multibox exclude each other; leave one of them out")
     on_ray = engine is Engine.ray
     if on_ray and (pictures or proposal_pictures):
-        raise UserError("--engine ray draws no pictures: leave out --pictures and --proposal-pictures")
+        raise UserError("--engine ray draws no images: leave out --pictures and --proposal-pictures")
     if address is not None and not on_ray:
         raise UserError("--address is of a Ray cluster: give --engine ray, too")
     pictures = not on_ray if pictures is None else pictures
+    if show and not pictures:
+        raise UserError("--show opens the images with detections; leave --no-pictures out")
     wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
     if "parquet" in wanted:
         import_arrow()
     faults = Faults(skip=on_error is OnError.skip)
     found = find_inputs(inputs, faults, video_step=frame_step)
     if not found:
-        raise UserError("nothing to detect in: every input was skipped")
+        raise UserError("nothing to detect in: every input was skipped; name images, a folder or a video")
     if part is not None and part.index > 1:  # every shard finds the same ones in the list; the first counts them
         faults = Faults(faults.skip)
 
     from detector.commands.detect_ray import detect_all_on_ray
     from detector.commands.detect_run import detect_all, settings_of
+    from detector.commands.detect_terminal import introduce, show_images
     from detector.commands.detection_run import job_of, one_at_a_time
-    from detector.model.load import load_model
+    from detector.model.load import choose_device, load_model
 
     given: dict[str, Any] = {
         "score_threshold": score_threshold,
@@ -277,6 +325,7 @@ def detect(
         "on_error": on_error,
         "frame_step": frame_step,
     }
+    introduce(model, detector, str(choose_device(device.value)))
     job = job_of(
         "detect",
         found,
@@ -303,7 +352,7 @@ def detect(
                 journal.finish(faults.told)
             if part is None:
                 if not tally.pictures:
-                    raise UserError("nothing was detected in: every input was skipped")
+                    raise UserError("nothing was detected in: every input was skipped; the lines above say why")
                 write_formats(folder, wanted, detector.class_names, detector.class_keys, faults.told)
     except KeyboardInterrupt:
         if folder is not None and folder.exists() and holds_results(folder):
@@ -312,4 +361,6 @@ def detect(
     tally.show(out or final_path(folder), faults.count)
     if profile:
         tally.show_stages(detector.stages.seconds)
+    if show:
+        show_images(out or final_path(folder))
     raise typer.Exit(SKIPPED if faults.count else 0)

@@ -56,7 +56,7 @@ def detect_all(
     tally.earlier = tally.pictures
     counts = [source.count() for source in inputs[journal.inputs :]]
     total = sum(count or 0 for count in counts) if None not in counts else None
-    with progress("detecting", total, "picture") as advance:
+    with progress("detecting", total, "image") as advance:
         for found in detect_each(inputs, network, journal, faults, alone=alone):
             frame = found.frame
             with network.stages.time("write"):

@@ -42,7 +42,7 @@ class SavedDetections:
     """One line of ``detections.jsonl``.
 
     Attributes:
-        image_id: unique in the file. path: the picture's file as the user named it.
+        image_id: unique in the file. path: the image's file as the user named it.
         detections: what was found. class_names: ``(N,)`` words, the class of each detection.
     """
 
@@ -90,9 +90,11 @@ def read_detections(path: Path | str) -> Iterator[SavedDetections]:
                 if line.strip():
                     yield _parse(line, f"{path}, line {number}")
     except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read: {error.strerror}; check its permissions") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a {JSONL_FILE}: not UTF-8 text") from error
+        raise UserError(
+            f"{path}: not a {JSONL_FILE}: not UTF-8 text; name a file that detector detect wrote"
+        ) from error
 
 
 def _parse(line: str, where: str) -> SavedDetections:

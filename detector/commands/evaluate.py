@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, ShardWord, may_go_on
 from detector.shown import shown
 from proposals.errors import UserError
@@ -27,7 +28,7 @@ _CLASSES_SHOWN = 40
 
 
 class Metric(str, Enum):
-    """Protocols of detection, and accuracy of the classifier on annotated objects or whole pictures."""
+    """Protocols of detection, and accuracy of the classifier on annotated objects or whole images."""
 
     voc07 = "voc07"
     voc10 = "voc10"
@@ -63,7 +64,7 @@ class OnFault(str, Enum):
 
 
 class OnError(str, Enum):
-    """What a picture that cannot be read does to the run."""
+    """What an image that cannot be read does to the run."""
 
     fail = "fail"
     skip = "skip"
@@ -80,18 +81,25 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Measure these instead of running a model: detections.jsonl or a run folder, CSV, COCO results, "
-            "a folder of the VOC devkit's files, or an ILSVRC submission.",
+            help="Measure these instead of a model's: a run folder, detections.jsonl, CSV, COCO results, the VOC "
+            "devkit's files or an ILSVRC submission.",
         ),
     ] = None,
     metric: Annotated[
-        Metric | None, typer.Option(help="Evaluation protocol.", show_default="the data set's own")
+        Metric | None,
+        typer.Option(
+            metavar="NAME",
+            help="voc07, voc10, coco or ilsvrc_det: mean AP; regions or images: accuracy of the networks on annotated "
+            "objects or whole images.",
+            show_default="the data set's own",
+        ),
     ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.", rich_help_panel="Data"),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     out: Annotated[
@@ -99,36 +107,60 @@ def evaluate(
         typer.Option(metavar="DIR", help="New or empty folder.", show_default="runs/evaluate-<date>-<time>"),
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Bootstrap samples for the intervals; 0: none.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Bootstrap samples for the intervals; 0: none.", rich_help_panel="Metric"
+        ),
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for resampling and proposal ranking.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed for resampling and proposal ranking.", rich_help_panel="Metric")
+    ] = 0,
     crops: Annotated[
         str,
         typer.Option(
-            metavar="1|10|144", help="For regions and images: crops of each whose probabilities are averaged."
+            metavar="1|10|144",
+            help="For regions and images: crops of each whose probabilities are averaged.",
+            rich_help_panel="Metric",
         ),
     ] = "1",
-    engine: Annotated[Engine, typer.Option(help="Engine for the COCO metric.")] = Engine.builtin,
+    engine: Annotated[
+        Engine, typer.Option(help="Engine for the COCO metric.", rich_help_panel="Metric")
+    ] = Engine.builtin,
     format: Annotated[
-        Format | None, typer.Option(help="Minimum score of a detection.", show_default="by the file's name")
+        Format | None,
+        typer.Option(help="Format of the detections.", show_default="by the file's name", rich_help_panel="Data"),
     ] = None,
     image_list: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="For an ILSVRC submission: the kit's list, lines 'name number'."),
+        typer.Option(
+            metavar="FILE",
+            help="For an ILSVRC submission: the kit's list, lines 'name number'.",
+            rich_help_panel="Data",
+        ),
     ] = None,
     invalid: Annotated[
-        OnFault, typer.Option(help="If a detection has a bad score or box: fail, or skip it and count it.")
+        OnFault,
+        typer.Option(
+            help="If a detection has a bad score or box: fail, or skip it and count it.", rich_help_panel="Data"
+        ),
     ] = OnFault.error,
     unknown_classes: Annotated[
-        OnFault, typer.Option(help="If the data set lacks a class: fail, or skip its detections.")
+        OnFault,
+        typer.Option(help="If the data set lacks a class: fail, or skip its detections.", rich_help_panel="Data"),
     ] = OnFault.error,
     score_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="With a model: minimum score of a detection; AP needs low ones.")
+        float,
+        typer.Option(
+            min=0, max=1, help="With a model: minimum score of a detection; AP needs low ones.", rich_help_panel="Model"
+        ),
     ] = 0.01,
     max_detections: Annotated[
         int | None,
         typer.Option(
-            min=1, help="With a model: maximum number of detections per image.", show_default="the model's own"
+            min=1,
+            help="With a model: maximum number of detections per image.",
+            show_default="the model's own",
+            rich_help_panel="Model",
         ),
     ] = None,
     search_side: Annotated[
@@ -138,10 +170,14 @@ def evaluate(
             metavar="PIXELS",
             help="With a model: resize the longer side to N pixels for proposal search.",
             show_default="the model's own",
+            rich_help_panel="Model",
         ),
     ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, help="With a model: use only its first N networks.", show_default="all")
+        int | None,
+        typer.Option(
+            min=1, help="With a model: use only its first N networks.", show_default="all", rich_help_panel="Model"
+        ),
     ] = None,
     first: Annotated[
         int | None,
@@ -150,6 +186,7 @@ def evaluate(
             metavar="N",
             help="Use only the first N images.",
             show_default="all, or those of the run that --detections names",
+            rich_help_panel="Data",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="With a model: auto, cpu or cuda.")] = "auto",
@@ -157,24 +194,25 @@ def evaluate(
         str,
         typer.Option(
             help="Of a model: what its networks compute in: float32, bfloat16, float16, or auto, which is float16 on a "
-            "GPU and float32 on a processor."
+            "GPU and float32 on a processor.",
+            rich_help_panel="Model",
         ),
     ] = "auto",
     on_error: Annotated[
-        OnError, typer.Option(help="If an image cannot be read: fail, or skip it and exit with code 3.")
+        OnError,
+        typer.Option(
+            help="If an image cannot be read: fail, or skip it and exit with code 3.", rich_help_panel="Long runs"
+        ),
     ] = OnError.fail,
     shard: ShardWord = None,
     resume: ResumeWord = None,
+    help_all: HelpAll = False,
 ) -> None:
     """Measure a model, or detections from a file, on an annotated data set.
 
-    The result is a new folder with [bold]evaluation.json[/bold] (numbers with intervals, errors,
-    calibration, confusion), [bold]per_class.csv[/bold] and, after a model has run,
-    [bold]detections.jsonl[/bold]. What was counted and what was ignored is said at the end.
-    With the metric [bold]regions[/bold] the model names every annotated object, with [bold]images[/bold]
-    whole pictures of one class; top-1 and top-5 go to [bold]classification.json[/bold].
-    --shard 2/4 only detects, in the second of four parts of the images, on any machine;
-    [bold]detector merge[/bold] joins the parts, and --detections then measures them.
+    The result is a new folder: [bold]evaluation.json[/bold], numbers with intervals;
+    [bold]per_class.csv[/bold]; with a model [bold]detections.jsonl[/bold]. With --metric regions
+    or images it is [bold]classification.json[/bold], top-1 and top-5.
 
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """
@@ -201,7 +239,7 @@ def evaluate(
         raise UserError("--resume needs --shard; 1/1 is the whole data set")
     going_on = may_go_on(resume, out)
     if detections is not None and first is None and (first := first_of_run(detections)) is not None:
-        say(f"{detections} holds the first {first} pictures; only they are counted (--first N for others)")
+        say(f"{detections} holds the first {first} images; only they are counted (--first N for others)")
     measured = load_measured(
         data, split, images, metric.value if metric else None, pictures_needed=detections is None, first=first
     )
@@ -228,7 +266,7 @@ def evaluate(
     }
     faults = Faults(skip=on_error is OnError.skip)
     proposals: dict[str, Proposals] | None = None
-    detector: Any = None  # a detector, or for whole pictures and regions its classifier alone
+    detector: Any = None  # a detector, or for whole images and regions its classifier alone
     if detections is not None:
         table = read_for(
             measured,
@@ -286,7 +324,7 @@ def evaluate(
         if detector is not None:
             proposals = run.detect(folder, faults)
             if faults.count:
-                say(f"{faults.count} pictures were not looked at; their objects count as not found")
+                say(f"{faults.count} images were not looked at; their objects count as not found")
             table = read_detections(
                 folder / JSONL_FILE,
                 measured.class_names,
@@ -329,7 +367,7 @@ def _load(
 ) -> Detector | Classifier:
     """The model, once its classes are known to fit the data set; ``settings`` are those of ``load_model``.
 
-    With ``classes_only`` its classifier alone; the model may then be one that names whole pictures.
+    With ``classes_only`` its classifier alone; the model may then be one that names whole images.
     """
     from detector.evaluation.class_index import ClassIndex
     from detector.model.load import load_classifier, load_model

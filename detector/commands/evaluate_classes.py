@@ -38,11 +38,11 @@ def classify(
     """Score the classifier of a model, write ``classification.json`` into ``folder``, and return lines for a person.
 
     Args:
-        whole_images: show it whole pictures whose objects are all of one class; otherwise every object of known class
+        whole_images: show it whole images whose objects are all of one class; otherwise every object of known class
             that is neither ignored nor a crowd. crops: windows of each, 1, 10 or 144.
     """
     skipped: dict[str, int] = {}
-    with progress("evaluate", len(dataset), "picture") as advance:
+    with progress("evaluate", len(dataset), "image") as advance:
         samples = annotated_samples(model.class_names, dataset, faults, whole_images, skipped, advance)
 
         def log_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
@@ -54,7 +54,7 @@ def classify(
             samples,
             model.class_names,
             crops=crops,
-            # A picture is looked at through its centre square, a region as detection looks at it.
+            # An image is looked at through its centre square, a region as detection looks at it.
             whole=not whole_images,
             bootstrap_samples=bootstrap_samples,
             seed=seed,
@@ -75,7 +75,7 @@ def annotated_samples(
     """What a model of ``class_names`` is asked to name, labelled by its own classes; see :func:`classify`.
 
     Args:
-        skipped: counts what is left out, by reason. advance: called for each picture.
+        skipped: counts what is left out, by reason. advance: called for each image.
     """
     from detector.data import read_record
     from proposals.errors import UserError
@@ -92,7 +92,7 @@ def annotated_samples(
         truth = record.ground_truth
         labels = to_model[truth.labels] if len(truth) else truth.labels
         if whole and len(set(labels.tolist())) != 1:
-            skip("pictures without objects or with objects of several classes")
+            skip("images without objects or with objects of several classes")
             continue
         kept = labels >= 0
         skip("objects of classes that the model does not know", int((~kept).sum()))

@@ -33,8 +33,8 @@ class Measured:
 
     Attributes:
         truth, class_names, class_keys, blacklist: for the protocols. metric: the one asked for, or the format's own.
-        dataset: with its pictures; None where only the annotation file is there. split: the part that was read.
-        faults: what was left out while reading. files: the picture file of each image id as the data set names it.
+        dataset: with its images; None where only the annotation file is there. split: the part that was read.
+        faults: what was left out while reading. files: the image file of each image id as the data set names it.
     """
 
     truth: TruthTable
@@ -48,7 +48,7 @@ class Measured:
     files: Mapping[str, str]
 
     def pictures(self, proposals: Mapping[str, Proposals] | None = None) -> dict[str, PictureInfo]:
-        """The picture files by image id, absolute; with the best of ``proposals`` where they are given."""
+        """The image files by image id, absolute; with the best of ``proposals`` where they are given."""
         if self.dataset is None:
             return {}
         found = {}
@@ -69,13 +69,13 @@ def load_measured(
     pictures_needed: bool,
     first: int | None = None,
 ) -> Measured:
-    """Read the data set, or its ``first`` so many pictures.
+    """Read the data set, or its ``first`` so many images.
 
-    COCO's own metric on a COCO annotation file is measured on the file as it stands, every digit kept, pictures or not,
-    unless a model must look at the pictures; everything else on the data set as the toolkit reads it for training.
+    COCO's own metric on a COCO annotation file is measured on the file as it stands, every digit kept, images or not,
+    unless a model must look at the images; everything else on the data set as the toolkit reads it for training.
 
     Raises:
-        UserError: no such data, split or picture folder.
+        UserError: no such data, split or image folder.
     """
     as_it_stands = not pictures_needed and first is None and metric in (None, "coco")
     file = _coco_file(data, split) if as_it_stands else None
@@ -84,7 +84,7 @@ def load_measured(
         try:
             dataset = load_dataset(file, images=images)
         except UserError:
-            dataset = None  # no pictures for the gallery; the numbers need none
+            dataset = None  # no images for the gallery; the numbers need none
         return Measured(
             truth.table, truth.class_names, truth.class_keys, [], "coco", dataset, split or "", (), truth.files
         )
@@ -106,7 +106,7 @@ def load_measured(
 
 
 def first_of_run(detections: Path) -> int | None:
-    """How many pictures a run of ``detector evaluate --first N`` looked at; None for all, or for other detections.
+    """How many images a run of ``detector evaluate --first N`` looked at; None for all, or for other detections.
 
     Args:
         detections: the run's folder or its ``detections.jsonl``.

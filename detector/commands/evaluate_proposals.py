@@ -52,7 +52,7 @@ def evaluate_proposals(
             min=16,
             metavar="PIXELS",
             help="Resize the longer side to N pixels for proposal search.",
-            show_default="the picture as it is",
+            show_default="the image as it is",
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(metavar="SPLIT", help="Split of the data set.")] = None,
@@ -97,7 +97,7 @@ def evaluate_proposals(
     count = min(len(dataset), limit or len(dataset))
     truths, labels = _truths(dataset, count, include_ignored)
     if not len(labels):
-        raise UserError(f"{data}: no annotated box to measure against in these {count} images")
+        raise UserError(f"{data}: no annotated box to measure against in these {count} images; choose another --split")
     which = "all annotated boxes" if include_ignored else "annotated boxes that are neither ignored nor crowds"
     protocol = f"{shown(dataset.name)}: {len(labels):,} {which}, {len(set(labels.tolist()))} classes, {count:,} images"
     all_budgets = (*table_budgets, ALL)
@@ -162,7 +162,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = []
     if not numbers or numbers[0] < 1:
-        raise UserError(f"--budgets {text!r}: whole numbers from 1 up, with commas between")
+        raise UserError(f"--budgets {text!r}: whole numbers from 1 up, with commas between, as 100,500,2000")
     return tuple(numbers)
 
 
@@ -180,10 +180,10 @@ def _truths(dataset: Dataset, count: int, include_ignored: bool) -> tuple[list[A
 
 
 def _boxes(dataset: Dataset, count: int, runner: MethodRunner) -> dict[str, tuple[list[Any], float]]:
-    """The boxes ``(N, 4)`` of each image, best first, by each method, and its seconds; every picture is read once."""
+    """The boxes ``(N, 4)`` of each image, best first, by each method, and its seconds; every image is read once."""
     boxes: dict[str, list[Any]] = {method.name: [] for method in runner.methods}
     seconds = dict.fromkeys(boxes, 0.0)
-    with progress("proposing", count, "picture") as advance:
+    with progress("proposing", count, "image") as advance:
         runner.propose(dataset.read(0))  # so that what is done once only is in no method's seconds
         for i in range(count):
             for name, (found, spent) in runner.propose(dataset.read(i)).items():

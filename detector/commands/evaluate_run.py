@@ -84,7 +84,7 @@ class EvaluateRun:
         proposals: dict[str, Proposals] = {}
         with (
             open_journal(folder, self.job, JSONL_FILE) as journal,
-            progress("evaluate", len(self.own) - journal.inputs, "picture") as advance,
+            progress("evaluate", len(self.own) - journal.inputs, "image") as advance,
         ):
             faults.told += journal.faults
             for found in detect_each(self.own, self.detector, journal, faults, alone=self.alone):

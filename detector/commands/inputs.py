@@ -1,18 +1,18 @@
-"""What the user names on the command line, as pictures.
+"""What the user names on the command line, as images.
 
 ====================  =================================================================================================
 named                 taken as
 ====================  =================================================================================================
-a picture             itself
-a folder              the pictures and videos below it, sorted, hidden ones left out; its other files are passed over
-a pattern (``*?[]``)  the pictures and videos that match (``**`` goes into folders), for shells that do not expand it
+an image              itself
+a folder              the images and videos below it, sorted, hidden ones left out; its other files are passed over
+a pattern (``*?[]``)  the images and videos that match (``**`` goes into folders), for shells that do not expand it
 a list (``.txt``)     the inputs in it, one per line, relative to the list's folder; ``#`` begins a comment line
 a video               its frames
 a ``.tar``            the images in it; of a ``.parquet`` those of its column ``image``; both are passed over in folders
-``-``                 standard input: the bytes of one picture, or a list as above, relative to the current folder
+``-``                 standard input: the bytes of one image, or a list as above, relative to the current folder
 ====================  =================================================================================================
 
-Standard input is a list when it is UTF-8 text without zero bytes, which no picture from a camera or a browser is.
+Standard input is a list when it is UTF-8 text without zero bytes, which no image from a camera or a browser is.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ OnFault = Callable[[UserError], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture to detect in.
+    """One image to detect in.
 
     Attributes:
         image_id: unique in a run; names the output files, ``/`` between folders.
         path: what the user named. shown: what messages call it: the path, with the frame's number in a video.
-        image: ``(H, W, 3)`` uint8 RGB. image_size: (height, width) of the picture itself, of which ``image`` may be a
+        image: ``(H, W, 3)`` uint8 RGB. image_size: (height, width) of the image itself, of which ``image`` may be a
             smaller copy.
     """
 
@@ -78,7 +78,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PictureInput:
-    """One picture: a file, or the bytes of one (standard input)."""
+    """One image: a file, or the bytes of one (standard input)."""
 
     image_id: str
     path: str
@@ -93,7 +93,7 @@ class PictureInput:
         return 1
 
     def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
-        """The picture; UserError where it cannot be read.
+        """The image; UserError where it cannot be read.
 
         Args:
             reduced: a very large one may be smaller, see :func:`detector.images.read.read_image_reduced`.
@@ -174,7 +174,7 @@ Input = PictureInput | VideoInput | ArchiveInput
 def find_inputs(
     named: Sequence[str], on_fault: OnFault, *, video_step: int = 1, stdin: bytes | None = None
 ) -> list[Input]:
-    """The pictures and videos that ``named`` stands for, in that order, each once.
+    """The images and videos that ``named`` stands for, in that order, each once.
 
     Args:
         named: files, folders, patterns, lists, videos or ``-``; see the module's table.
@@ -226,7 +226,7 @@ class _Search:
                 self._add_folder(path)
             elif _suffix(path) in LIST_SUFFIXES:
                 if named_in:
-                    raise UserError(f"{path}: a list may not name another list ({named_in})")
+                    raise UserError(f"{path}: a list may not name another list ({named_in}); name its images there")
                 self._add_list(_read_text(path), Path(path).parent, path)
             else:
                 self._add_file(path, _stem(path), stat.S_ISLNK(mode))
@@ -236,7 +236,7 @@ class _Search:
     def _add_stdin(self) -> None:
         data = sys.stdin.buffer.read() if self.stdin is None else self.stdin
         if not data:
-            raise UserError("standard input is empty; pipe in a picture or a list of paths")
+            raise UserError("standard input is empty; pipe in an image or a list of paths")
         if b"\0" not in data:
             try:
                 text = data.decode("utf-8")
@@ -254,14 +254,14 @@ class _Search:
                 self.add(line, base, f"line {number} of {list_name}")
                 empty = False
         if empty:
-            raise UserError(f"{list_name}: names no pictures; write one path per line")
+            raise UserError(f"{list_name}: names no images; write one path per line")
 
     def _add_pattern(self, path: str, named_in: str) -> None:
         if not glob.has_magic(path):
-            raise UserError(f"{path}: no such file or folder{f' ({named_in})' if named_in else ''}")
+            raise UserError(f"{path}: no such file or folder{f' ({named_in})' if named_in else ''}; check the path")
         found = [match for match in sorted(glob.glob(path, recursive=True), key=_natural) if _is_wanted(match, True)]  # noqa: PTH207
         if not found:
-            raise UserError(f"{path}: no pictures match this pattern")
+            raise UserError(f"{path}: no images or videos match this pattern; check it, or name a folder")
         for match in found:
             self._add_file(match, _stem(match))
 
@@ -273,7 +273,7 @@ class _Search:
             self._add_file(path, name, os.path.islink(path))  # noqa: PTH114 - as below
             empty = False
         if empty:
-            raise UserError(f"{folder}: no pictures in this folder")
+            raise UserError(f"{folder}: no images or videos in this folder; name another")
 
     def _add_file(self, path: str, image_id: str, link: bool = True) -> None:
         folder, name = os.path.split(path)
@@ -326,13 +326,13 @@ def _read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read: {error.strerror}; check its permissions") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a list of pictures: not UTF-8 text") from None
+        raise UserError(f"{path}: not a list of images: not UTF-8 text; write one path per line") from None
 
 
 def _walk(folder: str, on_fault: OnFault) -> Iterator[str]:
-    """The pictures and videos in ``folder`` and below; a folder below that cannot be read is a fault of its own.
+    """The images and videos in ``folder`` and below; a folder below that cannot be read is a fault of its own.
 
     Links to folders are not followed, so that a loop of them ends.
     """
@@ -340,7 +340,7 @@ def _walk(folder: str, on_fault: OnFault) -> Iterator[str]:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: _natural(entry.name))
     except OSError as error:
-        raise UserError(f"{folder}: cannot read this folder: {error.strerror}") from None
+        raise UserError(f"{folder}: cannot read this folder: {error.strerror}; check its permissions") from None
     for entry in found:
         if entry.name.startswith("."):
             continue

@@ -24,7 +24,7 @@ def merge(
     """Join the shards of detect, evaluate or propose.
 
     The result is the folder that one process would have written, byte for byte: detections in the
-    order of the list, pictures, COCO and CSV files, or a store of proposals. What the shards skipped
+    order of the list, images, COCO and CSV files, or a store of proposals. What the shards skipped
     is told, and the exit code is 3, as of one process. Neither the model nor the images are needed,
     and the shards stay as they are.
 
@@ -87,7 +87,7 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
     job = parts[0].job
     if job.verb == "detect":
         if not tally.pictures:
-            raise UserError("nothing was detected in: every input was skipped")
+            raise UserError("nothing was detected in: every input was skipped; the lines of the shards say why")
         settings = job.settings
         names, keys = settings["class_names"], settings["class_keys"]
         faults = [fault for part in parts for fault in part.faults]

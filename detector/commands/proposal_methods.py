@@ -1,4 +1,4 @@
-"""The proposal methods that ``evaluate-proposals`` knows by name, made so that each source runs once per picture.
+"""The proposal methods that ``evaluate-proposals`` knows by name, made so that each source runs once per image.
 
 A name is a preset of selective search (``fast``), ``multibox``, ``PRESET+multibox`` for both merged as detection merges
 them, or ``PRESET-then-multibox`` for one after the other, the order that merging has to beat.
@@ -55,11 +55,11 @@ def parse_methods(names: str) -> list[Method]:
 
 
 class MethodRunner:
-    """Runs several methods on a picture; each underlying source proposes once, whoever uses its boxes.
+    """Runs several methods on an image; each underlying source proposes once, whoever uses its boxes.
 
     Args:
         methods: what to run. seed: of selective search's ranking. search_side: selective search looks at a copy whose
-            longer side has so many pixels; ``None`` for the picture as it is. store: where selective search's proposals
+            longer side has so many pixels; ``None`` for the image as it is. store: where selective search's proposals
             are kept. multibox: a MultiBox folder, which methods with MultiBox need.
         budget: MultiBox's boxes in a merged set, in place of the network's own number.
 

@@ -1,4 +1,4 @@
-"""The ``propose`` verb: selective search over many pictures, into a store."""
+"""The ``propose`` verb: selective search over many images, into a store."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def propose(
     ] = "fail",
     shard: ShardWord = None,
 ) -> None:
-    """Propose boxes in many pictures and store them, one checksummed file per picture.
+    """Propose boxes in many images and store them, one checksummed file per image.
 
-    Pictures whose proposals are in the store already are passed over, so a run that was
+    Images whose proposals are in the store already are passed over, so a run that was
     interrupted goes on where it stopped; [bold]train[/bold] and [bold]evaluate-proposals[/bold] read the
-    store. A file is filed under the picture's content and all settings. --shard 2/4 takes the
+    store. A file is filed under the image's content and all settings. --shard 2/4 takes the
     second of four parts of the list, on any machine, into a store of its own;
     [bold]detector merge[/bold] makes one store of the parts.
 
@@ -69,7 +69,7 @@ def propose(
     told: dict[int, str] = {}
     listed = faults.told.copy()
     started = time.perf_counter()
-    with progress("proposing", len(pictures), "picture") as advance:
+    with progress("proposing", len(pictures), "image") as advance:
         results = _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures))))
         for position, result in results:
             for name, number in result.counts.items():
@@ -92,7 +92,7 @@ def propose(
 
 
 def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Iterator[tuple[int, _Stored]]:
-    """Each picture's number and what :func:`_work` returns, in any order; in this process where one is enough."""
+    """Each image's number and what :func:`_work` returns, in any order; in this process where one is enough."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 

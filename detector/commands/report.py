@@ -25,7 +25,7 @@ def report(
         bool,
         typer.Option(
             "--pictures-in-folder",
-            help="Put the pictures into a folder beside the page: more of them, larger, and a light page. "
+            help="Put the images into a folder beside the page: more of them, larger, and a light page. "
             "By default everything is in one file.",
         ),
     ] = False,

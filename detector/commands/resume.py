@@ -17,6 +17,7 @@ ResumeWord = Annotated[
         metavar="[auto]",
         help="Resume the interrupted run in --out; auto: or start one.",
         show_default="a new run",
+        rich_help_panel="Long runs",
     ),
 ]
 ShardWord = Annotated[
@@ -25,6 +26,7 @@ ShardWord = Annotated[
         metavar="i/N",
         help="Process only the i-th of N parts of the list, i from 1; detector merge joins the parts.",
         show_default="all of it",
+        rich_help_panel="Long runs",
     ),
 ]
 
@@ -72,6 +74,6 @@ def may_go_on(resume: str | None, out: Path | None) -> bool:
         raise typer.Exit()
     if interrupted_run(out) is None:
         if how is Resume.must:
-            raise UserError(f"{out}: no interrupted run to go on with")
+            raise UserError(f"{out}: no interrupted run to go on with; leave --resume out, or say --resume auto")
         refuse_occupied(out)
     return True

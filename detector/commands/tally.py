@@ -1,4 +1,4 @@
-"""What a run of ``detector detect`` tells its user: a line per picture, or a table where there is a terminal."""
+"""What a run of ``detector detect`` tells its user: a line per image, or tables where there is a terminal."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from detector.commands.console import tell
+from detector.commands.detection_files import PICTURES, SavedDetections
 from detector.shown import one_line
 
-if TYPE_CHECKING:
-    from detector.commands.detection_files import SavedDetections
-
-# Above so many pictures, the table at the end counts classes in place of naming every picture.
+# Above so many images, no table at the end names every image.
 LONG_TABLE = 40
-# Of one picture's classes, at most so many are told, the surest first.
+# Of one image's classes, at most so many are told, the surest first.
 CLASSES_TOLD = 10
 
 
 @dataclass
 class Tally:
-    """What was found so far, ``earlier`` pictures of it by a run that was interrupted.
+    """What was found so far, ``earlier`` images of it by a run that was interrupted.
 
-    The first pictures' detections are kept for the table.
+    The first images' detections are kept for the table.
     """
 
     pictures: int = 0
@@ -36,29 +33,30 @@ class Tally:
     begun: float = field(default_factory=time.perf_counter)
 
     def add(self, shown: str, saved: SavedDetections) -> None:
-        """Count one picture; where standard output is no terminal, tell of it at once."""
+        """Count one image; where standard output is no terminal, tell of it at once."""
         self.count(shown, saved)
         if not sys.stdout.isatty():
             tell(f"{shown}: {in_words(saved)}")
 
     def count(self, shown: str, saved: SavedDetections) -> None:
-        """Count one picture."""
+        """Count one image."""
         self.pictures += 1
         self.classes.update(saved.class_names)
         if self.pictures <= LONG_TABLE:
             self.rows.append((shown, in_words(saved)))
 
     def show(self, folder: Path, skipped: int) -> None:
-        """The table, where standard output is a terminal, and the last line."""
+        """The tables, where standard output is a terminal, and the last line."""
         if sys.stdout.isatty():
-            self._show_table()
+            self._show_tables()
         seconds = time.perf_counter() - self.begun
-        parts = [count_of(self.pictures, "picture"), count_of(sum(self.classes.values()), "object")]
+        parts = [count_of(self.pictures, "image"), count_of(sum(self.classes.values()), "object")]
         if self.pictures > self.earlier:
-            parts.append(f"{seconds / (self.pictures - self.earlier):.2f} s a picture")
+            parts.append(f"{seconds / (self.pictures - self.earlier):.2f} s an image")
         if skipped:
             parts.append(f"{count_of(skipped, 'input')} skipped")
-        tell(f"{', '.join(parts)}; results in {folder}")
+        drawn = folder / PICTURES
+        tell(f"{', '.join(parts)}; {f'images in {drawn}, ' * drawn.is_dir()}results in {folder}")
 
     def show_stages(self, seconds: Mapping[str, float]) -> None:
         """A table of the ``seconds`` by stage, of all images of this run and all threads together."""
@@ -71,20 +69,18 @@ class Tally:
             table.add_row(stage, f"{spent / images:.4f}", f"{spent / whole:.0%}")
         Console().print(table)
 
-    def _show_table(self) -> None:
+    def _show_tables(self) -> None:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        if self.pictures <= LONG_TABLE:
-            table = Table("picture", "objects")
-            for name, line in self.rows:
-                table.add_row(Text(one_line(name)), Text(one_line(line)))
-        else:
-            table = Table("class", "objects")
-            for name, count in self.classes.most_common():
-                table.add_row(Text(one_line(name)), Text(str(count), justify="right"))
-        Console().print(table)
+        images, classes = Table("image", "objects"), Table("class", "objects")
+        for name, line in self.rows:
+            images.add_row(Text(one_line(name)), Text(one_line(line)))
+        for name, count in self.classes.most_common():
+            classes.add_row(Text(one_line(name), style="bold"), Text(str(count), justify="right"))
+        for table in ([images] if self.pictures <= LONG_TABLE else []) + ([classes] if self.classes else []):
+            Console().print(table)
 
 
 def in_words(saved: SavedDetections) -> str:
@@ -101,5 +97,5 @@ def in_words(saved: SavedDetections) -> str:
 
 
 def count_of(number: int, unit: str) -> str:
-    """``1 picture``, ``2 pictures``."""
+    """``1 image``, ``2 images``."""
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

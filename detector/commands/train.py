@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED
+from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, read_resume
 from detector.recipes.names import Recipe
-
-NO_JOBS = "--jobs is for an ensemble, whose networks are trained side by side"
 
 
 def train(
@@ -27,6 +26,7 @@ def train(
     recipe: Annotated[
         Recipe | None,
         typer.Option(
+            metavar="NAME",
             help="shared: on shared maps, in --minutes; finetune: R-CNN's, on crops; svm: R-CNN's SVMs on a trained "
             "model's features; paper: GoogLeNet's training; ensemble: several networks; classifier: for whole images; "
             "teacher: a larger network to learn from.",
@@ -57,17 +57,33 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of training iterations.", show_default="the recipe's")
+        int | None,
+        typer.Option(
+            min=1, help="Number of training iterations.", show_default="the recipe's", rich_help_panel="Recipe"
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's", rich_help_panel="Recipe")
+    ] = None,
     members: Annotated[
-        int | None, typer.Option(min=1, help="Number of ensemble members.", show_default="the recipe's, or 6")
+        int | None,
+        typer.Option(
+            min=1, help="Number of ensemble members.", show_default="the recipe's, or 6", rich_help_panel="Recipe"
+        ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Ensemble members trained in parallel, on each GPU or on the CPU.")
+        int,
+        typer.Option(
+            min=1,
+            help="Ensemble members trained in parallel, on each GPU or on the CPU.",
+            rich_help_panel="Speed and memory",
+        ),
     ] = 1,
     proposals: Annotated[
-        Path, typer.Option(metavar="DIR", help="Cache of proposals, as detector propose makes.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Cache of proposals, as detector propose makes.", rich_help_panel="Speed and memory"
+        ),
     ] = Path("runs/proposals"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     micro_batch: Annotated[
@@ -76,26 +92,27 @@ def train(
             min=2,
             help="Examples per forward pass; gradients are accumulated.",
             show_default="what fits the memory",
+            rich_help_panel="Speed and memory",
         ),
     ] = None,
-    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Minutes between checkpoints.", rich_help_panel="Long runs")
+    ] = 5.0,
     split: Annotated[
         str | None,
         typer.Option(
             metavar="SPLIT",
             help="Split to train on, such as train+val.",
             show_default="the recipe's, or the training part",
+            rich_help_panel="Recipe",
         ),
     ] = None,
+    help_all: HelpAll = False,
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
-    With [bold]--recipe classifier[/bold] a network that names whole images, to begin others from (--init) or to measure
-    with [bold]evaluate --metric images[/bold]; with [bold]--recipe teacher[/bold] a larger one, to name as teacher in a
-    recipe. A file of --config says by its task which of these it is.
-
-    Ctrl-C and SIGTERM save a checkpoint first; --resume, with the same DATA and --out, goes on from it. Started by
-    torchrun, several processes share the work, one for each GPU.
+    Ctrl-C saves a checkpoint; the same command with --resume goes on from it.
+    Started by torchrun, several processes share the work, one for each GPU.
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
@@ -130,9 +147,9 @@ def train(
     if task == "ensemble":
         from detector.commands.train_ensemble_run import run_ensemble_training as run
     elif jobs > 1:
-        raise UserError("--jobs is for an ensemble, whose networks are trained side by side")
+        raise UserError("--jobs is for an ensemble, whose networks are trained side by side; leave it out")
     elif members is not None:
-        raise UserError("--members is for --recipe ensemble")
+        raise UserError("--members is for --recipe ensemble; leave it out")
     elif task == "svm":
         from detector.commands.train_svm_run import run_svm_training as run
     try:

@@ -76,7 +76,10 @@ def prepare_folder(out: Path | None, resume: Resume, verb: str, finished: str) -
         if (folder / RECIPE_FILE).is_file():
             return RunFolder(folder, resuming=True)
         if resume is Resume.must:
-            raise UserError(f"{out}: no interrupted run to go on with (it has no {RECIPE_FILE})")
+            raise UserError(
+                f"{out}: no interrupted run to go on with (it has no {RECIPE_FILE}); "
+                "leave --resume out, or say --resume auto"
+            )
         if _hardly_begun(folder, verb):
             return RunFolder(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -139,7 +142,7 @@ def read_data(data: Path, splits: tuple[str, str] | None) -> tuple[Dataset, Data
 
 
 def load_pool(dataset: Dataset, tell: Callable[[str], None] = say) -> ImagePool:
-    """The data set's pictures in memory, with a line for what had to be skipped."""
+    """The data set's images in memory, with a line for what had to be skipped."""
     pool = ImagePool.load(dataset)
     faults = [str(fault) for fault in dataset.faults if fault.effect != KEPT] + pool.skipped
     for fault in faults[:5]:
@@ -147,12 +150,12 @@ def load_pool(dataset: Dataset, tell: Callable[[str], None] = say) -> ImagePool:
     if len(faults) > 5:
         tell(f"skipped: {len(faults) - 5} more; 'detector check-data' lists them all")
     if not pool.in_memory:
-        tell("the pictures do not all fit in memory: some are read again whenever they are needed")
+        tell("the images do not all fit in memory: some are read again whenever they are needed")
     return pool
 
 
 def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
-    """Where to look for objects of the size that ``train`` has: tried on some of its pictures.
+    """Where to look for objects of the size that ``train`` has: tried on some of its images.
 
     Raises:
         UserError: none of them has a usable object.

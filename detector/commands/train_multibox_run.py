@@ -56,7 +56,7 @@ class MultiBoxRequest:
 
 
 def default_recipe(request: MultiBoxRequest, pictures: int) -> MultiBoxRecipe:
-    """The default recipe for so many pictures, with the options' changes."""
+    """The default recipe for so many images, with the options' changes."""
     batch = default_multibox_recipe(1).training.batch_size
     steps = int(np.clip(DEFAULT_EPOCHS * pictures / batch, *DEFAULT_STEPS))
     return changed(default_multibox_recipe(steps), request)
@@ -112,7 +112,7 @@ def _train(request: MultiBoxRequest, processes: Processes) -> Path:
         recipe = default_recipe(request, len(train)).model_copy(update=splits)
     if not made.resuming:
         check_beginning(recipe)
-    tell(f"{train.name}: {len(train)} training pictures, {len(train.boxes)} objects")
+    tell(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects")
     pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
     if processes.writes and not made.resuming:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _train(request: MultiBoxRequest, processes: Processes) -> Path:
 
 
 def save_sheet(trainer: MultiBoxTrainer, folder: Path) -> None:
-    """A picture of the first training pictures as they enter the net, with their objects."""
+    """An image of the first training images as they enter the net, with their objects."""
     batch = trainer.batches.batch(0)
     pictures = batch.pictures[:SHEET_PICTURES].round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     drawn, labels = [], []

@@ -15,7 +15,7 @@ def tell_unexpected(error: Exception) -> None:
     reason = " ".join(str(error).split())
     what = type(error).__name__ + (f": {reason[:300]}" if reason else "")
     if isinstance(error, MemoryError):
-        say(f"error: not enough memory ({what}); make the pictures smaller, or report it {_kept(error)}")
+        say(f"error: not enough memory ({what}); make the images smaller, or report it {_kept(error)}")
     else:
         say(f"error: unexpected {what}; this should not happen: please report it {_kept(error)}")
 

@@ -167,14 +167,14 @@ class Builder:
             ("not-a-number", ~finite, "has a coordinate that is no number, or too large for one"),
             ("inverted-box", inverted, "ends before it begins"),
             ("zero-area-box", flat, "has no area"),
-            ("outside-box", outside, "lies outside the picture"),
+            ("outside-box", outside, "lies outside the image"),
         ):
             bad = mask & judged
             judged &= ~bad
             keep &= ~bad
             self._note(kind, what, bad, boxes, sizes, image_of_box)
         clipped = judged & (over > EDGE_TOLERANCE)
-        self._note("clipped-box", "reaches over the picture's edge", clipped, boxes, sizes, image_of_box)
+        self._note("clipped-box", "reaches over the image's edge", clipped, boxes, sizes, image_of_box)
         boxes = boxes.copy()
         boxes[clipped] = np.clip(boxes[clipped], 0, np.tile(limits[clipped], (1, 2)))
         rounded = np.where(judged[:, None], boxes, 0).astype(np.float32)

@@ -125,13 +125,13 @@ def check_dataset(
         except UserError as error:
             errors.append(error)
             loaded.append((label, None))
-            faults.append(Fault("empty-split", str(path), f"split {label or 'of all pictures'}: {error}"))
+            faults.append(Fault("empty-split", str(path), f"split {label or 'of all images'}: {error}"))
             continue
         loaded.append((label, dataset))
         faults.extend(dataset.faults)
         if len(dataset) == 0 or len(dataset.boxes) == 0:
-            what = "picture" if len(dataset) == 0 else "box"
-            faults.append(Fault("empty-split", str(path), f"split {label or 'of all pictures'} has no usable {what}"))
+            what = "image" if len(dataset) == 0 else "box"
+            faults.append(Fault("empty-split", str(path), f"split {label or 'of all images'} has no usable {what}"))
     if len(errors) == len(loaded):
         raise errors[0]
 
@@ -222,10 +222,10 @@ def _compare_pictures(splits: Sequence[CheckedSplit], pictures: dict[str, _Pictu
         for split_name, file in list(found)[1:]:
             others = [s for s, f in found if _apart(s, split_name)]
             if others and split_name != first_split:
-                text = f"the same picture is in split {split_name} and in {others[0]} (as {first_file})"
+                text = f"the same image is in split {split_name} and in {others[0]} (as {first_file})"
                 faults.append(Fault("shared-picture", file, text))
             elif file != first_file:
-                faults.append(Fault("duplicate-picture", file, f"the same picture as {first_file}"))
+                faults.append(Fault("duplicate-picture", file, f"the same image as {first_file}"))
 
 
 def _apart(a: str, b: str) -> bool:

@@ -151,7 +151,7 @@ def _picture_folder(root: Path, file: Path, split: str, content: dict[str, Any],
                 return folders[counts.index(most)]
     if every:
         place = f"{images} holds none of" if images else "no folder beside it holds"
-        raise UserError(f"{file}: {place} its pictures ({every[0]}...); name their folder with --images")
+        raise UserError(f"{file}: {place} its images ({every[0]}...); name their folder with --images")
     return images or root
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from detector.shown import one_line
 
-IMAGE_LEFT_OUT = "picture left out"
+IMAGE_LEFT_OUT = "image left out"
 BOX_LEFT_OUT = "box left out"
 SPLIT_LEFT_OUT = "split left out"
 STOPS = "nothing to use"

@@ -71,7 +71,7 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
         UserError: an unknown split, or one without any annotation.
     """
     if images is not None:
-        raise UserError("--images has no meaning for ILSVRC DET; put the pictures into Data/DET")
+        raise UserError("--images has no meaning for ILSVRC DET; put the images into Data/DET")
     layout = _layout(root)
     if layout is None:
         raise UserError(f"{root}: no {LOOKED_FOR}")
@@ -158,7 +158,7 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
             found = _pictures_of(finder, name)
         picture = checked(finder, found[0]) if found else Match("")
         if not picture.picture:
-            kind, text = picture.kind or "missing-image", picture.message or "there is no picture of this name"
+            kind, text = picture.kind or "missing-image", picture.message or "there is no image of this name"
             builder.fault(kind, pictures / name, text)
             continue
         if len(found) > 1:
@@ -175,7 +175,7 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
             annotated += 1
             add_annotation(builder, image_id, prefix + picture.picture, xml_folder / xml_names[0], annotation)
     if pictured and not annotated:
-        raise UserError(f"{xml_folder}: none of the {pictured} pictures of split {split!r} has an annotation there")
+        raise UserError(f"{xml_folder}: none of the {pictured} images of split {split!r} has an annotation there")
 
 
 def _pictures_of(finder: PictureFinder, name: str) -> tuple[str, ...]:

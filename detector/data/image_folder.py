@@ -21,7 +21,7 @@ from detector.data.paths import list_entries
 from detector.images.read import read_image_size
 from proposals.errors import UserError
 
-LOOKED_FOR = "a folder of pictures for each class, with train/ and val/ above them or without"
+LOOKED_FOR = "a folder of images for each class, with train/ and val/ above them or without"
 SPLITS = ("train", "val", "test")
 _READERS = 8
 

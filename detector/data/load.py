@@ -122,4 +122,4 @@ def _image_folder(root: Path, images: Path) -> Path:
     for folder in (images,) if images.is_absolute() else (base / images, images):
         if folder.is_dir():
             return folder
-    raise UserError(f"picture folder {images} does not exist, neither in {base} nor here; check --images")
+    raise UserError(f"image folder {images} does not exist, neither in {base} nor here; check --images")

@@ -50,12 +50,12 @@ def locate(finder: PictureFinder, names: Sequence[str]) -> list[Match]:
             matches.append(several(name, found))
         elif found:
             others = sorted(claims[found[0]] - {name})
-            text = f"there is no picture {name}; {found[0]} could be meant, but also by {others[0]}"
+            text = f"there is no image {name}; {found[0]} could be meant, but also by {others[0]}"
             matches.append(Match("", "ambiguous-image", text))
         elif inside is None:
             matches.append(Match("", "escaping-path", f"{name!r} leads out of {finder.folder}"))
         else:
-            matches.append(Match("", "missing-image", f"there is no picture {name} in {finder.folder}"))
+            matches.append(Match("", "missing-image", f"there is no image {name} in {finder.folder}"))
     return matches
 
 
@@ -93,7 +93,7 @@ def locate_annotated(finder: PictureFinder, stem: str, file_name: str) -> Match:
     ):
         if found:
             return checked(finder, found[0]) if len(found) == 1 else several(stem, found)
-    return Match("", "missing-image", f"there is no picture {stem} in {finder.folder}")
+    return Match("", "missing-image", f"there is no image {stem} in {finder.folder}")
 
 
 def checked(finder: PictureFinder, picture: str, kind: str = "", message: str = "") -> Match:
@@ -105,7 +105,7 @@ def checked(finder: PictureFinder, picture: str, kind: str = "", message: str = 
 
 def several(name: str, found: Sequence[str]) -> Match:
     """The fault that a name could mean more than one picture."""
-    return Match("", "ambiguous-image", f"there is no picture {name}, but there are {' and '.join(found)}")
+    return Match("", "ambiguous-image", f"there is no image {name}, but there are {' and '.join(found)}")
 
 
 def _loosely(finder: PictureFinder, name: str, inside: str | None) -> tuple[str, ...]:

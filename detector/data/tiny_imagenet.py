@@ -44,7 +44,7 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
         UserError: an unknown split (``test`` has no annotations), or a broken list.
     """
     if images is not None:
-        raise UserError("--images has no meaning for Tiny-ImageNet: its pictures lie beside the annotations")
+        raise UserError("--images has no meaning for Tiny-ImageNet: its images lie beside the annotations")
     keys = read_lines(root / "wnids.txt")
     for key in keys:
         if not _KEY.fullmatch(key):
@@ -87,7 +87,7 @@ def _read_list(builder: Builder, folder: str, path: Path, key: str | None) -> No
             continue
         name = words[0]
         if "/" in name or not finder.has(name):  # no listing holds a name that leads out of the folder
-            builder.fault("missing-image", path, f"there is no picture {name} in {folder}")
+            builder.fault("missing-image", path, f"there is no image {name} in {folder}")
             continue
         match = checked(finder, name)
         if not match.picture:

@@ -129,11 +129,11 @@ def _refuse_empty(builder: Builder, root: Path, entries: int, finders: Iterable[
     if counts.get("missing-annotation", 0) + counts.get("bad-annotation", 0) >= entries:
         raise UserError(
             f"{root}: none of {entries} annotations can be read ({builder.faults[0].message}); "
-            "use `detector detect` for pictures without annotations"
+            "use `detector detect` for images without annotations"
         )
     if counts.get("missing-image", 0) >= entries:
         places = ", ".join(map(str, finders))
-        raise UserError(f"{root}: none of {entries} annotated pictures is in {places}; name their folder with --images")
+        raise UserError(f"{root}: none of {entries} annotated images is in {places}; name their folder with --images")
 
 
 # --- layout -----------------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def _read_part(
     if part.lists is None:
         for picture in finder.all():
             if picture not in used:
-                builder.fault("missing-annotation", finder.folder / picture, "the picture has no XML file of its own")
+                builder.fault("missing-annotation", finder.folder / picture, "the image has no XML file of its own")
 
 
 def _compared(builder: Builder, picture: str, annotation: Annotation) -> Annotation | None:
@@ -305,7 +305,7 @@ def _compared(builder: Builder, picture: str, annotation: Annotation) -> Annotat
     if annotation.size is None or annotation.size == found:
         return annotation._replace(size=found)
     if orientation >= 5:
-        text = "the annotation is of the picture as it is stored; its boxes were turned with it (EXIF orientation)"
+        text = "the annotation is of the image as it is stored; its boxes were turned with it (EXIF orientation)"
         builder.fault("turned-boxes", path, text)
         turned = tuple(turn(item, found, orientation) for item in annotation.objects)
         return annotation._replace(size=found, objects=turned)

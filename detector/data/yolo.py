@@ -35,7 +35,7 @@ from detector.data.yolo_rows import RowFormat, read_objects
 from detector.images.read import read_image_size
 from proposals.errors import UserError
 
-LOOKED_FOR = "YOLO (data.yaml, obj.data, or classes.txt with a .txt file for each picture)"
+LOOKED_FOR = "YOLO (data.yaml, obj.data, or classes.txt with a .txt file for each image)"
 
 _NOT_LABELS = frozenset(("classes.txt", "train.txt", "val.txt", "test.txt", "requirements.txt", "readme.txt"))
 _CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels/classes.txt")
@@ -92,11 +92,11 @@ def _read_named(root: Path, data: DataFile, split_names: Sequence[str], wanted: 
             raise UserError(_unknown_split(root, split, data.places))
         if not data.has(split):
             text = f"{data.path}: {split} ({', '.join(data.places[split])})"
-            raise UserError(f"{text} is neither a folder of pictures nor a list of them within {data.base}; correct it")
+            raise UserError(f"{text} is neither a folder of images nor a list of them within {data.base}; correct it")
         for item in data.places[split]:
             place = data.find(item)
             if place is None:
-                builder.fault("missing-image", data.path, f"{item} is neither a folder of pictures nor a list of them")
+                builder.fault("missing-image", data.path, f"{item} is neither a folder of images nor a list of them")
                 continue
             finder, matches = _listed(place, data.base) if place.is_file() else _below(place)
             _read_pictures(builder, finder, matches, data.path, data.rows)
@@ -237,9 +237,9 @@ def _read_pictures(
         image_id = prefix + (stem if stems[stem] == 1 else match.picture)
         builder.add(image_id, prefix + match.picture, size, str(label or path), objects)
     if matches and not pictures:
-        raise UserError(f"{where}: none of {len(matches)} pictures is there ({matches[0].message}); correct the list")
+        raise UserError(f"{where}: none of {len(matches)} images is there ({matches[0].message}); correct the list")
     if matches and not any(labels.values()):
-        raise UserError(f"{where}: none of the {len(matches)} pictures has a text annotation (labels/<name>.txt)")
+        raise UserError(f"{where}: none of the {len(matches)} images has a text annotation (labels/<name>.txt)")
 
 
 def _labels_of(builder: Builder, folder: Path, pictures: Sequence[str]) -> dict[str, Path | None]:
@@ -269,4 +269,4 @@ def _note_orphans(builder: Builder, folders: Iterable[Path]) -> None:
             if not name.lower().endswith(".txt") or name in _NOT_LABELS:
                 continue
             if not (pictures.by_folded_stem(stem) or pictures.by_name(stem)):
-                builder.fault("missing-image", labels / name, f"there is no picture {stem} in {folder}")
+                builder.fault("missing-image", labels / name, f"there is no image {stem} in {folder}")

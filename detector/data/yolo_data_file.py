@@ -93,7 +93,7 @@ def read_data_file(path: Path) -> DataFile:
     content = {key: value for key, value in content.items() if key == "names" or value not in _NOTHING}
     places = {split: _texts(path, split, content[split]) for split in SPLITS if split in content}
     if not places:
-        raise UserError(f"{path} names no train, val or test pictures; add e.g. `train: images/train`")
+        raise UserError(f"{path} names no train, val or test images; add e.g. `train: images/train`")
     return DataFile(path, _base(path, content), _names(path, content), places, _rows(path, content))
 
 

@@ -219,9 +219,9 @@ def read_orientation(source: ImageSource, *, name: str | None = None) -> int:
 def _label(source: ImageSource, name: str | None) -> str:
     if name is None:
         if isinstance(source, (bytes, bytearray, memoryview)):
-            return "the picture's data"
+            return "the image's data"
         found = getattr(source, "name", None) if hasattr(source, "read") else source
-        name = os.fspath(found) if isinstance(found, (str, os.PathLike)) else "the picture's data"
+        name = os.fspath(found) if isinstance(found, (str, os.PathLike)) else "the image's data"
     return name.replace("\n", "\\n").replace("\r", "\\r")
 
 
@@ -259,7 +259,7 @@ def _open_file(path: str | os.PathLike[str], label: str) -> IO[bytes]:
         raise UserError(f"{label} does not exist; check the path") from None
     except (IsADirectoryError, PermissionError) as error:  # Windows calls an opened folder a matter of permission
         if isinstance(error, IsADirectoryError) or Path(path).is_dir():
-            raise UserError(f"{label} is a folder, not a picture; name the pictures in it") from None
+            raise UserError(f"{label} is a folder, not an image; name the images in it") from None
         raise UserError(f"{label} may not be read; check its permissions and those of its folder") from None
     except NotADirectoryError:
         raise UserError(f"{label} does not exist: a part of its path is a file; check the path") from None
@@ -286,7 +286,7 @@ def _identify(file: IO[bytes], label: str) -> ImageFile.ImageFile:
     if damage is not None:
         raise _damaged(label, damage)
     allowed = ", ".join(ALLOWED_FORMATS)
-    raise UserError(f"{label} is not a picture of a known format ({allowed}); convert it to JPEG or PNG")
+    raise UserError(f"{label} is not an image of a known format ({allowed}); convert it to JPEG or PNG")
 
 
 def _damaged(label: str, error: Exception) -> UserError:

@@ -165,7 +165,7 @@ def crop_batches(
         "size_of": None if config.teaching else config.crop_size,
     }
     if config.regions == "windows" and windows is None:
-        raise UserError("regions: windows needs the proposals of the training pictures")
+        raise UserError("regions: windows needs the proposals of the training images")
     batches = RegionBatches(train, **given) if windows is None else WindowBatches(windows, train, **given)
     if teacher is None or config.teaching is None:
         return batches

@@ -88,7 +88,7 @@ class ImagePool:
 
     def name(self, image: int) -> str:
         """What people call an image."""
-        return self.ids[image] if self.ids else f"picture {image}"
+        return self.ids[image] if self.ids else f"image {image}"
 
     def whole(self) -> ImagePool:
         """The same pictures, each one object that fills it: for learning to name whole pictures.

@@ -57,7 +57,7 @@ class Scenes:
             boxes.append(found)
             owner += [index] * len(found)
         if not owner:
-            raise UserError("the background pictures hold no region without objects")
+            raise UserError("the background images hold no region without objects")
         return cls(pool, np.concatenate(boxes), np.array(owner, np.int64))
 
     def draw(self, rng: np.random.Generator, count: int) -> list[SceneRegion]:

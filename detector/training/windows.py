@@ -70,7 +70,7 @@ class Windows:
         if not len(foreground):
             raise UserError("the training data hold no usable object")
         if not len(background):
-            raise UserError("no proposal of the training pictures is background; train with regions: drawn")
+            raise UserError("no proposal of the training images is background; train with regions: drawn")
         return cls(np.concatenate(boxes), np.concatenate(owner), label, foreground, background)
 
 

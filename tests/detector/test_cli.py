@@ -55,6 +55,40 @@ def test_every_verb_explains_itself_with_an_example(run_cli: Any, verb: str) -> 
     assert f"detector {verb}" in done.out.partition("Example")[2]
 
 
+@pytest.mark.parametrize(("verb", "rare"), [("detect", "--shard"), ("evaluate", "--crops"), ("train", "--jobs")])
+def test_help_fits_a_screen_and_help_all_has_the_rest(
+    run_cli: Any, monkeypatch: pytest.MonkeyPatch, verb: str, rare: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    short, whole = run_cli(verb, "--help").out, run_cli(verb, "--help-all").out
+    assert len(short.splitlines()) <= 42
+    assert f"more options: detector {verb} --help-all" in short
+    assert rare not in short.replace("--help-all", "")
+    options = [name for param in cli.load_command(verb).params for name in param.opts if name.startswith("--")]
+    assert all(f"{name} " in whole for name in options)
+    assert "Long runs" in whole
+
+
+def test_colours_only_on_terminals(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert run_cli("detect", "nowhere.jpg").err == "error: nowhere.jpg: no such file or folder; check the path\n"
+    assert "\x1b" not in run_cli("--help").out + run_cli("detect", "--help").out + run_cli("detect", "--nope").err
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    assert run_cli("detect", "nowhere.jpg").err.startswith("\x1b[31m\x1b[1merror:\x1b[0m nowhere.jpg: ")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run_cli("detect", "nowhere.jpg").err
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("detector eval", {"evaluate", "evaluate-proposals"}), ("detector detect --score", {"--score-threshold"})],
+)
+def test_a_shell_completes_verbs_and_options(words: str, completed: set[str]) -> None:
+    variables = {"_DETECTOR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = in_a_process(environment=variables)
+    assert (done.returncode, set(done.stdout.split())) == (0, completed)
+
+
 def test_version(run_cli: Any) -> None:
     done = run_cli("--version")
     assert (done.code, len(done.out.split())) == (0, done.out.count(" ") + 1)
@@ -151,7 +185,7 @@ def test_messages_reach_a_stream_of_any_encoding(encoding: str, tmp_path: Path) 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     cat = "\u732b" if encoding == "utf-8" else "\\u732b"
-    assert line == f"error: {cat}\\udce9\\x1b(B.jpg: no such file or folder"
+    assert line == f"error: {cat}\\udce9\\x1b(B.jpg: no such file or folder; check the path"
 
 
 def test_a_missing_library_of_opencv_is_one_line_with_the_remedy(
@@ -253,22 +287,22 @@ def test_the_demo_shows_photographs_that_are_there() -> None:
     ("done", "total", "seconds", "expected"),
     [
         (0, 10, 1.0, ""),
-        (10, 100, 5.0, "2.0 pictures/s, ends 12:00"),
-        (1, 4, 1200.0, "1200.0 s/picture, ends 13:00"),
-        (10, 24 * 3600, 10.0, "1.0 pictures/s, ends 2026-01-02 11:59"),
-        (10, 10, 5.0, "2.0 pictures/s"),
-        (10, None, 5.0, "2.0 pictures/s"),
+        (10, 100, 5.0, "2.0 images/s, ends 12:00"),
+        (1, 4, 1200.0, "1200.0 s/image, ends 13:00"),
+        (10, 24 * 3600, 10.0, "1.0 images/s, ends 2026-01-02 11:59"),
+        (10, 10, 5.0, "2.0 images/s"),
+        (10, None, 5.0, "2.0 images/s"),
     ],
 )
 def test_rate_and_end(done: int, total: int | None, seconds: float, expected: str) -> None:
     import datetime
 
     noon = datetime.datetime(2026, 1, 1, 12, 0)
-    assert console.rate_and_end(done, total, seconds, "picture", noon) == expected
+    assert console.rate_and_end(done, total, seconds, "image", noon) == expected
 
 
 def test_progress_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.progress("detecting", 2, "picture") as advance:
+    with console.progress("detecting", 2, "image") as advance:
         advance()
         advance()
     assert capsys.readouterr() == ("", "")

@@ -44,22 +44,22 @@ def test_a_file_taken_for_a_folder(run_cli: Any, fake_model: Any, picture: Any) 
 
 def test_empty_folder(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert_one_line(run_cli("detect", "empty"), "empty: no pictures in this folder")
+    assert_one_line(run_cli("detect", "empty"), "empty: no images or videos in this folder")
 
 
 def test_a_folder_without_pictures(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.pdf").write_bytes(b"%PDF-1.7")
-    assert_one_line(run_cli("detect", "docs"), "docs: no pictures in this folder")
+    assert_one_line(run_cli("detect", "docs"), "docs: no images or videos in this folder")
 
 
 def test_a_pattern_that_matches_nothing(run_cli: Any, fake_model: Any) -> None:
-    assert_one_line(run_cli("detect", "*.jpeg"), "*.jpeg: no pictures match this pattern")
+    assert_one_line(run_cli("detect", "*.jpeg"), "*.jpeg: no images or videos match this pattern")
 
 
 def test_text_file_named_jpg(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("these are notes")
-    assert_one_line(run_cli("detect", "notes.jpg", "--out", "found"), "notes.jpg ", "not a picture of a known format")
+    assert_one_line(run_cli("detect", "notes.jpg", "--out", "found"), "notes.jpg ", "not an image of a known format")
 
 
 def test_empty_file(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_video_that_is_none(run_cli: Any, fake_model: Any, tmp_path: Path) -> 
 
 def test_an_empty_list(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# nothing yet\n\n")
-    assert_one_line(run_cli("detect", "list.txt"), "list.txt: names no pictures")
+    assert_one_line(run_cli("detect", "list.txt"), "list.txt: names no images")
 
 
 def test_a_list_with_a_wrong_line(run_cli: Any, fake_model: Any, tmp_path: Path, picture: Any) -> None:

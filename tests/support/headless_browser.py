@@ -16,6 +16,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 SWITCHES = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),  # a camera, and leave to use it
     *("--disable-dev-shm-usage", "--force-color-profile=srgb", "--remote-debugging-pipe"),
 )
 PATIENCE = 30.0
@@ -81,10 +82,10 @@ class Page:
                 return message["result"]
             self._note(message)
 
-    def open(self, file: Path) -> None:
-        """Load a local file and wait until it is loaded."""
+    def open(self, page: Path | str) -> None:
+        """Load a local file or an address and wait until it is loaded."""
         self.loaded = False
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         while not self.loaded:
             self._note(self._read())
 
@@ -112,6 +113,12 @@ class Page:
             if time.monotonic() > end:
                 raise TimeoutError(f"{file} was not saved")
             self.run("new Promise((f) => setTimeout(() => f(true), 10))")
+
+    def choose_file(self, selector: str, file: Path) -> None:
+        """Choose ``file`` in a field for files."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        field = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=field, files=[str(file)])
 
     def press(self, key: str) -> None:
         """One stroke of a named key (``Tab``, ``Enter``, ``ArrowRight``, ``Escape``)."""

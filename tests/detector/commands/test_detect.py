@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def test_one_picture(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path
     assert (done.code, done.err) == (0, "")
     first, last = done.out.splitlines()
     assert first == f"{photo}: tomato 0.94"
-    assert last.startswith("1 picture, 1 object, ")
-    assert last.endswith("results in found")
+    assert last.startswith("1 image, 1 object, ")
+    assert last.endswith(f"images in {Path('found') / 'pictures'}, results in found")
     assert tree(tmp_path / "found") == {"config.yaml", "detections.jsonl", "pictures/tomato on grey.jpg"}
     (line,) = lines_of(tmp_path / "found")
     assert line == {
@@ -344,11 +345,48 @@ def test_a_table_in_a_terminal(run_cli: Any, fake_model: Any, picture: Any, monk
 
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True)
     monkeypatch.setenv("COLUMNS", "200")
-    done = run_cli("detect", picture("[bold]a.png"), "--no-pictures")
+    done = run_cli(
+        "detect",
+        picture("[bold]a.png"),
+        picture("b.png", right=BLUE),
+        "--no-pictures",
+        "--class",
+        "tomato",
+        "--device",
+        "cpu",
+    )
     assert done.code == 0
+    first, second, *rest = done.out.splitlines()
+    assert first == "model: bundled; networks: 1; classes: 2 (1 looked for); device: cpu"
+    assert second == "proposals: selective search"
     assert "[bold]a.png" in done.out, "a file's name is no markup"
     assert "tomato 0.94" in done.out
-    assert "─" in done.out or "━" in done.out
+    plain = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in rest]
+    assert [line for line in plain if re.fullmatch(r"\W*tomato\W+2\W*", line)], "the classes are counted"
+    assert rest[-1].startswith("2 images, 2 objects, ")
+
+
+@pytest.mark.parametrize(("names", "opened"), [(["a.png"], "a.jpg"), (["a.png", "b.png"], ""), (["in/a.png"], "a.jpg")])
+def test_show_opens_the_image_or_the_folder_of_several(
+    run_cli: Any, fake_model: Any, picture: Any, monkeypatch: pytest.MonkeyPatch, names: list[str], opened: str
+) -> None:
+    launched: list[str] = []
+    monkeypatch.setattr("typer.launch", lambda place: launched.append(place) or 0)
+    done = run_cli("detect", *map(picture, names), "--out", "found", "--show")
+    assert (done.code, done.err) == (0, "")
+    assert launched == [str(Path("found") / "pictures" / opened)]
+
+
+def test_show_without_a_program_to_open_images(
+    run_cli: Any, fake_model: Any, picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("typer.launch", lambda place: 1)
+    done = run_cli("detect", picture("a.png"), "--out", "found", "--show")
+    assert (done.code, done.error_lines) == (0, [f"no program was found to open {Path('found/pictures/a.jpg')}"])
+    done = run_cli("detect", picture("a.png"), "--show", "--no-pictures")
+    assert (done.code, done.error_lines) == (
+        1, ["error: --show opens the images with detections; leave --no-pictures out"],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_detections_of_a_run_are_measured_on_the_pictures_that_it_looked_at(
     assert run_cli(*arguments, "--first", 2, "--out", "e").code == 0
     for out, source in (("f", "e"), ("g", tmp_path / "e" / "detections.jsonl")):
         done = run_cli(*arguments, "--detections", source, "--out", out)
-        assert (done.code, "holds the first 2 pictures" in done.err) == (0, True), done.err
+        assert (done.code, "holds the first 2 images" in done.err) == (0, True), done.err
         assert result(out) == result("e")
     done = run_cli(*arguments, "--detections", "e", "--first", 3, "--out", "h")
     assert (done.code, "3 images (0 without an object, 1 without a detection)" in done.out) == (0, True), done.out
@@ -294,7 +294,7 @@ def test_accuracy_of_regions_and_images(
     assert done.code == 0, done.err
     content = json.loads((tmp_path / "f" / "classification.json").read_text())
     assert content["result"]["count"] == 2
-    assert content["skipped"] == {"pictures without objects or with objects of several classes": 1}
+    assert content["skipped"] == {"images without objects or with objects of several classes": 1}
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_merged_shards_are_what_one_process_writes(
     assert len(skipped(whole)) == 3
     counts = [done.out.splitlines()[-1].split(", ")[:2] for done in (merged, whole)]
     assert counts[0] == counts[1]
-    assert "3 inputs skipped; results in merged" in merged.out
+    assert "3 inputs skipped; images in merged" in merged.out
 
 
 def test_a_shard_writes_its_part_alone(run_cli: Any, fake_model: Any, listed: Path, tmp_path: Path) -> None:
@@ -91,7 +91,10 @@ def test_shards_of_images_that_are_all_skipped(run_cli: Any, fake_model: Any, pi
         assert run_cli(*command).code == 3
     done = run_cli("merge", "part-1", "part-2", "--out", "merged")
     assert done.code == 1
-    assert done.error_lines[-1] == "error: nothing was detected in: every input was skipped"
+    assert (
+        done.error_lines[-1]
+        == "error: nothing was detected in: every input was skipped; the lines of the shards say why"
+    )
     assert not (tmp_path / "merged").exists()
 
 
@@ -217,7 +220,8 @@ def test_a_finished_run_has_nothing_to_go_on_with(
     run_cli: Any, fake_model: Any, picture: Any, detections_made: list[int]
 ) -> None:
     command = ("detect", picture("a.png"), "--out", "found")
-    assert run_cli(*command, "--resume").error_lines == ["error: found: no interrupted run to go on with"]
+    (line,) = run_cli(*command, "--resume").error_lines
+    assert line.startswith("error: found: no interrupted run to go on with; leave --resume out")
     assert run_cli(*command, "--resume", "auto").code == 0
     assert run_cli(*command, "--resume").error_lines == ["error: found: this run is finished; name another --out"]
     done = run_cli(*command, "--resume", "auto")

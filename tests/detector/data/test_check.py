@@ -154,7 +154,7 @@ def test_a_split_with_nothing_in_it(voc: VOC) -> None:
     report = check_dataset(voc.root)
     assert [fault.message for fault in report.faults] == [
         "split only-backgrounds has no usable box",
-        "split val has no usable picture",
+        "split val has no usable image",
     ]
     assert report.stops_training
 

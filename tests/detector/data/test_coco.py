@@ -177,7 +177,7 @@ def test_picture_folder_relative_or_absolute(tmp_path: Path, absolute: bool) -> 
     folder = tmp_path / "set" / "far"
     if absolute:
         folder = folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"no folder beside it holds its pictures .* --images"):
+    with pytest.raises(UserError, match=r"no folder beside it holds its images .* --images"):
         load_dataset(tmp_path / "set")
     dataset = load_dataset(tmp_path / "set", images=folder if absolute else "far")
     assert all(r.path.is_file() for r in dataset)

@@ -102,7 +102,7 @@ def test_names_with_folders_of_which_one_is_given(tmp_path: Path) -> None:
         dataset = load_dataset(root, images=argument)
         assert [record.path.is_file() for record in dataset] == [True, True]
     (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match=r"other holds none of its pictures \(far/0\.jpg\.\.\.\)"):
+    with pytest.raises(UserError, match=r"other holds none of its images \(far/0\.jpg\.\.\.\)"):
         load_dataset(root, images="other")
 
 
@@ -137,7 +137,7 @@ def test_a_category_without_a_name_is_called_by_its_id(tmp_path: Path, name: Any
         ('{"images": [], "categories": [3]}', "a category has no id"),
         ('{"images": [], "categories": [{"id": 1}, {"id": 1.0}]}', "id 1 stands there twice"),
         ('{"images": [], "annotations": null}', "`annotations` is not a list"),
-        ('{"images": [{"id": 1, "file_name": "a\\nb.jpg"}]}', "its pictures"),
+        ('{"images": [{"id": 1, "file_name": "a\\nb.jpg"}]}', "its images"),
     ],
 )
 def test_odd_types_are_one_line(tmp_path: Path, text: str, message: str) -> None:

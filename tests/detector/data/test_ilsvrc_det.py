@@ -149,7 +149,7 @@ def test_faults(root: Path) -> None:
     assert list(dataset.image_ids) == ["v1"]
     assert count_faults(dataset.faults) == {"missing-image": 1, "bad-annotation": 1, "escaping-path": 1}
     put(root / "ImageSets" / "DET" / "val.txt", "v3 3\n")
-    with pytest.raises(UserError, match="none of the 1 pictures of split 'val' has an annotation"):
+    with pytest.raises(UserError, match="none of the 1 images of split 'val' has an annotation"):
         load_dataset(root, "val")
 
 

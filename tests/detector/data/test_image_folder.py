@@ -67,10 +67,10 @@ def test_unknown_split(split_folder: Path) -> None:
 
 def test_one_folder_of_pictures_is_no_data_set(tmp_path: Path) -> None:
     picture(tmp_path / "photos" / "a.jpg")
-    with pytest.raises(UserError, match="a folder of pictures for each class"):
+    with pytest.raises(UserError, match="a folder of images for each class"):
         load_dataset(tmp_path)
     (tmp_path / "notes").mkdir()  # a folder without pictures is no class
-    with pytest.raises(UserError, match="a folder of pictures for each class"):
+    with pytest.raises(UserError, match="a folder of images for each class"):
         load_dataset(tmp_path)
 
 

@@ -293,5 +293,5 @@ def test_picture_folder_elsewhere(kit: Path, tmp_path: Path) -> None:
     (kit / "JPEGImages").rename(tmp_path / "photos")
     dataset = load_dataset(kit, "train", images=tmp_path / "photos")
     assert all(r.path.is_file() for r in dataset)
-    with pytest.raises(UserError, match="picture folder nowhere does not exist"):
+    with pytest.raises(UserError, match="image folder nowhere does not exist"):
         load_dataset(kit, "train", images="nowhere")

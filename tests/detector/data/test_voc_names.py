@@ -115,14 +115,14 @@ def test_objects_without_a_name_are_left_out(tmp_path: Path) -> None:
 def test_annotations_alone_and_their_pictures_elsewhere(tmp_path: Path) -> None:
     xmls, photos = tmp_path / "xmls", tmp_path / "photos"
     add(xmls, "a", annotation(obj("mug", 1, 1, 9, 9)), "../photos", "")
-    with pytest.raises(UserError, match=r"none of 1 annotated pictures is in .* name their folder with --images"):
+    with pytest.raises(UserError, match=r"none of 1 annotated images is in .* name their folder with --images"):
         load_dataset(xmls)
     assert load_dataset(xmls, images=photos)[0].path == photos / "a.jpg"
 
 
 def test_a_kit_without_its_pictures_says_how_to_name_them(kit: Path, tmp_path: Path) -> None:
     (kit / "JPEGImages").rename(tmp_path / "photos")
-    with pytest.raises(UserError, match=r"none of 2 annotated pictures is in .*JPEGImages; name their folder"):
+    with pytest.raises(UserError, match=r"none of 2 annotated images is in .*JPEGImages; name their folder"):
         load_dataset(kit, "train")
     (kit / "JPEGImages").mkdir()
     (tmp_path / "photos" / "a.jpg").rename(kit / "JPEGImages" / "a.jpg")

@@ -79,7 +79,7 @@ def test_absolute_base_elsewhere(root: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: ../../images\nnames: [a]", "neither a folder of pictures nor a list of them within"),
+        ("train: ../../images\nnames: [a]", "neither a folder of images nor a list of them within"),
         ("train: nowhere\nnames: [a]", "neither a folder"),
         ("train: images/train\nnames:", "no `names`"),
         ("train: images/train\nnames: {a: b}", "no `names`"),
@@ -152,7 +152,7 @@ def test_lists_that_climb_out_or_name_what_is_not_there(root: Path) -> None:
 def test_no_labels_at_all_is_an_error(root: Path) -> None:
     for path in (root / "labels" / "train").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="none of the 3 pictures has a text annotation"):
+    with pytest.raises(UserError, match="none of the 3 images has a text annotation"):
         load_dataset(root)
 
 
@@ -211,7 +211,7 @@ def test_a_split_that_is_not_there_blocks_no_other(root: Path) -> None:
     assert len(dataset.boxes) == 2
     assert count_faults(dataset.faults) == {"missing-split": 2}
     assert "val is not there: images/none" in dataset.faults[0].message
-    with pytest.raises(UserError, match=r"val \(images/none\) is neither a folder of pictures nor a list"):
+    with pytest.raises(UserError, match=r"val \(images/none\) is neither a folder of images nor a list"):
         load_dataset(root, "val")
 
 
@@ -269,7 +269,7 @@ def test_lists_in_a_folder_of_their_own(root: Path) -> None:
 def test_a_list_of_pictures_that_are_not_there(root: Path) -> None:
     (root / "list.txt").write_text("x.png\ny.png\n")
     (root / "data.yaml").write_text("train: list.txt\nnames: [cat, dog]\n")
-    with pytest.raises(UserError, match=r"none of 2 pictures is there \(there is no picture x\.png"):
+    with pytest.raises(UserError, match=r"none of 2 images is there \(there is no image x\.png"):
         load_dataset(root)
 
 

@@ -67,7 +67,7 @@ def test_each_allowed_format_is_read(format_name: str) -> None:
 
 def test_formats_off_the_list_are_refused() -> None:
     for format_name in ("ICO", "TGA", "PCX", "SGI", "JPEG2000"):
-        with pytest.raises(UserError, match="not a picture of a known format"):
+        with pytest.raises(UserError, match="not an image of a known format"):
             read_image(encoded(Image.fromarray(picture(16, 16)), format_name), name="a.jpg")
 
 
@@ -295,7 +295,7 @@ def test_missing_folder_empty_and_text(tmp_path: Path) -> None:
     assert "is empty" in fault(tmp_path / "empty.jpg")
     text = tmp_path / "text.jpg"
     text.write_text("I am not a picture, though my name says so.")
-    assert "not a picture of a known format" in fault(text)
+    assert "not an image of a known format" in fault(text)
     assert "does not exist" in fault(text / "inside.jpg")
     with pytest.raises(UserError, match="does not exist"):
         read_image_size(tmp_path / "none.jpg")

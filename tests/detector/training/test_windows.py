@@ -109,5 +109,5 @@ def test_parts_of_a_batch_are_the_batch(windows: Windows) -> None:
 
 def test_nothing_to_learn() -> None:
     none = [np.zeros((0, 4), np.float32)] * len(POOL.images)
-    with pytest.raises(UserError, match="no proposal of the training pictures is background"):
+    with pytest.raises(UserError, match="no proposal of the training images is background"):
         Windows.label(POOL, none, 2, SAMPLING)

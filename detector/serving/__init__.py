@@ -1,0 +1,1 @@
+"""The page of ``detector serve``, to try a model on."""
