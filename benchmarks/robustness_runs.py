@@ -47,6 +47,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "model": {"licence": "MIT", "proposals": {**SEARCH, "max_proposals": 40}},
     },
     "finetune": {
+        "task": "regions",
         "init": "random",
         "training": {
             **COMMON,
@@ -59,6 +60,18 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "model": {"licence": "MIT", "proposals": SEARCH},
     },
+    "multibox": {
+        "task": "multibox",
+        "training": {
+            "trunk": {"norm": "batch", "width": 0.1, "stem": "stride4"},
+            "multibox": {"input_size": 32, "reduced": 8, "hidden": 32},
+            "num_priors": 4,
+            "schedule": SCHEDULE,
+            "steps": 12,
+            "batch_size": 8,
+            "average": 0.5,
+        },
+    },
     "head": {
         "task": "head",
         "tuning": {"steps": 8, "batch_size": 16},
@@ -66,6 +79,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "head": {"softmax": {"steps": 20}},
     },
 }
+RECIPES["ensemble"] = {"task": "ensemble", "base": RECIPES["finetune"], "members": [{}, {}]}
 ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 TEMPORARY = (".unfinished", ".tmp")
 LOOK = 0.01
@@ -264,6 +278,19 @@ def commands_on(root: Path, data: Path) -> list[Command]:
         train("shared", made=weights, **ends),
         train("finetune", made=weights, **ends),
         train("head", "--init", trunk, "--cache", "cache", made=weights, kept=("cache/**/*.features",)),
+        train(
+            "ensemble",
+            made=(*weights, "model/member-1.safetensors", "model/member-*/member-0.safetensors"),
+            kept=("model/member-*/member-0.safetensors",),
+            finished=ends["finished"],
+        ),
+        Command(
+            "train-multibox",
+            ["train-multibox", str(data), "--config", str(root / "multibox.yaml"), "--out", "model", *here[2:]],
+            ("model/multibox.safetensors",),
+            checkpoint=ends["checkpoint"],
+            finished="model/multibox.yaml",
+        ),
         Command(
             "propose",
             ["propose", images, "--out", "store", "--preset", "fast", "--workers", "2"],
