@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torchvision.ops import batched_nms
 
 from detector.detection.soft_nms import soft_nms
 from detector.types import Detections
@@ -144,6 +143,9 @@ def postprocess(
     if config.soft_sigma is not None:
         kept, score = soft_nms(found, score, label, config.soft_sigma, least, config.max_detections)
     else:
+        # Not at the top: it brings in PyTorch's compiler, 150 MB that would stand beside a large image being decoded.
+        from torchvision.ops import batched_nms
+
         # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
         threshold = float(np.float32(config.nms_threshold))
         kept = batched_nms(torch.from_numpy(found), torch.from_numpy(score), torch.from_numpy(label), threshold).numpy()

@@ -109,7 +109,7 @@ class Video:
         if not rate > 0:
             return False
         duration = announced / rate
-        if last < duration - max(1.0, 0.05 * duration):  # sound may last a little longer than the pictures
+        if last < duration - max(1.0, 0.05 * duration):  # sound may last a little longer than the frames
             return True
         return steady and missing > max(rate, 0.1 * announced)
 
