@@ -1,6 +1,6 @@
 """The commands that the campaign kills and starves of disk space, and what must hold of what they leave.
 
-All work on the same made-up pictures. A command's results are known by name, and a run that nothing disturbed, its
+All work on the same made-up images. A command's results are known by name, and a run that nothing disturbed, its
 reference, says what must be in them: a result that is there at all, after whatever happened, is byte for byte the
 reference's.
 """
@@ -47,6 +47,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "model": {"licence": "MIT", "proposals": {**SEARCH, "max_proposals": 40}},
     },
     "finetune": {
+        "task": "regions",
         "init": "random",
         "training": {
             **COMMON,
@@ -59,13 +60,21 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "model": {"licence": "MIT", "proposals": SEARCH},
     },
-    "head": {
-        "task": "head",
-        "tuning": {"steps": 8, "batch_size": 16},
-        "choice": {"candidates": [{"side": 64, "k": [25.0]}], "counts": [40], "pictures": 4},
-        "head": {"softmax": {"steps": 20}},
+    "multibox": {
+        "task": "multibox",
+        "training": {
+            "trunk": {"norm": "batch", "width": 0.1, "stem": "stride4"},
+            "multibox": {"input_size": 32, "reduced": 8, "hidden": 32},
+            "num_priors": 4,
+            "schedule": SCHEDULE,
+            "steps": 12,
+            "batch_size": 8,
+            "average": 0.5,
+        },
     },
+    "svm": {"task": "svm"},
 }
+RECIPES["ensemble"] = {"task": "ensemble", "base": RECIPES["finetune"], "members": [{}, {}]}
 ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 TEMPORARY = (".unfinished", ".tmp")
 LOOK = 0.01
@@ -256,14 +265,26 @@ def commands_on(root: Path, data: Path) -> list[Command]:
 
     weights = ("model/member-0.safetensors",)
     ends = {"checkpoint": "model/checkpoint.pt", "finished": "model/model.yaml"}
-    trunk = str(root / "train finetune" / "model")
     detected = ("found/detections.*", "found/images.coco.json", "found/pictures/*")
     words = ["--device", "cpu"]
     report = ["report", str(root / "evaluate" / "measured"), "--out", "page.html"]
     return [
         train("shared", made=weights, **ends),
         train("finetune", made=weights, **ends),
-        train("head", "--init", trunk, "--cache", "cache", made=weights, kept=("cache/**/*.features",)),
+        train("svm", "--init", str(root / "train finetune" / "model"), made=weights, finished=ends["finished"]),
+        train(
+            "ensemble",
+            made=(*weights, "model/member-1.safetensors", "model/member-*/member-0.safetensors"),
+            kept=("model/member-*/member-0.safetensors",),
+            finished=ends["finished"],
+        ),
+        Command(
+            "train-multibox",
+            ["train-multibox", str(data), "--config", str(root / "multibox.yaml"), "--out", "model", *here[2:]],
+            ("model/multibox.safetensors",),
+            checkpoint=ends["checkpoint"],
+            finished="model/multibox.yaml",
+        ),
         Command(
             "propose",
             ["propose", images, "--out", "store", "--preset", "fast", "--workers", "2"],

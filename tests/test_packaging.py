@@ -75,16 +75,19 @@ def run_python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.Completed
     )
 
 
+HEAVY = ("torch", "torchvision", "numba", "cv2", "skimage", "scipy", "sklearn", "matplotlib", "numpy", "PIL")
+
+
 @pytest.mark.parametrize(
-    "statement",
+    ("statement", "heavy"),
     [
-        "import detector, proposals",
-        "import detector.cli",
-        "from detector.cli import COMMANDS, load_command; [load_command(verb) for verb in COMMANDS]",
+        ("import detector, proposals", HEAVY),
+        ("import detector.cli", HEAVY),
+        ("from detector.cli import COMMANDS, load_command; [load_command(verb) for verb in COMMANDS]", HEAVY),
+        ("from detector import load_model, read_image", ("torch._dynamo", "numba", "sklearn", "matplotlib")),
     ],
 )
-def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str) -> None:
-    heavy = ("torch", "torchvision", "numba", "cv2", "skimage", "scipy", "sklearn", "matplotlib", "numpy", "PIL")
+def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str, heavy: tuple[str, ...]) -> None:
     done = run_python(f"{statement}\nimport sys\nprint([name for name in {heavy} if name in sys.modules])")
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -69,8 +70,8 @@ def propose(
     told: dict[int, str] = {}
     listed = faults.told.copy()
     started = time.perf_counter()
-    with progress("proposing", len(pictures), "image") as advance:
-        results = _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures))))
+    each = _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures))))
+    with progress("proposing", len(pictures), "image") as advance, closing(each) as results:  # its processes end here
         for position, result in results:
             for name, number in result.counts.items():
                 counts[name] += number
@@ -91,7 +92,7 @@ def propose(
         raise typer.Exit(SKIPPED)
 
 
-def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Iterator[tuple[int, _Stored]]:
+def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Generator[tuple[int, _Stored], None, None]:
     """Each image's number and what :func:`_work` returns, in any order; in this process where one is enough."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed

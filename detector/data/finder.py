@@ -6,12 +6,14 @@ Unicode has two forms of accented letters (one code, NFC, or letter and accent, 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from detector.data.paths import Entries, list_entries
 from detector.images.read import SUFFIXES
+
+UNREAD = "the image is in a folder that is not read; move it beside the others, or name its folder as a data set"
 
 
 def folded(name: str) -> str:
@@ -23,6 +25,15 @@ def stem_of(name: str) -> str:
     """A picture's name without its ending; any other name as it is."""
     stem, dot, suffix = name.rpartition(".")
     return stem if stem.rpartition("/")[2] and dot + suffix.lower() in SUFFIXES else name
+
+
+def unread_images(root: Path, read: Collection[Path]) -> Iterator[Path]:
+    """Images in ``root``, in the folders that are ``read`` and directly below these, that lie in none of those ``read``."""
+    above = dict.fromkeys((root, *read))
+    below = (folder / name for folder in above for name in list_entries(folder).folders)
+    for folder in dict.fromkeys((*above, *below)):
+        if folder not in read:
+            yield from (folder / name for name in PictureFinder(folder).all())
 
 
 class _Listing:

@@ -33,7 +33,7 @@ from detector.data.builder import Builder
 from detector.data.classes import Classes, class_name
 from detector.data.dataset import Dataset, size_mismatch_text
 from detector.data.faults import count_faults
-from detector.data.finder import PictureFinder, stem_of
+from detector.data.finder import UNREAD, PictureFinder, stem_of, unread_images
 from detector.data.locate import locate_annotated
 from detector.data.paths import list_entries, list_names, read_bytes, read_lines, relative_name, relative_prefix, tails
 from detector.data.voc_xml import Annotation, add_annotation, parse_file, turn
@@ -117,6 +117,9 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
             entries += len(names)
     if entries and not len(builder):
         _refuse_empty(builder, root, entries, finders)
+    if not split_names and images is None:
+        for image in unread_images(root, [part.annotations for part in parts] + list(finders)):
+            builder.fault("missing-annotation", image, UNREAD)
     classes = Classes.of_names(sorted(str(key) for key in builder.class_keys()))
     if wanted is None or not set(wanted) & set(classes.names):  # a split may show none of the wanted classes
         classes = _classes(root, parts, builder, parsed)

@@ -19,7 +19,7 @@ from pathlib import Path
 from detector.data.builder import Builder
 from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.finder import PictureFinder, stem_of
+from detector.data.finder import UNREAD, PictureFinder, stem_of, unread_images
 from detector.data.locate import Match, checked, locate
 from detector.data.paths import list_names, read_lines, relative_name, relative_prefix
 from detector.data.yolo_data_file import (
@@ -79,6 +79,9 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
         finder = PictureFinder(folders[split])
         _read_pictures(builder, finder, [checked(finder, name) for name in finder.all()], root, RowFormat())
         _note_orphans(builder, [finder.folder])
+    if not split_names:
+        for image in unread_images(root, list(folders.values())):
+            builder.fault("missing-annotation", image, UNREAD)
     class_file = _class_file(root)
     classes = read_class_file(class_file) if class_file else Classes((), ())
     return builder.build(classes.chosen(wanted, str(root)))

@@ -4,7 +4,7 @@ A frame that cannot be decoded does not end the video: reading goes on to the nu
 
 Frames that a decoder passes over in silence, and those that a file has lost at its end, are told by that number. AVI,
 MP4 and MOV hold it, unless an edit list shows parts only (a clip that a phone trimmed). Matroska, WebM and MPEG hold
-a duration at best, of which frames at a steady rate must fill most.
+a duration at best, of which frames at a steady rate must fill most; in a damaged Matroska or WebM file, all.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.images.matroska import is_whole
 from detector.images.mp4_edits import shows_parts_only
 from proposals.errors import UserError
 
 SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"))
 _MP4_SUFFIXES = frozenset((".mp4", ".m4v", ".mov"))
+_MATROSKA_SUFFIXES = frozenset((".mkv", ".webm"))
 
 MOST_FAILURES = 1000
 """Frames in a row that cannot be read before the rest is given up: a damaged header may announce billions."""
@@ -102,10 +104,12 @@ class Video:
             return missing > 0 and not shows_parts_only(self.path)
         if suffix == ".avi":
             return missing > 0
+        if suffix in _MATROSKA_SUFFIXES and missing > 0 and not is_whole(Path(self.path)):
+            return True
         if not rate > 0:
             return False
         duration = announced / rate
-        if last < duration - max(1.0, 0.05 * duration):  # sound may last a little longer than the pictures
+        if last < duration - max(1.0, 0.05 * duration):  # sound may last a little longer than the frames
             return True
         return steady and missing > max(rate, 0.1 * announced)
 

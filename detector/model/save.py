@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from detector.nets.multibox import MULTIBOX_FILE, MultiBoxFacts, read_multibox_f
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.trunks import NetConfig
-from detector.nets.weights import Normalization, halved, save_weights, sha256
+from detector.nets.weights import Normalization, copy_file, halved, save_weights, sha256
 from detector.strict_yaml import write_settings
 from proposals.errors import UserError
 
@@ -72,7 +71,7 @@ def begin_copy(out: Path, files: Sequence[Path]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for path in files:
         try:
-            shutil.copyfile(path, out / path.name)
+            copy_file(path, out / path.name)
         except OSError as error:
             raise UserError(f"{path}: cannot be copied to {out} ({error.strerror or error})") from None
 

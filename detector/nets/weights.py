@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,6 +99,13 @@ def save_weights(path: Path, state: Mapping[str, Tensor], *, half: bool = False)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy to a temporary name first, so that no reader sees half a file."""
+    temporary = target.with_name(target.name + ".tmp")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

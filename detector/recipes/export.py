@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import platform
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from detector.nets.multibox import MultiBoxFacts, save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
-from detector.nets.weights import halved, save_weights, sha256
+from detector.nets.weights import copy_file, halved, save_weights, sha256
 from detector.recipes.initialization import trained_head
 from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe
 from detector.runs.folder import final_path
@@ -96,7 +95,7 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
             raise UserError(f"{folder}: has other classes than {folders[0]}; they cannot be one model")
         for member in config.members:
             file = f"member-{len(members)}.safetensors"
-            shutil.copyfile(folder / member.file, out / file)
+            copy_file(folder / member.file, out / file)
             members.append(member.model_copy(update={"file": file}))
         provenance |= {f"member {number} {key}": value for key, value in config.provenance.items()}
     joined = first.model_copy(update={"name": name, "members": tuple(members), "provenance": provenance, "scores": {}})

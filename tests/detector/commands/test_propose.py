@@ -107,6 +107,9 @@ def test_propose_skips_or_stops_at_a_broken_picture(photos, tmp_path, capsys):
     said = capsys.readouterr()
     assert "broken.jpg" in said.err
     assert "2 images, 2 of them new" in said.out
+    command = [sys.executable, "-m", "detector", "propose", str(photos), "--out", str(tmp_path / "c"), "--workers", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, len(ended.stderr.strip().splitlines())) == (1, 1), ended.stderr
 
 
 @pytest.mark.parametrize(

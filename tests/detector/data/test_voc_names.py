@@ -142,3 +142,16 @@ def test_a_split_that_shows_none_of_the_wanted_classes(kit: Path) -> None:
     assert count_faults(dataset.faults) == {"unknown-class": 1}
     with pytest.raises(UserError, match="none of the wanted classes is in it; it has bird, cat, dog"):
         load_dataset(kit, "test", ["cow"])
+
+
+@pytest.mark.parametrize("beside", [{"more/b": True}, {"more/b": False}, {"b": False, "dogs/c": False}])
+def test_pictures_of_folders_that_are_not_read_are_named(tmp_path: Path, beside: dict[str, bool]) -> None:
+    """Beside annotated images, whether they are annotated themselves or not."""
+    here = "cats" if "b" in beside else ""
+    for name, annotated in {f"{here}/a": True, **beside}.items():
+        folder, _, stem = name.rpartition("/")
+        add(tmp_path, stem, annotation(obj("cat", 1, 1, 20, 20)) if annotated else None, folder, folder)
+    dataset = load_dataset(tmp_path)
+    assert len(dataset) == 1
+    left_out = [("missing-annotation", str(tmp_path / f"{name}.jpg")) for name in beside]
+    assert [(f.kind, f.file) for f in dataset.faults] == left_out

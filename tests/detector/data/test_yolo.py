@@ -100,8 +100,10 @@ def test_without_a_data_file(tmp_path: Path, class_file: str) -> None:
     add(tmp_path, "a", "1 0.5 0.5 0.5 0.5")
     add(tmp_path, "b", None)
     (tmp_path / class_file).write_text("cat\ndog\n")
+    add(tmp_path / "more", "c", "1 0.5 0.5 0.5 0.5")
     dataset = load_dataset(tmp_path)
     assert dataset_splits(tmp_path) == ()
+    assert [(f.kind, Path(f.file)) for f in dataset.faults] == [("missing-annotation", tmp_path / "more" / "c.png")]
     assert (list(dataset.image_ids), dataset.labels.tolist()) == (["a", "b"], [1])
 
 

@@ -10,6 +10,7 @@ import pytest
 from clips import spoil, write_video
 
 from detector.images import video
+from detector.images.matroska import is_whole
 from detector.images.mp4_edits import shows_parts_only
 from detector.images.video import Video
 from proposals.errors import UserError
@@ -43,9 +44,10 @@ def test_every_so_many_frames_keep_their_numbers_after_a_damaged_one(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("name", "codec"), [("a.avi", "MJPG"), ("a.avi", "XVID"), ("a.mkv", "mp4v"), ("a.webm", "VP80")]
+    ("name", "codec"),
+    [("a.avi", "MJPG"), ("a.avi", "XVID"), ("a.mkv", "mp4v"), ("a.mkv", "MJPG"), ("a.webm", "VP80")],
 )
-@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_file_that_is_cut_off(tmp_path: Path, name: str, codec: str, share: float) -> None:
     path = write_video(tmp_path / name, codec)
     data = path.read_bytes()
@@ -54,6 +56,39 @@ def test_a_file_that_is_cut_off(tmp_path: Path, name: str, codec: str, share: fl
     assert numbers == list(range(len(numbers)))
     assert 0 < len(numbers) < 30
     assert f"{30 - len(numbers)} of 30 frames could not be read" in fault
+
+
+@pytest.mark.parametrize(("codec", "share"), [("mp4v", 0.9), ("MJPG", 0.4), ("MJPG", 0.9)])
+def test_frames_that_the_decoder_passes_over_in_silence_are_counted(tmp_path: Path, codec: str, share: float) -> None:
+    path = write_video(tmp_path / "a.mkv", codec)
+    data = bytearray(path.read_bytes())
+    begin, length = int(share * len(data)), len(data) // 15
+    data[begin : begin + length] = np.random.default_rng(0).bytes(length)
+    path.write_bytes(data)
+    numbers, fault = read(path)
+    assert 0 < len(numbers) < 30
+    assert f"{30 - len(numbers)} of 30 frames could not be read" in fault
+
+
+@pytest.mark.parametrize("size", [None, b"\x01" + b"\xff" * 7], ids=["known", "unknown"])
+def test_a_matroska_file_is_whole_or_not(tmp_path: Path, size: bytes | None) -> None:
+    """Where a file is cut between two elements only the Segment's size tells; that of a stream has none."""
+    path = write_video(tmp_path / "a.mkv", "MJPG", 3)
+    data = bytearray(path.read_bytes())
+    if size:
+        at = data.index(b"\x18\x53\x80\x67") + 4
+        data[at : at + 8] = size
+    path.write_bytes(data)
+    assert is_whole(path)
+    rng = np.random.default_rng(0)
+    for cut in (1, 3, len(data) // 2, int(rng.integers(100, len(data)))):
+        path.write_bytes(data[:-cut])
+        assert not is_whole(path)
+    path.write_bytes(data[: data.rindex(b"\x1c\x53\xbb\x6b")])  # without the Cues, which come last
+    assert is_whole(path) == (size is not None)
+    for _ in range(100):
+        path.write_bytes(rng.bytes(50))
+        assert not is_whole(path)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from detector.nets.weights import Normalization, load_into, read_weights
+from detector.nets.weights import Normalization, copy_file, load_into, read_weights
 from proposals.errors import UserError
 
 GOOD = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
@@ -110,3 +112,18 @@ def test_a_file_of_one_tensor_is_read(tmp_path: Path) -> None:
 def test_a_normalization_divides_by_something_and_fills_with_a_colour(name: str, values: tuple[float, ...]) -> None:
     with pytest.raises(ValidationError, match=name):
         Normalization.model_validate({name: values})
+
+
+def test_half_a_copy_never_has_the_name_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes()[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"weights")
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr(shutil, "copyfile", full)
+        copy_file(source, target)
+    assert not target.exists()
+    copy_file(source, target)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"weights", "b": b"weights"}
