@@ -208,11 +208,10 @@ def detect(
         "members": members,
         "max_proposals": max_proposals,
         "multibox": False if no_multibox else multibox,
+        "runtime": None if runtime is Runtime.torch else runtime.value,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    detector = load_model(
-        model, device=device.value, precision=precision.value, seed=seed, runtime=runtime.value, **settings
-    )
+    detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
     wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
     config = {
         "inputs": inputs,
