@@ -297,8 +297,10 @@ def detect(
         "members": members,
         "max_proposals": max_proposals,
         "multibox": False if no_multibox else multibox,
+        "runtime": None if runtime is Runtime.torch else runtime.value,
     }
     settings = {name: value for name, value in given.items() if value is not None}
+<<<<<<< HEAD
     alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput), device.value)
     if not alone:
         settings["threads"] = 1
@@ -309,6 +311,10 @@ def detect(
         "runtime": runtime.value,
     }
     detector = load_model(model, **how, **settings)
+=======
+    detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
+    wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
+>>>>>>> h_export
     config = {
         "inputs": inputs,
         "model": model or "bundled",

@@ -53,7 +53,7 @@ def detect_all_on_ray(
     rest = inputs[journal.inputs :]
     if not rest:
         return tally
-    with _cluster(address) as ray, progress("detecting", None, "picture") as advance:
+    with _cluster(address) as ray, progress("detecting", None, "image") as advance:
         for item in _results(ray, rest, load, journal):
             if isinstance(item, tuple):
                 tally.add(*item)
