@@ -124,8 +124,9 @@ class Command:
                 return f"{name} is not what an undisturbed run writes"
         if whole and steps_logged(folder) != self.steps:
             return "log.csv has other steps than an undisturbed run's"
-        if whole and (rest := [p for p in folder.rglob("*") if p.name.endswith(".tmp")]):
-            return f"{rest[0].relative_to(folder)} is left over"
+        left = (path.relative_to(folder).as_posix() for path in folder.rglob("*.tmp"))
+        if whole and (rest := [name for name in left if ".unfinished/" not in name]):  # whose folders can be cleaned
+            return f"{rest[0]} is left over"
         return ""
 
 
