@@ -300,21 +300,11 @@ def detect(
         "runtime": None if runtime is Runtime.torch else runtime.value,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-<<<<<<< HEAD
     alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput), device.value)
     if not alone:
         settings["threads"] = 1
-    how: dict[str, Any] = {
-        "device": device.value,
-        "precision": precision.value,
-        "seed": seed,
-        "runtime": runtime.value,
-    }
+    how: dict[str, Any] = {"device": device.value, "precision": precision.value, "seed": seed}
     detector = load_model(model, **how, **settings)
-=======
-    detector = load_model(model, device=device.value, precision=precision.value, seed=seed, **settings)
-    wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
->>>>>>> h_export
     config = {
         "inputs": inputs,
         "model": model or "bundled",
