@@ -42,6 +42,10 @@ SCALES = {
 TEST = {
     "single": (0.840, 0.690, 289, 0.71), "fast": (0.980, 0.804, 2134, 3.79), "quality": (0.991, 0.879, 10097, 17.15),
 }  # fmt: skip
+FIRST_OF_QUALITY = {500: 0.758, 3000: 0.855, 10000: 0.883}  # MABO of so many of its boxes
+# Hosang et al., PAMI 2015: recall at 0.5 and AR of so many boxes; the last of all that there are.
+HOSANG = {100: (0.560, 0.290), 1000: (0.835, 0.519), 2000: (0.884, 0.581), 8753: (0.956, 0.685)}
+SHIPPED = {"fast, scale 1": "fast here", "googlenet, scale 2": "googlenet here", "quality": "quality here"}
 
 
 def measure(out, data, what):
@@ -99,8 +103,9 @@ def preset_boxes(image):
             image, preset.color_spaces, preset.similarities, preset.scales(), preset.sigma, preset.connectivity, 1
         )
         ranked = rank(found, preset.model_copy(update=PAPER), 0, size).boxes
-        yield name, ranked, time.process_time() - started
-        yield f"{name} here", rank(found, preset, 0, size).boxes, 0
+        seconds = time.process_time() - started
+        yield name, ranked, seconds
+        yield f"{name} here", rank(found, preset, 0, size).boxes, seconds
 
 
 def cell_boxes(image):
@@ -143,7 +148,82 @@ MEASURED = {
 
 
 def tables(out, data, plot):
-    pass
+    from detector.report.plots import plot_recall
+
+    lines = {what: read_lines(out / f"{what}.jsonl") for what in MEASURED}
+    test, truths = lines["test"], read_truths(data, "test")
+    print(f"Test, the paper's protocol: {len(test):,} of {len(truths):,} images. Ours / the paper's.\n")
+    print("| | boxes | recall 0.5 | MABO | seconds an image |\n|---|---|---|---|---|")
+    for name, (recall, mabo, boxes, seconds) in TEST.items():
+        found = Figures([(line[name], truths[image]) for image, line in test.items()], pooled=False)
+        print(f"| {name} | {found.boxes[-1]:,.0f} / {boxes:,} | {found.recall[-1]:.3f} / {recall:.3f} ", end="")
+        print(f"| {found.mabo[-1]:.3f} / {mabo:.3f} | {found.seconds:.3f} / {seconds} |")
+    for budget, mabo in FIRST_OF_QUALITY.items():  # of the last row
+        print(f"| its first {budget:,} | | | {found.mabo[BUDGETS.index(budget)]:.3f} / {mabo:.3f} | |")
+
+    found = Figures([(line["quality"], truths[image]) for image, line in test.items()], pooled=True)
+    print("\nTest, all objects pooled, quality: ours / Hosang et al.'s.\n")
+    print("| boxes | recall 0.5 | AR |\n|---|---|---|")
+    for budget, (recall, average) in HOSANG.items():
+        i = BUDGETS.index(budget) if budget in BUDGETS else -1
+        print(f"| {found.boxes[i]:,.0f} / {budget:,} | {found.recall[i]:.3f} / {recall:.3f} ", end="")
+        print(f"| {found.average_recall[i]:.3f} / {average:.3f} |")
+
+    curves = {}
+    for peers in (("fast",), ("fast", "quality")):
+        common = [image for image in test if all(image in lines[f"opencv-{peer}"] for peer in peers)]
+        if not common:
+            continue
+        print(f"\nTest, all objects pooled, as shipped: {len(common):,} images; recall at 0.5, then AR.\n")
+        print("| | 100 | 300 | 1,000 | 2,000 | all | boxes | seconds |\n|---|---|---|---|---|---|---|---|")
+        rows = {title: [test[image][name] for image in common] for title, name in SHIPPED.items()}
+        rows |= {f"OpenCV {p}": [lines[f"opencv-{p}"][image][f"opencv {p}"] for image in common] for p in peers}
+        for title, row in rows.items():
+            found = Figures([(each, truths[image]) for each, image in zip(row, common, strict=True)], pooled=True)
+            at = [BUDGETS.index(budget) for budget in (100, 300, 1000, 2000)] + [-1]
+            cells = " | ".join(f"{found.recall[i]:.3f} {found.average_recall[i]:.3f}" for i in at)
+            print(f"| {title} | {cells} | {found.boxes[-1]:,.0f} | {found.seconds:.3f} |")
+            curves.setdefault(title, (found.boxes.tolist(), found.recall.tolist()))
+    if plot and curves:
+        plot_recall(curves, plot, x_label="proposals an image", y_label="Recall at IoU 0.5", log_x=True)
+
+    cells, truths = lines["cells"], read_truths(data, "trainval")
+    print(f"\nTrainval, the paper's protocol: {len(cells):,} of {len(truths):,} images. Ours / the paper's.\n")
+    print("| changed | boxes | MABO |\n|---|---|---|")
+    for column, table in (("similarities", SIMILARITIES), ("color_spaces", COLOR_SPACES), ("k", SCALES)):
+        for value, (mabo, boxes) in table.items():
+            row = [(line[f"{column} {value}"], truths[image]) for image, line in cells.items()]
+            found = Figures(row, pooled=False)
+            print(f"| {column} {value} | {found.boxes[-1]:.0f} / {boxes} | {found.mabo[-1]:.3f} / {mabo:.3f} |")
+
+
+class Figures:
+    """What a row finds in some images, at each budget: all objects pooled, or by the paper's protocol.
+
+    ``images``: of each the row's entry in its line, and the labels of its objects and which are not difficult.
+    """
+
+    def __init__(self, images, pooled):
+        from proposals import recall
+
+        keep = [pooled | plain for _, (_, plain) in images]
+        tables = [np.reshape(entry[2], (-1, len(BUDGETS))) for entry, _ in images]
+        overlaps = np.concatenate([table[kept] for table, kept in zip(tables, keep, strict=True)])
+        labels = np.concatenate([of[kept] for (_, (of, _)), kept in zip(images, keep, strict=True)])
+        self.boxes = np.minimum([[entry[0]] for entry, _ in images], BUDGETS).mean(axis=0)
+        self.seconds = np.median([entry[1] for entry, _ in images])
+        hits = (overlaps >= 0.5).astype(float)
+        self.recall = hits.mean(axis=0) if pooled else recall.mean_over_classes(hits, labels)
+        self.mabo = recall.mean_average_best_overlap(overlaps, labels)
+        self.average_recall = recall.average_recall(overlaps)
+
+
+def read_truths(data, split):
+    """By image the labels of its objects, and which of them are not difficult."""
+    from detector.data import load_dataset
+
+    records = load_dataset(data, split)
+    return {record.image_id: (record.ground_truth.labels, ~record.ground_truth.ignore) for record in records}
 
 
 def main():
