@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from enum import Enum
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say
-from detector.commands.resume import Resume, ResumeWord, read_resume
+from detector.commands.console import INTERRUPTED
+from detector.commands.resume import ResumeWord, read_resume
+from detector.recipes.names import Recipe
 
 NO_JOBS = "--jobs is for an ensemble, whose networks are trained side by side"
-
-
-class RecipeName(str, Enum):
-    """The recipes that have a name; see docs/training.md."""
-
-    head = "head"
-    shared = "shared"
-    finetune = "finetune"
-    paper = "paper"
-    ensemble = "ensemble"
-    classifier = "classifier"
-    teacher = "teacher"
-
-
-class HeadName(str, Enum):
-    """Classifiers of the head recipe; see docs/training_head.md."""
-
-    svm = "svm"
-    softmax = "softmax"
 
 
 def train(
@@ -43,12 +25,12 @@ def train(
         ),
     ],
     recipe: Annotated[
-        RecipeName | None,
+        Recipe | None,
         typer.Option(
-            help="head: ten minutes on a CPU; shared: on shared maps, in --minutes; finetune: R-CNN's; paper: "
-            "GoogLeNet's training; ensemble: several; classifier: for whole images; teacher: a larger one, to learn "
-            "from.",
-            show_default="head",
+            help="shared: on shared maps, in --minutes; finetune: R-CNN's, on crops; svm: R-CNN's SVMs on a trained "
+            "model's features; paper: GoogLeNet's training; ensemble: several networks; classifier: for whole images; "
+            "teacher: a larger network to learn from.",
+            show_default="shared",
         ),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe file, such as those in configs/.")] = None,
@@ -105,16 +87,6 @@ def train(
             show_default="the recipe's, or the training part",
         ),
     ] = None,
-    head: Annotated[
-        HeadName | None,
-        typer.Option(
-            help="Classifier of the head recipe.",
-            show_default="the recipe's, softmax",
-        ),
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(metavar="DIR", help="Cache of features and tuned trunks, for the head recipe.")
-    ] = Path("runs/features"),
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
@@ -127,61 +99,21 @@ def train(
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
-    from detector.commands.train_common import RECIPE_FILE, refuse_several_processes, say_once
-    from detector.commands.train_ensemble_run import run_ensemble_training, wants_ensemble
-    from detector.commands.train_head_run import HeadRequest, run_head_training, wants_head
-    from detector.commands.train_run import TrainRequest, run_training
-    from detector.recipes.defaults import Recipe
+    from detector.commands.train_common import say_once
+    from detector.commands.train_run import TrainRequest, run_training, task_of
+    from detector.model.config import read_model_config
     from detector.training.denormals import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
 
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
-    going_on = read_resume(resume, out)
-    begun = out is not None and (out / RECIPE_FILE).is_file()
-    if recipe is None and config is None and (going_on is Resume.no or (going_on is Resume.auto and not begun)):
-        recipe = RecipeName.head if minutes is None else RecipeName.shared
-    if wants_head(None if recipe is None else recipe.value, config):
-        if jobs > 1:
-            raise UserError(NO_JOBS)
-        if minutes is not None:
-            raise UserError("--minutes is for the other recipes: the head's stages take as long as they take")
-        refuse_several_processes("the head")
-        if members is not None:
-            raise UserError("--members is for --recipe ensemble")
-        asked = HeadRequest(
-            data=data,
-            config=config,
-            out=out,
-            resume=going_on,
-            init=init,
-            split=split,
-            head=None if head is None else head.value,
-            steps=steps,
-            seed=seed,
-            proposals=proposals,
-            cache=cache,
-            device=device,
-            micro_batch=micro_batch,
-            checkpoint_minutes=min(checkpoint_minutes, 1.0),
-        )
-        try:
-            with flushed_denormals():
-                folder = run_head_training(asked)
-        except Interrupted as stopped:
-            say(f"{stopped}; the same command goes on from there")
-            raise typer.Exit(INTERRUPTED) from None
-        say(f"the model is in {folder}")
-        return
-    if head is not None:
-        raise UserError("--head is for --recipe head, which takes the folder of a tuned model as --init")
     request = TrainRequest(
         data=data,
-        recipe=None if recipe is None else Recipe(recipe.value),
+        recipe=recipe,
         config=config,
         out=out,
-        resume=going_on,
+        resume=read_resume(resume, out),
         init=init,
         minutes=minutes,
         steps=steps,
@@ -194,15 +126,23 @@ def train(
         jobs=jobs,
         split=split,
     )
-    if not wants_ensemble(request):
-        if jobs > 1:
-            raise UserError(NO_JOBS)
-        if members is not None:
-            raise UserError("--members is for --recipe ensemble")
+    run, task = run_training, task_of(request)
+    if task == "ensemble":
+        from detector.commands.train_ensemble_run import run_ensemble_training as run
+    elif jobs > 1:
+        raise UserError("--jobs is for an ensemble, whose networks are trained side by side")
+    elif members is not None:
+        raise UserError("--members is for --recipe ensemble")
+    elif task == "svm":
+        from detector.commands.train_svm_run import run_svm_training as run
     try:
         with flushed_denormals():
-            folder = run_ensemble_training(request) if wants_ensemble(request) else run_training(request)
+            folder = run(request)
     except Interrupted as stopped:
         say_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None
     say_once(f"the model is in {folder}")
+    if not read_model_config(folder).background:  # it names whole images
+        return
+    for words in (["detect", "IMAGES"], ["evaluate", "--data", "LABELLED_IMAGES"]):
+        say_once("next: " + shlex.join(["detector", *words, "--model", str(folder)]))

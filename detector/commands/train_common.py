@@ -26,7 +26,6 @@ from detector.images.write import write_picture
 from detector.model.config import ProposalConfig
 from detector.model.load import choose_device
 from detector.recipes.build import load_splits
-from detector.report.drawing import draw_sheet
 from detector.runs.folder import CONFIG_FILE, new_run_path, write_config
 from detector.runs.leftovers import UNFINISHED
 from detector.shown import one_line
@@ -172,6 +171,8 @@ def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None
 
 def save_sheet_of(crops: list[NDArray[np.uint8]], labels: list[int], names: tuple[str, ...], folder: Path) -> None:
     """As :func:`save_sheet`, of ``crops`` of one size."""
+    from detector.report.drawing import draw_sheet
+
     keep = np.unique(np.linspace(0, len(labels) - 1, SHEET_CROPS).astype(int)).tolist()  # objects come first
     shown = [names[labels[i]] if labels[i] >= 0 else "unreadable" for i in keep]
     write_picture(folder / "crops.png", draw_sheet([crops[i] for i in keep], shown, columns=8))

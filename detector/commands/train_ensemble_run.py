@@ -31,22 +31,11 @@ from detector.commands.train_run import (
 )
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.recipes.build import check_beginning
-from detector.recipes.defaults import Recipe
 from detector.recipes.export import join_members
 from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
-from detector.strict_yaml import dump_yaml, read_yaml
+from detector.strict_yaml import dump_yaml
 from detector.training.processes import Processes, joined_processes
 from proposals.errors import UserError
-
-
-def wants_ensemble(request: TrainRequest) -> bool:
-    """Whether the run is one of an ensemble: by --recipe, by the file of --config, or by the run to resume."""
-    if request.recipe is not None:
-        return request.recipe is Recipe.ensemble
-    file = request.config
-    if file is None and request.resume is not Resume.no and request.out is not None:
-        file = request.out / RECIPE_FILE
-    return file is not None and file.is_file() and read_yaml(file).get("task") == "ensemble"
 
 
 def run_ensemble_training(request: TrainRequest) -> Path:

@@ -16,17 +16,18 @@ from PIL import Image
 from detector.commands.console import progress
 from detector.commands.train_common import load_pool, save_sheet, save_sheet_of
 from detector.data import Dataset, load_dataset
-from detector.model.proposals import stored_source
+from detector.model.proposals import proposed_boxes, stored_source
 from detector.recipes.budget import Costs, plan_training
 from detector.recipes.build import build_trainer, check_beginning, find_windows
-from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for, trained_head
-from detector.recipes.export import save_trained, save_trained_shared
+from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for
+from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import Progress, RegionTrainer
+from proposals.recall import best_overlaps, recall
 
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe)
 PROBED_IMAGES = 32  # on which the speed of a machine is measured
@@ -34,6 +35,7 @@ PROBED_STEPS = 1000  # of the trainer that measures it: any number
 STATISTICS_COST = 0.4  # of a step, for a batch that goes forward alone
 DETECTION_COST = 2.0  # of an image's share of a step, for one that is detected in
 AVERAGED = 0.08  # share of a planned run over which its weights are averaged
+ALL = 10**9  # more proposals than an image has
 Report = Callable[[Progress], None]
 
 
@@ -46,6 +48,8 @@ class Job(ABC, Generic[RecipeT]):
 
     def __init__(self, recipe: RecipeT, train: Dataset, val: Dataset | None, store: Path, machine: Machine) -> None:
         self.recipe: RecipeT = recipe
+        if val is None and recipe.hold_out:
+            train, val = held_out(train, recipe.hold_out, recipe.training.seed)
         self.train, self.val, self.store, self.machine = train, val, store, machine
         self.keys = tuple(str(key) for key in train.class_keys)
 
@@ -124,6 +128,15 @@ class Job(ABC, Generic[RecipeT]):
         return recipe.model_copy(update={"training": recipe.training.model_copy(update=run)})
 
 
+def held_out(train: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset | None]:
+    """``train`` without a ``share`` of its images, drawn at random, and those; ``None`` where that is no image."""
+    mixed = np.random.default_rng([seed, 11]).permutation(len(train))
+    count = round(share * len(train))
+    if not 0 < count < len(train):
+        return train, None
+    return train.subset(np.sort(mixed[count:])), train.subset(np.sort(mixed[:count]))
+
+
 class CropJob(Job[TrainRecipe]):
     """A network that names crops."""
 
@@ -158,11 +171,12 @@ class CropJob(Job[TrainRecipe]):
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""
-        save_trained(folder, self.recipe, self.train, net, trainer.last_metric, trainer.seconds)
+        crop = self.recipe.training.crop
+        save_trained(folder, self.recipe, self.train, net, crop, trainer.last_metric, trainer.seconds)
 
     def sample(self, train: Dataset) -> CropJob:
         """See the base class."""
-        return CropJob(self.recipe, train, None, self.store, self.machine)
+        return CropJob(self.recipe.model_copy(update={"hold_out": 0.0}), train, None, self.store, self.machine)
 
 
 class SharedJob(Job[SharedRecipe]):
@@ -173,6 +187,9 @@ class SharedJob(Job[SharedRecipe]):
         self.pool = load_pool(self.train, self.machine.tell)
         with progress("proposing", len(self.pool.images), "image") as advance:
             self.proposals = propose_for(self.recipe, self.pool, self.store, self.machine.processes, advance)
+        truths = [self.pool.truth(index) for index in range(len(self.pool.images))]
+        self.covered = float(recall(best_overlaps(self.proposals, truths, [ALL]), 0.5)[0])
+        self.machine.tell(f"proposals cover {100 * self.covered:.1f} % of the objects at IoU 0.5")
         self.crop = start_of(self.recipe.init).crop
 
     @property
@@ -188,14 +205,14 @@ class SharedJob(Job[SharedRecipe]):
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         """See the base class."""
-        measure = None
+        self.measure = None
         if self.val is not None and self.machine.processes.count == 1:
             some = self.val.subset(np.arange(min(len(self.val), self.recipe.val_images)))
             source = stored_source(self.recipe.model.proposals, self.store)
-            measure = ValidationAP(self.recipe, self.crop, some, source)
+            self.measure = ValidationAP(self.recipe, self.crop, some, source)
         return build_shared_trainer(
             self.recipe, self.pool, self.proposals, self.keys, folder,
-            machine=self.machine, report=report, measure=measure,
+            machine=self.machine, report=report, measure=self.measure,
         )  # fmt: skip
 
     def save_sheet(self, batch: RegionBatch, folder: Path) -> None:
@@ -210,13 +227,32 @@ class SharedJob(Job[SharedRecipe]):
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""
-        save_trained_shared(
-            folder, self.recipe, self.train, net, trained_head(net), self.crop, trainer.last_metric, trainer.seconds
+        save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds)
+        self.show(folder, trainer)
+
+    def show(self, folder: Path, trainer: RegionTrainer[Any]) -> None:
+        """The page of the training, and on the terminal what to do next."""
+        from detector.report.training_page import PAGE, HeldOut, write_training_page
+
+        steps, seconds = self.recipe.training.steps, trainer.seconds
+        facts = (
+            ("Data", f"{self.train.name}: {len(self.train)} images, {len(self.train.boxes)} objects"),
+            ("Begun with", self.recipe.init),
+            ("Trained", f"{steps:,} steps of {self.recipe.training.images} images in {seconds / 60:.1f} minutes"),
         )
+        shown = None
+        if self.measure is not None and self.measure.found:
+            data, source = self.measure.data, self.measure.source
+            count = self.recipe.model.proposals.max_proposals
+            boxes = {name: proposed_boxes(source, data.read(i), count) for i, name in enumerate(data.image_ids)}
+            shown = HeldOut(data, self.measure.found, boxes, self.recipe.model.postprocess.score_threshold)
+        for line in write_training_page(folder, self.train, facts, self.covered, shown):
+            self.machine.tell(line)
+        self.machine.tell(f"{folder / PAGE} shows the course, what it finds and what to do next")
 
     def sample(self, train: Dataset) -> SharedJob:
         """See the base class."""
-        return SharedJob(self.recipe, train, None, self.store, self.machine)
+        return SharedJob(self.recipe.model_copy(update={"hold_out": 0.0}), train, None, self.store, self.machine)
 
 
 def job_of(

@@ -24,7 +24,6 @@ from detector.data import Dataset, dataset_splits
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.recipes.build import load_splits, with_classes
 from detector.recipes.defaults import (
-    Recipe,
     classifier_recipe,
     ensemble_recipe,
     finetune_recipe,
@@ -33,14 +32,16 @@ from detector.recipes.defaults import (
     teacher_recipe,
 )
 from detector.recipes.initialization import start_of
+from detector.recipes.names import Recipe
 from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
-from detector.report.plots import plot_training
+from detector.strict_yaml import read_yaml
 from detector.training.loop import Machine
 from detector.training.processes import Processes, joined_processes
 from detector.training.region_trainer import Progress
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
 
+HOLD_OUT, LEAST_TO_HOLD_OUT = 0.1, 60  # share of the images that is measured on, and how many there must be for it
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
 
 
@@ -64,6 +65,16 @@ class TrainRequest:
     checkpoint_minutes: float = 5.0
     jobs: int = 1
     split: str | None = None
+
+
+def task_of(request: TrainRequest) -> str:
+    """What the run trains: "ensemble", "svm", or another network: by --recipe, --config, or the run to resume."""
+    if request.recipe is not None:
+        return request.recipe.value
+    file = request.config
+    if file is None and request.resume is not Resume.no and request.out is not None:
+        file = request.out / RECIPE_FILE
+    return str(read_yaml(file).get("task", "")) if file is not None and file.is_file() else ""
 
 
 def check_resumed_options(request: TrainRequest) -> None:
@@ -91,11 +102,16 @@ def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
 
 
 def named_recipe(
-    request: TrainRequest, train: Dataset, processes: Processes, proposals: ProposalConfig | None = None
+    request: TrainRequest,
+    train: Dataset,
+    processes: Processes,
+    proposals: ProposalConfig | None = None,
+    val: Dataset | None = None,
 ) -> OneRecipe:
     """The recipe of a run without --config on the data ``train``, with the options' changes.
 
-    Fine-tuning takes ``proposals``, by default those that suit the data.
+    Fine-tuning and training on shared maps take ``proposals``, by default those that suit the data. The latter holds
+    some images out where there are enough and neither ``val`` nor --split says what to measure on.
 
     Raises:
         UserError: weights are needed, and --init names none.
@@ -114,9 +130,11 @@ def named_recipe(
         proposals = processes.from_first(suited_proposals(train, request.seed or 0) if processes.writes else None)
         assert proposals is not None
     start = start._replace(proposals=proposals)
-    if request.recipe is Recipe.shared:
-        return with_options(shared_recipe(start), request)
-    return with_options(finetune_recipe(start, objects), request)
+    if request.recipe is Recipe.finetune or request.recipe is Recipe.ensemble:
+        return with_options(finetune_recipe(start, objects), request)
+    recipe = with_options(shared_recipe(start), request)
+    measured = val is not None or request.split is not None or len(train) < LEAST_TO_HOLD_OUT
+    return recipe if measured else recipe.model_copy(update={"hold_out": HOLD_OUT})
 
 
 def named_ensemble(
@@ -214,7 +232,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             return given
         if request.recipe is None and recorded is not None:
             return with_options(recorded, request)
-        return named_recipe(request, train, processes, recorded.model.proposals if recorded else None)
+        return named_recipe(request, train, processes, recorded.model.proposals if recorded else None, val)
 
     tell(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes")
     if recorded is None:
@@ -261,6 +279,8 @@ def train_network(job: CropJob | SharedJob, folder: Path, processes: Processes) 
             net = trainer.run()
         finally:
             if processes.writes and (folder / LOG_FILE).exists():
+                from detector.report.plots import plot_training
+
                 plot_training(folder / LOG_FILE, folder / "curves.png")
     for fault in trainer.batches.unreadable.values():
         tell(f"left out while training: {fault}")

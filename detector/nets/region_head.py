@@ -32,7 +32,6 @@ class HeadShape(BaseModel):
         grid: cells a side of the map that box regression sees; 0 for a head without regression.
         shared: one regression for all classes, in place of one for each.
         overlap: cells a side of the map that the overlap is predicted from; 0 for a head that does not predict it.
-        overlap_link: what makes an IoU of the overlap's output: "linear" cuts it to [0, 1], "logistic" is a sigmoid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +40,6 @@ class HeadShape(BaseModel):
     grid: int = Field(default=3, ge=0, le=14)
     shared: bool = False
     overlap: int = Field(default=0, ge=0, le=14)
-    overlap_link: Literal["linear", "logistic"] = "linear"
 
 
 class HeadLogits(NamedTuple):
@@ -98,10 +96,6 @@ class RegionHead(nn.Module):
         self.regress = nn.Linear(num_features * shape.grid**2, 4 * self.moves) if shape.grid else None
         self.judge = nn.Linear(num_features * shape.overlap**2, 1) if shape.overlap else None
 
-    def probabilities(self, pooled: Tensor) -> Tensor:
-        """``(N, C)`` -> ``(N, K + 1)``."""
-        return self._linked(self.classify(pooled))
-
     def _linked(self, scores: Tensor) -> Tensor:
         if self.shape.kind == "softmax":
             return torch.softmax(scores, 1)
@@ -122,5 +116,5 @@ class RegionHead(nn.Module):
         if deltas is not None:
             deltas = deltas.expand(-1, self.num_classes, 4)
         if overlap is not None:
-            overlap = overlap.sigmoid() if self.shape.overlap_link == "logistic" else overlap.clamp(0, 1)
+            overlap = overlap.sigmoid()
         return RegionOutput(self._linked(classes), deltas, overlap)

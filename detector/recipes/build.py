@@ -10,16 +10,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from detector.data import Dataset, load_dataset
 from detector.model.config import named_folder, read_detector_config
 from detector.model.load import load_ensemble
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.efficientnet_lite import EfficientNetLite
+from detector.nets.region_net import RegionNet
 from detector.nets.trunk import Trunk
 from detector.nets.trunks import Network, build_network
-from detector.recipes.build_shared import trunk_weights
-from detector.recipes.initialization import initialise, initialise_multibox
+from detector.recipes.build_shared import new_shared_net
+from detector.recipes.initialization import initialise, initialise_multibox, initialise_region_net, region_heads
 from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.batches import RegionBatches
 from detector.training.loop import Machine
@@ -98,7 +100,7 @@ def check_beginning(recipe: OneRecipe | MultiBoxRecipe, class_keys: tuple[str, .
     """
     with torch.random.fork_rng(devices=[]):
         if isinstance(recipe, SharedRecipe):
-            trunk_weights(recipe)
+            initialise_region_net(new_shared_net(recipe.training, max(len(class_keys), 1)), recipe.init, class_keys)
         elif isinstance(recipe, MultiBoxRecipe):
             settings = recipe.training.multibox
             count = CONVOLUTIONAL_PRIORS if settings.head == "convolutional" else 1  # any: a head may stay new
@@ -106,8 +108,7 @@ def check_beginning(recipe: OneRecipe | MultiBoxRecipe, class_keys: tuple[str, .
             net = MultiBoxNet(Trunk(recipe.training.trunk), Priors(boxes, np.ones_like(boxes)), settings)
             initialise_multibox(net, recipe.init)
         else:
-            new_layers = recipe.new_layers
-            initialise(build_network(recipe.training.net), recipe.init, class_keys, new_layers)
+            start_crop_net(new_crop_net(recipe.training), recipe, class_keys)
     if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
         find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
 
@@ -180,13 +181,13 @@ def crop_trainer(
     *,
     machine: Machine,
     report: Callable[[Progress], None],
-    start: Callable[[Network], None] | None = None,
-    kind: type[RegionTrainer[Network]] = RegionTrainer,
+    start: Callable[[Any], None] | None = None,
+    kind: type[RegionTrainer[Any]] = RegionTrainer,
     log_every: int = 50,
     validate_every: int = 1000,
     validate_images: int = 2000,
     **given: Any,
-) -> RegionTrainer[Network]:
+) -> RegionTrainer[Any]:
     """A trainer of a net that names crops, validated by its top-1 on the annotated boxes of ``val``.
 
     Args:
@@ -203,7 +204,7 @@ def crop_trainer(
     if not len(train.boxes):
         raise UserError("the training data hold no usable object")
 
-    def measure(net: Network, last: bool) -> float | None:
+    def measure(net: nn.Module, last: bool) -> float | None:
         if val is None or not len(val.boxes):
             return None
         found = truth_accuracy(net, val, config, None if last else validate_images, machine.processes)
@@ -216,8 +217,18 @@ def crop_trainer(
     )  # fmt: skip
 
 
-def new_crop_net(config: RegionTrainingConfig) -> Network:
+def start_crop_net(net: Network | RegionNet, recipe: TrainRecipe, class_keys: tuple[str, ...]) -> None:
+    """Put the first weights of ``recipe`` into ``net``; UserError where they cannot be had or do not fit."""
+    if isinstance(net, RegionNet):
+        initialise_region_net(net, recipe.init, class_keys, recipe.new_layers)
+    else:
+        initialise(net, recipe.init, class_keys, recipe.new_layers)
+
+
+def new_crop_net(config: RegionTrainingConfig) -> Network | RegionNet:
     """The net of ``config`` with random weights; those that do not learn are marked so."""
+    if config.grid and config.net.kind == "googlenet":
+        return RegionNet(config.net, region_heads(config.grid), config.num_classes, dropout=config.net.dropout)
     net = build_network(config.net)
     if isinstance(net, EfficientNetLite):
         for part in (net.stem, *net.blocks[: config.frozen_blocks]):
@@ -236,15 +247,13 @@ def build_trainer(
     report: Callable[[Progress], None],
     scenes: ImagePool | None = None,
     windows: Windows | None = None,
-) -> RegionTrainer[Network]:
+) -> RegionTrainer[Any]:
     """A trainer whose net has its first weights, and its teacher if the recipe names one."""
-
-    new_layers = recipe.new_layers
     name = recipe.teacher
     teacher = find_teacher(name, class_keys, machine.device, recipe.training.precision) if name else None
     return crop_trainer(
         recipe.training, train, val, len(class_keys), folder, machine=machine, report=report,
-        start=lambda net: initialise(net, recipe.init, class_keys, new_layers),
+        start=lambda net: start_crop_net(net, recipe, class_keys),
         scenes=scenes, windows=windows, teacher=teacher,
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -30,17 +29,6 @@ TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of
 MEMBERS = 6
 SHARED_MINUTES, SHARED_STEPS = 10.0, 400  # the steps where no minutes are asked for
 SHARED_SIDE = 320  # of training images; half as many pixels as at detection
-
-
-class Recipe(str, Enum):
-    """What ``--recipe`` takes beside ``head``."""
-
-    shared = "shared"
-    finetune = "finetune"
-    paper = "paper"
-    ensemble = "ensemble"
-    classifier = "classifier"
-    teacher = "teacher"
 
 
 class Initialization(NamedTuple):
@@ -75,6 +63,7 @@ def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
             schedule=ScheduleConfig(kind="cosine", rate=0.01, warmup=0.02),
             steps=int(np.clip(FINETUNE_SHOWN * objects / foreground, *FINETUNE_STEPS)),
             batch_size=batch,
+            grid=3,
             head_rate=10.0,
             weight_decay=5e-4,
             average=0.995,

@@ -8,60 +8,62 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from detector.crop import CropConfig
 from detector.data import Dataset
-from detector.model.config import MemberConfig, ModelConfig, read_model_config
-from detector.model.save import save_model, write_model_config
+from detector.model.config import MemberConfig, ModelConfig, named_folder, read_detector_config, read_model_config
+from detector.model.load import read_member
+from detector.model.save import begin_copy, head_tensors, save_model, write_model_config
 from detector.nets.multibox import MultiBoxFacts, save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
-from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
+from detector.nets.weights import halved, save_weights, sha256
+from detector.recipes.initialization import trained_head
+from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe
+from detector.runs.folder import final_path
 from detector.training.multibox import MultiBoxTrainer, calibrate
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
 
+if TYPE_CHECKING:
+    from detector.recipes.svm import SvmRecipe
+
 
 def save_trained(
-    folder: Path, recipe: TrainRecipe, dataset: Dataset, net: Network, top1: float | None, seconds: float
-) -> ModelConfig:
-    """Make ``folder``, a finished run's, a model directory as well."""
-    training = recipe.training
-    named = "val_top1_on_annotated_boxes" if training.background else "val_top1_of_whole_pictures"
-    return save_model(
-        folder,
-        [(training.net, net.state_dict(), training.crop, training.normalization)],
-        half=recipe.half,
-        background=training.background,
-        scores={} if top1 is None else {named: round(top1, 4)},
-        **_facts(folder, recipe, dataset, seconds),
-    )
-
-
-def save_trained_shared(
     folder: Path,
-    recipe: SharedRecipe,
+    recipe: OneRecipe,
     dataset: Dataset,
-    net: RegionNet,
-    head: RegionHead,
+    net: Network | RegionNet,
     crop: CropConfig,
-    ap: float | None,
+    metric: float | None,
     seconds: float,
 ) -> ModelConfig:
-    """Make ``folder``, a finished run's, a model directory as well; ``head`` with deltas in plain tx ty tw th."""
+    """Make ``folder``, a finished run's, a model directory as well.
+
+    Args:
+        crop: how the model makes crops. metric: of the validation, if there was one.
+    """
     training = recipe.training
+    heads = isinstance(net, RegionNet)
+    if isinstance(recipe, SharedRecipe):
+        measured, background, shared = "val_mean_ap", True, recipe.maps
+    else:
+        background, shared = recipe.training.background, None
+        measured = "val_top1_on_annotated_boxes" if background else "val_top1_of_whole_images"
+    trunk = net.trunk if isinstance(net, RegionNet) else net
     return save_model(
         folder,
-        [(training.net, net.trunk.state_dict(), crop, training.normalization)],
-        heads=[head],
-        shared=recipe.maps,
+        [(training.net, trunk.state_dict(), crop, training.normalization)],
+        heads=[trained_head(net)] if isinstance(net, RegionNet) else (),
+        shared=shared,
         half=recipe.half,
-        refinement=recipe.refinement,
-        scores={} if ap is None else {"val_mean_ap": round(ap, 4)},
+        background=background,
+        refinement=recipe.refinement if heads else None,
+        scores={} if metric is None else {measured: round(metric, 4)},
         **_facts(folder, recipe, dataset, seconds),
     )
 
@@ -100,6 +102,36 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
     joined = first.model_copy(update={"name": name, "members": tuple(members), "provenance": provenance, "scores": {}})
     write_model_config(out, joined)
     return joined
+
+
+def save_svms(
+    folder: Path, recipe: SvmRecipe, dataset: Dataset, heads: Sequence[RegionHead], seconds: float
+) -> ModelConfig:
+    """Make ``folder`` a model directory: the model ``recipe.init`` with ``heads``, one for each of its networks."""
+    init = named_folder(recipe.init)
+    model = read_detector_config(init)
+    members = []
+    for number, (config, head) in enumerate(zip(model.members, heads, strict=True)):
+        path = folder / f"member-{number}.safetensors"
+        net = read_member(init, config, len(model.class_names)).net
+        trunk = {f"trunk.{name}": t for name, t in net.state_dict().items() if not name.startswith("fc.")}
+        save_weights(path, halved(trunk) | head_tensors(head.state_dict()))
+        members.append(config.model_copy(update={"file": path.name, "sha256": sha256(path), "head": head.shape}))
+    if model.multibox is not None:
+        begin_copy(folder, [init / model.multibox.file, init / model.multibox.priors])
+    made = model.model_copy(
+        update={
+            "name": recipe.name or final_path(folder).resolve().name,
+            "description": recipe.description,
+            "licence": recipe.licence,
+            "members": tuple(members),
+            "temperature": 1.0,  # each SVM has a sigmoid of its own
+            "scores": {},
+            "provenance": _provenance(dataset, recipe.init, seconds),
+        }
+    )
+    write_model_config(folder, made)
+    return made
 
 
 def save_trained_multibox(

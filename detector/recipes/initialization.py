@@ -13,9 +13,12 @@ from detector.model.load import read_member
 from detector.nets.efficientnet_lite import folded_weights
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
 from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
+from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, read_published_weights, read_torchvision_weights
 from detector.recipes.defaults import Initialization
+from detector.training.region_loss import DELTA_SCALE
 from detector.training.region_trainer import HEADS
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxNet
@@ -98,6 +101,45 @@ def initialise(net: Network, init: str, class_keys: tuple[str, ...] = (), new_la
             f"init {init}: weights of another architecture ({(new + wrong)[0]!r} differs); set training.net"
         )
     net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
+
+
+def region_heads(grid: int) -> HeadShape:
+    """The heads that a region network is trained with: classes, one box for all classes, overlap."""
+    return HeadShape(kind="softmax", grid=grid, shared=True, overlap=grid)
+
+
+def initialise_region_net(
+    net: RegionNet, init: str, class_keys: tuple[str, ...], new_layers: tuple[str, ...] = ()
+) -> None:
+    """Load the trunk that ``init`` names, and its head if that was trained the same way for these classes.
+
+    Raises:
+        UserError: they cannot be had or belong to another architecture.
+    """
+    initialise(net.trunk, init, (), new_layers)
+    if init in ("random", "torchvision") or init.endswith(".pth"):
+        return
+    folder = named_folder(init)
+    config = read_model_config(folder)
+    alike = (config.members[0].shared is None) == (net.config is None)
+    head = read_member(folder, config.members[0], len(config.class_names)).head
+    if head is not None and alike and config.class_keys == class_keys and head.shape == net.head.shape:
+        net.head.load_state_dict(_scaled(head.state_dict(), 1 / torch.tensor(DELTA_SCALE)))
+
+
+def trained_head(net: RegionNet) -> RegionHead:
+    """The head of a trained net as a model has it: its deltas in plain tx ty tw th."""
+    head = RegionHead(net.head.shape, net.head.num_classes, net.trunk.num_features)
+    state = {name: tensor.detach().clone() for name, tensor in net.head.state_dict().items()}
+    head.load_state_dict(_scaled(state, torch.tensor(DELTA_SCALE)))
+    return head.eval()
+
+
+def _scaled(state: dict[str, Tensor], unit: Tensor) -> dict[str, Tensor]:
+    """A head's weights whose deltas are ``unit`` ``(4,)`` times as large."""
+    weight, bias = state["regress.weight"], state["regress.bias"]
+    units = unit.to(weight).repeat(len(bias) // 4)
+    return {**state, "regress.weight": weight * units[:, None], "regress.bias": bias * units}
 
 
 def initialise_multibox(net: MultiBoxNet, init: str) -> None:

@@ -43,7 +43,10 @@ class NetworkRecipe(BaseModel):
         minutes: the run is planned to end after so many, from the speed of the machine; ``training.steps``, ``average``
             and ``images`` are what was planned then. ``None``: they are what this recipe says.
         images: train on so many of the images, drawn at random; ``None`` for all.
+        hold_out: share of the training images that are validated on and not trained on, where the data set has no
+            validation part.
         half: store the result in float16. model: what ``model.yaml`` will say.
+        refinement: how the model moves regions, if it has box regression.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,8 +56,10 @@ class NetworkRecipe(BaseModel):
     val_split: str = "val"
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     images: int | None = Field(default=None, ge=1)
+    hold_out: float = Field(default=0.0, ge=0, lt=1)
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)
+    refinement: RefinementConfig = RefinementConfig(rounds=1)
 
 
 class TrainRecipe(NetworkRecipe):
@@ -92,7 +97,6 @@ class SharedRecipe(NetworkRecipe):
         training: the run. Regions come from ``model.proposals``.
         image_side: the longer side of the image at detection, in pixels; ``None`` for that of ``training.maps``.
         val_images: so many images of the validation part, the first ones, are measured.
-        refinement: how the model moves regions.
     """
 
     task: Literal["shared"] = "shared"
@@ -100,7 +104,6 @@ class SharedRecipe(NetworkRecipe):
     training: SharedTrainingConfig
     image_side: int | None = Field(default=None, ge=32, le=4096)
     val_images: int = Field(default=200, ge=1)
-    refinement: RefinementConfig = RefinementConfig(rounds=1)
 
     @property
     def maps(self) -> SharedMaps:

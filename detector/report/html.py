@@ -58,7 +58,7 @@ def render(report: Report, sources: Sequence[Sources]) -> str:
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
             element("meta", name="color-scheme", content="light dark"),
             element("title", f"{report.title} – detection report"),
-            element("style", Markup(_style())),
+            element("style", Markup(style())),
         ),
         element(
             "body",
@@ -82,7 +82,8 @@ def _files(report: Report) -> dict[str, str]:
     return {"json": json.dumps(numbers(report, curves=False), indent=1), "csv": csv_text(report)}
 
 
-def _style() -> str:
+def style() -> str:
+    """The look of the pages."""
     hues = "".join(f"--hue-{i}:{hex_colour(c)};" for i, c in enumerate(HUES))
     return f":root{{{hues}}}\n{_asset('report.css')}"
 

@@ -30,7 +30,7 @@ from detector.runs.shards import JOURNAL_FILE
 from proposals.errors import UserError
 
 CONFIG_FILE = "config.yaml"
-CODE = Path(__file__).resolve().parent
+CODE = Path(__file__).resolve().parents[1]
 RECORDED = ("googlenet-detector", "torch", "torchvision", "numpy", "numba", "scikit-image", "scipy", "Pillow")
 OPENCV_WHEELS = (
     "opencv-python",

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from detector.crop import INTERPOLATIONS, CropConfig, crop_regions
 from detector.nets.weights import to_tensor
@@ -21,6 +22,7 @@ from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import UNREADABLE, RegionBatch, Shown
 from detector.training.sampling import SamplingConfig, background_region, foreground_regions
 from detector.training.scene_background import SceneRegion, Scenes
+from proposals.boxes import encode, iou
 from proposals.errors import UserError
 
 Key = TypeVar("Key")
@@ -138,7 +140,30 @@ class CropBatches(ABC):
             if mirror[i]:
                 crops[place] = crops[place, :, ::-1].copy()
         own = slice(mine.start, mine.stop)
-        return RegionBatch(apply_distortion(to_tensor(crops), amounts.part(own)), torch.from_numpy(labels), shown)
+        deltas, overlaps = self._targets(drawn, labels, mine, mirror)
+        crops_seen = apply_distortion(to_tensor(crops), amounts.part(own))
+        return RegionBatch(crops_seen, torch.from_numpy(labels), shown, deltas=deltas, overlaps=overlaps)
+
+    def _targets(
+        self, drawn: Drawn, labels: NDArray[np.int64], mine: range, mirror: NDArray[np.bool_]
+    ) -> tuple[Tensor, Tensor]:
+        """Of the batch's regions the deltas to their objects and their overlaps; see :class:`RegionBatch`."""
+        pool = self.pool
+        deltas, overlaps = np.zeros((len(mine), 4), np.float32), np.zeros(len(mine), np.float32)
+        for place, i in enumerate(mine):
+            if i >= len(drawn.regions):
+                continue
+            own = slice(int(pool.first[drawn.images[i]]), int(pool.first[drawn.images[i] + 1]))
+            truth, shows = pool.boxes[own], 0 <= labels[place] < self.num_classes
+            truth = truth[pool.labels[own] == labels[place]] if shows else truth
+            if len(truth):
+                region = drawn.regions[i][None].astype(np.float64)
+                overlap = iou(region, truth)[0]
+                overlaps[place] = overlap.max()
+                if shows:
+                    deltas[place] = encode(region, truth[overlap.argmax()][None].astype(np.float64))[0]
+                    deltas[place, 0] *= -1 if mirror[i] else 1
+        return torch.from_numpy(deltas), torch.from_numpy(overlaps)
 
     @property
     def _scene_pool(self) -> ImagePool:

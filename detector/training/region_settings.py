@@ -97,12 +97,20 @@ class RegionTrainingConfig(CropTrainingConfig):
     """Everything that decides the outcome of a run on crops.
 
     Attributes:
-        net: of any trunk. frozen_blocks: the stem and so many of the first blocks of an EfficientNet-Lite keep their
+        net: of any trunk. grid: cells a side that boxes and overlaps are predicted from; 0 for a net that only names
+            crops. frozen_blocks: the stem and so many of the first blocks of an EfficientNet-Lite keep their
             weights: they know edges already, and their maps are the largest. Its depthwise convolutions always do.
     """
 
     net: NetConfig
+    grid: int = Field(default=0, ge=0, le=14)
     frozen_blocks: int = Field(default=0, ge=0, le=BLOCKS)
+
+    @model_validator(mode="after")
+    def _heads(self) -> RegionTrainingConfig:
+        if self.grid and (self.net.kind != "googlenet" or not self.background or self.teaching is not None):
+            raise ValueError("grid is for a GoogLeNet with background and without a teacher")
+        return self
 
     @property
     def num_classes(self) -> int:

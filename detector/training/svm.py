@@ -26,7 +26,6 @@ class SvmConfig(BaseModel):
         feature_norm: features are scaled so that their mean length is this.
         negative_iou: a region is a negative of a class below this IoU with all of its objects; positives are the
             annotated boxes, and what lies between is left out.
-        mining: see :class:`detector.training.hard_negatives.MiningConfig`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

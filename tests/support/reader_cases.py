@@ -32,7 +32,6 @@ from detector.experiment.picture_files import read_arrays, write_arrays
 from detector.experiment.recipe import read_experiment
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
-from detector.recipes.head import read_head_recipe
 from detector.recipes.region import (
     read_ensemble_recipe,
     read_multibox_recipe,
@@ -359,7 +358,6 @@ FILE_READERS = {
     "model safetensors": weights,
     "model priors": priors(write_priors),
     "model priors, Google's": priors(write_google_priors),
-    "recipe head": recipe("head.yaml", read_head_recipe),
     "recipe regions": recipe("finetune.yaml", read_recipe),
     "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
     "recipe ensemble": recipe("ensemble.yaml", read_ensemble_recipe),

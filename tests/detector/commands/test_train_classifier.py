@@ -47,7 +47,7 @@ def test_from_a_classifier_to_a_detector(
     assert run("train", folders, "--config", recipe, "--out", out) == 0
     config = read_model_config(out)
     assert (config.class_names, config.background) == (("blue", "red"), False)
-    assert config.scores["val_top1_of_whole_pictures"] == 1.0
+    assert config.scores["val_top1_of_whole_images"] == 1.0
     image = np.full((40, 40, 3), (220, 20, 20), np.uint8)
     classifier = load_classifier(out, device="cpu")
     probs = classifier.classifier.predict(image, np.array([[0.0, 0, 40, 40]])).probs

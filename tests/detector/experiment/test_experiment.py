@@ -54,9 +54,7 @@ def with_head(folder: Path, seed: int, shared: SharedMaps | None) -> Path:
     """A model of one network with box regression and predicted overlaps."""
     torch.manual_seed(seed)
     trunk = Trunk(NET)
-    head = RegionHead(
-        HeadShape(kind="softmax", grid=2, shared=True, overlap=2, overlap_link="logistic"), 3, trunk.num_features
-    )
+    head = RegionHead(HeadShape(kind="softmax", grid=2, shared=True, overlap=2), 3, trunk.num_features)
     for layer in (head.classify, head.regress, head.judge):
         assert layer is not None
         torch.nn.init.normal_(layer.weight, std=1e-4)

@@ -30,7 +30,7 @@ from detector.nets.weights import Normalization
 
 CPU = torch.device("cpu")
 NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4", dropout=0.0)
-SHAPE = HeadShape(kind="softmax", grid=3, shared=True, overlap=3, overlap_link="logistic")
+SHAPE = HeadShape(kind="softmax", grid=3, shared=True, overlap=3)
 SHARED = SharedMaps(image_side=96, levels=2, region_side=40)
 CROP = CropConfig(size=32, context_pad=0)
 

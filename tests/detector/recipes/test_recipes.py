@@ -22,8 +22,8 @@ from detector.experiment.recipe import ExperimentRecipe
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.googlenet import paper_config
+from detector.nets.region_head import HeadShape
 from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
-from detector.recipes.head import HeadRecipe
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
     EnsembleRecipe,
@@ -83,6 +83,19 @@ def test_the_new_layer_is_the_fast_one(data: Path, tmp_path: Path, monkeypatch: 
     trunk, _, head, _ = seen[-1].optimizer.param_groups
     assert head["lr"] == pytest.approx(10 * trunk["lr"])
     assert head["params"][0] is seen[-1].net.fc.weight
+
+
+def test_finetuning_with_boxes_makes_a_model_that_moves_them(data: Path, tmp_path: Path) -> None:
+    recipe = {**RECIPE, "training": {**RECIPE["training"], "grid": 2}}
+    assert run("train", data, "--config", write(tmp_path, recipe), "--out", tmp_path / "m") == 0
+    model = read_model_config(tmp_path / "m")
+    assert model.members[0].head == HeadShape(kind="softmax", grid=2, shared=True, overlap=2)
+    assert model.members[0].shared is None
+    assert model.refinement is not None
+    assert model.refinement.rounds == 1
+    assert load_model(tmp_path / "m", device="cpu").classifier.num_box_heads == 1
+    again = {**recipe, "init": str(tmp_path / "m")}  # trunk and head go on
+    assert run("train", data, "--config", write(tmp_path, again), "--out", tmp_path / "n") == 0
 
 
 def test_interrupted_finetuning_equals_a_whole_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,16 +229,10 @@ def test_an_ensemble_by_name_takes_the_parts_that_there_are(data: Path, parts: P
         assert len(read_model_config(out).members) == 2
 
 
-@pytest.mark.parametrize("recipe", ["finetune", "paper", "ensemble"])
-def test_a_head_goes_with_its_recipe_only(data: Path, capsys: pytest.CaptureFixture[str], recipe: str) -> None:
-    assert run("train", data, "--recipe", recipe, "--head", "svm") == 1
-    assert "--head is for --recipe head" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     "words",
     [
-        ("train", "DATA", "--recipe", "head"),
+        ("train", "DATA", "--recipe", "svm", "--init", "bundled"),
         ("train-multibox", "DATA"),
     ],
 )
@@ -268,7 +275,6 @@ TASKS = {
     "ensemble": EnsembleRecipe,
     "multibox": MultiBoxRecipe,
     "shared": SharedRecipe,
-    "head": HeadRecipe,
     "experiment": ExperimentRecipe,
 }
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Logits
+from detector.nets.region_net import RegionNet
 from detector.nets.weights import Normalization
-from detector.recipes.build import crop_trainer
+from detector.recipes.build import crop_batches, crop_trainer
 from detector.training.augment import AugmentConfig, distort
 from detector.training.average import WeightAverage
 from detector.training.batches import RegionBatches
@@ -29,7 +30,7 @@ from detector.training.region_trainer import Progress, RegionTrainer, measure_st
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.types import GroundTruth, ImageRecord
-from proposals.boxes import iou
+from proposals.boxes import decode, iou
 from proposals.errors import UserError
 
 MACHINE = Machine(torch.device("cpu"), checkpoint_minutes=1e9)
@@ -130,6 +131,40 @@ def test_the_same_seed_gives_the_same_net_and_another_another(pool: ImagePool, t
     nets = [make_trainer(pool, tmp_path / str(i), steps=2, seed=s).run().state_dict() for i, s in enumerate([1, 1, 2])]
     assert_same_state(nets[0], nets[1])
     assert not torch.equal(nets[0]["fc.weight"], nets[2]["fc.weight"])
+
+
+def test_boxes_and_overlaps_are_learned_from_crops_too(pool: ImagePool, tmp_path: Path) -> None:
+    log: list[Progress] = []
+    trainer = make_trainer(
+        pool, tmp_path / "run", log, steps=120, batch_size=16, grid=2, schedule=ScheduleConfig(rate=0.1)
+    )
+    assert isinstance(trainer.run(), RegionNet)
+    box = [entry.box_loss for entry in log if entry.box_loss is not None]
+    overlap = [entry.overlap_loss for entry in log if entry.overlap_loss is not None]
+    for losses in (box, overlap):
+        assert np.mean(losses[-10:]) < np.mean(losses[:10])
+
+
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_deltas_of_crops_lead_to_the_object(pool: ImagePool, mirror: float) -> None:
+    settings = config(batch_size=32, augment=AugmentConfig(mirror=mirror))
+    trainer_batches = crop_batches(settings, pool, 2)
+    batch = trainer_batches.batch(3)
+    assert batch.deltas is not None
+    assert batch.overlaps is not None
+    shows = np.flatnonzero(batch.labels.numpy() < 2)
+    regions = np.stack([batch.shown[row].box for row in shows]).astype(np.float64)
+    deltas = batch.deltas.numpy()[shows].astype(np.float64)
+    deltas[:, 0] *= -1 if mirror else 1
+    owners = [int(batch.shown[row].image) for row in shows]
+    truth = pool.boxes[[int(pool.first[owner]) for owner in owners]]
+    np.testing.assert_allclose(decode(regions, deltas), truth, atol=1e-3)
+    np.testing.assert_allclose(
+        batch.overlaps.numpy()[shows], np.diag(iou(regions, truth.astype(np.float64))), atol=1e-5
+    )
+    empty = np.flatnonzero(batch.labels.numpy() == 2)
+    assert not batch.deltas[empty].any()
+    assert (batch.overlaps[empty] < 0.5).all()
 
 
 def test_it_learns(pool: ImagePool, tmp_path: Path) -> None:

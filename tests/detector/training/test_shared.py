@@ -13,12 +13,15 @@ from command_line import run
 from numpy.typing import NDArray
 from red_squares import red_squares
 
+from detector.crop import CropConfig
 from detector.model.config import read_model_config
 from detector.model.load import load_model
+from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, SharedMaps
-from detector.recipes.build_shared import put_head, shared_trainer, trained_head
+from detector.recipes.build_shared import shared_trainer
+from detector.recipes.initialization import initialise_region_net, trained_head
 from detector.training.augment import AugmentConfig
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
@@ -294,15 +297,19 @@ def test_the_net_of_a_trainer(tmp_path: Path) -> None:
 
 
 def test_a_training_goes_on_where_a_saved_head_stopped(tmp_path: Path) -> None:
-    """The head as a model has it, given as first weights, gives the outputs that the trained net gave."""
+    """The head of a model, given as first weights, gives the outputs that the trained net gave; not for others."""
     trained = make_trainer(tmp_path / "a").run()
-    head = trained_head(trained).state_dict()
+    keys, settings = ("a", "b"), config()
+    given = settings.net, trained.trunk.state_dict(), CropConfig(size=32, context_pad=2), settings.normalization
+    about = {"name": "m", "licence": "MIT", "class_names": keys, "class_keys": keys}
+    save_model(tmp_path / "m", [given], heads=[trained_head(trained)], shared=settings.maps, half=False, **about)
     again = make_trainer(tmp_path / "b").new_net()
     before = {name: tensor.clone() for name, tensor in again.head.state_dict().items()}
-    put_head(again, {name: tensor[:1] for name, tensor in head.items()})
-    put_head(again, None)
+    initialise_region_net(again, str(tmp_path / "m"), ("a", "c"))
     for name, tensor in again.head.state_dict().items():
-        assert torch.equal(tensor, before[name]), name  # a head of another shape is left out
-    put_head(again, head)
+        assert torch.equal(tensor, before[name]), name  # the head of other classes is left out
+    for name, tensor in again.trunk.state_dict().items():
+        assert torch.equal(tensor, trained.trunk.state_dict()[name]), name
+    initialise_region_net(again, str(tmp_path / "m"), keys)
     for name, tensor in again.head.state_dict().items():
         torch.testing.assert_close(tensor, trained.head.state_dict()[name], msg=name)

@@ -1,4 +1,4 @@
-"""R-CNN's second stage on fixed features: the classifier and the box regression of a :class:`RegionHead`."""
+"""R-CNN's last stage: one SVM a class on the features of a trained network, in place of its softmax."""
 
 from __future__ import annotations
 
@@ -10,46 +10,37 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.nets.region_head import HeadKind, HeadShape, RegionHead
-from detector.training.box_regression import RegressionConfig, fit_regression
+from detector.nets.region_head import HeadShape, RegionHead
 from detector.training.features import FeatureTable
 from detector.training.hard_negatives import MiningConfig, mine
 from detector.training.platt import Sigmoid, fit_sigmoid
 from detector.training.pool import ImagePool
 from detector.training.region_table import RegionTable
-from detector.training.softmax_head import SoftmaxConfig, fit_softmax
 from detector.training.svm import LinearSvm, SvmConfig, feature_scale
 from proposals.errors import UserError
 
 NEVER = -30.0  # offset of the sigmoid of a class without examples: a probability of 1e-13
 
 
-class HeadTrainingConfig(BaseModel):
-    """How a head is trained.
+class SvmTrainingConfig(BaseModel):
+    """How the SVMs are trained.
 
     Attributes:
-        kind: see :class:`detector.nets.region_head.HeadShape`. grid: of the regression; 0 for none.
-        foreground_iou: regions show an object from this IoU on, for the softmax and for the probabilities.
-        most_regions: the softmax is fitted to so many regions at most; background beyond is left out at random.
+        foreground_iou: regions show an object from this IoU on, for the probabilities.
         folds: margins become probabilities by SVMs that had not seen the images, trained on so many parts but one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: HeadKind = "softmax"
-    grid: int = Field(default=3, ge=0, le=14)
     foreground_iou: float = Field(default=0.5, gt=0, le=1)
-    most_regions: int = Field(default=300_000, ge=1000)
     folds: int = Field(default=3, ge=2)
     svm: SvmConfig = SvmConfig()
     mining: MiningConfig = MiningConfig()
-    softmax: SoftmaxConfig = SoftmaxConfig()
-    regression: RegressionConfig = RegressionConfig()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingSet:
-    """What a head learns from: regions, their features, and the images' objects; K classes."""
+    """What SVMs learn from: regions, their features, and the images' objects; K classes."""
 
     pool: ImagePool
     table: RegionTable
@@ -57,39 +48,32 @@ class TrainingSet:
     num_classes: int
 
 
-def train_head(
-    data: TrainingSet, config: HeadTrainingConfig, seed: int, tell: Callable[[str], None] = lambda line: None
+def svm_head(
+    data: TrainingSet,
+    former: RegionHead | None,
+    config: SvmTrainingConfig,
+    seed: int,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> RegionHead:
-    """A trained head, in evaluation mode, on the CPU.
+    """A head of K SVMs, in evaluation mode, on the CPU; boxes and overlaps are predicted as ``former`` does, if at all.
 
     Raises:
         UserError: there is no object or no background to learn from.
     """
     if not len(data.pool.boxes):
         raise UserError("the training data hold no usable object")
-    head = RegionHead(HeadShape(kind=config.kind, grid=config.grid), data.num_classes, data.features.num_features)
+    shape = HeadShape(kind="svm", grid=0) if former is None else former.shape.model_copy(update={"kind": "svm"})
+    head = RegionHead(shape, data.num_classes, data.features.num_features)
+    if former is not None:
+        kept = {n: t for n, t in former.state_dict().items() if n.startswith(("regress.", "judge."))}
+        head.load_state_dict({**head.state_dict(), **kept})
     with torch.no_grad():
-        if config.kind == "svm":
-            _put_svms(head, data, config, seed, tell)
-        else:
-            weights, biases = _softmax(data, config, seed)
-            head.classify.weight.copy_(torch.from_numpy(weights))
-            head.classify.bias.copy_(torch.from_numpy(biases))
-        if head.regress is not None:
-            _put_regression(head, data, config.regression, tell)
+        _put_svms(head, data, config, seed, tell)
     return head.eval()
 
 
-def grid_rows(table: RegionTable, config: HeadTrainingConfig) -> NDArray[np.bool_]:
-    """``(R,)``: the regions whose grid features the head needs."""
-    return np.asarray((table.overlap >= config.regression.minimum_iou) & (table.truth >= 0) & (config.grid > 0))
-
-
-# --- SVMs ----------
-
-
 def _svms(
-    data: TrainingSet, config: HeadTrainingConfig, scale: float, seed: int, use: NDArray[np.bool_]
+    data: TrainingSet, config: SvmTrainingConfig, scale: float, seed: int, use: NDArray[np.bool_]
 ) -> list[LinearSvm | None]:
     """An SVM for each class from the regions of ``use`` ``(R,)``."""
     table = data.table
@@ -103,7 +87,7 @@ def _svms(
 
 
 def _put_svms(
-    head: RegionHead, data: TrainingSet, config: HeadTrainingConfig, seed: int, tell: Callable[[str], None]
+    head: RegionHead, data: TrainingSet, config: SvmTrainingConfig, seed: int, tell: Callable[[str], None]
 ) -> None:
     scale = feature_scale(data.features, config.svm.feature_norm)
     everything = np.ones(len(data.table), np.bool_)
@@ -120,12 +104,12 @@ def _put_svms(
         head.classify.bias[label] = one.bias
         head.slope[label], head.offset[label] = sigmoid
     if lacking == len(found):
-        raise UserError("no proposal of the training pictures is background; the SVMs need negatives")
+        raise UserError("no proposal of the training images is background; the SVMs need negatives")
     if lacking:
         tell(f"{lacking} classes have no example to train an SVM from; they will not be found")
 
 
-def _sigmoids(data: TrainingSet, config: HeadTrainingConfig, scale: float, seed: int) -> list[Sigmoid]:
+def _sigmoids(data: TrainingSet, config: SvmTrainingConfig, scale: float, seed: int) -> list[Sigmoid]:
     """A sigmoid for each class, from the margins of SVMs that had not seen the image."""
     table = data.table
     images = len(data.pool.images)
@@ -142,7 +126,7 @@ def _sigmoids(data: TrainingSet, config: HeadTrainingConfig, scale: float, seed:
                 if one is not None:
                     margins[rows, label][held_out] = one.margins(block[held_out] * np.float32(scale))
     labels = table.labels(data.pool, config.foreground_iou)
-    real = ~table.mirror & ~table.annotated  # what detection will meet: proposals as they come
+    real = ~table.annotated  # what detection will meet: proposals as they come
     sigmoids = []
     for label in range(data.num_classes):
         known = real & np.isfinite(margins[:, label])
@@ -151,37 +135,3 @@ def _sigmoids(data: TrainingSet, config: HeadTrainingConfig, scale: float, seed:
             fit_sigmoid(margins[known, label], labels[known] == label) if known.any() else Sigmoid(2.0, 0.0)
         )
     return sigmoids
-
-
-# --- softmax ----------
-
-
-def _softmax(
-    data: TrainingSet, config: HeadTrainingConfig, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    labels = data.table.labels(data.pool, config.foreground_iou)
-    shows = np.flatnonzero(labels < data.num_classes)
-    empty = np.flatnonzero(labels == data.num_classes)
-    room = max(config.most_regions - len(shows), config.most_regions // 2)
-    if len(empty) > room:
-        empty = np.random.default_rng([seed, 9]).choice(empty, room, replace=False)
-    rows = np.sort(np.concatenate([shows, empty]))
-    return fit_softmax(data.features.pooled(rows), labels[rows], data.num_classes, config.softmax)
-
-
-# --- boxes ----------
-
-
-def _put_regression(head: RegionHead, data: TrainingSet, config: RegressionConfig, tell: Callable[[str], None]) -> None:
-    assert head.regress is not None
-    rows, features = data.features.grid()
-    labels = data.pool.labels[data.table.truth[rows]]
-    fitted = fit_regression(features, data.table.targets(data.pool, rows), labels, data.num_classes, config)
-    if fitted is None:
-        tell("no region overlaps an object enough to learn box regression from; boxes stay as proposed")
-        head.regress.weight.zero_()
-        head.regress.bias.zero_()
-        return
-    weights, biases = fitted
-    head.regress.weight.copy_(torch.from_numpy(weights.reshape(4 * data.num_classes, -1)))
-    head.regress.bias.copy_(torch.from_numpy(biases.reshape(-1)))

@@ -1,0 +1,17 @@
+"""The recipes that have a name."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Recipe(str, Enum):
+    """What ``train --recipe`` takes; see docs/training.md."""
+
+    shared = "shared"
+    finetune = "finetune"
+    svm = "svm"
+    paper = "paper"
+    ensemble = "ensemble"
+    classifier = "classifier"
+    teacher = "teacher"

@@ -1,0 +1,73 @@
+"""Which proposals suit a data set."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from detector.model.proposals import search_source
+from detector.training.pool import ImagePool
+from detector.training.proposal_choice import Candidate, ProposalChoiceConfig, choose_proposals
+from proposals.errors import UserError
+
+COLOURS = ((220, 30, 30), (30, 30, 220))
+
+
+def discs(images: int, objects: int, side: int, size: int = 160, seed: int = 0) -> ImagePool:
+    """Discs of two colours, in turn, on grey noise."""
+    rng = np.random.default_rng(seed)
+    pictures, boxes, labels = [], [], []
+    for image in range(images):
+        picture = rng.integers(100, 150, (size, size, 3), dtype=np.uint8)
+        for place in range(objects):
+            row, column = divmod(place, 4)
+            x, y = column * 40 + int(rng.integers(0, 39 - side)), row * 40 + int(rng.integers(0, 39 - side))
+            label = (image + place) % 2
+            cv2.circle(picture, (x + side // 2, y + side // 2), side // 2, COLOURS[label], -1)
+            boxes.append([x, y, x + side, y + side])
+            labels.append(label)
+        pictures.append(picture)
+    return ImagePool(
+        images=pictures,
+        sizes=np.full((images, 2), size, np.float32),
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        owner=np.repeat(np.arange(images), objects),
+        first=np.arange(images + 1) * objects,
+    )
+
+
+def candidates(*sides: int) -> tuple[Candidate, ...]:
+    return tuple(Candidate(side=side, k=(25.0, 50.0)) for side in sides)
+
+
+def test_the_fewest_regions_that_cover_the_objects_are_chosen() -> None:
+    pool = discs(3, 8, 24)
+    config = ProposalChoiceConfig(candidates=candidates(160), counts=(2, 400, 800), tolerance=0.02)
+    choice = choose_proposals(pool, config, 0)
+    assert choice.count == 400
+    assert choice.recall > 0.95
+    assert len(choice.tried) == 3
+    found = search_source(choice.proposals).propose(pool.images[0])
+    assert found.image_size == (160, 160)
+    assert len(found) > 0
+
+
+def test_small_objects_need_a_larger_copy() -> None:
+    """Discs of 10 pixels are lost on a copy of a quarter of the size, whose smallest box is 5 pixels wide."""
+    pool = discs(3, 12, 10)
+    config = ProposalChoiceConfig(candidates=candidates(40, 160), counts=(100,))
+    assert choose_proposals(pool, config, 0).side == 160
+
+
+def test_time_is_bounded() -> None:
+    ticks = iter([0.0, 100.0, 200.0])
+    pool = discs(2, 4, 24)
+    config = ProposalChoiceConfig(candidates=candidates(160, 120, 80), counts=(50,), seconds=10)
+    assert len(choose_proposals(pool, config, 0, clock=lambda: next(ticks)).tried) == 1
+
+
+def test_no_object_is_no_choice() -> None:
+    with pytest.raises(UserError, match="no usable object"):
+        choose_proposals(discs(2, 0, 24), ProposalChoiceConfig(), 0)

@@ -1,0 +1,135 @@
+"""Every proposal source, classifier and data format keeps to its contract; see ``support/contracts.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from contracts import IMAGE, assert_is_classifier, assert_is_data_format, assert_is_proposal_source
+from small_sets import make_small_set
+from torch import nn
+
+from detector.crop import CropConfig
+from detector.data import coco, ilsvrc_det, image_folder, load, tiny_imagenet, voc, yolo
+from detector.detection.ensemble import Ensemble, Member
+from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
+from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.region_head import HeadKind, HeadShape, RegionHead
+from detector.nets.region_net import SharedMaps
+from detector.nets.trunk import Trunk
+from detector.nets.weights import Normalization
+from proposals.merge import MergeConfig, MergedSource
+from proposals.multibox import MultiBoxConfig, MultiBoxNet
+from proposals.multibox_source import MultiBoxProposalConfig, MultiBoxSource
+from proposals.priors import Priors
+from proposals.resized import ResizedSource
+from proposals.selective_search import SelectiveSearch, resolve_config
+from proposals.store import ProposalStore
+from proposals.types import ProposalSource
+
+CPU = torch.device("cpu")
+CROP, NET = CropConfig(size=32, context_pad=2), GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
+
+
+def search(preset: str = "single") -> SelectiveSearch:
+    return SelectiveSearch(resolve_config(preset), 0, 1)
+
+
+def multibox() -> MultiBoxSource:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(3, 12, 8, 8), nn.ReLU())
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 0.6, (20, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0.1, 0.4, (20, 2))], axis=1).astype(np.float32)
+    net = MultiBoxNet(trunk, Priors(boxes, np.full((20, 4), 0.1, np.float32)), MultiBoxConfig(input_size=64)).eval()
+    return MultiBoxSource(net, lambda images: images / 128 - 1, MultiBoxProposalConfig(), CPU)
+
+
+SOURCES: dict[str, Callable[[Path], ProposalSource]] = {
+    "selective search, single": lambda folder: search(),
+    "selective search, googlenet": lambda folder: search("googlenet"),
+    "resized": lambda folder: ResizedSource(search(), 40),
+    "multibox": lambda folder: multibox(),
+    "merged": lambda folder: MergedSource(search(), multibox(), MergeConfig()),
+    "stored": lambda folder: ProposalStore(folder, search().settings(), search()),
+    "remembered": lambda folder: RememberedSource(search()),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_proposal_sources(tmp_path: Path, name: str) -> None:
+    assert len(assert_is_proposal_source(SOURCES[name](tmp_path)))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("shape", [(17, 90), (90, 17)], ids=str)
+def test_proposal_sources_on_thin_images(tmp_path: Path, name: str, shape: tuple[int, int]) -> None:
+    image = np.ascontiguousarray(np.tile(IMAGE, (2, 2, 1))[: shape[0], : shape[1]])
+    assert_is_proposal_source(SOURCES[name](tmp_path), image)
+
+
+def head(kind: HeadKind, grid: int) -> RegionHead:
+    made = RegionHead(
+        HeadShape(kind=kind, grid=grid, shared=kind == "softmax", overlap=grid), 3, Trunk(NET).num_features
+    )
+    nn.init.normal_(made.classify.weight, std=0.5)
+    return made
+
+
+def members() -> dict[str, list[Member]]:
+    torch.manual_seed(0)
+    crops, teacher = GoogLeNet(NET), EfficientNetLite(EfficientNetLiteConfig(num_outputs=4))
+    maps = SharedMaps(image_side=64, levels=2, region_side=24)
+    softmax, svm = (
+        Member(Trunk(NET), CROP, Normalization(), head(kind, grid), shared)
+        for kind, grid, shared in (("softmax", 2, maps), ("svm", 0, None))
+    )
+    plain = Member(crops, CROP, Normalization())
+    return {
+        "crops": [plain],
+        "another trunk": [Member(teacher, CropConfig(size=48, context_pad=0), Normalization())],
+        "shared maps": [softmax],
+        "svms": [svm],
+        "all together": [softmax, plain, svm],
+    }
+
+
+@pytest.mark.parametrize("name", members())
+def test_classifiers(name: str) -> None:
+    assert_is_classifier(Ensemble(members()[name], CPU), 3)
+
+
+def test_a_classifier_that_remembers() -> None:
+    chosen = members()["all together"]
+    memory = Memory()
+    assert_is_classifier(RememberingEnsemble(range(len(chosen)), chosen, CPU, 1.0, memory), 3)
+
+
+FORMATS = {
+    "voc": (voc, "voc"),
+    "VOC devkit": (voc, "kit"),
+    "coco": (coco, "coco"),
+    "roboflow": (coco, "roboflow"),
+    "yolo": (yolo, "yolo"),
+    "yolo without data.yaml": (yolo, "bare"),
+    "cvat": (yolo, "cvat"),
+    "tiny imagenet": (tiny_imagenet, "tiny"),
+    "ilsvrc": (ilsvrc_det, "ilsvrc"),
+    "folders": (image_folder, "folders"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_data_formats(tmp_path: Path, name: str) -> None:
+    reader, layout = FORMATS[name]
+    make_small_set(tmp_path / "set", layout)
+    dataset = assert_is_data_format(reader, tmp_path / "set")
+    assert len(dataset)
+
+
+def test_every_data_format_is_here() -> None:
+    assert {reader for reader, _ in FORMATS.values()} == set(load._FORMATS)
