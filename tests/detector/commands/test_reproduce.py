@@ -289,6 +289,7 @@ def test_the_other_experiments_run_from_made_up_data_to_the_tables(
     name: str, make: Callable[[Path], Path], metrics: set[str], across: dict[str, str], tmp_path: Path
 ) -> None:
     recipe = shrunk(read_experiment(CONFIGS / f"{name}.yaml").model_dump(mode="json"))
+    recipe["measurement"]["first"] = 1
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     data, out = make(tmp_path / "data"), tmp_path / "out"
     assert run("reproduce", tmp_path / "small.yaml", "--data", data, "--out", out, "--device", "cpu") == 0
