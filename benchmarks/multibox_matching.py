@@ -2,7 +2,7 @@
 
 Command:  .venv/bin/python benchmarks/multibox_matching.py        (--steps N, --threads N, --device cuda)
 
-Made-up pictures, mosaics of them as in training, the recipe of configs/multibox_tiny_imagenet.yaml. In each step the
+Made-up pictures, mosaics of them as in training, the recipe of configs/multibox.yaml. In each step the
 parts are timed one after another: making the batch (which training does ahead in another thread), the forward pass,
 matching, the loss with its backward pass, and the optimizer's step. Medians over the steps after 2 warm-up steps, with
 the 10th and 90th percentile.
@@ -26,7 +26,7 @@ from detector.training.pool import ImagePool
 from proposals.multibox import MultiBoxNet
 from proposals.multibox_loss import Truths, match, multibox_loss
 
-RECIPE = Path(__file__).resolve().parents[1] / "configs" / "multibox_tiny_imagenet.yaml"
+RECIPE = Path(__file__).resolve().parents[1] / "configs" / "multibox.yaml"
 WARM_UP = 2
 
 

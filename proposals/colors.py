@@ -1,6 +1,7 @@
 """The eight colour spaces of selective search, each as 8-bit planes.
 
-Every channel is stretched over 0-255, so that one smoothing, one ``k`` and one set of histogram bins serve all of them.
+Every channel is stretched over 0-255, so that one smoothing, one ``k`` and one set of histogram bins serve all of them;
+those of ``C`` from an image's own least to its greatest value, the others from the least and greatest possible.
 
 ========  ========  ==============================================================================
 space     channels  meaning
@@ -11,12 +12,13 @@ space     channels  meaning
 ``rgI``   3         r and g of ``rgb``, and ``I``
 ``HSV``   3         hue (255 is just short of the full turn), saturation, value
 ``rgb``   3         each channel's share in R + G + B; black counts as grey
-``C``     2         opponent colours with intensity divided out: (R - G) / S and (R + G - 2 B) / S, S = R + G + B
+``C``     3         two opponent colours of the Gaussian colour model, each divided by intensity; the third is 0
 ``H``     1         the hue of ``HSV``
 ========  ========  ==============================================================================
 
-Source: Uijlings et al., Selective Search for Object Recognition, IJCV 2013, section 3.2. The paper does not say how the
-spaces are scaled, and the authors released that part obfuscated; the scaling is this project's.
+Sources: Uijlings et al., Selective Search for Object Recognition, IJCV 2013, section 3.2, which does not say how the
+spaces are scaled; ``C`` as ``Rgb2C.m`` and ``Rgb2Ooo.m`` of the authors' code, after Geusebroek et al., Color
+Invariance, PAMI 2001.
 """
 
 from __future__ import annotations
@@ -28,6 +30,15 @@ from numpy.typing import NDArray
 
 _PLANES = types.Array(types.uint8, 3, "C")
 _IMAGE = types.Array(types.uint8, 3, "C", readonly=True)
+# Intensity, then yellow against blue and red against green, of R, G and B in 0-255.
+_GAUSSIAN_MODEL = 255 * np.array(
+    [
+        [0.000233846, 0.00261968, 0.00127135],
+        [0.000726333, 0.000718106, -0.00121377],
+        [0.000846833, -0.00173932, 0.000221515],
+    ],
+    np.float32,
+)
 
 
 def to_planes(image: NDArray[np.uint8], space: str) -> NDArray[np.uint8]:
@@ -43,7 +54,7 @@ def to_planes(image: NDArray[np.uint8], space: str) -> NDArray[np.uint8]:
     if space == "I":
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[None]  # type: ignore[no-any-return]
     if space == "C":
-        return _opponent(image)  # type: ignore[no-any-return]
+        return _color_invariant(image)
     if space not in ("rgb", "rgI"):
         raise ValueError(f"unknown colour space {space!r}")
     shares = _shares(image)
@@ -68,17 +79,12 @@ def _shares(image):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(_PLANES(_IMAGE), cache=True, nogil=True)
-def _opponent(image):  # type: ignore[no-untyped-def]
-    height, width = image.shape[:2]
-    out = np.empty((2, height, width), np.uint8)
-    for y in range(height):
-        for x in range(width):
-            red, green, blue = np.int32(image[y, x, 0]), np.int32(image[y, x, 1]), np.int32(image[y, x, 2])
-            total = red + green + blue
-            # The first lies in [-1, 1], the second in [-2, 1].
-            first = 0.0 if total == 0 else (red - green) / total
-            second = 0.0 if total == 0 else (red + green - 2 * blue) / total
-            out[0, y, x] = np.uint8(np.floor((first + 1.0) * 127.5 + 0.5))
-            out[1, y, x] = np.uint8(np.floor((second + 2.0) * 85.0 + 0.5))
-    return out
+def _color_invariant(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # Separate products round equal pixels alike; cv2.transform does not, and the stretching would show it.
+    red, green, blue = np.moveaxis(image.astype(np.float32), 2, 0)
+    intensity, *opponents = (r * red + g * green + b * blue for r, g, b in _GAUSSIAN_MODEL)
+    planes = np.zeros((3, *image.shape[:2]), np.uint8)
+    for plane, opponent in zip(planes, opponents, strict=False):
+        ratio = opponent / (intensity + 1)  # as the authors: black divides by 1
+        cv2.normalize(ratio, plane, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+    return planes

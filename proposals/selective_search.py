@@ -154,7 +154,7 @@ def selective_search(
         settings.connectivity,
         threads or available_cores(),
     )
-    return _rank(found, settings, seed, (rgb.shape[0], rgb.shape[1]))
+    return rank(found, settings, seed, (rgb.shape[0], rgb.shape[1]))
 
 
 def available_cores() -> int:
@@ -162,7 +162,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _rank(
+def rank(
     segmentations: list[list[NDArray[np.int32]]], settings: SelectiveSearchConfig, seed: int, size: tuple[int, int]
 ) -> Proposals:
     """All boxes, ranked by v = RND * i; i counts from the whole image (1) down to a hierarchy's initial regions.

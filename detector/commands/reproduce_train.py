@@ -15,7 +15,7 @@ from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_t
 from detector.commands.train_run import TrainRequest, run_training
 from detector.experiment.recipe import MULTIBOX, PRETRAINING, ExperimentRecipe
 from detector.model.config import MODEL_FILE, named_folder
-from detector.model.save import join_multibox, take_multibox
+from detector.model.save import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE
 from detector.recipes.region import EnsembleRecipe, MemberPlan, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
 from detector.strict_yaml import write_settings
@@ -25,7 +25,9 @@ Begins = TypeVar("Begins", TrainRecipe, SharedRecipe, OneRecipe, MemberPlan, Mul
 
 def model_folders(recipe: ExperimentRecipe, folder: Path) -> dict[str, Path]:
     """The folders of the models that the experiment in ``folder`` measures, by name."""
-    trained = {name: folder / (f"{name}-{MULTIBOX}" if recipe.has_multibox else name) for name in recipe.ensembles}
+    trained = {
+        name: folder / (f"{name}-{MULTIBOX}" if recipe.multibox is not None else name) for name in recipe.ensembles
+    }
     return {**trained, **{name: named_folder(path) for name, path in recipe.models.items()}}
 
 
@@ -49,8 +51,6 @@ def train_experiment(recipe: ExperimentRecipe, request: TrainRequest, pretrainin
         return part.model_copy(update={"init": init})
 
     multibox = folder / MULTIBOX
-    if recipe.multibox_of is not None and not (multibox / MULTIBOX_FILE).is_file():
-        take_multibox(named_folder(recipe.multibox_of), multibox)  # a wrong name shows before hours of training
     if recipe.pretraining is not None:
         say("pre-training")
         run_training(replace(asked(PRETRAINING, recipe.pretraining), data=pretraining_data, jobs=1))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from detector.detection.ensemble import Member
 from detector.detection.pipeline import Detector
 from detector.evaluation.class_index import ClassIndex
+from detector.experiment.joined import JoinedDetector
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
 from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
 from detector.experiment.variants import Settings, Variant, merged, paper_variants
@@ -63,6 +64,8 @@ def rows_of(
     if not variants:
         prefixes = ["" if len(models) == 1 else f"{name}: " for name, _, _ in models]
         found = [paper_variants(config, name, pre) for (name, _, config), pre in zip(models, prefixes, strict=True)]
+        for other in found[1:]:
+            other[0] = other[0].model_copy(update={"against": (found[0][0].name,)})
         variants = [variant for each in found for variant in each]
     by_name = {name: (home, config) for name, home, config in [("", *models[0][1:]), *models]}
     rows = []
@@ -135,14 +138,18 @@ class Study:
             raise UserError(f"{row.home}: the model and the data have no class in common")
         return labels
 
-    def _detector(self, row: Row) -> Detector:
+    def _detector(self, row: Row) -> Detector | JoinedDetector:
         config, count = row.config, len(row.config.class_names)
+        if row.variant.combine == "nms":
+            plain = row.variant.model_copy(update={"combine": "mean"})
+            alone = [config.model_copy(update={"members": (member,)}) for member in config.members]
+            return JoinedDetector([self._detector(Row(plain, one, row.home)) for one in alone], config.postprocess)
         keys = [(row.home, member) for member in config.members]
         for key in keys:
             if key not in self.members:
                 self.members[key] = read_member(*key, count)
         members = [self.members[key] for key in keys]
-        ensemble = RememberingEnsemble(keys, members, self.device, config.temperature, self.memory)
+        ensemble = RememberingEnsemble(keys, members, self.device, config.temperature, self.memory, row.variant.combine)
         limit, known = config.proposals.max_proposals, np.flatnonzero(self.labels[row.variant.name] >= 0)
         return Detector(
             self._source(row),
@@ -187,7 +194,10 @@ class Study:
     def _what(self) -> str:
         """What was measured, so that a file of other variants is not taken for one of these."""
         about = {"provenance", "scores", "description", "licence"}
-        rows = [[row.variant.name, row.config.model_dump(mode="json", exclude=about)] for row in self.rows]
+        rows = [
+            [row.variant.name, row.variant.combine, row.config.model_dump(mode="json", exclude=about)]
+            for row in self.rows
+        ]
         return json.dumps([rows, self.class_names, self.seed])
 
     def _load(self, path: Path) -> Looked | None:

@@ -77,6 +77,7 @@ class RememberingEnsemble(Ensemble):
 
     Args:
         keys: of the members: what tells a network and its input from all others that share ``memory``.
+        combine: how the members' probabilities are combined, see :class:`detector.experiment.variants.Variant`.
         The others: see :class:`Ensemble`.
     """
 
@@ -87,9 +88,18 @@ class RememberingEnsemble(Ensemble):
         device: torch.device,
         temperature: float,
         memory: Memory,
+        combine: str = "mean",
     ) -> None:
         super().__init__(members, device, temperature=temperature)
-        self.keys, self.memory = keys, memory
+        self.keys, self.memory, self.combine = keys, memory, combine
+
+    def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
+        found = super()._run(view, boxes, mirror)
+        if self.combine == "mean" or not len(boxes):
+            return found
+        probs = torch.stack([output.probs for _, _, output, _ in self.outputs(view, boxes, mirror)])
+        joint = probs.amax(0) if self.combine == "maximum" else probs.clamp_min(1e-12).log().mean(0).exp()
+        return found._replace(probs=self._tempered(joint / joint.sum(1, keepdim=True)))
 
     def outputs(
         self, view: ImageView, boxes: FloatArray, mirror: bool

@@ -64,7 +64,6 @@ class ExperimentRecipe(BaseModel):
         models: model folders that are measured as they are, by the name that variants call them; "bundled" is the
             package's own.
         multibox: the network that proposes for the ensembles; ``None`` for none.
-        multibox_of: in place of its recipe, a model folder whose MultiBox is taken as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,13 +73,7 @@ class ExperimentRecipe(BaseModel):
     ensembles: dict[str, EnsembleRecipe] = {}
     models: dict[str, str] = {}
     multibox: MultiBoxRecipe | None = None
-    multibox_of: str | None = None
     measurement: MeasurementConfig = MeasurementConfig()
-
-    @property
-    def has_multibox(self) -> bool:
-        """Whether there is a MultiBox, trained here or taken."""
-        return self.multibox is not None or self.multibox_of is not None
 
     @model_validator(mode="after")
     def _fits_together(self) -> ExperimentRecipe:
@@ -89,8 +82,6 @@ class ExperimentRecipe(BaseModel):
         twice = set(self.ensembles) & set(self.models) or set(self.ensembles) & set(FOLDERS)
         if twice:
             raise ValueError(f"ensembles: {min(twice)!r} is the name of something else; choose another one")
-        if self.multibox is not None and self.multibox_of is not None:
-            raise ValueError("multibox and multibox_of: say one of them")
         for variant in self.measurement.variants:
             if variant.model not in ("", *self.ensembles, *self.models):
                 raise ValueError(f"variant {variant.name!r}: no ensemble or model is called {variant.model!r}")

@@ -25,13 +25,14 @@ from detector.types import Detections, GroundTruth
 from proposals.boxes import FloatArray
 from proposals.recall import average_recall, best_overlaps, recall
 
-METRICS = ("ilsvrc_det", "voc10")
-COMPARED = "ilsvrc_det"  # the metric of effects
+TITLES = {"voc07": "VOC 2007", "ilsvrc_det": "ILSVRC DET", "voc10": "AP at IoU 0.5"}
+METRICS = {"voc": ("voc07", "voc10"), "ilsvrc_det": ("ilsvrc_det", "voc10")}  # by the data's format
+OTHER_METRICS = ("voc10",)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VariantResult:
-    """A variant's results by metric."""
+    """A variant's results by metric; effects are of the first one."""
 
     variant: Variant
     results: dict[str, EvaluationResult]
@@ -53,6 +54,7 @@ def evaluate_variants(
     detections: Mapping[str, Mapping[str, Detections]],
     truth: TruthInput,
     class_names: tuple[str, ...],
+    metrics: Sequence[str],
     *,
     blacklist: Sequence[tuple[str, int]] = (),
     bootstrap_samples: int,
@@ -75,7 +77,7 @@ def evaluate_variants(
                 bootstrap_samples=bootstrap_samples,
                 seed=seed,
             )
-            for metric in METRICS
+            for metric in metrics
         }
         found.append(VariantResult(variant, results))
     return found
@@ -95,21 +97,16 @@ def coverage(proposals: Mapping[str, Mapping[str, FloatArray]], truths: Mapping[
 
 
 def to_csv(results: Sequence[VariantResult]) -> str:
-    """One line per variant: mean AP of both metrics with the ends of their intervals."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    ends = [f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")]
-    writer.writerow(["variant", "model", "members", "change", "member_change", *ends])
+    """One line per variant: mean AP of each metric with the ends of its interval."""
+    rows = []
     for found in results:
         v = found.variant
-        numbers: list[object] = []
-        for metric in METRICS:
-            result = found.results[metric]
-            interval = result.interval
-            numbers += [result.mean_ap, *(("", "") if interval is None else (interval.low, interval.high))]
-        members = " ".join(str(m) for m in v.members)
-        writer.writerow([v.name, v.model, members, json.dumps(v.change), json.dumps(v.member_change), *numbers])
-    return out.getvalue()
+        row: dict[str, object] = {"variant": v.name, "model": v.model, "members": " ".join(map(str, v.members))}
+        row |= {"change": json.dumps(v.change), "member_change": json.dumps(v.member_change), "combine": v.combine}
+        for metric, result in found.results.items():
+            row |= {metric: result.mean_ap, **_ends(result.interval, f"{metric}_")}
+        rows.append(row)
+    return _csv(rows)
 
 
 def errors_csv(results: Sequence[VariantResult]) -> str:
@@ -117,27 +114,36 @@ def errors_csv(results: Sequence[VariantResult]) -> str:
 
     See :func:`detector.evaluation.error_analysis.analyse_errors`; variants without matches are left out.
     """
-    out = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
+    rows: list[dict[str, object]] = []
     for found in results:
         matches = found.results["voc10"].matches
-        if matches is None:
-            continue
-        analysis = analyse_errors(matches, examples=0)
-        row = {"variant": found.variant.name, "mean_ap": analysis.mean_ap, **analysis.cost}
-        if writer is None:
-            writer = csv.DictWriter(out, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
+        if matches is not None:
+            analysis = analyse_errors(matches, examples=0)
+            rows.append({"variant": found.variant.name, "mean_ap": analysis.mean_ap, **analysis.cost})
+    return _csv(rows)
+
+
+def _ends(interval: Interval | None, prefix: str = "") -> dict[str, object]:
+    low, high = ("", "") if interval is None else (interval.low, interval.high)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
+    out = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
     return out.getvalue()
 
 
 def to_markdown(results: Sequence[VariantResult], covered: Sequence[Coverage], images: int) -> str:
     """Both tables for people; ``images``: how many images were looked at."""
     lines = [f"{images:,} images; mean AP in %, 95 % bootstrap intervals over images.", ""]
-    lines += ["| variant | ILSVRC DET | AP at IoU 0.5 |", "|---|---|---|"]
+    titles = [TITLES[metric] for metric in results[0].results]
+    lines += [f"| variant | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for found in results:
-        lines.append(f"| {found.variant.name} | " + " | ".join(_cell(found.results[m]) for m in METRICS) + " |")
+        lines.append(f"| {found.variant.name} | " + " | ".join(map(_cell, found.results.values())) + " |")
     lines += ["", "| proposals of | boxes an image | recall 0.5 | recall 0.7 | AR |", "|---|---|---|---|---|"]
     for row in covered:
         shares = " | ".join(f"{100 * value:.1f}" for value in (row.recall50, row.recall70, row.average_recall))
@@ -165,7 +171,7 @@ class EffectSize(NamedTuple):
 
 
 def measure_effects(results: Sequence[VariantResult], *, samples: int, seed: int) -> list[EffectSize]:
-    """The size of each effect by ILSVRC DET's rule: of every variant that is compared with others.
+    """The size of each effect by the first metric: of every variant that is compared with others.
 
     Args:
         results: of all variants, with their matches. samples: of the images, the same for all variants; 0 for none.
@@ -173,7 +179,7 @@ def measure_effects(results: Sequence[VariantResult], *, samples: int, seed: int
     Raises:
         ValueError: a result has no matches.
     """
-    by_name: dict[str, EvaluationResult] = {found.variant.name: found.results[COMPARED] for found in results}
+    by_name: dict[str, EvaluationResult] = {found.variant.name: next(iter(found.results.values())) for found in results}
     compared = [found.variant for found in results if found.variant.against]
     names = sorted({name for variant in compared for name in (variant.name, *variant.against)})
     matches = [by_name[name].matches for name in names]
@@ -200,18 +206,16 @@ def measure_effects(results: Sequence[VariantResult], *, samples: int, seed: int
 
 def effects_csv(sizes: Sequence[EffectSize]) -> str:
     """One line per effect: mean AP before and after, their difference and its interval, fractions."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["of", "against", "before", "after", "difference", "low", "high"])
+    rows = []
     for variant, before, after, interval in sizes:
-        ends = ("", "") if interval is None else (interval.low, interval.high)
-        writer.writerow([variant.name, "; ".join(variant.against), before, after, after - before, *ends])
-    return out.getvalue()
+        row = {"of": variant.name, "against": "; ".join(variant.against), "before": before, "after": after}
+        rows.append({**row, "difference": after - before, **_ends(interval)})
+    return _csv(rows)
 
 
-def effects_markdown(sizes: Sequence[EffectSize]) -> str:
-    """The same for people, in points of mean AP."""
-    lines = ["What one change is worth: mean AP in % by ILSVRC DET's rule; 95 % intervals of the difference, paired."]
+def effects_markdown(sizes: Sequence[EffectSize], metric: str) -> str:
+    """The same for people, in points of mean AP by ``metric``."""
+    lines = [f"What one change is worth: mean AP in % ({metric}); 95 % intervals of the difference, paired."]
     lines += ["", "| variant | against | before | after | difference |", "|---|---|---|---|---|"]
     for variant, before, after, interval in sizes:
         several = len(variant.against) > 1
@@ -231,18 +235,22 @@ def write_tables(
         rows: of the experiment. looked: what was found, by image id. samples: resamples of the images. seed: of them.
     """
     truths = {record.image_id: record.ground_truth for record in dataset}
+    metrics = METRICS.get(dataset.format, OTHER_METRICS)
     results = evaluate_variants(
         [row.variant for row in rows],
         {image_id: found.detections for image_id, found in looked.items()},
         truths,
         dataset.class_names,
+        metrics,
         blacklist=dataset.blacklisted(),
         bootstrap_samples=samples,
         seed=seed,
     )
     effects = measure_effects(results, samples=samples, seed=seed)
     covered = coverage({image_id: found.proposals for image_id, found in looked.items()}, truths)
-    text = to_markdown(results, covered, len(dataset)) + ("\n" + effects_markdown(effects) if effects else "")
+    text = to_markdown(results, covered, len(dataset))
+    if effects:
+        text += "\n" + effects_markdown(effects, TITLES[metrics[0]])
     tables = {"table.csv": to_csv(results), "errors.csv": errors_csv(results), "effects.csv": effects_csv(effects)}
     for name, content in {**tables, "table.md": text}.items():
         write_whole(folder / name, content)

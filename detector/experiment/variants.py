@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ from proposals.errors import UserError
 
 PLAIN_SCALE, DOUBLED_SCALE = 1.0, 2.0  # superpixels of R-CNN, and of the paper
 SOFT_SIGMA = 0.5  # Bodla et al., Soft-NMS, ICCV 2017
+BUDGETS = (100, 300, 1000)  # proposals of an image
 Settings = dict[str, Any]
 
 
@@ -24,6 +25,8 @@ class Variant(BaseModel):
         members: which of its networks, by number from 0; none given are all of them.
         change: of ``model.yaml``, as ``{postprocess: {soft_sigma: 0.5}}`` or ``{multibox: null}``.
         member_change: of each network's entry in it, as ``{crop: {context_pad: 0}}``.
+        combine: the networks' probabilities by their mean, their geometric mean or their maximum, made to sum to one;
+            ``nms`` suppresses what each network finds by itself, all of it together, as SPP-net joins two.
         against: the rows whose mean AP this one's is compared with; their mean, if there are several.
     """
 
@@ -34,6 +37,7 @@ class Variant(BaseModel):
     members: tuple[int, ...] = ()
     change: Settings = {}
     member_change: Settings = {}
+    combine: Literal["mean", "geometric", "maximum", "nms"] = "mean"
     against: tuple[str, ...] = ()
 
     def of(self, config: ModelConfig) -> ModelConfig:
@@ -74,39 +78,47 @@ def paper_variants(config: ModelConfig, model: str = "", prefix: str = "") -> li
         first = tuple(range(some))
         rows.append(Variant(name=f"{prefix}{some} networks", model=model, members=first, against=alone[:some]))
     rows.append(Variant(name=whole, model=model, against=alone))
-    for name, against, change, member_change in _ablations(config):
+    for name, against, fields in _ablations(config):
         other = prefix + against if against else whole
-        rows.append(
-            Variant(name=prefix + name, model=model, change=change, member_change=member_change, against=(other,))
-        )
+        rows.append(Variant(name=prefix + name, model=model, against=(other,), **fields))
     return rows
 
 
-def _ablations(config: ModelConfig) -> Iterator[tuple[str, str, Settings, Settings]]:
-    """Name of a row, of the one it is compared with ("" is the model itself), changes of the model and of members."""
+def _ablations(config: ModelConfig) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name of a row, of the one it is compared with ("" is the model itself), and what it changes."""
     scale = config.proposals.selective_search.superpixel_scale
     other = DOUBLED_SCALE if scale == PLAIN_SCALE else PLAIN_SCALE
     searched: Settings = {"proposals": {"selective_search": {"superpixel_scale": other}}}
     if config.multibox is not None:
-        yield "selective search alone", "", {"multibox": None}, {}
-        yield f"selective search alone, scale {other:g}", "selective search alone", {"multibox": None, **searched}, {}
+        yield "selective search alone", "", {"change": {"multibox": None}}
+        change = {"multibox": None, **searched}
+        yield f"selective search alone, scale {other:g}", "selective search alone", {"change": change}
     else:
-        yield f"selective search at scale {other:g}", "", searched, {}
+        yield f"selective search at scale {other:g}", "", {"change": searched}
+    for budget in BUDGETS:
+        if budget != config.proposals.max_proposals:
+            yield f"at most {budget} proposals", "", {"change": {"proposals": {"max_proposals": budget}}}
     if config.refinement is not None:
         moved_once = ""
         if config.refinement.rounds > 1:
             moved_once = "without refinement"
-            yield moved_once, "", {"refinement": {"rounds": 1}}, {}
+            yield moved_once, "", {"change": {"refinement": {"rounds": 1}}}
         else:
-            yield "with refinement", "", {"refinement": {"rounds": 2}}, {}
-        yield "without box regression", moved_once, {"refinement": None}, {}
+            yield "with refinement", "", {"change": {"refinement": {"rounds": 2}}}
+        yield "without box regression", moved_once, {"change": {"refinement": None}}
     if config.postprocess.overlap_power:
-        yield "without overlap", "", {"postprocess": {"overlap_power": 0.0}}, {}
+        yield "without overlap", "", {"change": {"postprocess": {"overlap_power": 0.0}}}
     elif any(member.head is not None and member.head.overlap for member in config.members):
-        yield "with overlap", "", {"postprocess": {"overlap_power": 1.0}}, {}
+        yield "with overlap", "", {"change": {"postprocess": {"overlap_power": 1.0}}}
+    plain: Settings = {"postprocess": {"soft_sigma": None}}
     if config.postprocess.soft_sigma is None:
-        yield "soft suppression", "", {"postprocess": {"soft_sigma": SOFT_SIGMA}}, {}
+        yield "soft suppression", "", {"change": {"postprocess": {"soft_sigma": SOFT_SIGMA}}}
     else:
-        yield "plain suppression", "", {"postprocess": {"soft_sigma": None}}, {}
+        yield "plain suppression", "", {"change": plain}
+    if len(config.members) > 1:
+        yield "geometric mean", "", {"combine": "geometric"}
+        yield "maximum", "", {"combine": "maximum"}
+        against = "" if config.postprocess.soft_sigma is None else "plain suppression"
+        yield "joined by NMS", against, {"combine": "nms", "change": plain}
     if all(member.shared is None and member.crop.context_pad for member in config.members):
-        yield "without context", "", {}, {"crop": {"context_pad": 0}}
+        yield "without context", "", {"member_change": {"crop": {"context_pad": 0}}}

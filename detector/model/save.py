@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from detector.crop import CropConfig
-from detector.model.config import MODEL_FILE, MemberConfig, ModelConfig, read_detector_config, read_model_config
-from detector.nets.multibox import MULTIBOX_FILE, MultiBoxFacts, read_multibox_facts
+from detector.model.config import MODEL_FILE, MemberConfig, ModelConfig, read_detector_config
+from detector.nets.multibox import read_multibox_facts
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.trunks import NetConfig
@@ -35,29 +35,6 @@ def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
     joined = config.model_copy(update={"multibox": facts.multibox, "provenance": {**config.provenance, **provenance}})
     write_model_config(out, joined)
     return joined
-
-
-def take_multibox(model: Path, out: Path) -> MultiBoxFacts:
-    """Make ``out`` the folder of the model directory ``model``'s MultiBox: what :func:`join_multibox` joined to it.
-
-    Its scores are not known any more, for a model directory does not hold them.
-
-    Raises:
-        UserError: ``model`` is no model directory or has no MultiBox, or a file cannot be copied.
-    """
-    config = read_model_config(model)
-    if config.multibox is None:
-        raise UserError(f"{model}: has no MultiBox that could be taken")
-    begin_copy(out, [model / config.multibox.file, model / config.multibox.priors])
-    prefix = "multibox "
-    facts = MultiBoxFacts(
-        name=config.name,
-        multibox=config.multibox,
-        licence=config.licence,
-        provenance={key.removeprefix(prefix): v for key, v in config.provenance.items() if key.startswith(prefix)},
-    )
-    write_settings(out / MULTIBOX_FILE, facts)
-    return facts
 
 
 def begin_copy(out: Path, files: Sequence[Path]) -> None:

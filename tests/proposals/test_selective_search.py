@@ -15,7 +15,7 @@ from proposals.boxes import iou
 from proposals.image_input import as_rgb
 from proposals.near_duplicates import near_a_better_one, repeats
 from proposals.search_steps import run_tasks
-from proposals.selective_search import PRESETS, _rank
+from proposals.selective_search import PRESETS, rank
 from proposals.types import Source
 
 CAT = data.chelsea()[:200, 100:350]
@@ -75,7 +75,7 @@ def test_rank_is_chance_times_the_place_from_the_top():
     initial = np.array([[0, 0, 10, 10], [10, 0, 30, 10], [0, 10, 30, 30]], np.int32)
     merged = np.array([[0, 0, 30, 10], [0, 0, 30, 30]], np.int32)
     config = SelectiveSearchConfig(min_box_side=0, defer_iou=1)
-    found = _rank([[initial, merged]], config, 7, (30, 30))
+    found = rank([[initial, merged]], config, 7, (30, 30))
     chance = np.random.default_rng(7).random(5)
     value = chance * [2, 1, 3, 3, 3]  # the first merge is second from the top; the initial regions come behind
     boxes = np.concatenate([merged, initial])[np.argsort(value)]
@@ -86,7 +86,7 @@ def test_rank_is_chance_times_the_place_from_the_top():
 def test_of_duplicates_the_better_ranked_stays():
     box = np.array([[0, 0, 30, 30]], np.int32)
     config = SelectiveSearchConfig(min_box_side=0)
-    found = _rank([[box, box], [box, box]], config, 3, (30, 30))
+    found = rank([[box, box], [box, box]], config, 3, (30, 30))
     assert len(found) == 1
     assert found.scores[0] == pytest.approx(-np.random.default_rng(3).random(4).min())
 

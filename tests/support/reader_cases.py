@@ -362,7 +362,7 @@ FILE_READERS = {
     "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
     "recipe ensemble": recipe("ensemble.yaml", read_ensemble_recipe),
     "recipe classifier": recipe("classifier.yaml", read_recipe),
-    "recipe MultiBox": recipe("multibox_tiny_imagenet.yaml", read_multibox_recipe),
+    "recipe MultiBox": recipe("multibox.yaml", read_multibox_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
     "checkpoint": checkpoint,
     "proposals": stored_proposals,

@@ -20,7 +20,7 @@ from detector.crop import CropConfig
 from detector.images.read import read_image
 from detector.model.config import read_model_config
 from detector.model.load import load_model
-from detector.model.save import join_multibox, save_model, take_multibox
+from detector.model.save import join_multibox, save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.multibox import build_source, read_multibox, read_multibox_facts
 from detector.nets.weights import Normalization
@@ -280,20 +280,6 @@ def test_joining_faults(trained: Path, model: Path, tmp_path: Path) -> None:
     joined = join_multibox(model, trained, tmp_path / "joined")
     assert joined.multibox is not None
     assert isinstance(load_model(tmp_path / "joined", device="cpu").proposals, MergedSource)
-
-
-def test_what_was_joined_can_be_taken_out_again(trained: Path, model: Path, tmp_path: Path) -> None:
-    join_multibox(model, trained, tmp_path / "joined")
-    taken = take_multibox(tmp_path / "joined", tmp_path / "taken")
-    before = read_multibox_facts(trained)
-    assert taken == read_multibox_facts(tmp_path / "taken")
-    # A model directory holds no other name, and nothing of what MultiBox itself was measured to be worth.
-    own = {"name": read_model_config(model).name, "description": "", "scores": {}}
-    assert taken == before.model_copy(update=own)
-    assert join_multibox(model, tmp_path / "taken", tmp_path / "again") == read_model_config(tmp_path / "joined")
-    assert isinstance(load_model(tmp_path / "again", device="cpu").proposals, MergedSource)
-    with pytest.raises(UserError, match="has no MultiBox that could be taken"):
-        take_multibox(model, tmp_path / "none")
 
 
 def test_a_member_that_leaves_the_folder_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 import detector.detection.ensemble
 from detector.crop import CropConfig, crop_regions
+from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.experiment.measure import Row, Study, rows_of
 from detector.experiment.memory import RememberedSource
@@ -26,6 +27,7 @@ from detector.nets.region_net import ImageMaps, SharedMaps
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from detector.recipes.export import join_members
+from proposals.boxes import iou
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxConfig, MultiBoxNet
 from proposals.priors import Priors
@@ -165,10 +167,14 @@ def test_the_paper_s_comparisons_of_a_whole_model(model: Path) -> None:
         (whole, alone),
         ("selective search alone", (whole,)),
         ("selective search alone, scale 1", ("selective search alone",)),
+        *((f"at most {number} proposals", (whole,)) for number in (100, 300, 1000)),
         ("without refinement", (whole,)),
         ("without box regression", ("without refinement",)),
         ("without overlap", (whole,)),
         ("plain suppression", (whole,)),
+        ("geometric mean", (whole,)),
+        ("maximum", (whole,)),
+        ("joined by NMS", ("plain suppression",)),
         *context,
     ]
     by_name = {variant.name: variant.of(config) for variant in found}
@@ -178,16 +184,17 @@ def test_the_paper_s_comparisons_of_a_whole_model(model: Path) -> None:
     assert (searched.multibox, searched.proposals.selective_search.superpixel_scale) == (None, 1.0)
     assert by_name["without refinement"].refinement == TWO_LOOKS.model_copy(update={"rounds": 1})
     assert by_name["without box regression"].refinement is None
-    # Each row differs from the one it is compared with in one entry of model.yaml.
+    # Each row differs from the one it is compared with in one entry of model.yaml, or in how networks are combined.
     for variant in found:
         if len(variant.against) == 1:
             before, after = (by_name[name].model_dump() for name in (variant.against[0], variant.name))
-            assert sum(before[key] != after[key] for key in before) == 1
+            assert sum(before[key] != after[key] for key in before) + (variant.combine != "mean") == 1
 
 
 def test_a_model_s_comparisons_are_those_that_it_allows(plain: Path, model: Path) -> None:
     assert names(paper_variants(read_model_config(plain), prefix="p: ")) == [
-        "p: 1 network", "p: selective search at scale 2", "p: soft suppression", "p: without context"
+        "p: 1 network", "p: selective search at scale 2", *(f"p: at most {n} proposals" for n in (100, 300, 1000)),
+        "p: soft suppression", "p: without context",
     ]  # fmt: skip
     changes = {
         "refinement": TWO_LOOKS.model_copy(update={"rounds": 1}),
@@ -195,9 +202,10 @@ def test_a_model_s_comparisons_are_those_that_it_allows(plain: Path, model: Path
         "multibox": None,
     }
     simple = read_model_config(model).model_copy(update=changes)
-    assert names(paper_variants(simple))[5:10] == [
+    found = names(paper_variants(simple))
+    assert (found[5], *found[9:13]) == (
         "selective search at scale 1", "with refinement", "without box regression", "with overlap", "soft suppression"
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def test_the_rows_of_several_models(plain: Path, model: Path) -> None:
@@ -217,6 +225,8 @@ def test_every_variant_finds_what_the_detector_of_its_changed_model_finds(model:
     looked = Study(mine, CLASSES, tmp_path, CPU).look("x", picture)
     different = set()
     for number, row in enumerate(mine):
+        if row.variant.combine != "mean":
+            continue
         copy = tmp_path / str(number)
         shutil.copytree(model, copy)
         (copy / "model.yaml").unlink()
@@ -230,8 +240,46 @@ def test_every_variant_finds_what_the_detector_of_its_changed_model_finds(model:
         different.add((found.boxes.tobytes(), found.scores.tobytes()))
         if row.variant.name in looked.proposals:
             np.testing.assert_array_equal(looked.proposals[row.variant.name], proposals.boxes)
-    assert len(different) == len(mine)
-    assert list(looked.proposals) == ["network 1 alone", "selective search alone", "selective search alone, scale 1"]
+    found_alike = [looked.detections[name] for name in ("3 networks", "at most 100 proposals", "at most 300 proposals")]
+    assert all(each.boxes.tobytes() == found_alike[0].boxes.tobytes() for each in found_alike)  # there are but 25
+    assert len(different) == len(mine) - 3 - 3
+    assert list(looked.proposals)[:3] == [
+        "network 1 alone",
+        "selective search alone",
+        "selective search alone, scale 1",
+    ]
+
+
+@pytest.mark.parametrize("combine", ["geometric", "maximum"])
+def test_networks_are_combined_by_what_each_says_of_a_region(model: Path, tmp_path: Path, combine: str) -> None:
+    still = {"refinement": None, "postprocess": {"nms_threshold": 1.0, "max_detections": 9999, "soft_sigma": None}}
+    row = Variant(name="x", combine=combine, change=still)
+    [joint] = Study(rows(model, [row]), CLASSES, tmp_path, CPU).detectors.values()
+    assert isinstance(joint, Detector)
+    boxes = np.array([[8, 6, 42, 32], [44, 28, 60, 44]], np.float32)
+    said = np.stack([each.probs for each in joint.classifier.predict_members(picture(), boxes)])
+    expected = np.exp(np.log(said).mean(0)) if combine == "geometric" else said.max(0)
+    found = joint.classifier.predict(picture(), boxes).probs
+    np.testing.assert_allclose(found, expected / expected.sum(1, keepdims=True), atol=1e-5)
+    assert joint.classifier.predict(picture(), boxes[:0]).probs.shape == (0, 4)
+
+
+def test_networks_are_joined_by_nms_of_what_each_finds(model: Path, tmp_path: Path) -> None:
+    plain = {"postprocess": {"soft_sigma": None, "max_detections": 7}}
+    joined = Variant(name="joined", combine="nms", change=plain)
+    alone = [Variant(name=f"{n}", members=(n,), change=plain) for n in range(3)]
+    found = Study(rows(model, [joined, *alone]), CLASSES, tmp_path, CPU).look("x", picture).detections
+    every = [found[variant.name] for variant in alone]
+    order = np.argsort(-np.concatenate([each.scores for each in every]), kind="stable")
+    boxes, scores, labels = (
+        np.concatenate([getattr(each, name) for each in every])[order] for name in ("boxes", "scores", "labels")
+    )
+    kept: list[int] = []
+    for i in range(len(boxes)):
+        if all(labels[i] != labels[j] or iou(boxes[i : i + 1], boxes[j : j + 1])[0, 0] <= 0.3 for j in kept):
+            kept.append(i)
+    np.testing.assert_allclose(found["joined"].scores, scores[kept][:7])
+    np.testing.assert_allclose(np.sort(found["joined"].boxes, axis=0), np.sort(boxes[kept][:7], axis=0))
 
 
 def test_what_several_variants_need_is_computed_once(

@@ -22,6 +22,7 @@ from detector.experiment.variants import Variant
 from detector.types import Detections, GroundTruth
 
 SIZE = (40, 48)
+METRICS = ("ilsvrc_det", "voc10")
 
 
 def test_the_tables_hold_what_was_measured() -> None:
@@ -30,7 +31,7 @@ def test_the_tables_hold_what_was_measured() -> None:
     nothing = Detections.empty(SIZE)
     variants = [Variant(name="right", members=(0,)), Variant(name="blind", change={"multibox": None})]
     detections = {name: {"right": right[name], "blind": nothing} for name in truth}
-    results = evaluate_variants(variants, detections, truth, ("a", "b"), bootstrap_samples=20, seed=0)
+    results = evaluate_variants(variants, detections, truth, ("a", "b"), METRICS, bootstrap_samples=20, seed=0)
     rows = list(csv.DictReader(io.StringIO(to_csv(results))))
     assert [float(row["voc10"]) for row in rows] == [1.0, 0.0]
     assert [float(row["ilsvrc_det"]) for row in rows] == [1.0, 0.0]
@@ -40,6 +41,7 @@ def test_the_tables_hold_what_was_measured() -> None:
     assert (covered["right"].recall50, covered["right"].boxes, covered["right"].average_recall) == (1, 1, 1)
     assert (covered["blind"].recall50, covered["blind"].boxes) == (0, 0)
     text = to_markdown(results, list(covered.values()), 4)
+    assert "| variant | ILSVRC DET | AP at IoU 0.5 |" in text
     assert "| right | 100.0 (100.0 to 100.0) | 100.0 (100.0 to 100.0) |" in text
     assert "| right | 1 | 100.0 | 100.0 | 100.0 |" in text
     assert "4 images" in text
@@ -55,7 +57,7 @@ def test_effects_are_measured_on_the_same_resamples() -> None:
     names = [v.name for v in variants]
     half = {name: found[name] if int(name) % 3 else nothing for name in truth}
     detections = {name: dict(zip(names, (half[name], nothing, half[name], half[name]), strict=True)) for name in truth}
-    results = evaluate_variants(variants, detections, truth, ("a", "b"), bootstrap_samples=0, seed=0)
+    results = evaluate_variants(variants, detections, truth, ("a", "b"), METRICS, bootstrap_samples=0, seed=0)
     joint, moved = measure_effects(results, samples=200, seed=0)
     assert joint.variant.against == ("first", "second")
     assert (joint.before, joint.after) == pytest.approx((1 / 3, 2 / 3), abs=0.03)
@@ -67,7 +69,8 @@ def test_effects_are_measured_on_the_same_resamples() -> None:
     lines = list(csv.DictReader(io.StringIO(effects_csv([joint, moved]))))
     assert [float(line["difference"]) for line in lines] == [joint.after - joint.before, 0]
     assert [(line["of"], line["against"]) for line in lines] == [("both", "first; second"), ("moved", "first")]
-    shown = effects_markdown([joint, moved])
+    shown = effects_markdown([joint, moved], "VOC 2007")
+    assert "mean AP in % (VOC 2007)" in shown
     assert "| moved | first | " in shown
     assert "| both | the mean of 2: first, ... | " in shown
     assert "+0.0 (+0.0 to +0.0)" in shown
@@ -86,7 +89,7 @@ def test_the_table_of_errors_says_what_each_kind_costs() -> None:
         for name, t in truth.items()
     }
     variants = [Variant(name=name, members=(0,)) for name in ("right", "aside", "misnamed")]
-    results = evaluate_variants(variants, detections, truth, ("a", "b"), bootstrap_samples=0, seed=0)
+    results = evaluate_variants(variants, detections, truth, ("a", "b"), METRICS, bootstrap_samples=0, seed=0)
     rows = [
         (row["variant"], float(row["mean_ap"]), float(row["localisation"]), float(row["classification"]))
         for row in csv.DictReader(io.StringIO(errors_csv(results)))
