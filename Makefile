@@ -1,5 +1,5 @@
 # make demo       find objects in photographs that come with scikit-image; pictures go to demo/
-# make test       run every test (arguments: make test ARGS="tests/proposals -k boxes")
+# make test       run every test (make test ARGS="-m 'not slow'": the quick ones; ARGS="-n 0": in one process)
 # make lint       ruff and mypy
 # make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="head_table" ARGS="...")
 # make docs       build the docs site into site/
@@ -28,7 +28,7 @@ demo: $(READY)
 	@$(BIN)/python tools/demo.py
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

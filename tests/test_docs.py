@@ -269,6 +269,7 @@ def test_a_deployed_model(place: Path) -> None:
     assert [row["bbox"][0] for row in made["rows"]] == pytest.approx(made["detections"].boxes[:, 0].tolist())
 
 
+@pytest.mark.slow
 def test_other_tools(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     second = place / "photos" / "val" / "collage-001.jpg"
     shutil.copyfile(second, place / "photo.jpg")  # the bundled model finds nothing in the first

@@ -78,6 +78,7 @@ def run_python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.Completed
 HEAVY = ("torch", "torchvision", "numba", "cv2", "skimage", "scipy", "sklearn", "matplotlib", "numpy", "PIL")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "heavy"),
     [
@@ -92,6 +93,7 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(statement: str, heavy: tupl
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
+@pytest.mark.slow
 def test_the_libraries_load_without_a_warning() -> None:
     done = run_python(
         "import torch, torchvision, torchvision.transforms.v2, numba, cv2, skimage.segmentation, scipy, "

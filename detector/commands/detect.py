@@ -72,8 +72,8 @@ def detect(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Images, folders, patterns, videos, .tar or .parquet files of images, lists of them (.txt, one per "
-            "line), or - for standard input: an image's bytes or a list.",
+            help="Images, folders, patterns, videos, .tar or .parquet files, lists of them (.txt), or - for standard "
+            "input: an image's bytes or a list.",
         ),
     ],
     model: Annotated[
@@ -105,9 +105,7 @@ def detect(
     ] = None,
     classes: Annotated[
         list[str] | None,
-        typer.Option(
-            "--class", metavar="NAME", help="Detect only this class; may be given several times.", show_default="all"
-        ),
+        typer.Option("--class", metavar="NAME", help="Detect only this class; repeatable.", show_default="all"),
     ] = None,
     proposals: Annotated[
         str | None,
@@ -194,7 +192,7 @@ def detect(
         list[Format] | None,
         typer.Option(
             "--format",
-            help="Also write COCO results, CSV, Parquet or pre-labels for labelling tools; may be given several times.",
+            help="Also write this format; repeatable.",
             show_default="detections.jsonl only",
         ),
     ] = None,

@@ -13,6 +13,7 @@ SEEDS = {"recipe": 40, "run": 40, "model": 80, "image": 80, "detections": 80, "t
 MANY = {"run npz": 320}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_reader(name: str, tmp_path: Path) -> None:
     """Both outcomes must occur, so that the mutations are neither too harsh nor too mild."""

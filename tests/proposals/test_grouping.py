@@ -97,6 +97,7 @@ def test_of_equal_pairs_the_first_neighbours_merge_first():
     assert merged.tolist() == [[0, 0, 2, 1], [0, 0, 3, 1]]
 
 
+@pytest.mark.slow
 def test_a_region_with_very_many_neighbours_needs_no_fixed_room():
     """A comb: the back touches every tooth, so lists and heap must grow."""
     n = 3000

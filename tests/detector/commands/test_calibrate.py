@@ -91,6 +91,7 @@ def test_the_copy_is_less_sure_and_names_the_same(run_cli: Any, data: Path, mode
     assert len(occupied.error_lines) == 1
 
 
+@pytest.mark.slow
 def test_detections_scores_are_calibrated_and_found_as_before(
     run_cli: Any, data: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_detections_scores_are_calibrated_and_found_as_before(
     assert again.out.splitlines()[:4] == done.out.splitlines()[:4]
 
 
+@pytest.mark.slow
 def test_detections_of_other_classes_do_not_count(run_cli: Any, data: Path, model: Path, tmp_path: Path) -> None:
     """The network calls everything a dog."""
     other = tmp_path / "other"

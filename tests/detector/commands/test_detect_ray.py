@@ -77,8 +77,8 @@ def test_a_bad_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--engine", "ray", "--pictures"), "--engine ray draws no pictures"),
-        (("--engine", "ray", "--proposal-pictures"), "--engine ray draws no pictures"),
+        (("--engine", "ray", "--pictures"), "--engine ray draws no images"),
+        (("--engine", "ray", "--proposal-pictures"), "--engine ray draws no images"),
         (("--address", "auto"), "--address is of a Ray cluster"),
     ],
 )

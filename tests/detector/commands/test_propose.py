@@ -33,6 +33,7 @@ def photos(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_propose_fills_the_store_and_goes_on_where_it_stopped(photos, tmp_path, capsys, workers):
     store = tmp_path / "store"
@@ -99,6 +100,7 @@ def test_propose_goes_on_after_a_real_kill_in_the_middle_of_writing(photos, tmp_
     assert {path: path.stat().st_mtime_ns for path in whole} == before
 
 
+@pytest.mark.slow
 def test_propose_skips_or_stops_at_a_broken_picture(photos, tmp_path, capsys):
     (photos / "broken.jpg").write_text("no picture")
     assert run("propose", photos, "--out", tmp_path / "a", "--workers", 1) == 1

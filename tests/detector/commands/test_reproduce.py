@@ -147,6 +147,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return det, cls
 
 
+@pytest.mark.slow
 def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_where_it_was(
     data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,6 +279,7 @@ def made_up_coco(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "make", "metrics", "across"),
     [
@@ -307,6 +309,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_model_folder_is_measured_as_it_is(data: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("reproduce", "bundled", "--data", data[0], "--out", out, "--split", "val2", "--device", "cpu")

@@ -69,6 +69,7 @@ def write_recipe(folder: Path, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_trained_model_finds_the_squares(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model"
     assert run("train", data, "--config", write_recipe(tmp_path), "--out", out) == 0
@@ -90,6 +91,7 @@ def test_trained_model_finds_the_squares(data: Path, tmp_path: Path, capsys: pyt
     assert np.abs(found.boxes[0] - [12, 8, 32, 28]).max() <= 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = detector.training.region_trainer.RegionTrainer
     original = trainer._log

@@ -50,6 +50,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_one_model_and_trains_no_member_twice(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_members_of_other_beginnings() -> None:
     assert [recipe.member(i).training.seed for i in range(3)] == [0, 1, 3]
 
 
+@pytest.mark.slow
 def test_gpus_take_a_member_each(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +134,7 @@ def test_gpus_take_a_member_each(
     assert "3 members on 2 GPUs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_members_side_by_side_on_the_cpu_are_those_trained_one_after_another(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

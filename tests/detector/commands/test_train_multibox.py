@@ -86,6 +86,7 @@ def picture() -> np.ndarray:
     return image
 
 
+@pytest.mark.slow
 def test_the_folder_is_whole(trained: Path) -> None:
     files = {path.name for path in trained.iterdir()}
     assert files >= {
@@ -191,6 +192,7 @@ def test_given_priors_and_first_weights(data: Path, model: Path, tmp_path: Path)
     np.testing.assert_array_equal(net.priors.numpy(), priors.boxes)
 
 
+@pytest.mark.slow
 def test_the_default_recipe_needs_no_file(data: Path, tmp_path: Path) -> None:
     assert run("train-multibox", data, "--steps", 1, "--out", tmp_path / "out") == 0
     facts = read_multibox_facts(tmp_path / "out")

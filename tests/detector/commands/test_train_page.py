@@ -77,6 +77,7 @@ def test_images_are_held_out_once_and_for_all(data: Path, tmp_path: Path) -> Non
     assert held_out(dataset, 0.01, 0) == (dataset, None)
 
 
+@pytest.mark.slow
 def test_a_run_by_name_holds_out_where_there_are_enough_images(data: Path, tmp_path: Path) -> None:
     few = load_dataset(data, split="train")
     many = few.subset(np.arange(LEAST_TO_HOLD_OUT) % len(few))

@@ -85,6 +85,7 @@ def trainer(folder: Path, init: str = "random", **changes: Any) -> RegionTrainer
     return build_trainer(recipe, pool, pool, CLASSES, folder, machine=MACHINE, report=lambda entry: None)
 
 
+@pytest.mark.slow
 def test_from_published_weights_to_a_pupil(data: Path, published: Path, tmp_path: Path) -> None:
     recipe, out = write(tmp_path, TEACHER), tmp_path / "t"
     words = ("train", data, "--config", recipe, "--init", published, "--out", out)
@@ -115,6 +116,7 @@ def test_from_published_weights_to_a_pupil(data: Path, published: Path, tmp_path
     assert load_model(out, device="cpu", score_threshold=0.0)(image).image_size == (64, 64)  # it detects as well
 
 
+@pytest.mark.slow
 def test_the_recipe_without_a_file_is_for_the_bundled_models_crops(data: Path, published: Path, tmp_path: Path) -> None:
     out = tmp_path / "t"
     assert run("train", data, "--recipe", "teacher", "--init", published, "--steps", 1, "--out", out) == 0
@@ -125,6 +127,7 @@ def test_the_recipe_without_a_file_is_for_the_bundled_models_crops(data: Path, p
     assert recipe["training"]["steps"] == 1
 
 
+@pytest.mark.slow
 def test_a_teacher_learns_colours(published: Path, tmp_path: Path) -> None:
     changes = {"steps": 60, "batch_size": 32, "schedule": {"rate": 0.002, "warmup": 0.1}, "frozen_blocks": 0}
     net, sampling = (

@@ -34,6 +34,7 @@ def test_what_people_have_set_stays(variable: str) -> None:
     assert environment == {variable: "as they like"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="libgomp is what PyTorch computes with on Linux")
 @pytest.mark.parametrize(("given", "turns"), [({}, FEW), ({TURNS: "77"}, "77")])
 def test_the_command_sets_it_before_pytorch_reads_it(given: dict[str, str], turns: str) -> None:

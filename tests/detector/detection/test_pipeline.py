@@ -68,7 +68,7 @@ def test_what_is_no_image_is_refused(model: Any, image: Any, said: str) -> None:
 def test_faults_of_files_are_one_line(model: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         model("nowhere.jpg")
-    with pytest.raises(UserError, match="not a picture"):
+    with pytest.raises(UserError, match="is not an image of a known format"):
         model(b"no image")
     noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.png")

@@ -220,6 +220,7 @@ def test_the_rows_of_several_models(plain: Path, model: Path) -> None:
 # --- measuring ----------
 
 
+@pytest.mark.slow
 def test_every_variant_finds_what_the_detector_of_its_changed_model_finds(model: Path, tmp_path: Path) -> None:
     mine = rows(model)
     looked = Study(mine, CLASSES, tmp_path, CPU).look("x", picture)

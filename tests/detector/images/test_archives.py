@@ -60,7 +60,7 @@ def test_a_damaged_image_in_a_tar_file_is_passed_over(tmp_path: Path) -> None:
     found, fault = frames(path)
     assert found == [("s/a", 1), ("s/c", 3)]
     assert fault is not None
-    assert fault.startswith(f"{path}: 1 of its images could not be read; the first: {path} b is not a picture")
+    assert fault.startswith(f"{path}: 1 of its images could not be read; the first: {path} b is not an image")
 
 
 @pytest.mark.parametrize("data", [b"", b"no tar file" * 100, "cut"])

@@ -205,6 +205,7 @@ def fault_of(folder: Path, **settings: Any) -> str:
     return str(raised.value).removeprefix(f"{folder}")
 
 
+@pytest.mark.slow
 def test_faults_of_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write_model(tmp_path / "model", SHARED)
     assert fault_of(model, runtime="onyx") == "runtime 'onyx': choose auto, torch, onnx, openvino"

@@ -75,6 +75,7 @@ def test_training_log_is_read_from_its_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["svg", "pdf", "png"])
 def test_same_curves_give_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     for name in ("a", "b"):

@@ -146,6 +146,7 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_it_learns_where_the_squares_are(tmp_path: Path) -> None:
     log: list[MultiBoxProgress] = []
     trainer = make_trainer(

@@ -84,6 +84,7 @@ def assert_same_course(found: Path, expected: Path, first: int = 1) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_have_the_loss_curve_of_one(together: Path, alone: Path, kind: str) -> None:
     assert_same_course(together / kind, alone / kind)

@@ -95,6 +95,7 @@ class Stopping(RegionTrainer[Any]):
             signal.raise_signal(signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_uninterrupted_run_to_the_bit(pool: ImagePool, tmp_path: Path) -> None:
     whole = make_trainer(pool, tmp_path / "whole")
     expected = whole.run().state_dict()
@@ -119,6 +120,7 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(pool: ImagePool, tmp_pa
     assert [r["step"] for r in rows[0]][-1] == "8"
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_first_checkpoint_logs_each_step_once(pool: ImagePool, tmp_path: Path) -> None:
     make_trainer(pool, tmp_path, steps=4).run()
     (tmp_path / "checkpoint.pt").unlink()
@@ -133,6 +135,7 @@ def test_the_same_seed_gives_the_same_net_and_another_another(pool: ImagePool, t
     assert not torch.equal(nets[0]["fc.weight"], nets[2]["fc.weight"])
 
 
+@pytest.mark.slow
 def test_boxes_and_overlaps_are_learned_from_crops_too(pool: ImagePool, tmp_path: Path) -> None:
     log: list[Progress] = []
     trainer = make_trainer(
@@ -167,6 +170,7 @@ def test_deltas_of_crops_lead_to_the_object(pool: ImagePool, mirror: float) -> N
     assert (batch.overlaps[empty] < 0.5).all()
 
 
+@pytest.mark.slow
 def test_it_learns(pool: ImagePool, tmp_path: Path) -> None:
     log: list[Progress] = []
     trainer = make_trainer(pool, tmp_path / "run", log, steps=60, batch_size=16, schedule=ScheduleConfig(rate=0.2))

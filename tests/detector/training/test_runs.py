@@ -127,6 +127,7 @@ def test_patience_survives_an_interruption(tmp_path: Path) -> None:
 # --- checkpoints of before ----------
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_newer_settings_is_resumed(tmp_path: Path) -> None:
     expected = make(tmp_path / "whole").run().state_dict()
     trainer = make(tmp_path / "old")

@@ -178,6 +178,7 @@ def test_loss_is_the_mean_of_the_labels_and_the_teachers() -> None:
     torch.testing.assert_close(class_loss(logits, labels, 0.0), hard)
 
 
+@pytest.mark.slow
 def test_a_pupil_learns_what_only_its_teacher_says(tmp_path: Path) -> None:
     """The labels say nothing (all are 0); with the teacher's share at 1 the net still tells the colours apart."""
     blind = ImagePool(POOL.images, POOL.sizes, POOL.boxes, np.zeros_like(POOL.labels), POOL.owner, POOL.first)
