@@ -1,7 +1,7 @@
 # make demo       find objects in photographs that come with scikit-image; pictures go to demo/
 # make test       run every test (make test ARGS="-m 'not slow'": the quick ones; ARGS="-n 0": in one process)
 # make lint       ruff and mypy
-# make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="head_table" ARGS="...")
+# make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="region_networks" ARGS="...")
 # make docs       build the docs site into site/
 # make clean      remove the environment and the caches
 #
