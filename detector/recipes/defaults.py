@@ -99,7 +99,7 @@ def shared_recipe(start: Initialization) -> SharedRecipe:
         # more, and a touching neighbour, in crowds of cells or bunches of fruit, may overlap by up to a half.
         model=ModelFacts(
             proposals=start.proposals,
-            postprocess=PostprocessConfig(nms_threshold=0.5, max_detections=200, soft_sigma=0.3, overlap_power=1.0),
+            postprocess=PostprocessConfig(nms_threshold=0.5, max_detections=200, soft_sigma=0.5, overlap_power=1.0),
         ),
         refinement=RefinementConfig(rounds=2, nms_threshold=0.75, max_regions=200, every_round=True),
     )
