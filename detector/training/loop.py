@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -183,8 +184,8 @@ class Trainer(ABC, Generic[Net, Item]):
 
     # --- the run ----------
 
-    def step_seconds(self, count: int = 5) -> float:
-        """Seconds of a step, the mean of ``count`` after two that are slower.
+    def step_seconds(self, count: int = 9) -> float:
+        """Seconds of a step, the median of ``count`` after two that are slower: what delays one of them does not count.
 
         The weights move and the log stays empty: for a trainer that is made to measure the machine.
         """
@@ -195,7 +196,7 @@ class Trainer(ABC, Generic[Net, Item]):
                 self.gradients.of(batch)
                 self.gradients.step(self.adjust_gradients)
                 times.append(time.monotonic())
-        return (times[-1] - times[1]) / count
+        return float(np.median(np.diff(times[1:])))
 
     def run(self) -> Net:
         """Train to the end and return the averaged net, of the last step or the best validation.
