@@ -165,11 +165,6 @@ def with_splits(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT
     return recipe.model_copy(update={"train_split": train.split, "val_split": val.split if val is not None else ""})
 
 
-def keys_of(dataset: Dataset) -> tuple[str, ...]:
-    """The classes' keys as models have them."""
-    return tuple(str(key) for key in dataset.class_keys)
-
-
 def read_parts(request: TrainRequest, recipe: OneRecipe | None) -> tuple[Dataset, Dataset | None]:
     """The training and validation data: by --split, by the recipe, or whatever parts the data set has.
 

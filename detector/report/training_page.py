@@ -108,8 +108,9 @@ def advise(train: Dataset, covered: float, evaluation: Evaluation | None) -> lis
     if evaluation is None:
         return [
             *lines,
-            "Nothing was measured: no image was held out. Put some labelled images into a part called val, or give "
-            "60 or more images, of which a tenth is then held out.",
+            "Nothing was measured: no image with objects was held out, or several processes trained. detector evaluate "
+            "measures the model on labelled images; one process does so itself on a part called val, or on a tenth of "
+            "60 images or more.",
         ]
     errors = evaluation.errors
     rows = sorted((row for row in errors.classes if row.ap == row.ap), key=lambda row: row.ap)
@@ -155,7 +156,7 @@ def _section(title: str, *children: Child) -> Markup:
 
 def _measured(evaluation: Evaluation | None, held_out: HeldOut | None) -> Markup:
     if evaluation is None or held_out is None:
-        text = "Nothing: no image with objects was held out, so how well it finds new ones is not known."
+        text = "Nothing: no image with objects was held out, or several processes trained."
         return _section("What was measured", element("p", text))
     result = evaluation.result
     interval = result.interval
