@@ -110,7 +110,10 @@ class RegionsGraph(nn.Module):
     """What :class:`MapsGraph` gives, and boxes ``(N, 4)``, to probabilities, deltas and overlaps."""
 
     def __init__(self, member: Member) -> None:
+        from torchvision.ops import roi_align  # here: PyTorch's exporter must know it before the first graph is written
+
         super().__init__()
+        self.roi_align = roi_align
         assert member.shared is not None
         assert member.head is not None
         assert isinstance(member.net, GoogLeNet)
@@ -122,8 +125,6 @@ class RegionsGraph(nn.Module):
         )
 
     def forward(self, maps: Tensor, scales: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
-        from torchvision.ops import roi_align
-
         sides = (boxes[:, 2:].double() - boxes[:, :2].double()).clamp(min=1e-6)
         area = sides[:, 0] * sides[:, 1]
         level = torch.zeros_like(area)
@@ -131,7 +132,7 @@ class RegionsGraph(nn.Module):
             level = level + (area >= self.config.region_side**2 * 2 ** (2 * number - 1))
         placed = boxes * scales[level.long()] + (0.5 - self.grid.first / self.grid.stride)
         rois = torch.cat([level.float()[:, None], placed], 1)
-        cells = roi_align(maps, rois, self.config.resolution, 1.0, self.config.samples, aligned=True)
+        cells = self.roi_align(maps, rois, self.config.resolution, 1.0, self.config.samples, aligned=True)
         return tuple(table for table in self.head(self.net.after_4e(cells)) if table is not None)
 
 
