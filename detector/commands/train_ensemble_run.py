@@ -68,14 +68,17 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         processes.wait()
         members = [folder / f"member-{i}" for i in range(len(recipe.members))]
         devices = devices_of(request, processes)
-        if len(devices) > 1:
+        if recipe.chain and request.jobs > 1:
+            raise UserError("--jobs: in a chain each member begins where the one before it ended; leave it out")
+        if len(devices) > 1 and not recipe.chain:
             where = f"on {len(devices)} GPUs" if request.jobs == 1 else f"{len(devices)} at a time"
             tell(f"{len(members)} members {where}; each one's progress is in member-*.txt in {folder}")
             train_side_by_side(recipe, request, members, devices)
         else:
             for index, member in enumerate(members):
                 tell(f"member {index + 1} of {len(members)}")
-                train_one(member_request(request, member), processes, recipe.member(index))
+                before = members[index - 1] if index else None
+                train_one(member_request(request, member), processes, recipe.member(index, before))
         if processes.writes:
             join_members(members, folder, recipe.base.model.name or folder.resolve().name)
         processes.wait()

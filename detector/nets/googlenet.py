@@ -34,6 +34,8 @@ TABLE_1: dict[str, InceptionChannels] = {
 }
 AUX_LOSS_WEIGHT = 0.3  # paper, section 5
 AUX_DROPOUT = 0.7
+FIRST_LAYERS = ("conv1", "conv2", "conv3", "inception3a", "inception3b")
+STAGE_4 = ("4a", "4b", "4c", "4d", "4e")
 
 
 class GoogLeNetConfig(BaseModel):
@@ -199,19 +201,40 @@ class GoogLeNet(nn.Module):
 
         ``taps``, if given, receives the outputs of 4a and 4d under those names.
         """
+        return self.stage_4(self.stage_3(x), taps)
+
+    def stage_3(self, x: Tensor) -> Tensor:
+        """The layers up to 3b and the pooling behind it: ``(N, 3, S, S)`` -> ``(N, 480, S/16, S/16)``."""
         if self.config.transform_input:
             x = remap_imagenet_normalisation(x)
         x = self.norm1(self.maxpool1(self.conv1(x)))
         x = self.maxpool2(self.norm2(self.conv3(self.conv2(x))))
-        for name in TABLE_1:
-            if name.startswith("5"):
-                break
+        return self.maxpool3(self.inception3b(self.inception3a(x)))  # type: ignore[no-any-return, operator]
+
+    def stage_4(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """4a to 4e, of what :meth:`stage_3` gives; ``taps`` as for :meth:`map_4e`."""
+        for name in STAGE_4:
             x = self.get_submodule(f"inception{name}")(x)
             if taps is not None and name in ("4a", "4d"):
                 taps[name] = x
-            if name == "3b":
-                x = self.maxpool3(x)
         return x
+
+    def freeze_stage_3(self) -> None:
+        """Let the layers up to 3b keep their weights and statistics whatever is trained."""
+        for layer in self._first_layers():
+            layer.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> GoogLeNet:
+        """See the base class; frozen layers stay in evaluation mode."""
+        super().train(mode)
+        for layer in self._first_layers():
+            if not any(weight.requires_grad for weight in layer.parameters()):
+                layer.eval()
+        return self
+
+    def _first_layers(self) -> list[nn.Module]:
+        return [self.get_submodule(name) for name in FIRST_LAYERS]
 
     def after_4e(self, x: Tensor) -> Tensor:
         """The pooling behind 4e, 5a and 5b: ``(N, 832, s, s)`` -> ``(N, num_features, s/2, s/2)``."""

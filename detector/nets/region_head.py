@@ -105,10 +105,11 @@ class RegionHead(nn.Module):
     def logits(self, feature_map: Tensor, dropout: Callable[[Tensor], Tensor] = lambda x: x) -> HeadLogits:
         """The outputs before their links; ``dropout`` is done to what the classes are scored on."""
         deltas = overlap = None
+        grids = {cells: grid_features(feature_map, cells) for cells in {self.shape.grid, self.shape.overlap} - {0}}
         if self.regress is not None:
-            deltas = self.regress(grid_features(feature_map, self.shape.grid)).view(-1, self.moves, 4)
+            deltas = self.regress(grids[self.shape.grid]).view(-1, self.moves, 4)
         if self.judge is not None:
-            overlap = self.judge(grid_features(feature_map, self.shape.overlap)).flatten()
+            overlap = self.judge(grids[self.shape.overlap]).flatten()
         return HeadLogits(self.classify(dropout(pooled_features(feature_map))), deltas, overlap)
 
     def forward(self, feature_map: Tensor) -> RegionOutput:

@@ -54,7 +54,10 @@ def shared_trainer(
 
 def new_shared_net(config: SharedTrainingConfig, num_classes: int) -> RegionNet:
     """The net of ``config`` with random weights."""
-    return RegionNet(config.net, region_heads(config.grid), num_classes, config.maps, config.dropout)
+    net = RegionNet(config.net, region_heads(config.grid), num_classes, config.maps, config.dropout)
+    if config.frozen:
+        net.trunk.freeze_stage_3()
+    return net
 
 
 def build_shared_trainer(

@@ -145,6 +145,8 @@ class EnsembleRecipe(BaseModel):
 
     Attributes:
         base: the recipe of every member; also what the finished model says of itself. members: one plan each.
+        chain: each member begins with the weights of the one before it, at the full rate again, in place of the
+            recipe's ``init`` (Huang et al., Snapshot ensembles, 2017): all of the time goes into all of the members.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -152,14 +154,17 @@ class EnsembleRecipe(BaseModel):
     task: Literal["ensemble"] = "ensemble"
     base: AnyRecipe
     members: tuple[MemberPlan, ...] = Field(min_length=1)
+    chain: bool = False
 
-    def member(self, index: int) -> OneRecipe:
-        """The recipe of one member."""
+    def member(self, index: int, before: Path | None = None) -> OneRecipe:
+        """The recipe of one member; ``before``: the folder of the member before it, of a chain."""
         plan, training = self.members[index], self.base.training
         seed = training.seed + index if plan.seed is None else plan.seed
         net = training.net if plan.width is None else training.net.model_copy(update={"width": plan.width})
         training = training.model_copy(update={"seed": seed, "net": net})
         init = self.base.init if plan.init is None else plan.init
+        if self.chain and before is not None:
+            init = str(before)
         return self.base.model_copy(update={"training": training, "init": init})
 
 

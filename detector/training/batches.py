@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ Item = TypeVar("Item")
 JPEG_QUALITY = (75, 95)  # of background from scenes, as pictures of the web have it
 PREFETCHED = 3  # batches that wait for the net, beside those being made
 MOST_THREADS = 8
+FEW_CORES = 4
 
 
 class Drawn(NamedTuple):
@@ -213,29 +215,43 @@ class RegionBatches(CropBatches):
 
 
 def loader_threads(pool: ImagePool, device: torch.device) -> int:
-    """Threads that make batches: one beside a net on the CPU; more for a GPU, or where pictures must be read first."""
+    """Threads that make batches: more for a GPU, or where pictures must be read first.
+
+    Beside a net that computes on all of a few cores there are none: for as long as such a thread runs, one of the
+    net's own waits for a core, and the others for it.
+    """
     if device.type == "cpu" and pool.in_memory:
-        return 1
+        return int((os.cpu_count() or 1) > FEW_CORES)
     return max(1, min(MOST_THREADS, os.cpu_count() or 1))
 
 
 def make_ahead(make: Callable[[Key], Item], keys: Iterator[Key], threads: int = 1) -> Iterator[Item]:
     """``make(key)`` for every key in turn, made ahead by threads of this process while the net computes.
 
+    With no threads each is made when it is asked for.
+
     Raises:
         RuntimeError: ``make`` failed; it names the key, and its cause is the fault itself.
     """
+
+    def checked(key: Key, result: Callable[[], Item]) -> Item:
+        try:
+            return result()
+        except UserError:
+            raise
+        except Exception as fault:
+            raise RuntimeError(f"the loader could not make the batch of {key}: {fault!r}") from fault
+
+    if threads == 0:
+        for key in keys:
+            yield checked(key, partial(make, key))
+        return
     with ThreadPoolExecutor(threads, thread_name_prefix="loader") as executor:
         waiting: list[tuple[Key, Future[Item]]] = []
 
         def take() -> Item:
             key, future = waiting.pop(0)
-            try:
-                return future.result()
-            except UserError:
-                raise
-            except Exception as fault:
-                raise RuntimeError(f"the loader could not make the batch of {key}: {fault!r}") from fault
+            return checked(key, future.result)
 
         try:
             for key in keys:

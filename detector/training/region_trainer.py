@@ -197,7 +197,7 @@ def measure_statistics(net: Net, batches: Iterable[Item], run: Callable[[Net, It
         run: puts a batch through the net.
     """
     net.eval()
-    layers = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d) and layer.weight.requires_grad]
     for count, batch in enumerate(batches):
         for layer in layers:
             if count == 0:

@@ -47,6 +47,9 @@ class SharedTrainingConfig(LearningConfig):
             is left on the canvas is neither object nor background.
         balance: images are drawn by the rarest of their classes: 0 all alike, 1 as if classes were equally frequent.
         dropout: before the classifier.
+        frozen: whether the layers up to Inception 3b keep their weights and normalisation statistics. Fast R-CNN keeps
+            its first layers too (section 4.5): they cost most of a step, and members that keep the same ones share
+            these maps at detection.
     """
 
     batch_size: int = Field(default=256, ge=2)
@@ -65,6 +68,7 @@ class SharedTrainingConfig(LearningConfig):
     head_rate: float = Field(default=3.0, gt=0)
     clip: float | None = Field(default=10.0, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    frozen: bool = False
     statistics_batches: int = Field(default=50, ge=0)
     augment: AugmentConfig = AugmentConfig(random_interpolation=False)
 

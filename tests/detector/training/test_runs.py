@@ -169,13 +169,14 @@ def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path: Path) -> None:
     assert [int(line.split()[-1]) for line in lines] == batch.labels.tolist()
 
 
-def test_the_loaders_faults_name_the_batch() -> None:
+@pytest.mark.parametrize("threads", [0, 2])
+def test_the_loaders_faults_name_the_batch(threads: int) -> None:
     def make_batch(step: int) -> int:
         if step == 5:
             raise ZeroDivisionError("odd")
         return step
 
-    made = make_ahead(make_batch, iter(range(9)), threads=2)
+    made = make_ahead(make_batch, iter(range(9)), threads)
     assert [next(made) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(
         RuntimeError, match=r"the loader could not make the batch of 5: ZeroDivisionError\('odd'\)"
@@ -185,7 +186,7 @@ def test_the_loaders_faults_name_the_batch() -> None:
 
 
 def test_the_loaders_order_does_not_depend_on_its_threads() -> None:
-    for threads in (1, 3):
+    for threads in (0, 1, 3):
         assert list(make_ahead(lambda i: i * i, iter(range(20)), threads)) == [i * i for i in range(20)]
 
 
