@@ -134,6 +134,14 @@ def detect(
             rich_help_panel="Speed",
         ),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="All networks look at all regions, also of a model that is a cascade: slower.",
+            rich_help_panel="Speed",
+        ),
+    ] = False,
     no_multibox: Annotated[
         bool,
         typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.", rich_help_panel="Proposals"),
@@ -293,6 +301,7 @@ def detect(
         "proposals": proposals,
         "search_side": search_side,
         "members": members,
+        "exact": exact or None,
         "max_proposals": max_proposals,
         "multibox": False if no_multibox else multibox,
         "runtime": None if runtime is Runtime.torch else runtime.value,
@@ -307,6 +316,7 @@ def detect(
         "inputs": inputs,
         "model": model or "bundled",
         "members": members,
+        "exact": exact,
         "classes": "all" if detector.labels is None else [detector.class_names[label] for label in detector.labels],
         "device": device,
         "precision": precision,

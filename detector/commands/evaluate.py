@@ -179,6 +179,14 @@ def evaluate(
             min=1, help="With a model: use only its first N networks.", show_default="all", rich_help_panel="Model"
         ),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="With a model: all networks look at all regions, also of a cascade.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     first: Annotated[
         int | None,
         typer.Option(
@@ -223,8 +231,8 @@ def evaluate(
 
     if model is not None and detections is not None:
         raise UserError("--model and --detections exclude each other; name one of them")
-    if detections is not None and (search_side is not None or members is not None):
-        raise UserError("--search-side and --members are for a model's run; leave them out with --detections")
+    if detections is not None and (search_side is not None or members is not None or exact):
+        raise UserError("--search-side, --members and --exact are for a model's run; leave them out with --detections")
     classes_only = metric in (Metric.regions, Metric.images)
     if metric is not None and classes_only and (detections is not None or report):
         raise UserError(f"--metric {metric.value} measures a model; leave --detections and --report out")
@@ -261,6 +269,7 @@ def evaluate(
         "max_detections": max_detections,
         "search_side": search_side,
         "members": members,
+        "exact": exact,
         "first": first,
         "precision": precision,
     }
@@ -280,7 +289,12 @@ def evaluate(
         from detector.commands.detection_run import one_at_a_time
 
         assert measured.dataset is not None
-        given = {"max_detections": max_detections, "search_side": search_side, "members": members}
+        given = {
+            "max_detections": max_detections,
+            "search_side": search_side,
+            "members": members,
+            "exact": exact or None,
+        }
         settings = {
             "device": device,
             "precision": precision,

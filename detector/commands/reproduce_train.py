@@ -17,7 +17,7 @@ from detector.experiment.recipe import MULTIBOX, PRETRAINING, ExperimentRecipe
 from detector.model.config import MODEL_FILE, named_folder
 from detector.model.save import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE
-from detector.recipes.region import EnsembleRecipe, MemberPlan, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
+from detector.recipes.region import MemberPlan, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
 from detector.strict_yaml import write_settings
 
 Begins = TypeVar("Begins", TrainRecipe, SharedRecipe, OneRecipe, MemberPlan, MultiBoxRecipe)
@@ -57,7 +57,9 @@ def train_experiment(recipe: ExperimentRecipe, request: TrainRequest, pretrainin
     for name, ensemble in recipe.ensembles.items():
         say(f"ensemble {name}: {len(ensemble.members)} members")
         members = tuple(begun(plan) for plan in ensemble.members)
-        run_ensemble_training(asked(name, EnsembleRecipe(base=begun(ensemble.base), members=members)))
+        run_ensemble_training(
+            asked(name, ensemble.model_copy(update={"base": begun(ensemble.base), "members": members}))
+        )
     if recipe.multibox is not None and not (multibox / MULTIBOX_FILE).is_file():
         say("MultiBox")
         config = asked(MULTIBOX, begun(recipe.multibox)).config

@@ -57,6 +57,8 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         recorded = read_ensemble_recipe(folder / RECIPE_FILE) if made.resuming else None
         if recorded is None:
             recipe = asked_recipe(request, processes)
+            if recipe.chain and request.jobs > 1:
+                raise UserError("--jobs: in a chain each member begins where the one before it ended; leave it out")
             for index in range(len(recipe.members)):
                 check_beginning(recipe.member(index))
             if processes.writes:
@@ -68,8 +70,6 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         processes.wait()
         members = [folder / f"member-{i}" for i in range(len(recipe.members))]
         devices = devices_of(request, processes)
-        if recipe.chain and request.jobs > 1:
-            raise UserError("--jobs: in a chain each member begins where the one before it ended; leave it out")
         if len(devices) > 1 and not recipe.chain:
             where = f"on {len(devices)} GPUs" if request.jobs == 1 else f"{len(devices)} at a time"
             tell(f"{len(members)} members {where}; each one's progress is in member-*.txt in {folder}")

@@ -16,7 +16,7 @@ from detector.crop import CropConfig, ImagePyramid, crop_regions
 from detector.detection.precision import detection_dtype
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
-from detector.nets.region_net import ImageMaps, SharedMaps, level_zero_size, resize_image
+from detector.nets.region_net import FirstMaps, ImageMaps, SharedMaps, first_maps, level_zero_size, resize_image
 from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode
@@ -34,6 +34,7 @@ class ImageView:
     def __init__(self, image: NDArray[np.uint8]) -> None:
         self.image = image
         self.pyramid = ImagePyramid(image)
+        self.first_maps: dict[tuple[int, bool], FirstMaps] = {}
         self.maps: dict[tuple[int, bool], ImageMaps] = {}
 
 
@@ -56,11 +57,17 @@ class RegionClassifier(Protocol):
     """Anything that tells what is in each region, and perhaps how well the region lies on it, and where it lies."""
 
     def predict(
-        self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False
+        self,
+        image: NDArray[np.uint8] | ImageView,
+        boxes: FloatArray,
+        *,
+        mirror: bool = False,
+        members: int | None = None,
     ) -> RegionPredictions:
         """Of ``boxes`` ``(N, 4)`` in ``image`` ``(H, W, 3)`` RGB, or a view of it.
 
-        With ``mirror`` it is the mean over a region and its mirror image.
+        With ``mirror`` it is the mean over a region and its mirror image. ``members``: only the first so many of
+        several networks look.
         """
         ...
 
@@ -108,13 +115,31 @@ class Member:
             return RegionOutput(torch.softmax(y, 1))
         return self.head(y)  # type: ignore[no-any-return]
 
-    def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> ImageMaps:
-        """The maps of ``image`` ``(H, W, 3)`` RGB, of a member with ``shared``."""
+    def first_maps(
+        self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> FirstMaps:
+        """What the layers up to 3b make of ``image`` ``(H, W, 3)`` RGB, of a member with ``shared``."""
         assert self.shared is not None
         assert isinstance(self.net, GoogLeNet)
         x = self.level_zero(image, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return ImageMaps(self.net, x, image.shape[:2], self.shared)
+            return first_maps(self.net, x, self.shared)
+
+    def maps(self, first: FirstMaps, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> ImageMaps:
+        """The maps to pool from, of an image of ``image_size`` (height, width)."""
+        assert self.shared is not None
+        assert isinstance(self.net, GoogLeNet)
+        with torch.autocast(first.levels[0].device.type, dtype, enabled=dtype != torch.float32):
+            return ImageMaps(self.net, first, image_size, self.shared)
+
+    def begins_as(self, other: Member) -> bool:
+        """Whether the first maps of ``other``, of any image, are this member's too."""
+        assert self.shared is not None
+        assert other.shared is not None
+        assert isinstance(self.net, GoogLeNet)
+        assert isinstance(other.net, GoogLeNet)
+        mine, others = ((m.normalization, m.shared.image_side, m.shared.levels) for m in (self, other))
+        return mine == others and self.net.begins_as(other.net)
 
     def level_zero(self, image: NDArray[np.uint8], device: torch.device) -> Tensor:
         """``image`` ``(H, W, 3)`` RGB at level 0's size, normalised: ``(1, 3, H', W')``, channels last."""
@@ -133,7 +158,8 @@ class Member:
 class Ensemble:
     """The mean of the members' softmaxes, for any number of members, one included (paper, section 8).
 
-    Members that crop alike share the crops. Boxes are moved by the mean of those members that have box regression, and
+    Members that crop alike share the crops; those whose layers up to 3b are the same, as of a training that left them
+    alone (``frozen``), share their maps. Boxes are moved by the mean of those members that have box regression, and
     overlaps are the mean of those that predict them.
 
     Args:
@@ -167,10 +193,9 @@ class Ensemble:
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
         self.runtime = runtime
-        self.num_box_heads = sum(member.has_box_head for member in members)
-        self.num_overlap_heads = sum(member.has_overlap_head for member in members)
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         self.pooling: list[tuple[int, Member]] = []
+        self.first_alike: dict[int, int] = {}  # of each member that pools, the first one with the same first maps
         self.members: list[Member] = []
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
@@ -179,16 +204,23 @@ class Ensemble:
             ready = replace(member, net=net, head=head)
             self.members.append(ready)
             if member.shared is not None:
+                alike = (other for other, each in self.pooling if each.begins_as(ready))
+                self.first_alike[number] = next(alike, number)
                 self.pooling.append((number, ready))
             else:
                 self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
 
     def predict(
-        self, image: NDArray[np.uint8] | ImageView, boxes: FloatArray, *, mirror: bool = False
+        self,
+        image: NDArray[np.uint8] | ImageView,
+        boxes: FloatArray,
+        *,
+        mirror: bool = False,
+        members: int | None = None,
     ) -> RegionPredictions:
         """See :class:`RegionClassifier`; the members' deltas and overlaps are averaged as their probabilities are."""
         view = image if isinstance(image, ImageView) else ImageView(image)
-        probs, deltas, overlap = self._run(view, boxes, mirror)
+        probs, deltas, overlap = self._run(view, boxes, mirror, members)
         moved = None
         if deltas is not None:
             each = np.repeat(boxes.astype(np.float32), self.num_outputs - 1, axis=0)
@@ -201,7 +233,7 @@ class Ensemble:
         Without the temperature, which is of the mean.
         """
         parts: list[list[RegionOutput]] = [[] for _ in range(self.num_members)]
-        for number, _, output, _ in self.outputs(ImageView(image), boxes, False):
+        for number, _, output, _ in self.outputs(ImageView(image), boxes):
             parts[number].append(output)
         nothing = RegionOutput(torch.zeros(0, self.num_outputs))
         return [stacked(outputs) if outputs else nothing for outputs in parts]
@@ -224,23 +256,28 @@ class Ensemble:
                 probs[part] += member.output(x, self.dtype).probs.cpu()
         return self._tempered(probs / self.num_members)
 
-    def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
+    def _run(
+        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
+    ) -> RegionOutput:
         """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
+        asked = self.members[:members]
+        box_heads = sum(member.has_box_head for member in asked)
+        overlap_heads = sum(member.has_overlap_head for member in asked)
         probs = torch.zeros(len(boxes), self.num_outputs)
-        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if self.num_box_heads else None
-        overlap = torch.zeros(len(boxes)) if self.num_overlap_heads else None
+        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if box_heads else None
+        overlap = torch.zeros(len(boxes)) if overlap_heads else None
         views = 1 + mirror
-        for _, part, output, sign in self.outputs(view, boxes, mirror):
+        for _, part, output, sign in self.outputs(view, boxes, mirror, members):
             probs[part] += output.probs
             if deltas is not None and output.deltas is not None:
                 deltas[part] += output.deltas * sign
             if overlap is not None and output.overlap is not None:
                 overlap[part] += output.overlap
-        probs = self._tempered(probs / (self.num_members * views))
+        probs = self._tempered(probs / (len(asked) * views))
         if deltas is not None:
-            deltas /= self.num_box_heads * views
+            deltas /= box_heads * views
         if overlap is not None:
-            overlap /= self.num_overlap_heads * views
+            overlap /= overlap_heads * views
         return RegionOutput(probs, deltas, overlap)
 
     def _tempered(self, probs: Tensor) -> Tensor:
@@ -250,20 +287,26 @@ class Ensemble:
 
     @torch.inference_mode()
     def outputs(
-        self, view: ImageView, boxes: FloatArray, mirror: bool
+        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
     ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
         """Number of a member, rows, its output for them on the CPU, and the sign ``(4,)`` that its deltas take."""
+        last = self.num_members if members is None else members
         side = torch.ones(4)
         other = torch.tensor([-1.0, 1, 1, 1])  # in a mirror image the object lies on the other side
-        for (crop, normalization), members in self.groups.items():
+        for (crop, normalization), group in self.groups.items():
+            looking = [(number, member) for number, member in group if number < last]
+            if not looking:
+                continue
             for part in self._parts(boxes):
                 crops = crop_regions(view.image, boxes[part], crop, normalization.fill, pyramid=view.pyramid)
                 x = normalization(to_tensor(crops).to(self.device))
                 views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
-                for number, member in members:
+                for number, member in looking:
                     for shown, sign in views:
                         yield number, part, member.output(shown, self.dtype).each(Tensor.cpu), sign
         for number, member in self.pooling:
+            if number >= last:
+                break
             for flipped in (False, True)[: 1 + mirror]:
                 maps = self.maps_of(view, number, member, flipped)
                 placed = _mirrored(boxes, view.image.shape[1]) if flipped else boxes
@@ -282,8 +325,11 @@ class Ensemble:
     def maps_of(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
         if (number, flipped) not in view.maps:
-            image = view.image[:, ::-1] if flipped else view.image
-            view.maps[number, flipped] = member.maps(image, self.device, self.dtype)
+            first = self.first_alike[number], flipped
+            if first not in view.first_maps:
+                image = view.image[:, ::-1] if flipped else view.image
+                view.first_maps[first] = member.first_maps(image, self.device, self.dtype)
+            view.maps[number, flipped] = member.maps(view.first_maps[first], view.image.shape[:2], self.dtype)
         return view.maps[number, flipped]
 
 

@@ -95,7 +95,7 @@ class Detector:
         """Objects among given ``proposals`` of ``image`` ``(H, W, 3)`` uint8 RGB."""
         size, looks = proposals.image_size, self.refinement
         view = ImageView(image)
-        rounds = [self._predict(view, proposals.boxes)]
+        rounds = [self._predict(view, proposals.boxes, members=None if looks is None else looks.first_members)]
         if looks is not None:
             for _ in range(looks.rounds - 1):
                 with self.stages.time("suppression"):
@@ -108,11 +108,11 @@ class Detector:
             return postprocess(boxes, probs, size, self.config, self.labels)
 
     def _predict(
-        self, view: ImageView, regions: FloatArray, *, mirror: bool = False
+        self, view: ImageView, regions: FloatArray, *, mirror: bool = False, members: int | None = None
     ) -> tuple[FloatArray, NDArray[np.float32]]:
         """Boxes ``(N, 4)``, or ``(N, K, 4)`` where regions are moved, and scores ``(N, K + 1)``."""
         with self.stages.time("networks"):
-            found = self.classifier.predict(view, regions, mirror=mirror)
+            found = self.classifier.predict(view, regions, mirror=mirror, members=members)
         boxes = regions if self.refinement is None else found.boxes
         if boxes is None:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")

@@ -93,29 +93,31 @@ class RememberingEnsemble(Ensemble):
         super().__init__(members, device, temperature=temperature)
         self.keys, self.memory, self.combine = keys, memory, combine
 
-    def _run(self, view: ImageView, boxes: FloatArray, mirror: bool = False) -> RegionOutput:
-        found = super()._run(view, boxes, mirror)
+    def _run(
+        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
+    ) -> RegionOutput:
+        found = super()._run(view, boxes, mirror, members)
         if self.combine == "mean" or not len(boxes):
             return found
-        probs = torch.stack([output.probs for _, _, output, _ in self.outputs(view, boxes, mirror)])
+        probs = torch.stack([output.probs for _, _, output, _ in self.outputs(view, boxes, mirror, members)])
         joint = probs.amax(0) if self.combine == "maximum" else probs.clamp_min(1e-12).log().mean(0).exp()
         return found._replace(probs=self._tempered(joint / joint.sum(1, keepdim=True)))
 
     def outputs(
-        self, view: ImageView, boxes: FloatArray, mirror: bool
+        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
     ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
         """See :class:`Ensemble`."""
         if not len(boxes):
             return
         tables = {
             (number, flipped): self.memory.outputs.setdefault((key, flipped), Outputs())
-            for number, key in enumerate(self.keys)
+            for number, key in enumerate(self.keys[:members])
             for flipped in (False, True)[: 1 + mirror]
         }
         names = [box.tobytes() for box in np.asarray(boxes, np.float32)]
         new = {name: row for row, name in enumerate(names) if any(name not in table.row for table in tables.values())}
         asked, missing = list(new), list(new.values())
-        for number, part, output, sign in super().outputs(view, boxes[missing], mirror):
+        for number, part, output, sign in super().outputs(view, boxes[missing], mirror, members):
             tables[number, bool(sign[0] < 0)].add(asked[part], output, sign)
         for (number, _), table in tables.items():
             yield number, slice(len(boxes)), table.of(names), table.sign

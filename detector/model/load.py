@@ -135,6 +135,7 @@ def load_model(
     precision: str = "auto",
     classes: str | Sequence[str] | None = None,
     runtime: str = "torch",
+    exact: bool = False,
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
 
@@ -148,7 +149,8 @@ def load_model(
             selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
             processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
             for, by default all; labels stay those of the model. runtime: what the classifiers run in: "torch"; "onnx"
-            or "openvino", of a model that ``detector export`` has written; "auto" for what is installed.
+            or "openvino", of a model that ``detector export`` has written; "auto" for what is installed. exact: all
+            networks look at all regions, also of a model that is a cascade (see ``RefinementConfig.first_members``).
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -179,7 +181,10 @@ def load_model(
     home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
     if member is not None:
         source = MergedSource(source, build_source(home, member, target), member.merge)
-    return Detector(source, ensemble, names, post, where.max_proposals, config.refinement, labels, config.class_keys)
+    looks = config.refinement
+    if exact and looks is not None:
+        looks = looks.model_copy(update={"first_members": None})
+    return Detector(source, ensemble, names, post, where.max_proposals, looks, labels, config.class_keys)
 
 
 def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:

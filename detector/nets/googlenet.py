@@ -35,6 +35,7 @@ TABLE_1: dict[str, InceptionChannels] = {
 AUX_LOSS_WEIGHT = 0.3  # paper, section 5
 AUX_DROPOUT = 0.7
 FIRST_LAYERS = ("conv1", "conv2", "conv3", "inception3a", "inception3b")
+BEHIND_3B = {"num_outputs": 1, "pool4_kernel": 2, "aux": False, "aux_pool": "paper", "dropout": 0.0}  # settings
 STAGE_4 = ("4a", "4b", "4c", "4d", "4e")
 
 
@@ -232,6 +233,15 @@ class GoogLeNet(nn.Module):
             if not any(weight.requires_grad for weight in layer.parameters()):
                 layer.eval()
         return self
+
+    def begins_as(self, other: GoogLeNet) -> bool:
+        """Whether the layers up to 3b, in evaluation mode, compute what those of ``other`` do."""
+        mine, others = (each.config.model_copy(update=BEHIND_3B) for each in (self, other))
+        return mine == others and all(
+            torch.equal(own, its)
+            for layer, its_layer in zip(self._first_layers(), other._first_layers(), strict=True)
+            for own, its in zip(layer.state_dict().values(), its_layer.state_dict().values(), strict=True)
+        )
 
     def _first_layers(self) -> list[nn.Module]:
         return [self.get_submodule(name) for name in FIRST_LAYERS]

@@ -68,7 +68,12 @@ class ByColour:
     num_classes = 2
 
     def predict(
-        self, image: NDArray[np.uint8] | ImageView, boxes: NDArray[np.float32], *, mirror: bool = False
+        self,
+        image: NDArray[np.uint8] | ImageView,
+        boxes: NDArray[np.float32],
+        *,
+        mirror: bool = False,
+        members: int | None = None,
     ) -> RegionPredictions:
         """``(N, 3)`` probabilities."""
         image = image.image if isinstance(image, ImageView) else image

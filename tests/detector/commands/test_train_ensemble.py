@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from command_line import run
 from shared_recipes import (
     RECIPE,
@@ -28,6 +29,7 @@ from detector.commands.train_ensemble_run import devices_of, gpus_of, member_wor
 from detector.commands.train_run import TrainRequest
 from detector.model.config import read_model_config
 from detector.model.load import load_model
+from detector.nets.weights import read_weights
 from detector.recipes.defaults import ensemble_recipe
 from detector.recipes.region import (
     EnsembleRecipe,
@@ -99,6 +101,22 @@ def test_members_of_other_beginnings() -> None:
     assert [recipe.member(i).init for i in range(3)] == ["bundled", "random", "random"]
     assert [recipe.member(i).training.net.width for i in range(3)] == [0.1, 0.5, 0.1]
     assert [recipe.member(i).training.seed for i in range(3)] == [0, 1, 3]
+
+
+def test_members_of_a_chain_begin_where_the_one_before_ended(data: Path, tmp_path: Path) -> None:
+    training = {**TRAINING, "steps": 2, "schedule": {"rate": 1e-9}, "average": 0.0, "statistics_batches": 0}
+    config = tmp_path / "chain.yaml"
+    base = {**RECIPE, "training": training, "half": False}
+    config.write_text(yaml.safe_dump({"task": "ensemble", "chain": True, "base": base, "members": [{}, {}]}))
+    assert run("train", data, "--config", config, "--out", tmp_path / "e", "--jobs", 2) == 1
+    assert run("train", data, "--config", config, "--out", tmp_path / "e") == 0
+    inits = [read_recipe(tmp_path / "e" / f"member-{i}" / "recipe.yaml").init for i in (0, 1)]
+    assert inits == ["random", str(tmp_path / "e" / "member-0")]
+    first, second = (read_weights(tmp_path / "e" / f"member-{i}.safetensors") for i in (0, 1))
+    weights = [name for name, tensor in first.items() if tensor.ndim == 4]
+    assert weights
+    for name in weights:  # the rate is so low that nothing moves
+        torch.testing.assert_close(first[name], second[name], atol=1e-6, rtol=0)
 
 
 @pytest.mark.slow

@@ -125,7 +125,9 @@ def test_without_power_scores_are_the_probabilities_and_with_it_overlaps_are_nee
 class Judge:
     """Sure of everything; regions overlap their object by a hundredth of their width."""
 
-    def predict(self, image: object, boxes: NDArray[np.float32], *, mirror: bool = False) -> RegionPredictions:
+    def predict(
+        self, image: object, boxes: NDArray[np.float32], *, mirror: bool = False, members: int | None = None
+    ) -> RegionPredictions:
         probs = np.tile(np.float32([0.9, 0.1]), (len(boxes), 1))
         return RegionPredictions(probs, None, (boxes[:, 2] - boxes[:, 0]) / 100)
 

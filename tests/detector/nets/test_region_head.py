@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from detector.commands.doctor import check_bundled_model
 from detector.crop import CropConfig, crop_regions
@@ -213,10 +214,14 @@ class Walker:
     def __init__(self) -> None:
         self.seen: list[NDArray[np.float32]] = []
         self.mirrored: list[bool] = []
+        self.members: list[int | None] = []
 
-    def predict(self, image: object, boxes: NDArray[np.float32], *, mirror: bool = False) -> RegionPredictions:
+    def predict(
+        self, image: object, boxes: NDArray[np.float32], *, mirror: bool = False, members: int | None = None
+    ) -> RegionPredictions:
         self.seen.append(boxes)
         self.mirrored.append(mirror)
+        self.members.append(members)
         score = boxes[:, :1] / 100
         moved = (boxes + np.float32([10, 0, 10, 0]))[:, None]
         return RegionPredictions(np.concatenate([score, 1 - score], axis=1), moved)
@@ -244,6 +249,20 @@ def test_rounds_move_regions_on(rounds: int) -> None:
     assert found.scores[0] == pytest.approx(0.2 + 0.1 * (rounds - 1))
     assert [int(boxes[0, 0]) for boxes in walker.seen] == [20 + 10 * i for i in range(rounds)]
     assert walker.mirrored == [False] + [True] * (rounds - 1)
+    assert walker.members == [None] * rounds
+
+
+def test_in_a_cascade_all_networks_look_from_the_second_round_on() -> None:
+    walker = Walker()
+    detector = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0), None,  # type: ignore[arg-type]
+                        RefinementConfig(rounds=3, first_members=2))  # fmt: skip
+    box = np.array([[20, 5, 30, 15]], np.float32)
+    detector.classify(
+        np.zeros((50, 100, 3), np.uint8), Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
+    )
+    assert walker.members == [2, None, None]
+    with pytest.raises(ValidationError, match="first_members needs a second round"):
+        RefinementConfig(rounds=1, first_members=1)
 
 
 # --- on disk ----------

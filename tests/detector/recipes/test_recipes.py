@@ -95,7 +95,7 @@ def test_finetuning_with_boxes_makes_a_model_that_moves_them(data: Path, tmp_pat
     assert model.members[0].shared is None
     assert model.refinement is not None
     assert model.refinement.rounds == 1
-    assert load_model(tmp_path / "m", device="cpu").classifier.num_box_heads == 1
+    assert load_model(tmp_path / "m", device="cpu").classifier.members[0].has_box_head
     again = {**recipe, "init": str(tmp_path / "m")}  # trunk and head go on
     assert run("train", data, "--config", write(tmp_path, again), "--out", tmp_path / "n") == 0
 

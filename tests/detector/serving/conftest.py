@@ -28,7 +28,12 @@ class TwoNetworks:
         self.first = first
 
     def predict(
-        self, image: NDArray[np.uint8] | ImageView, boxes: NDArray[np.float32], *, mirror: bool = False
+        self,
+        image: NDArray[np.uint8] | ImageView,
+        boxes: NDArray[np.float32],
+        *,
+        mirror: bool = False,
+        members: int | None = None,
     ) -> RegionPredictions:
         """As the first one."""
         found: RegionPredictions = self.first.predict(image, boxes)

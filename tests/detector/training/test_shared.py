@@ -18,7 +18,7 @@ from detector.crop import CropConfig
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
-from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.googlenet import FIRST_LAYERS, GoogLeNetConfig
 from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, SharedMaps
 from detector.recipes.build_shared import shared_trainer
@@ -249,6 +249,17 @@ def test_statistics_are_those_of_many_batches(tmp_path: Path) -> None:
     norm = net.trunk.conv1.bn
     assert int(norm.num_batches_tracked) == 2 * 2  # two batches, two levels
     assert float(norm.running_mean.abs().max()) > 0
+
+
+def test_frozen_layers_stay_as_they_are(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, frozen=True)
+    before = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}
+    after = trainer.run().state_dict()
+    same = {name.split(".")[1] for name, tensor in after.items() if torch.equal(tensor, before[name])}
+    assert same == set(FIRST_LAYERS)
+    moved = {name.split(".")[1] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert not moved & set(FIRST_LAYERS)
+    assert {"inception4a", "inception5b", "classify", "regress", "judge"} <= moved
 
 
 @pytest.mark.slow
