@@ -106,7 +106,7 @@ def test_members_of_other_beginnings() -> None:
 def test_members_of_a_chain_begin_where_the_one_before_ended(data: Path, tmp_path: Path) -> None:
     training = {**TRAINING, "steps": 2, "schedule": {"rate": 1e-9}, "average": 0.0, "statistics_batches": 0}
     config = tmp_path / "chain.yaml"
-    base = {**RECIPE, "training": training, "half": False}
+    base = {"train_split": "", "val_split": "", **RECIPE, "training": training, "half": False}
     config.write_text(yaml.safe_dump({"task": "ensemble", "chain": True, "base": base, "members": [{}, {}]}))
     assert run("train", data, "--config", config, "--out", tmp_path / "e", "--jobs", 2) == 1
     assert run("train", data, "--config", config, "--out", tmp_path / "e") == 0
