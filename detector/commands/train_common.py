@@ -31,7 +31,7 @@ from detector.runs.leftovers import UNFINISHED
 from detector.shown import one_line
 from detector.strict_yaml import write_settings
 from detector.training.pool import ImagePool
-from detector.training.processes import Processes, started_by_torchrun
+from detector.training.processes import Processes
 from detector.training.proposal_choice import ProposalChoiceConfig, choose_proposals
 from detector.training.region_batch import RegionBatch
 from proposals.errors import UserError
@@ -45,12 +45,6 @@ def say_once(line: str) -> None:
     """One line on standard error, from the first of several processes."""
     if os.environ.get("RANK", "0") == "0":
         say(line)
-
-
-def refuse_several_processes(what: str) -> None:
-    """UserError where ``torchrun`` has started several processes for ``what``, which is the work of one."""
-    if started_by_torchrun():
-        raise UserError(f"{what} is trained by one process: start detector without torchrun")
 
 
 class RunFolder(NamedTuple):

@@ -186,7 +186,9 @@ class SharedJob(Job[SharedRecipe]):
         """See the base class."""
         self.pool = load_pool(self.train, self.machine.tell)
         with progress("proposing", len(self.pool.images), "image") as advance:
-            self.proposals = propose_for(self.recipe, self.pool, self.store, self.machine.processes, advance)
+            self.proposals = propose_for(
+                self.recipe.model.proposals, self.pool, self.store, self.machine.processes, advance
+            )
         truths = [self.pool.truth(index) for index in range(len(self.pool.images))]
         self.covered = float(recall(best_overlaps(self.proposals, truths, [ALL]), 0.5)[0])
         self.machine.tell(f"proposals cover {100 * self.covered:.1f} % of the objects at IoU 0.5")

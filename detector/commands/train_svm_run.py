@@ -9,19 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from detector.commands.console import progress, say
+from detector.commands.console import progress
 from detector.commands.resume import Resume
-from detector.commands.train_common import RECIPE_FILE, load_pool, read_data, refuse_several_processes
+from detector.commands.train_common import RECIPE_FILE, load_pool, own_device, read_data, teller
 from detector.commands.train_run import TrainRequest
 from detector.data import Dataset, load_dataset
 from detector.model.config import MODEL_FILE, ModelConfig, named_folder, read_detector_config
-from detector.model.load import choose_device, read_member
-from detector.model.proposals import proposed_boxes, stored_source
+from detector.model.load import read_member
+from detector.recipes.build_shared import propose_for
 from detector.recipes.export import save_svms
 from detector.recipes.svm import SvmRecipe, read_svm_recipe
 from detector.runs.folder import final_path, new_run_folder, refuse_occupied
 from detector.strict_yaml import write_settings
 from detector.training.features import FEATURES_FILE, compute_features
+from detector.training.processes import Processes, joined_processes
 from detector.training.region_table import make_table
 from detector.training.svm_head import TrainingSet, svm_head
 from proposals.errors import UserError
@@ -60,12 +61,35 @@ def run_svm_training(request: TrainRequest) -> Path:
     Raises:
         UserError: anything the user can mend. KeyboardInterrupt: also for SIGTERM.
     """
-    refuse_several_processes("--recipe svm")
     recipe = chosen_recipe(request)
-    if request.resume is Resume.auto and request.out is not None and (request.out / MODEL_FILE).exists():
-        say(f"{request.out}: finished already")
-        return request.out
-    refuse_occupied(request.out)
+    with joined_processes(request.device) as processes, told_to_stop():
+        tell = teller(processes)
+        finished = None
+        if request.resume is Resume.auto and request.out is not None and (request.out / MODEL_FILE).exists():
+            finished = request.out
+        finished = processes.from_first(finished)
+        if finished is not None:
+            tell(f"{finished}: finished already")
+            return finished
+        if processes.writes:
+            refuse_occupied(request.out)
+        recipe, train, model = _resolved(request, recipe)
+        tell(
+            f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes"
+        )
+        if not processes.writes:
+            folder = processes.from_first(Path())
+            _train(request, recipe, train, model, folder, processes)
+            return processes.from_first(folder)
+        with new_run_folder(request.out, "train", recipe.model_dump(mode="json"), recipe.seed) as folder:
+            processes.from_first(folder)
+            result = final_path(folder)
+            _train(request, recipe, train, model, folder, processes)
+        return processes.from_first(result)
+
+
+def _resolved(request: TrainRequest, recipe: SvmRecipe) -> tuple[SvmRecipe, Dataset, ModelConfig]:
+    """The recipe with the part of the data set that it takes, that part, and the model whose features are taken."""
     init = named_folder(recipe.init)
     model = read_detector_config(init)
     train = (
@@ -77,37 +101,36 @@ def run_svm_training(request: TrainRequest) -> Path:
             f"{init}: knows other classes ({', '.join(model.class_names[:3])}, ...) than the data "
             f"({', '.join(train.class_names[:3])}, ...); train a model on these data first"
         )
-    recipe = recipe.model_copy(update={"train_split": train.split})
-    say(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes")
-    with told_to_stop(), new_run_folder(request.out, "train", recipe.model_dump(mode="json"), recipe.seed) as folder:
-        result = final_path(folder)
-        _train(request, recipe, train, init, model, folder)
-    return result
+    return recipe.model_copy(update={"train_split": train.split}), train, model
 
 
 def _train(
-    request: TrainRequest, recipe: SvmRecipe, train: Dataset, init: Path, model: ModelConfig, folder: Path
+    request: TrainRequest,
+    recipe: SvmRecipe,
+    train: Dataset,
+    model: ModelConfig,
+    folder: Path,
+    processes: Processes,
 ) -> None:
     begun = time.monotonic()
-    device = choose_device(request.device)
+    tell, device = teller(processes), own_device(request.device, processes)
+    init = named_folder(recipe.init)
     members = [read_member(init, member, len(model.class_names)) for member in model.members]
-    pool = load_pool(train)
+    pool = load_pool(train, tell)
     if not len(pool.boxes):
         raise UserError(f"{request.data}: the training data hold no usable object")
-    source, count = stored_source(model.proposals, request.proposals), model.proposals.max_proposals
     with progress("proposing", len(pool.images), "image") as advance:
-        found = []
-        for image in pool.images:
-            found.append(proposed_boxes(source, image, count))
-            advance()
+        found = propose_for(model.proposals, pool, request.proposals, processes, advance)
     table = make_table(pool, found, len(train.class_names))
     with progress("computing features", len(pool.images), "image") as advance:
-        features = compute_features(members, pool, table, folder, device, advance)
+        features = compute_features(members, pool, table, folder, device, advance, processes)
+    if not processes.writes:
+        return
     heads = []
     for number, (member, own) in enumerate(zip(members, features, strict=True)):
         data = TrainingSet(pool, table, own, len(train.class_names))
-        heads.append(svm_head(data, member.head, recipe.svm, recipe.seed, say))
-        say(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
+        heads.append(svm_head(data, member.head, recipe.svm, recipe.seed, tell))
+        tell(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
     del features, own, data  # before their files go
     for path in folder.glob(f"*{FEATURES_FILE}"):
         path.unlink()

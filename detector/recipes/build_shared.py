@@ -15,6 +15,7 @@ from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.pipeline import Detector
+from detector.model.config import ProposalConfig
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.region_net import RegionNet
 from detector.recipes.initialization import initialise_region_net, region_heads, trained_head
@@ -31,10 +32,9 @@ MEASURED_SCORE = 0.01  # detections below it do not count in the validation's me
 
 
 def propose_for(
-    recipe: SharedRecipe, pool: ImagePool, store: Path, processes: Processes, advance: Callable[[], None]
+    config: ProposalConfig, pool: ImagePool, store: Path, processes: Processes, advance: Callable[[], None]
 ) -> list[NDArray[np.float32]]:
     """The proposals ``(P, 4)`` of each image; each of several processes makes its share, in the store of all."""
-    config = recipe.model.proposals
     source = stored_source(config, store)
     for index in range(processes.rank, len(pool.images), processes.count):
         proposed_boxes(source, pool.images[index], config.max_proposals)

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from detector.detection.ensemble import Ensemble, Member
 from detector.nets.region_head import HeadShape, RegionHead, RegionOutput, pooled_features
 from detector.training.pool import ImagePool
+from detector.training.processes import ALONE, Processes
 from detector.training.region_table import RegionTable
 
 FEATURES_FILE = "features.bin"
 F16_MAX = float(np.finfo(np.float16).max)
+F16_BYTES = 2
 
 
 class FeatureHead(RegionHead):
@@ -63,29 +65,34 @@ def compute_features(
     folder: Path,
     device: torch.device,
     advance: Callable[[], None] = lambda: None,
+    processes: Processes = ALONE,
 ) -> list[FeatureTable]:
     """The features of ``table``'s regions by each member, in files of ``folder`` that are theirs alone.
 
     Args:
-        advance: called after each image.
+        advance: called after each image. processes: each computes those of its share of the images.
     """
     takers = [Member(m.net, m.crop, m.normalization, FeatureHead(m.net.num_features), m.shared) for m in members]
     ensembles = [Ensemble([taker], device) for taker in takers]
     paths = [folder / f"{number}-{FEATURES_FILE}" for number in range(len(members))]
-    for path in paths:
-        path.touch()
-    for index, image in enumerate(pool.images):
-        boxes = table.boxes[table.of_image(index)]
-        for path, ensemble in zip(paths, ensembles, strict=True):
-            (found,) = ensemble.predict_members(image, boxes)
+    widths = [m.net.num_features for m in members]
+    if processes.writes:
+        for path, width in zip(paths, widths, strict=True):
+            with path.open("wb") as file:
+                file.truncate(len(table) * width * F16_BYTES)
+    processes.wait()
+    for index in range(processes.rank, len(pool.images), processes.count):
+        rows = table.of_image(index)
+        for path, ensemble, width in zip(paths, ensembles, widths, strict=True):
+            (found,) = ensemble.predict_members(pool.images[index], table.boxes[rows])
             # Beyond float16's range an activation would become infinite and spoil every sum.
             half = found.probs.clamp(-F16_MAX, F16_MAX).half().numpy()
-            with path.open("ab") as file:
+            with path.open("r+b") as file:  # not through a mapping: a full disk would end the process
+                file.seek(rows.start * width * F16_BYTES)
                 file.write(half.tobytes())
         advance()
-    return [
-        FeatureTable(_mapped(path, (len(table), m.net.num_features))) for path, m in zip(paths, members, strict=True)
-    ]
+    processes.wait()
+    return [FeatureTable(_mapped(path, (len(table), width))) for path, width in zip(paths, widths, strict=True)]
 
 
 def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.float16]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from command_line import run
 from PIL import Image
+from two_processes import run_two
 
 from detector.crop import CropConfig
 from detector.data import load_dataset
@@ -132,6 +133,24 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, model: Path) -> None
         assert train(data, tmp_path / name, model) == 0
     again, first = (tmp_path / name / "svms" / "member-0.safetensors" for name in ("a", "b"))
     assert again.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_svms_of_one(tmp_path: Path, model: Path) -> None:
+    data = make_data(tmp_path / "data", [["red", "blue"], ["blue"], ["red"], ["red", "blue"], []])
+    out, threads = tmp_path / "together", torch.get_num_threads()
+    words = ("--recipe", "svm", "--init", model, "--out", out, "--proposals", tmp_path / "store", "--device", "cpu")
+    said = run_two("-m", "detector", "train", data, *words)
+    assert "2 SVMs on" in said[0]
+    assert "SVMs on" not in said[1]  # only one of them tells
+    torch.set_num_threads(1)
+    assert train(data, tmp_path, model) == 0
+    torch.set_num_threads(threads)
+    names = sorted(path.name for path in out.iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "svms").iterdir())
+    one, two = (read_weights(folder / "member-0.safetensors") for folder in (tmp_path / "svms", out))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-5)
 
 
 def test_odd_data_train_all_the_same(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -236,14 +236,6 @@ def test_an_ensemble_by_name_takes_the_parts_that_there_are(data: Path, parts: P
         assert len(read_model_config(out).members) == 2
 
 
-def test_what_is_the_work_of_one_process(
-    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run("train", str(data), "--recipe", "svm", "--init", "bundled") == 1
-    assert "without torchrun" in capsys.readouterr().err
-
-
 # --- the recipes themselves ----------
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +10,7 @@ import pytest
 import torch
 from shared_training import HALF, KINDS, made_up_pool, train
 from torch import nn
+from two_processes import ROOT, run_two
 
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNetConfig
@@ -22,14 +19,6 @@ from detector.training.loop import Machine
 from detector.training.processes import ALONE, Processes, SharedBatchNorm2d, joined_processes, share_normalization
 from detector.training.region_settings import RegionTrainingConfig
 from proposals.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +36,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def together(alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     folder = tmp_path_factory.mktemp("together")
-    about = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests/support/shared_training.py"), str(folder), str(alone)]
-    running = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **about, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in running:
-        said, _ = process.communicate(timeout=900)
-        assert process.returncode == 0, said
+    run_two(ROOT / "tests/support/shared_training.py", folder, alone)
     return folder
 
 
