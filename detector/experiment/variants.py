@@ -102,10 +102,12 @@ def _ablations(config: ModelConfig) -> Iterator[tuple[str, str, dict[str, Any]]]
         moved_once = ""
         if config.refinement.rounds > 1:
             moved_once = "without refinement"
-            yield moved_once, "", {"change": {"refinement": {"rounds": 1}}}
+            yield moved_once, "", {"change": {"refinement": {"rounds": 1, "first_members": None}}}
         else:
             yield "with refinement", "", {"change": {"refinement": {"rounds": 2}}}
         yield "without box regression", moved_once, {"change": {"refinement": None}}
+        if config.refinement.first_members is not None:
+            yield "without cascade", "", {"change": {"refinement": {"first_members": None}}}
     if config.postprocess.overlap_power:
         yield "without overlap", "", {"change": {"postprocess": {"overlap_power": 0.0}}}
     elif any(member.head is not None and member.head.overlap for member in config.members):
