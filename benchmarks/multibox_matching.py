@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from detector.nets.trunk import Trunk
-from detector.recipes.region import read_multibox_recipe
+from detector.recipes.multibox import read_multibox_recipe
 from detector.training.multibox import MultiBoxTrainingConfig, SceneBatches, fit_priors, make_optimizer
 from detector.training.pool import ImagePool
 from proposals.multibox import MultiBoxNet

@@ -17,7 +17,8 @@ from detector.experiment.recipe import MULTIBOX, PRETRAINING, ExperimentRecipe
 from detector.model.config import MODEL_FILE, named_folder
 from detector.model.save import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE
-from detector.recipes.region import MemberPlan, MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
+from detector.recipes.multibox import MultiBoxRecipe
+from detector.recipes.region import MemberPlan, OneRecipe, SharedRecipe, TrainRecipe
 from detector.strict_yaml import write_settings
 
 Begins = TypeVar("Begins", TrainRecipe, SharedRecipe, OneRecipe, MemberPlan, MultiBoxRecipe)

@@ -21,9 +21,13 @@ from detector.commands.train_common import (
 from detector.images.write import write_picture
 from detector.model.save import join_multibox
 from detector.nets.multibox import MULTIBOX_FILE, PRIORS
-from detector.recipes.build import build_multibox_trainer, check_beginning, choose_priors
-from detector.recipes.export import save_trained_multibox
-from detector.recipes.region import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
+from detector.recipes.build_multibox import (
+    build_multibox_trainer,
+    check_multibox_beginning,
+    choose_priors,
+    save_trained_multibox,
+)
+from detector.recipes.multibox import MultiBoxRecipe, default_multibox_recipe, read_multibox_recipe
 from detector.report.drawing import draw_proposals, draw_sheet
 from detector.report.plots import plot_training
 from detector.training.loop import Machine
@@ -111,7 +115,7 @@ def _train(request: MultiBoxRequest, processes: Processes) -> Path:
         splits = {"train_split": train.split, "val_split": "" if val is None else val.split}
         recipe = default_recipe(request, len(train)).model_copy(update=splits)
     if not made.resuming:
-        check_beginning(recipe)
+        check_multibox_beginning(recipe)
     tell(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects")
     pools = [load_pool(dataset, tell) for dataset in (train, val) if dataset is not None]
     if processes.writes and not made.resuming:

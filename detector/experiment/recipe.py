@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.experiment.variants import Settings, Variant, merged
-from detector.recipes.region import EnsembleRecipe, MultiBoxRecipe, TrainRecipe
+from detector.recipes.multibox import MultiBoxRecipe
+from detector.recipes.region import EnsembleRecipe, TrainRecipe
 from detector.strict_yaml import read_settings
 
 PRETRAINING = "pretraining"  # as ``init`` of a later stage: the weights of the first one

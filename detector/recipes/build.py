@@ -18,14 +18,12 @@ from detector.model.load import load_ensemble
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.efficientnet_lite import EfficientNetLite
 from detector.nets.region_net import RegionNet
-from detector.nets.trunk import Trunk
 from detector.nets.trunks import Network, build_network
 from detector.recipes.build_shared import new_shared_net
-from detector.recipes.initialization import initialise, initialise_multibox, initialise_region_net, region_heads
-from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe, TrainRecipe
+from detector.recipes.initialization import initialise, initialise_region_net, region_heads
+from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.batches import RegionBatches
 from detector.training.loop import Machine
-from detector.training.multibox import MultiBoxProgress, MultiBoxTrainer, fit_priors
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import RegionSource
@@ -35,8 +33,6 @@ from detector.training.scene_background import Scenes
 from detector.training.teaching import TaughtBatches, Teacher
 from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
-from proposals.multibox import CONVOLUTIONAL_PRIORS, MultiBoxNet
-from proposals.priors import Priors, read_priors
 
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
 
@@ -89,7 +85,7 @@ def load_splits(data: Path, train_split: str, val_split: str) -> tuple[Dataset, 
     return train, val
 
 
-def check_beginning(recipe: OneRecipe | MultiBoxRecipe, class_keys: tuple[str, ...] = ()) -> None:
+def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None:
     """Look at what ``init`` and ``teacher`` name now, for a run comes to them only when all pictures are read.
 
     Args:
@@ -101,12 +97,6 @@ def check_beginning(recipe: OneRecipe | MultiBoxRecipe, class_keys: tuple[str, .
     with torch.random.fork_rng(devices=[]):
         if isinstance(recipe, SharedRecipe):
             initialise_region_net(new_shared_net(recipe.training, max(len(class_keys), 1)), recipe.init, class_keys)
-        elif isinstance(recipe, MultiBoxRecipe):
-            settings = recipe.training.multibox
-            count = CONVOLUTIONAL_PRIORS if settings.head == "convolutional" else 1  # any: a head may stay new
-            boxes = np.broadcast_to(np.array([0, 0, 1, 1], np.float32), (count, 4))
-            net = MultiBoxNet(Trunk(recipe.training.trunk), Priors(boxes, np.ones_like(boxes)), settings)
-            initialise_multibox(net, recipe.init)
         else:
             start_crop_net(new_crop_net(recipe.training), recipe, class_keys)
     if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
@@ -256,41 +246,3 @@ def build_trainer(
         start=lambda net: start_crop_net(net, recipe, class_keys),
         scenes=scenes, windows=windows, teacher=teacher,
     )  # fmt: skip
-
-
-def choose_priors(recipe: MultiBoxRecipe, train: ImagePool) -> Priors:
-    """The priors of a MultiBox run: those of the recipe's file, or fitted ones.
-
-    Raises:
-        UserError: the file is faulty or does not fit the head, or the data have too few objects.
-    """
-    if not recipe.priors:
-        return fit_priors(recipe.training, train)
-    convolutional = recipe.training.multibox.head == "convolutional"
-    return read_priors(Path(recipe.priors), CONVOLUTIONAL_PRIORS if convolutional else None)
-
-
-def build_multibox_trainer(
-    recipe: MultiBoxRecipe,
-    priors: Priors,
-    train: ImagePool,
-    val: ImagePool | None,
-    folder: Path,
-    *,
-    machine: Machine,
-    report: Callable[[MultiBoxProgress], None],
-) -> MultiBoxTrainer:
-    """A trainer whose net has its first weights."""
-    trainer = MultiBoxTrainer(
-        recipe.training,
-        priors,
-        train,
-        val,
-        folder,
-        machine=machine,
-        report=report,
-    )
-    if not trainer.checkpoint_path.exists():
-        initialise_multibox(trainer.net, recipe.init)
-        trainer.restart_average()
-    return trainer

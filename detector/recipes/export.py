@@ -16,17 +16,14 @@ from detector.data import Dataset
 from detector.model.config import MemberConfig, ModelConfig, named_folder, read_detector_config, read_model_config
 from detector.model.load import read_member
 from detector.model.save import begin_copy, head_tensors, save_model, write_model_config
-from detector.nets.multibox import MultiBoxFacts, save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
 from detector.nets.weights import copy_file, halved, save_weights, sha256
 from detector.recipes.initialization import trained_head
-from detector.recipes.region import MultiBoxRecipe, OneRecipe, SharedRecipe
+from detector.recipes.region import OneRecipe, SharedRecipe
 from detector.runs.folder import final_path
-from detector.training.multibox import MultiBoxTrainer, calibrate
 from proposals.errors import UserError
-from proposals.multibox import MultiBoxNet
 
 if TYPE_CHECKING:
     from detector.recipes.svm import SvmRecipe
@@ -74,7 +71,7 @@ def _facts(folder: Path, recipe: OneRecipe, dataset: Dataset, seconds: float) ->
         "name": recipe.model.name or folder.resolve().name,
         "class_names": dataset.class_names,
         "class_keys": tuple(str(key) for key in dataset.class_keys),
-        "provenance": _provenance(dataset, recipe.init, seconds),
+        "provenance": provenance(dataset, recipe.init, seconds),
     }
 
 
@@ -126,39 +123,15 @@ def save_svms(
             "members": tuple(members),
             "temperature": 1.0,  # each SVM has a sigmoid of its own
             "scores": {},
-            "provenance": _provenance(dataset, recipe.init, seconds),
+            "provenance": provenance(dataset, recipe.init, seconds),
         }
     )
     write_model_config(folder, made)
     return made
 
 
-def save_trained_multibox(
-    folder: Path, recipe: MultiBoxRecipe, dataset: Dataset, trainer: MultiBoxTrainer, net: MultiBoxNet
-) -> MultiBoxFacts:
-    """Make ``folder``, a finished run's, a MultiBox folder as well; the scores are calibrated here."""
-    training = recipe.training
-    held_out = trainer.train if trainer.val is None else trainer.val
-    calibration = calibrate(net, held_out, training.normalization)
-    scores = {} if trainer.last_recall is None else {"val_recall50_at_50": round(trainer.last_recall, 4)}
-    return save_multibox(
-        folder,
-        net,
-        trainer.priors,
-        training.trunk,
-        training.normalization,
-        half=recipe.half,
-        name=recipe.model.name or folder.resolve().name,
-        description=recipe.model.description,
-        licence=recipe.model.licence,
-        proposals=recipe.model.proposals.model_copy(update={"calibration": calibration}),
-        merge=recipe.model.merge,
-        provenance=_provenance(dataset, recipe.init, trainer.seconds),
-        scores=scores,
-    )
-
-
-def _provenance(dataset: Dataset, init: str, seconds: float) -> dict[str, str]:
+def provenance(dataset: Dataset, init: str, seconds: float) -> dict[str, str]:
+    """What a model says of its training: data, day, command, seconds, first weights."""
     return {
         "data": f"{dataset.name} ({dataset.format}), split {dataset.split or 'all'}, {len(dataset)} images",
         "trained": datetime.date.today().isoformat(),

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from detector.crop import CropConfig
-from detector.model.config import BUNDLED_MODEL, MODEL_FILE, ProposalConfig, named_folder, read_model_config
+from detector.model.config import BUNDLED_MODEL, ProposalConfig, named_folder, read_model_config
 from detector.model.load import read_member
 from detector.nets.efficientnet_lite import folded_weights
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
-from detector.nets.multibox import MULTIBOX_FILE, read_multibox, read_multibox_facts
+from detector.nets.googlenet import GoogLeNetConfig, torchvision_config
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
@@ -21,7 +20,6 @@ from detector.recipes.defaults import Initialization
 from detector.training.region_loss import DELTA_SCALE
 from detector.training.region_trainer import HEADS
 from proposals.errors import UserError
-from proposals.multibox import MultiBoxNet
 
 
 def initial_weights(
@@ -140,28 +138,3 @@ def _scaled(state: dict[str, Tensor], unit: Tensor) -> dict[str, Tensor]:
     weight, bias = state["regress.weight"], state["regress.bias"]
     units = unit.to(weight).repeat(len(bias) // 4)
     return {**state, "regress.weight": weight * units[:, None], "regress.bias": bias * units}
-
-
-def initialise_multibox(net: MultiBoxNet, init: str) -> None:
-    """Load what ``init`` names into the trunk of ``net``; of a MultiBox folder also the layers of the head that fit.
-
-    A head of other priors stays new, because its outputs mean other boxes.
-
-    Raises:
-        UserError: there is no such model, or its trunk has another architecture.
-    """
-    folder = Path(init)
-    if not (folder / MULTIBOX_FILE).is_file() or (folder / MODEL_FILE).is_file():
-        assert isinstance(net.trunk, GoogLeNet)
-        initialise(net.trunk, init)
-        return
-    other = read_multibox(folder, read_multibox_facts(folder).multibox)
-    own, given = net.state_dict(), other.state_dict()
-    wrong = [n for n in own if n.startswith("trunk.") and (n not in given or given[n].shape != own[n].shape)]
-    if wrong:
-        raise UserError(f"init {init}: weights of another architecture ({wrong[0]!r} differs); set training.trunk")
-    same = net.priors.shape == other.priors.shape and all(
-        torch.allclose(a.cpu(), b, atol=1e-4) for a, b in ((net.priors, other.priors), (net.deviation, other.deviation))
-    )
-    fits = {n: t for n, t in given.items() if n in own and own[n].shape == t.shape and (same or n.startswith("trunk."))}
-    net.load_state_dict({**own, **fits})

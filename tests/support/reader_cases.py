@@ -32,9 +32,9 @@ from detector.experiment.picture_files import read_arrays, write_arrays
 from detector.experiment.recipe import read_experiment
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
+from detector.recipes.multibox import read_multibox_recipe
 from detector.recipes.region import (
     read_ensemble_recipe,
-    read_multibox_recipe,
     read_recipe,
 )
 from detector.report.plots import read_log

@@ -11,7 +11,7 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.multibox import save_multibox
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
-from detector.recipes.initialization import initialise_multibox
+from detector.recipes.build_multibox import initialise_multibox
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxConfig, MultiBoxNet
 from proposals.priors import Priors, fit, grid_priors

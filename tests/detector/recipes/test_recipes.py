@@ -25,9 +25,9 @@ from detector.nets.googlenet import paper_config
 from detector.nets.region_head import HeadShape
 from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
 from detector.recipes.initialization import start_of
+from detector.recipes.multibox import MultiBoxRecipe
 from detector.recipes.region import (
     EnsembleRecipe,
-    MultiBoxRecipe,
     SharedRecipe,
     TrainRecipe,
     read_ensemble_recipe,
