@@ -15,7 +15,7 @@ from PIL import Image
 
 from detector.commands.console import progress
 from detector.commands.train_common import load_pool, save_sheet, save_sheet_of
-from detector.data import Dataset, load_dataset
+from detector.data import Dataset
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.recipes.budget import Costs, plan_training
 from detector.recipes.build import build_trainer, check_beginning, find_windows
@@ -24,7 +24,6 @@ from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.loop import Machine
-from detector.training.pool import ImagePool
 from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import Progress, RegionTrainer
 from proposals.recall import best_overlaps, recall
@@ -147,9 +146,6 @@ class CropJob(Job[TrainRecipe]):
         self.given: dict[str, Any] = {}
         if not recipe.training.background:
             self.pools = [pool.whole() for pool in self.pools]
-        if recipe.scenes:
-            scenes = [load_pool(load_dataset(Path(path)), tell) for path in recipe.scenes]
-            self.given["scenes"] = ImagePool.join(scenes)
         if recipe.training.regions == "windows":
             processes = self.machine.processes
             with progress("proposing", len(self.pools[0].images), "image") as advance:

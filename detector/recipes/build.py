@@ -29,7 +29,6 @@ from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import RegionSource
 from detector.training.region_settings import CropTrainingConfig, RegionTrainingConfig
 from detector.training.region_trainer import Progress, RegionTrainer, truth_accuracy
-from detector.training.scene_background import Scenes
 from detector.training.teaching import TaughtBatches, Teacher
 from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
@@ -126,14 +125,13 @@ def crop_batches(
     num_classes: int,
     processes: Processes = ALONE,
     *,
-    scenes: ImagePool | None = None,
     windows: Windows | None = None,
     teacher: Teacher | None = None,
 ) -> RegionSource:
     """The batches of crops that ``config`` asks for.
 
     Args:
-        scenes: photographs that give background, or None. windows: of ``train``, for ``regions: windows``.
+        windows: of ``train``, for ``regions: windows``.
         teacher: of the same classes, for ``config.teaching``.
 
     Raises:
@@ -141,16 +139,14 @@ def crop_batches(
     """
     if (teacher is None) != (config.teaching is None):
         raise UserError("a teacher and training.teaching go together: the one needs the other")
-    sampling = config.sampling
     given: dict[str, Any] = {
         "num_classes": num_classes,
         "crop": config.crop,
         "fill": config.normalization.fill,
-        "sampling": sampling,
+        "sampling": config.sampling,
         "augment": config.augment,
         "batch_size": config.batch_size,
         "seed": config.seed,
-        "scenes": None if scenes is None else Scenes.search(scenes, sampling.iou_background, sampling.minimum_side),
         "processes": processes,
         "size_of": None if config.teaching else config.crop_size,
     }
@@ -210,9 +206,9 @@ def crop_trainer(
 def start_crop_net(net: Network | RegionNet, recipe: TrainRecipe, class_keys: tuple[str, ...]) -> None:
     """Put the first weights of ``recipe`` into ``net``; UserError where they cannot be had or do not fit."""
     if isinstance(net, RegionNet):
-        initialise_region_net(net, recipe.init, class_keys, recipe.new_layers)
+        initialise_region_net(net, recipe.init, class_keys)
     else:
-        initialise(net, recipe.init, class_keys, recipe.new_layers)
+        initialise(net, recipe.init, class_keys)
 
 
 def new_crop_net(config: RegionTrainingConfig) -> Network | RegionNet:
@@ -235,7 +231,6 @@ def build_trainer(
     *,
     machine: Machine,
     report: Callable[[Progress], None],
-    scenes: ImagePool | None = None,
     windows: Windows | None = None,
 ) -> RegionTrainer[Any]:
     """A trainer whose net has its first weights, and its teacher if the recipe names one."""
@@ -244,5 +239,5 @@ def build_trainer(
     return crop_trainer(
         recipe.training, train, val, len(class_keys), folder, machine=machine, report=report,
         start=lambda net: start_crop_net(net, recipe, class_keys),
-        scenes=scenes, windows=windows, teacher=teacher,
+        windows=windows, teacher=teacher,
     )  # fmt: skip

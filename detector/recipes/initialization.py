@@ -72,27 +72,20 @@ def start_of(init: str) -> Initialization:
     return Initialization(init, member.net, member.crop, member.normalization, model.proposals, member.shared)
 
 
-def initialise(net: Network, init: str, class_keys: tuple[str, ...] = (), new_layers: tuple[str, ...] = ()) -> None:
+def initialise(net: Network, init: str, class_keys: tuple[str, ...] = ()) -> None:
     """Load the weights that ``init`` names into ``net``.
 
-    Missing auxiliary heads stay new, and so do ``new_layers`` (names of the net's parts) and the last layers, unless
-    ``init`` is a model of these ``class_keys``.
+    Missing auxiliary heads stay new, and so do the last layers, unless ``init`` is a model of these ``class_keys``.
 
     Raises:
         UserError: they cannot be had or belong to another architecture.
     """
-    kept_new = tuple(f"{layer}." for layer in new_layers)
     own = net.state_dict()
-    for layer, prefix in zip(new_layers, kept_new, strict=True):
-        if not any(n.startswith(prefix) for n in own):
-            parts = ", ".join(dict.fromkeys(n.partition(".")[0] for n in own))
-            raise UserError(f"new_layers: the net has no {layer!r}; its parts are {parts}")
     background = net.config.num_outputs != len(class_keys)
     state = initial_weights(init, class_keys, background=background, kind=net.config.kind)
     if state is None:
         return
-    state = {n: t for n, t in state.items() if not n.startswith(kept_new)}
-    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux", *kept_new))]
+    new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux"))]
     wrong = [n for n, t in state.items() if not n.startswith("aux") and (n not in own or own[n].shape != t.shape)]
     if new or wrong:
         raise UserError(
@@ -106,15 +99,13 @@ def region_heads(grid: int) -> HeadShape:
     return HeadShape(kind="softmax", grid=grid, shared=True, overlap=grid)
 
 
-def initialise_region_net(
-    net: RegionNet, init: str, class_keys: tuple[str, ...], new_layers: tuple[str, ...] = ()
-) -> None:
+def initialise_region_net(net: RegionNet, init: str, class_keys: tuple[str, ...]) -> None:
     """Load the trunk that ``init`` names, and its head if that was trained the same way for these classes.
 
     Raises:
         UserError: they cannot be had or belong to another architecture.
     """
-    initialise(net.trunk, init, (), new_layers)
+    initialise(net.trunk, init)
     if init in ("random", "torchvision") or init.endswith(".pth"):
         return
     folder = named_folder(init)

@@ -61,9 +61,6 @@ class TrainRecipe(NetworkRecipe):
     """Training a network that names crops.
 
     Attributes:
-        new_layers: parts of the net that begin with random weights whatever ``init`` has, as "inception5b" or "fc".
-        scenes: data sets whose photographs give background where nothing is annotated, beside that of the data set
-            itself; paths as the command line would take them. ``training.sampling.scenes`` says how much.
         teacher: whose answers the net learns from beside the labels, by ``training.teaching``: "bundled" or a model
             folder, on any trunk, of the same classes in the same order; "" is none.
         training: the run. Its ``net.num_outputs`` follows from the data set's classes. With ``background: false`` the
@@ -71,8 +68,6 @@ class TrainRecipe(NetworkRecipe):
     """
 
     task: Literal["regions"] = "regions"
-    new_layers: tuple[str, ...] = ()
-    scenes: tuple[str, ...] = ()
     teacher: str = ""
     training: RegionTrainingConfig
 
@@ -80,8 +75,8 @@ class TrainRecipe(NetworkRecipe):
     def _taught(self) -> TrainRecipe:
         if bool(self.teacher) != (self.training.teaching is not None):
             raise ValueError("teacher and training.teaching go together: the one needs the other")
-        if not self.training.background and (self.teacher or self.scenes):
-            raise ValueError("a network that names whole images (training.background: false) has no teacher or scenes")
+        if not self.training.background and self.teacher:
+            raise ValueError("a network that names whole images (training.background: false) has no teacher")
         return self
 
 

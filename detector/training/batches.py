@@ -22,24 +22,21 @@ from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import UNREADABLE, RegionBatch, Shown
 from detector.training.sampling import SamplingConfig, background_region, foreground_regions
-from detector.training.scene_background import SceneRegion, Scenes
 from proposals.boxes import encode, iou
 from proposals.errors import UserError
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
-JPEG_QUALITY = (75, 95)  # of background from scenes, as pictures of the web have it
 PREFETCHED = 3  # batches that wait for the net, beside those being made
 MOST_THREADS = 8
 FEW_CORES = 4
 
 
 class Drawn(NamedTuple):
-    """The regions of a batch that are in the pool's pictures.
+    """The regions of a batch.
 
     Attributes:
-        images: positions in the pool. regions: a box ``(4,)`` each, foreground first; background from scenes takes
-            its place and size in the picture from the foreground's. labels: K for background.
+        images: positions in the pool. regions: a box ``(4,)`` each, foreground first. labels: K for background.
     """
 
     images: list[int]
@@ -51,7 +48,7 @@ class CropBatches(ABC):
     """Batches of crops from a pool of images; a subclass says of which regions.
 
     Args:
-        scenes: photographs that fill up a batch with background, or None. processes: each makes its part of a batch.
+        processes: each makes its part of a batch.
         size_of: the side of the crops in a step; by default the crop's own.
     """
 
@@ -65,17 +62,14 @@ class CropBatches(ABC):
         augment: AugmentConfig,
         batch_size: int,
         seed: int,
-        scenes: Scenes | None = None,
         processes: Processes = ALONE,
         size_of: Callable[[int], int] | None = None,
     ) -> None:
         self.size_of = size_of or (lambda step: crop.size)
-        self.pool, self.num_classes, self.crop, self.fill, self.scenes = pool, num_classes, crop, fill, scenes
+        self.pool, self.num_classes, self.crop, self.fill = pool, num_classes, crop, fill
         self.sampling, self.augment, self.batch_size, self.seed = sampling, augment, batch_size, seed
         self.processes = processes
         self.foreground = max(1, round(batch_size * sampling.foreground))
-        background = batch_size - self.foreground
-        self.from_scenes = 0 if scenes is None else round(background * sampling.scenes)
         self.unreadable: dict[str, str] = {}
         """What went wrong with each picture that could not be read since the run began, by the picture's id."""
 
@@ -86,7 +80,7 @@ class CropBatches(ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
-        """The ``batch_size - from_scenes`` regions of ``step`` that are in the pool's pictures, foreground first."""
+        """The ``batch_size`` regions of ``step``, foreground first."""
 
     def batch(self, step: int, size: int | None = None, part: slice | None = None) -> RegionBatch:
         """The batch of ``step``, or the ``part`` of it, with crops of ``size`` pixels.
@@ -102,12 +96,6 @@ class CropBatches(ABC):
         drawn = self.draw(rng, step)
         mirror = rng.random(self.batch_size) < self.augment.mirror
         kinds = rng.integers(len(INTERPOLATIONS), size=self.batch_size)
-        from_scenes: list[SceneRegion] = []
-        looks, qualities = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        if self.scenes is not None and self.from_scenes:
-            looks = rng.integers(self.foreground, size=self.from_scenes)
-            qualities = rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, self.from_scenes)
-            from_scenes = self.scenes.draw(rng, self.from_scenes)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         amounts = draw_distortion(self.batch_size, self.augment, generator)
 
@@ -115,27 +103,13 @@ class CropBatches(ABC):
         crops = np.empty((len(mine), size, size, 3), np.uint8)
         labels = np.empty(len(mine), np.int64)
         shown = []
-        in_pool = len(drawn.regions)
         for place, i in enumerate(mine):
-            if i < in_pool:
-                image, region, labels[place] = drawn.images[i], drawn.regions[i], drawn.labels[i]
-                source = self.pool
-            else:
-                image, region = from_scenes[i - in_pool]
-                source, labels[place] = self._scene_pool, self.num_classes
-            shown.append(Shown(source.name(image), region))
+            image, region, labels[place] = drawn.images[i], drawn.regions[i], drawn.labels[i]
+            shown.append(Shown(self.pool.name(image), region))
             try:
-                picture, box = source.images[image], region
-                if source is not self.pool:
-                    assert self.scenes is not None
-                    look, quality = int(looks[i - in_pool]), int(qualities[i - in_pool])
-                    height, width = self.pool.sizes[drawn.images[look]].astype(int).tolist()
-                    picture, box = self.scenes.picture(
-                        from_scenes[i - in_pool], drawn.regions[look], (height, width), quality
-                    )
                 kind = [INTERPOLATIONS[kinds[i]]] if self.augment.random_interpolation else None
                 out = crops[place : place + 1]
-                crop_regions(picture, box[None], crop, self.fill, interpolations=kind, out=out)
+                crop_regions(self.pool.images[image], region[None], crop, self.fill, interpolations=kind, out=out)
             except UserError as fault:  # a picture that is read when it is needed, and has become unreadable
                 self.unreadable[shown[-1].image] = str(fault)
                 crops[place], labels[place] = self.fill, UNREADABLE
@@ -153,8 +127,6 @@ class CropBatches(ABC):
         pool = self.pool
         deltas, overlaps = np.zeros((len(mine), 4), np.float32), np.zeros(len(mine), np.float32)
         for place, i in enumerate(mine):
-            if i >= len(drawn.regions):
-                continue
             own = slice(int(pool.first[drawn.images[i]]), int(pool.first[drawn.images[i] + 1]))
             truth, shows = pool.boxes[own], 0 <= labels[place] < self.num_classes
             truth = truth[pool.labels[own] == labels[place]] if shows else truth
@@ -166,11 +138,6 @@ class CropBatches(ABC):
                     deltas[place] = encode(region, truth[overlap.argmax()][None].astype(np.float64))[0]
                     deltas[place, 0] *= -1 if mirror[i] else 1
         return torch.from_numpy(deltas), torch.from_numpy(overlaps)
-
-    @property
-    def _scene_pool(self) -> ImagePool:
-        assert self.scenes is not None
-        return self.scenes.pool
 
     def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
         """See :class:`detector.training.region_batch.RegionSource`."""
@@ -202,7 +169,7 @@ class RegionBatches(CropBatches):
         truth = self.pool.boxes[objects]
         regions = list(foreground_regions(rng, truth, self.pool.sizes[images], self.sampling))
         labels = [int(i) for i in self.pool.labels[objects]]
-        while len(regions) < self.batch_size - self.from_scenes:
+        while len(regions) < self.batch_size:
             region = None
             while region is None:  # most images have room for background; one that has none is passed over
                 image = int(rng.integers(len(self.pool.images)))

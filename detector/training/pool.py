@@ -44,10 +44,6 @@ class Pictures(Sequence[NDArray[np.uint8]]):
         return read_record(entry) if isinstance(entry, ImageRecord) else entry
 
 
-def _entries(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8] | ImageRecord]:
-    return images.entries if isinstance(images, Pictures) else list(images)
-
-
 def free_memory() -> int:
     """Bytes that programs can have without swapping; a gigabyte where the system does not tell."""
     with contextlib.suppress(OSError, ValueError, IndexError):
@@ -171,21 +167,6 @@ class ImagePool:
             first=first,
             skipped=skipped,
             ids=ids,
-        )
-
-    @classmethod
-    def join(cls, pools: Sequence[ImagePool]) -> ImagePool:
-        """One pool of the pictures of several; the labels mean nothing then unless the pools share their classes."""
-        offsets = np.cumsum([0, *(len(p.images) for p in pools)])
-        return cls(
-            images=Pictures([entry for p in pools for entry in _entries(p.images)]),
-            sizes=np.concatenate([p.sizes for p in pools]),
-            boxes=np.concatenate([p.boxes for p in pools]),
-            labels=np.concatenate([p.labels for p in pools]),
-            owner=np.concatenate([p.owner + o for p, o in zip(pools, offsets, strict=False)]),
-            first=np.concatenate([[0], np.cumsum(np.concatenate([np.diff(p.first) for p in pools]))]).astype(np.int64),
-            skipped=[line for p in pools for line in p.skipped],
-            ids=[p.name(i) for p in pools for i in range(len(p.images))],
         )
 
     def truth(self, image: int) -> NDArray[np.float32]:

@@ -44,7 +44,6 @@ class SamplingConfig(BaseModel):
         iou_background: background regions stay below it with every object of the image.
         area: range of a GoogLeNet crop's area, relative to the image. aspect: range of its width / height.
         minimum_side: background regions are at least so many pixels wide and high.
-        scenes: share of the background that comes from the pictures given as such, if there are any.
         balance: of the classes in the foreground.
     """
 
@@ -57,7 +56,6 @@ class SamplingConfig(BaseModel):
     area: tuple[float, float] = (0.08, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     minimum_side: float = Field(default=8, ge=1)
-    scenes: float = Field(default=0.5, ge=0, le=1)
     balance: BalanceConfig = BalanceConfig()
 
 

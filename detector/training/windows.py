@@ -96,7 +96,7 @@ class WindowBatches(CropBatches):
         """See the base class."""
         windows, start = self.windows, step * self.foreground
         foreground = windows.foreground[[self.order[start + i] for i in range(self.foreground)]]
-        others = self.batch_size - self.foreground - self.from_scenes
+        others = self.batch_size - self.foreground
         chosen = np.concatenate([foreground, windows.background[rng.integers(len(windows.background), size=others)]])
         return Drawn(
             windows.owner[chosen].tolist(),

@@ -180,19 +180,6 @@ def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) ->
     assert torch.equal(other.conv1.conv.weight, source.conv1.conv.weight)
 
 
-def test_layers_that_begin_anew(tmp_path: Path) -> None:
-    source = write_two_classes(tmp_path / "m")
-    net = GoogLeNet(source.config)
-    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    initialise(net, str(tmp_path / "m"), ("n1", "n2"), ("inception5b", "fc"))
-    for name, tensor in net.state_dict().items():
-        expected = before if name.startswith(("inception5b.", "fc.")) else source.state_dict()
-        assert torch.equal(tensor, expected[name]), name
-    assert not torch.equal(before["fc.weight"], source.fc.weight)
-    with pytest.raises(UserError, match=r"new_layers: the net has no 'inception5'; its parts are conv1, .*fc"):
-        initialise(net, str(tmp_path / "m"), ("n1", "n2"), ("inception5",))
-
-
 def test_first_weights_of_another_architecture(tmp_path: Path) -> None:
     torch.save(GoogLeNet(torchvision_config(1000)).state_dict(), tmp_path / "googlenet-test.pth")
     net = GoogLeNet(GoogLeNetConfig(num_outputs=3, norm="batch", width=0.25))
