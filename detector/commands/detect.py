@@ -142,6 +142,15 @@ def detect(
             rich_help_panel="Speed",
         ),
     ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Of several images, process N at once on a CPU, with one core each; 0: as many as there are cores.",
+            rich_help_panel="Speed",
+        ),
+    ] = 0,
     no_multibox: Annotated[
         bool,
         typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.", rich_help_panel="Proposals"),
@@ -272,6 +281,8 @@ def detect(
     on_ray = engine is Engine.ray
     if on_ray and (pictures or proposal_pictures):
         raise UserError("--engine ray draws no images: leave out --pictures and --proposal-pictures")
+    if on_ray and workers:
+        raise UserError("--workers is for this process alone: with --engine ray, Ray starts as many as it has cores for")
     if address is not None and not on_ray:
         raise UserError("--address is of a Ray cluster: give --engine ray, too")
     pictures = not on_ray if pictures is None else pictures
@@ -352,7 +363,7 @@ def detect(
                     load = partial(load_model, model, **how, **settings)
                     tally = detect_all_on_ray(own, load, journal, faults, address)
                 else:
-                    tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone)
+                    tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone, workers)
                 journal.finish(faults.told)
             if part is None:
                 if not tally.pictures:

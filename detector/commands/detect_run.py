@@ -44,10 +44,12 @@ def detect_all(
     pictures: bool,
     proposal_pictures: bool,
     alone: bool,
+    workers: int = 0,
 ) -> Tally:
     """Detect in every image of ``inputs`` that is not done yet and leave what was found in the journal's folder.
 
-    ``alone``: images one at a time, see :func:`detector.commands.detection_run.one_at_a_time`.
+    ``alone``: images one at a time, see :func:`detector.commands.detection_run.one_at_a_time`; otherwise ``workers`` at
+    once, or one on each core.
     """
     folder = journal.folder
     tally = Tally()
@@ -57,7 +59,7 @@ def detect_all(
     counts = [source.count() for source in inputs[journal.inputs :]]
     total = sum(count or 0 for count in counts) if None not in counts else None
     with progress("detecting", total, "image") as advance:
-        for found in detect_each(inputs, network, journal, faults, alone=alone):
+        for found in detect_each(inputs, network, journal, faults, alone=alone, workers=workers):
             frame = found.frame
             with network.stages.time("write"):
                 if proposal_pictures:

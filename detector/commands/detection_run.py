@@ -89,17 +89,25 @@ def one_at_a_time(several: bool, device: str) -> bool:
 
 
 def detect_each(
-    inputs: Sequence[Source], network: Detector, journal: Journal, faults: Faults, *, alone: bool = False
+    inputs: Sequence[Source],
+    network: Detector,
+    journal: Journal,
+    faults: Faults,
+    *,
+    alone: bool = False,
+    workers: int = 0,
 ) -> Iterator[Found]:
     """Detect in every image of ``inputs`` that the journal has not as done, and record it once the caller is done.
 
     Args:
         inputs: of this run or shard, in their order.
         faults: told of each input that cannot be read; it may raise.
-        alone: images one at a time, see :func:`one_at_a_time`; otherwise as many at once as there are cores.
+        alone: images one at a time, see :func:`one_at_a_time`; otherwise as many at once as there are cores, or
+            ``workers``.
     """
     told: str | None = None
-    for step in in_order(_steps(inputs[journal.inputs :], journal.frames, network), alone=alone):
+    steps = _steps(inputs[journal.inputs :], journal.frames, network)
+    for step in in_order(steps, alone=alone, workers=workers):
         if step.fault is not None and told is None:  # a fault ends its input
             faults(step.fault)
             told = str(step.fault)

@@ -20,15 +20,17 @@ T = TypeVar("T")
 MOST_AT_ONCE = 16  # each holds an image and its maps, and all take turns in the interpreter
 
 
-def in_order(calls: Iterable[Callable[[], T]], *, alone: bool) -> Iterator[T]:
+def in_order(calls: Iterable[Callable[[], T]], *, alone: bool, workers: int = 0) -> Iterator[T]:
     """The results of ``calls`` in their order.
 
     Args:
         calls: asked for as they are needed, at most two more than there are threads; what one raises is raised here.
         alone: one at a time with all cores, as for a single image; otherwise on all cores at once, with one thread of
             PyTorch each, so that the results are the same on any number of cores.
+        workers: so many at once in place of one on each core, if not 0.
     """
-    workers, before = 1 if alone else min(available_cores(), MOST_AT_ONCE), torch.get_num_threads()
+    workers = 1 if alone else workers or min(available_cores(), MOST_AT_ONCE)
+    before = torch.get_num_threads()
     each = before if alone else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,))
     running: deque[Future[T]] = deque()

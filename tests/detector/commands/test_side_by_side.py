@@ -49,6 +49,17 @@ def test_few_calls_wait() -> None:
     results.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_so_many_at_once_as_asked_for(workers: int) -> None:
+    together = threading.Barrier(workers)
+
+    def call() -> int:
+        together.wait(30)  # broken unless so many calls are in it
+        return threading.get_ident()
+
+    assert len(set(in_order([call] * 20 * workers, alone=False, workers=workers))) == workers
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_threads_of_pytorch(alone: bool) -> None:
     before = torch.get_num_threads()
