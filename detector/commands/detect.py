@@ -282,7 +282,7 @@ def detect(
     if on_ray and (pictures or proposal_pictures):
         raise UserError("--engine ray draws no images: leave out --pictures and --proposal-pictures")
     if on_ray and workers:
-        raise UserError("--workers is for this process alone: with --engine ray, Ray starts as many as it has cores for")
+        raise UserError("--workers is for this process alone; with --engine ray, Ray takes all of its cores")
     if address is not None and not on_ray:
         raise UserError("--address is of a Ray cluster: give --engine ray, too")
     pictures = not on_ray if pictures is None else pictures
