@@ -114,7 +114,7 @@ def test_the_first_pictures_only(run_cli: Callable[..., Any], voc: Path, fake_mo
     assert (fake_model.calls[0][1]["search_side"], fake_model.calls[0][1]["members"]) == (64, 1)
     refused = run_cli("evaluate", "--data", voc, "--detections", "e", "--members", 2)
     assert (refused.code, refused.err.count("\n")) == (1, 1)
-    assert "--search-side and --members are for a model's run" in refused.err
+    assert "--search-side, --members and --exact are for a model's run" in refused.err
 
 
 def test_detections_of_a_run_are_measured_on_the_pictures_that_it_looked_at(
