@@ -1,7 +1,7 @@
 # make demo       find objects in photographs that come with scikit-image; pictures go to demo/
 # make test       run every test (make test ARGS="-m 'not slow'": the quick ones; ARGS="-n 0": in one process)
 # make lint       ruff and mypy
-# make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="region_networks" ARGS="...")
+# make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="yolox_peer" ARGS="...")
 # make docs       build the docs site into site/
 # make clean      remove the environment and the caches
 #
@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-ONLY ?= busy_machine evaluation evaluation_intervals multibox_matching pipeline report selective_search training_speed
+ONLY ?= busy_machine evaluation evaluation_intervals multibox_matching pipeline report selective_search training_shared training_speed
 
 export PYTHON
 

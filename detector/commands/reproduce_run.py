@@ -76,7 +76,7 @@ def run_experiment(
     models = [(key, home, read_model_config(home)) for key, home in model_folders(recipe, folder).items()]
     rows = rows_of(models, settings.variants, settings.common_change)
     (folder / "pictures").mkdir(exist_ok=True)
-    study = Study(rows, dataset.class_names, folder / "pictures", target, settings.seed)
+    study = Study(rows, dataset.class_names, folder / "pictures", target, settings.seed, settings.precision)
     if part is None and request.jobs > 1:
         say(f"measuring in {request.jobs} processes; their output is in measure-*.txt in {folder}")
         words = ["reproduce", str(folder / EXPERIMENT_FILE), "--data", str(data), "--out", str(folder)]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detector.detection.ensemble import Member
 from detector.detection.pipeline import Detector
+from detector.detection.precision import Precision
 from detector.evaluation.class_index import ClassIndex
 from detector.experiment.joined import JoinedDetector
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
@@ -82,15 +83,23 @@ class Study:
     Args:
         rows: what to measure. class_names: of the data; what a model finds of other classes is left out.
         folder: where each image's file goes. device: of the networks. seed: random seed of proposal ranking.
+        precision: what the networks compute in.
 
     Raises:
         UserError: a model cannot be read, or has no class in common with the data.
     """
 
     def __init__(
-        self, rows: Sequence[Row], class_names: tuple[str, ...], folder: Path, device: torch.device, seed: int = 0
+        self,
+        rows: Sequence[Row],
+        class_names: tuple[str, ...],
+        folder: Path,
+        device: torch.device,
+        seed: int = 0,
+        precision: Precision = "auto",
     ) -> None:
         self.rows, self.class_names, self.folder, self.device, self.seed = rows, class_names, folder, device, seed
+        self.precision = precision
         self.memory = Memory()
         self.members: dict[tuple[Path, MemberConfig], Member] = {}
         self.sources: dict[str, RememberedSource] = {}
@@ -149,7 +158,9 @@ class Study:
             if key not in self.members:
                 self.members[key] = read_member(*key, count)
         members = [self.members[key] for key in keys]
-        ensemble = RememberingEnsemble(keys, members, self.device, config.temperature, self.memory, row.variant.combine)
+        ensemble = RememberingEnsemble(
+            keys, members, self.device, config.temperature, self.memory, row.variant.combine, self.precision
+        )
         limit, known = config.proposals.max_proposals, np.flatnonzero(self.labels[row.variant.name] >= 0)
         return Detector(
             self._source(row),
@@ -198,7 +209,7 @@ class Study:
             [row.variant.name, row.variant.combine, row.config.model_dump(mode="json", exclude=about)]
             for row in self.rows
         ]
-        return json.dumps([rows, self.class_names, self.seed])
+        return json.dumps([rows, self.class_names, self.seed, self.precision])
 
     def _load(self, path: Path) -> Looked | None:
         """What an image's file holds; ``None`` where it is missing, damaged or of other variants."""

@@ -89,8 +89,9 @@ class RememberingEnsemble(Ensemble):
         temperature: float,
         memory: Memory,
         combine: str = "mean",
+        precision: str = "auto",
     ) -> None:
-        super().__init__(members, device, temperature=temperature)
+        super().__init__(members, device, temperature=temperature, precision=precision)
         self.keys, self.memory, self.combine = keys, memory, combine
 
     def _run(

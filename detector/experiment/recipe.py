@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from detector.detection.precision import Precision
 from detector.experiment.variants import Settings, Variant, merged
 from detector.recipes.multibox import MultiBoxRecipe
 from detector.recipes.region import EnsembleRecipe, TrainRecipe
@@ -26,6 +27,7 @@ class MeasurementConfig(BaseModel):
         score_threshold: of every variant; low, because AP needs the low scores.
         change: of the ``model.yaml`` of every variant, before its own.
         variants: the rows of the table; none given are the paper's comparisons that each model allows.
+        precision: what the networks compute in; "auto" is float32 on the CPU and a short format on a GPU.
         bootstrap: resamples of the images for the intervals. seed: random seed of them and of proposal ranking.
     """
 
@@ -36,6 +38,7 @@ class MeasurementConfig(BaseModel):
     score_threshold: float = Field(default=0.01, ge=0, le=1)
     change: Settings = {}
     variants: tuple[Variant, ...] = ()
+    precision: Precision = "auto"
     bootstrap: int = Field(default=1000, ge=0)
     seed: int = Field(default=0, ge=0)
 
