@@ -31,7 +31,7 @@ from detector.commands.train_run import (
 )
 from detector.model.config import MODEL_FILE, ProposalConfig
 from detector.recipes.build import check_beginning
-from detector.recipes.export import join_members
+from detector.recipes.export import average_members, join_members
 from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
 from detector.strict_yaml import dump_yaml
 from detector.training.processes import Processes, joined_processes
@@ -80,7 +80,8 @@ def run_ensemble_training(request: TrainRequest) -> Path:
                 before = members[index - 1] if index else None
                 train_one(member_request(request, member), processes, recipe.member(index, before))
         if processes.writes:
-            join_members(members, folder, recipe.base.model.name or folder.resolve().name)
+            make = average_members if recipe.mean else join_members
+            make(members, folder, recipe.base.model.name or folder.resolve().name)
         processes.wait()
     return folder
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from detector.crop import CropConfig
 from detector.data import Dataset
@@ -19,7 +20,7 @@ from detector.model.save import begin_copy, head_tensors, save_model, write_mode
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
-from detector.nets.weights import copy_file, halved, save_weights, sha256
+from detector.nets.weights import copy_file, halved, read_weights, save_weights, sha256
 from detector.recipes.initialization import trained_head
 from detector.recipes.region import OneRecipe, SharedRecipe
 from detector.runs.folder import final_path
@@ -98,6 +99,43 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
     joined = first.model_copy(update={"name": name, "members": tuple(members), "provenance": provenance, "scores": {}})
     write_model_config(out, joined)
     return joined
+
+
+def average_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
+    """Make ``out`` a model directory of one network, whose weights are the mean of those in ``folders``.
+
+    They are those of one chain of trainings (Izmailov et al., Averaging weights leads to wider optima, 2018). All else
+    is the first one's.
+    """
+    configs = [read_model_config(folder) for folder in folders]
+    files = [folder / config.members[0].file for folder, config in zip(folders, configs, strict=True)]
+    path = out / "member-0.safetensors"
+    save_weights(path, mean_weights([read_weights(file) for file in files]))
+    member = configs[0].members[0].model_copy(update={"file": path.name, "sha256": sha256(path)})
+    provenance = {
+        f"weights {number} {key}": value
+        for number, config in enumerate(configs)
+        for key, value in config.provenance.items()
+    }
+    made = configs[0].model_copy(update={"name": name, "members": (member,), "provenance": provenance, "scores": {}})
+    write_model_config(out, made)
+    return made
+
+
+def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of networks' tensors, statistics of normalisation included; each of the first one's type.
+
+    Raises:
+        ValueError: the networks differ in their tensors.
+    """
+    first = states[0]
+    shapes = {name: tensor.shape for name, tensor in first.items()}
+    if any({name: tensor.shape for name, tensor in state.items()} != shapes for state in states):
+        raise ValueError("networks of different architectures have no mean")
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
+        for name, tensor in first.items()
+    }
 
 
 def save_svms(

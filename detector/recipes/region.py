@@ -137,6 +137,7 @@ class EnsembleRecipe(BaseModel):
         base: the recipe of every member; also what the finished model says of itself. members: one plan each.
         chain: each member begins with the weights of the one before it, at the full rate again, in place of the
             recipe's ``init`` (Huang et al., Snapshot ensembles, 2017): all of the time goes into all of the members.
+        mean: the result is one network, whose weights are the mean of the members', which those of a chain can have.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -145,6 +146,13 @@ class EnsembleRecipe(BaseModel):
     base: AnyRecipe
     members: tuple[MemberPlan, ...] = Field(min_length=1)
     chain: bool = False
+    mean: bool = False
+
+    @model_validator(mode="after")
+    def _has_a_mean(self) -> EnsembleRecipe:
+        if self.mean and (not self.chain or any(plan.width is not None for plan in self.members)):
+            raise ValueError("mean is for the members of a chain, all of one width")
+        return self
 
     def member(self, index: int, before: Path | None = None) -> OneRecipe:
         """The recipe of one member; ``before``: the folder of the member before it, of a chain."""

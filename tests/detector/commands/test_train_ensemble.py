@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from command_line import run
+from pydantic import ValidationError
 from shared_recipes import (
     RECIPE,
     TRAINING,
@@ -31,6 +32,7 @@ from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.weights import read_weights
 from detector.recipes.defaults import ensemble_recipe
+from detector.recipes.export import mean_weights
 from detector.recipes.region import (
     EnsembleRecipe,
     MemberPlan,
@@ -95,6 +97,16 @@ def test_members_differ_in_sampling_and_share_first_weights() -> None:
     assert len({member.model_copy(update={"training": None}).model_dump_json() for member in members}) == 1
 
 
+def test_only_a_chain_has_a_mean() -> None:
+    base = TrainRecipe.model_validate(RECIPE)
+    assert EnsembleRecipe(base=base, chain=True, mean=True, members=(MemberPlan(), MemberPlan())).mean
+    for plans, chain in (((MemberPlan(), MemberPlan(width=0.5)), True), ((MemberPlan(),), False)):
+        with pytest.raises(ValidationError, match="mean is for the members of a chain"):
+            EnsembleRecipe(base=base, chain=chain, mean=True, members=plans)
+    with pytest.raises(ValueError, match="no mean"):
+        mean_weights([{"a": torch.zeros(2)}, {"a": torch.zeros(3)}])
+
+
 def test_members_of_other_beginnings() -> None:
     base = TrainRecipe.model_validate(RECIPE)
     recipe = EnsembleRecipe(base=base, members=(MemberPlan(init="bundled"), MemberPlan(width=0.5), MemberPlan(seed=3)))
@@ -107,12 +119,19 @@ def test_members_of_a_chain_begin_where_the_one_before_ended(data: Path, tmp_pat
     training = {**TRAINING, "steps": 2, "schedule": {"rate": 1e-9}, "average": 0.0, "statistics_batches": 0}
     config = tmp_path / "chain.yaml"
     base = {"train_split": "", "val_split": "", **RECIPE, "training": training, "half": False}
-    config.write_text(yaml.safe_dump({"task": "ensemble", "chain": True, "base": base, "members": [{}, {}]}))
+    ensemble = {"task": "ensemble", "chain": True, "mean": True, "base": base, "members": [{}, {}]}
+    config.write_text(yaml.safe_dump(ensemble))
     assert run("train", data, "--config", config, "--out", tmp_path / "e", "--jobs", 2) == 1
     assert run("train", data, "--config", config, "--out", tmp_path / "e") == 0
     inits = [read_recipe(tmp_path / "e" / f"member-{i}" / "recipe.yaml").init for i in (0, 1)]
     assert inits == ["random", str(tmp_path / "e" / "member-0")]
-    first, second = (read_weights(tmp_path / "e" / f"member-{i}.safetensors") for i in (0, 1))
+    first, second = (read_weights(tmp_path / "e" / f"member-{i}/member-0.safetensors") for i in (0, 1))
+    mean = read_weights(tmp_path / "e" / "member-0.safetensors")
+    assert len(read_model_config(tmp_path / "e").members) == 1
+    load_model(tmp_path / "e", device="cpu")  # digests and all
+    for name, tensor in mean.items():
+        expected = (first[name].double() + second[name].double()) / 2
+        torch.testing.assert_close(tensor.double(), expected, atol=1e-6, rtol=1e-6)
     weights = [name for name, tensor in first.items() if tensor.ndim == 4]
     assert weights
     for name in weights:  # the rate is so low that nothing moves
