@@ -208,7 +208,7 @@ def _measure_detections(
     request: EvaluateRequest, measured: Measured, config: dict[str, Any], faults: Faults
 ) -> tuple[list[str], Path]:
     """Detections by a metric of detection: lines, and the run folder."""
-    detections, unknown = request.detections, request.unknown_classes.value
+    detections, unknown = request.detections, request.unknown_classes
     proposals: dict[str, Proposals] | None = None
     table: DetectionTable | None = None
     run: EvaluateRun | None = None
@@ -219,7 +219,7 @@ def _measure_detections(
             format=request.format.value if request.format else None,
             image_list=request.image_list,
             invalid=request.invalid.value,
-            unknown_class=unknown,
+            unknown_class=unknown.value,
         )
     else:
         run = _run_of(request, measured, config)
@@ -232,7 +232,7 @@ def _measure_detections(
                 folder / JSONL_FILE,
                 measured.class_names,
                 class_keys=measured.class_keys,
-                unknown_class=unknown,
+                unknown_class=unknown.value,
             )
         assert table is not None
         result = score(

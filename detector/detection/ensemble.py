@@ -138,7 +138,8 @@ class Member:
         assert other.shared is not None
         assert isinstance(self.net, GoogLeNet)
         assert isinstance(other.net, GoogLeNet)
-        mine, others = ((m.normalization, m.shared.image_side, m.shared.levels) for m in (self, other))
+        mine = self.normalization, self.shared.image_side, self.shared.levels
+        others = other.normalization, other.shared.image_side, other.shared.levels
         return mine == others and self.net.begins_as(other.net)
 
     def level_zero(self, image: NDArray[np.uint8], device: torch.device) -> Tensor:
