@@ -75,7 +75,9 @@ def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) 
             return Sources()
         names = f"{number:05d}-small.jpg", f"{number:05d}.jpg"
         for name, data in zip(names, (small, large), strict=True):
-            (folder / name).write_bytes(data)
+            temporary = folder / f"{name}.unfinished"  # a file with the right name is a whole one
+            temporary.write_bytes(data)
+            temporary.replace(folder / name)
         return Sources(*(f"{folder.name}/{name}" for name in names))
 
     with ThreadPoolExecutor(workers) as pool:

@@ -321,6 +321,26 @@ def test_a_report_that_was_killed_is_made_again(
         write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
 
 
+def test_a_kill_leaves_no_picture_that_is_not_whole(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Path.write_bytes
+
+    def die_halfway(self: Path, data: bytes) -> int:
+        plain(self, data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", die_halfway)
+        with pytest.raises(KeyboardInterrupt):
+            write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+    left = [path.name for path in (tmp_path / "r-pictures").iterdir()]
+    assert left
+    assert all(name.endswith(".unfinished") for name in left)
+    write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
+    assert {path.suffix for path in (tmp_path / "r-pictures").iterdir()} == {".jpg"}
+
+
 def test_a_full_disk_leaves_nothing_of_a_report(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
