@@ -57,14 +57,14 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         recorded = read_ensemble_recipe(folder / RECIPE_FILE) if made.resuming else None
         if recorded is None:
             recipe = asked_recipe(request, processes)
-            if recipe.chain and request.jobs > 1:
-                raise UserError("--jobs: in a chain each member begins where the one before it ended; leave it out")
+            check_jobs(recipe, request)
             for index in range(len(recipe.members)):
                 check_beginning(recipe.member(index))
             if processes.writes:
                 begin_folder(folder, "train", recipe, recipe.base.training.seed)
         else:
             recipe = recorded
+            check_jobs(recipe, request)
             if request.resume is Resume.auto:
                 check_same_recipe(folder, recorded, asked_recipe(request, processes, recorded.base.model.proposals))
         processes.wait()
@@ -77,13 +77,22 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         else:
             for index, member in enumerate(members):
                 tell(f"member {index + 1} of {len(members)}")
-                before = members[index - 1] if index else None
+                before = members[index - 1].resolve() if index else None  # the run may go on from another folder
                 train_one(member_request(request, member), processes, recipe.member(index, before))
         if processes.writes:
-            make = average_members if recipe.mean else join_members
-            make(members, folder, recipe.base.model.name or folder.resolve().name)
+            name = recipe.base.model.name or folder.resolve().name
+            if recipe.mean:
+                average_members(members, folder, name, half=recipe.base.half)
+            else:
+                join_members(members, folder, name)
         processes.wait()
     return folder
+
+
+def check_jobs(recipe: EnsembleRecipe, request: TrainRequest) -> None:
+    """UserError where the members of a chain are to be trained side by side."""
+    if recipe.chain and request.jobs > 1:
+        raise UserError("--jobs: in a chain each member begins where the one before it ended; leave it out")
 
 
 def asked_recipe(

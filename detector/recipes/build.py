@@ -95,6 +95,8 @@ def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None
     """
     with torch.random.fork_rng(devices=[]):
         if isinstance(recipe, SharedRecipe):
+            if recipe.training.frozen and recipe.init == "random":
+                raise UserError("training.frozen keeps the first layers of init, and random ones are worth nothing")
             initialise_region_net(new_shared_net(recipe.training, max(len(class_keys), 1)), recipe.init, class_keys)
         else:
             start_crop_net(new_crop_net(recipe.training), recipe, class_keys)

@@ -101,16 +101,19 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
     return joined
 
 
-def average_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
+def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool) -> ModelConfig:
     """Make ``out`` a model directory of one network, whose weights are the mean of those in ``folders``.
 
     They are those of one chain of trainings (Izmailov et al., Averaging weights leads to wider optima, 2018). All else
     is the first one's.
+
+    Args:
+        half: store the mean in float16.
     """
     configs = [read_model_config(folder) for folder in folders]
     files = [folder / config.members[0].file for folder, config in zip(folders, configs, strict=True)]
     path = out / "member-0.safetensors"
-    save_weights(path, mean_weights([read_weights(file) for file in files]))
+    save_weights(path, mean_weights([read_weights(file) for file in files]), half=half)
     member = configs[0].members[0].model_copy(update={"file": path.name, "sha256": sha256(path)})
     provenance = {
         f"weights {number} {key}": value

@@ -149,9 +149,11 @@ class EnsembleRecipe(BaseModel):
     mean: bool = False
 
     @model_validator(mode="after")
-    def _has_a_mean(self) -> EnsembleRecipe:
-        if self.mean and (not self.chain or any(plan.width is not None for plan in self.members)):
-            raise ValueError("mean is for the members of a chain, all of one width")
+    def _chained(self) -> EnsembleRecipe:
+        if self.chain and any(plan.width is not None or plan.init is not None for plan in self.members):
+            raise ValueError("the members of a chain have no init and no width of their own: only a seed")
+        if self.mean and not self.chain:
+            raise ValueError("mean is for the members of a chain")
         return self
 
     def member(self, index: int, before: Path | None = None) -> OneRecipe:

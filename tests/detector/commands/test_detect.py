@@ -18,6 +18,7 @@ from clips import spoil, write_video
 from PIL import Image
 
 from detector.commands.detection_files import SavedDetections, read_detections
+from detector.commands.side_by_side import in_order
 from detector.commands.tally import Tally, in_words
 from detector.images.read import read_image
 from detector.types import Detections
@@ -56,6 +57,28 @@ def test_fewer_members(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Pa
     assert run_cli("detect", picture("a.png"), "--members", 2, "--out", "found").code == 0
     assert fake_model.calls[0][1]["members"] == 2
     assert yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())["config"]["members"] == 2
+
+
+def test_every_network_everywhere(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    for words, exact in (((), False), (("--exact",), True)):
+        out = f"found-{exact}"
+        assert run_cli("detect", picture("a.png"), *words, "--out", out).code == 0
+        assert fake_model.calls[-1][1].get("exact", False) is exact
+        assert yaml.safe_load((tmp_path / out / "config.yaml").read_text())["config"]["exact"] is exact
+
+
+def test_so_many_images_at_once(run_cli: Any, fake_model: Any, picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(calls: Any, *, alone: bool, workers: int) -> Any:
+        asked.append(workers)
+        return in_order(calls, alone=alone, workers=workers)
+
+    monkeypatch.setattr("detector.commands.detection_run.in_order", counted)
+    photos = [picture("a.png"), picture("b.png"), picture("c.png")]
+    assert run_cli("detect", *photos, "--workers", 3, "--out", "three").code == 0
+    assert run_cli("detect", *photos, "--out", "all").code == 0
+    assert asked == [3, 0]
 
 
 def test_one_class_only(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:

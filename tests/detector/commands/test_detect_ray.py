@@ -79,6 +79,7 @@ def test_a_bad_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pytest
     [
         (("--engine", "ray", "--pictures"), "--engine ray draws no images"),
         (("--engine", "ray", "--proposal-pictures"), "--engine ray draws no images"),
+        (("--engine", "ray", "--workers", 2), "--workers is for this process alone"),
         (("--address", "auto"), "--address is of a Ray cluster"),
     ],
 )

@@ -100,9 +100,11 @@ def test_members_differ_in_sampling_and_share_first_weights() -> None:
 def test_only_a_chain_has_a_mean() -> None:
     base = TrainRecipe.model_validate(RECIPE)
     assert EnsembleRecipe(base=base, chain=True, mean=True, members=(MemberPlan(), MemberPlan())).mean
-    for plans, chain in (((MemberPlan(), MemberPlan(width=0.5)), True), ((MemberPlan(),), False)):
-        with pytest.raises(ValidationError, match="mean is for the members of a chain"):
-            EnsembleRecipe(base=base, chain=chain, mean=True, members=plans)
+    with pytest.raises(ValidationError, match="mean is for the members of a chain"):
+        EnsembleRecipe(base=base, mean=True, members=(MemberPlan(),))
+    for plan in (MemberPlan(width=0.5), MemberPlan(init="bundled")):
+        with pytest.raises(ValidationError, match="no init and no width of their own"):
+            EnsembleRecipe(base=base, chain=True, members=(MemberPlan(), plan))
     with pytest.raises(ValueError, match="no mean"):
         mean_weights([{"a": torch.zeros(2)}, {"a": torch.zeros(3)}])
 
@@ -123,6 +125,7 @@ def test_members_of_a_chain_begin_where_the_one_before_ended(data: Path, tmp_pat
     config.write_text(yaml.safe_dump(ensemble))
     assert run("train", data, "--config", config, "--out", tmp_path / "e", "--jobs", 2) == 1
     assert run("train", data, "--config", config, "--out", tmp_path / "e") == 0
+    assert run("train", data, "--out", tmp_path / "e", "--resume", "auto", "--jobs", 2) == 0  # finished already
     inits = [read_recipe(tmp_path / "e" / f"member-{i}" / "recipe.yaml").init for i in (0, 1)]
     assert inits == ["random", str(tmp_path / "e" / "member-0")]
     first, second = (read_weights(tmp_path / "e" / f"member-{i}/member-0.safetensors") for i in (0, 1))

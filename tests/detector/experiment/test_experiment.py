@@ -191,6 +191,18 @@ def test_the_paper_s_comparisons_of_a_whole_model(model: Path) -> None:
             assert sum(before[key] != after[key] for key in before) + (variant.combine != "mean") == 1
 
 
+def test_a_cascade_is_compared_with_all_networks_everywhere(model: Path) -> None:
+    config = read_model_config(model)
+    assert config.refinement is not None
+    looks = config.refinement.model_copy(update={"first_members": 1})
+    found = {variant.name: variant for variant in paper_variants(config.model_copy(update={"refinement": looks}))}
+    cascade = config.model_copy(update={"refinement": looks})
+    assert found["without cascade"].of(cascade) == config
+    assert found["without refinement"].of(cascade).refinement == config.refinement.model_copy(update={"rounds": 1})
+    for variant in found.values():
+        variant.of(cascade)  # they fit the model, all of them
+
+
 def test_a_model_s_comparisons_are_those_that_it_allows(plain: Path, model: Path) -> None:
     assert names(paper_variants(read_model_config(plain), prefix="p: ")) == [
         "p: 1 network", "p: selective search at scale 2", *(f"p: at most {n} proposals" for n in (100, 300, 1000)),

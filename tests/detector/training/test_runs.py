@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from shared_training import made_up_pool
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.recipes.build import crop_trainer
-from detector.training.batches import make_ahead
+from detector.training.batches import loader_threads, make_ahead
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.denormals import flushed_denormals, is_flushing
 from detector.training.loop import Machine
@@ -183,6 +183,14 @@ def test_the_loaders_faults_name_the_batch(threads: int) -> None:
     ) as caught:
         next(made)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 0), (2, 0), (4, 0), (5, 1), (64, 1)])
+def test_a_few_cores_have_no_loader_beside_the_net(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = SimpleNamespace(in_memory=True)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert loader_threads(pool, torch.device("cpu")) == threads  # type: ignore[arg-type]
+    assert loader_threads(SimpleNamespace(in_memory=False), torch.device("cpu")) == min(cores, 8)  # type: ignore[arg-type]
 
 
 def test_the_loaders_order_does_not_depend_on_its_threads() -> None:

@@ -268,6 +268,15 @@ def test_frozen_layers_stay_as_they_are(tmp_path: Path) -> None:
     assert {"inception4a", "inception5b", "classify", "regress", "judge"} <= moved
 
 
+def test_random_layers_are_not_frozen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    training = config(frozen=True).model_dump(mode="json")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({"task": "shared", "init": "random", "training": training}))
+    assert run("train", red_squares(tmp_path / "data"), "--config", file, "--out", tmp_path / "out") == 1
+    assert "training.frozen keeps the first layers of init" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_from_the_command_line_to_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = red_squares(tmp_path / "data"), tmp_path / "model"
