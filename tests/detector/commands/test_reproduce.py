@@ -89,8 +89,11 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
         return {**part, "training": {**training, **SMALL_RUN, "net": net, "crop": crop}}
 
     def begun(part: dict[str, Any]) -> dict[str, Any]:
-        """Without weights of other networks than its own."""
-        return {**part, "init": part["init"] if part["init"] == "pretraining" else "random"}
+        """Without weights of other networks than its own, so with nothing to keep frozen."""
+        if part["init"] == "pretraining":
+            return part
+        training = {**part["training"], "frozen": False} if "frozen" in part["training"] else part["training"]
+        return {**part, "init": "random", "training": training}
 
     pretraining = recipe["pretraining"]
     if pretraining is not None:
