@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-ONLY ?= busy_machine evaluation evaluation_intervals multibox_matching pipeline report selective_search training_shared training_speed
+ONLY ?= busy_machine evaluation evaluation_intervals pipeline report selective_search training_shared training_speed
 
 export PYTHON
 

@@ -42,6 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "batch_size": 32,
             "regions": 16,
             "dropout": 0.0,
+            "multibox": {"channels": 8, "count": 2},
         },
         "val_images": 2,
         "model": {"licence": "MIT", "proposals": {**SEARCH, "max_proposals": 40}},
@@ -60,19 +61,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "model": {"licence": "MIT", "proposals": SEARCH},
     },
-    "multibox": {
-        "task": "multibox",
-        "training": {
-            "trunk": {"norm": "batch", "width": 0.1, "stem": "stride4"},
-            "multibox": {"input_size": 32, "reduced": 8, "hidden": 32},
-            "num_priors": 4,
-            "schedule": SCHEDULE,
-            "steps": 12,
-            "batch_size": 8,
-            "average": 0.5,
-        },
-    },
     "svm": {"task": "svm"},
+}
+RECIPES["multibox"] = {
+    **RECIPES["shared"],
+    "training": {**RECIPES["shared"]["training"], "only_multibox": True, "statistics_batches": 0},
 }
 RECIPES["ensemble"] = {"task": "ensemble", "base": RECIPES["finetune"], "members": [{}, {}]}
 ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
@@ -270,7 +263,7 @@ def commands_on(root: Path, data: Path) -> list[Command]:
     words = ["--device", "cpu"]
     report = ["report", str(root / "evaluate" / "measured"), "--out", "page.html"]
     return [
-        train("shared", made=weights, **ends),
+        train("shared", made=(*weights, "model/multibox.safetensors"), **ends),
         train("finetune", made=weights, **ends),
         train("svm", "--init", str(root / "train finetune" / "model"), made=weights, finished=ends["finished"]),
         train(
@@ -279,12 +272,12 @@ def commands_on(root: Path, data: Path) -> list[Command]:
             kept=("model/member-*/member-0.safetensors",),
             finished=ends["finished"],
         ),
-        Command(
-            "train-multibox",
-            ["train-multibox", str(data), "--config", str(root / "multibox.yaml"), "--out", "model", *here[2:]],
-            ("model/multibox.safetensors",),
-            checkpoint=ends["checkpoint"],
-            finished="model/multibox.yaml",
+        train(
+            "multibox",
+            "--init",
+            str(root / "train shared" / "model"),
+            made=(*weights, "model/multibox.safetensors"),
+            finished=ends["finished"],
         ),
         Command(
             "propose",

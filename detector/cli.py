@@ -39,10 +39,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "detector.commands.train",
         "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
     ),
-    "train-multibox": (
-        "detector.commands.train_multibox",
-        "Train MultiBox, which proposes boxes at once where selective search has to group superpixels.",
-    ),
     "check-data": (
         "detector.commands.check_data",
         "Read a data set once, whole, and report everything that is wrong with it.",

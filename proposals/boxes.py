@@ -53,6 +53,13 @@ def iou(a: FloatArray, b: FloatArray) -> FloatArray:
         return np.where(union > 0, shared / union, 0).astype(shared.dtype, copy=False)
 
 
+def paired_iou(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Intersection over union ``(N,)`` of each box of ``a`` with the one at its place in ``b``, both ``(N, 4)``."""
+    sides = np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0)
+    shared = sides.prod(axis=1)
+    return np.asarray(shared / np.maximum(area(a) + area(b) - shared, 1e-9), shared.dtype)
+
+
 def clip(boxes: FloatArray, image_size: tuple[int, int]) -> FloatArray:
     """The part of each box ``(N, 4)`` inside an image of ``image_size`` (height, width)."""
     height, width = image_size

@@ -1,8 +1,6 @@
-"""Confidences into probabilities: Platt's scaling.
+"""Scores into probabilities: Platt's scaling.
 
-MultiBox's confidence is trained to single out one prior for each object, so it says how likely a box is to be *the* box
-of an object, not *a* good box. Scores are calibrated to the latter: the share of boxes of that confidence that overlap
-an object by an IoU of at least one half.
+A calibrated score is the share of detections of that score that are right.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ def fit_calibration(logits: NDArray[np.floating], hits: NDArray[np.bool_]) -> Ca
     """The calibration of greatest likelihood (Platt 1999, with his smoothed targets, so that it always exists).
 
     Args:
-        logits: ``(N,)`` of boxes on pictures that were not trained on. hits: ``(N,)``, which boxes are on an object.
+        logits: ``(N,)`` of boxes in images that were not trained on. hits: ``(N,)``, which boxes are on an object.
 
     Raises:
         UserError: no boxes, logits that are not finite, or none or all of them hits. ValueError: lengths differ.

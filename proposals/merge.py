@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from proposals.boxes import area, iou
-from proposals.errors import ImageTooSmall
-from proposals.types import Proposals, ProposalSource
+from proposals.types import Proposals
 
 
 class Budget(BaseModel):
@@ -109,30 +108,3 @@ def _first_of_each(boxes: NDArray[np.float32], iou_threshold: float) -> NDArray[
             if len(near):
                 alive[near[iou(left[i : i + 1], left[near])[0] > iou_threshold]] = False
     return kept[alive]
-
-
-class MergedSource:
-    """Selective search and MultiBox as one :class:`proposals.types.ProposalSource`.
-
-    An image that MultiBox refuses as too small is left to selective search.
-
-    Args:
-        selective_search, multibox: any two sources. config: see :class:`MergeConfig`.
-    """
-
-    def __init__(
-        self, selective_search: ProposalSource, multibox: ProposalSource, config: MergeConfig | None = None
-    ) -> None:
-        self.selective_search = selective_search
-        self.multibox = multibox
-        self.config = config or MergeConfig()
-
-    def propose(self, image: NDArray[np.uint8]) -> Proposals:
-        """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB."""
-        found = self.selective_search.propose(image)
-        try:
-            learned = self.multibox.propose(image)
-        except ImageTooSmall:
-            learned = Proposals.empty(found.image_size)
-        settings = dict(self.config)
-        return merge(found, learned, **settings)

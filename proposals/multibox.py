@@ -1,221 +1,184 @@
-"""MultiBox: a network that proposes boxes for the whole image at once.
+"""MultiBox: a network's maps of an image propose boxes, each moved from a prior, with the confidence that it is good.
 
-Glossary: N images, K priors, C channels of the trunk's last map, G cells along a side of it, S pixels of input.
-    trunk       (N, 3, S, S) -> (N, C, G, G); any module, passed in
-    locations   (N, K, 4) boxes relative to the input, ``x1 y1 x2 y2``: prior + deviation * output
-    logits      (N, K); sigmoid(logit) is the confidence that the prior has an object
+Erhan et al. (Scalable Object Detection using Deep Neural Networks, CVPR 2014) predict a set of boxes and confidences
+for the whole image; Szegedy et al. (Scalable, High-Quality Object Detection, 2014) do so convolutionally, from priors
+in the cells of grids; Liu et al. (SSD: Single Shot MultiBox Detector, ECCV 2016) from the maps of several scales. Here
+the maps are those that regions are pooled from, so that a network which classifies regions proposes them as well.
 
-Two heads: "global" is fully connected over k-means priors (Erhan et al., Scalable Object Detection using Deep Neural
-Networks, CVPR 2014); "convolutional" has 11 priors in each cell of grids of 8x8, 6x6, 4x4, 3x3 and 2x2 cells and one
-for the whole image (Szegedy et al., Scalable, High-Quality Object Detection, 2014). The latter needs a last map of 8x8.
-The side of the input is chosen so that the trunk gives one: 256 pixels for a trunk that shrinks by 32, 128 for one by
-16. Pooling a map of another size to 8x8 would blur cells into one another, and a cell would not see what its priors
-lie on.
+Glossary: N images of one size, L levels (scales of an image, 0 the largest), K priors of all levels, C channels.
+    maps    L tensors (N, C, h_l, w_l)
+    priors  (K, 4) x1 y1 x2 y2 in pixels of level 0: level, row, column, size, aspect
+    deltas  (N, K, 4) tx ty tw th from a prior to its box, see :func:`proposals.boxes.encode`
+    logits  (N, K); sigmoid(logit) is the confidence: the IoU that the box is expected to have with an object
 """
 
 from __future__ import annotations
 
-import math
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from proposals.errors import UserError
-from proposals.priors import GRIDS, SHAPES_PER_CELL, Priors
+from proposals.boxes import clip, decode, is_valid, nms
+from proposals.types import Proposals, Source
 
-NORM_EPS = 1e-3
-CONVOLUTIONAL_PRIORS = sum(cells * cells * SHAPES_PER_CELL for cells in GRIDS if cells > 1) + 1
+# What tx ty tw th of a matched prior deviate by, of which the outputs are multiples (SSD's "variances").
+DEVIATION = (0.1, 0.1, 0.2, 0.2)
+FIRST_LOGIT = -4.0  # of an untrained head: most priors lie on nothing (RetinaNet, section 4.1)
+NORM_GROUPS = 8
 
 
 class MultiBoxConfig(BaseModel):
-    """The network beside its trunk and its priors.
+    """The head, and its priors.
 
     Attributes:
-        head: "global" or "convolutional"; see the module.
-        input_size: S; whole images are squashed to S x S.
-        reduced: channels that the global head keeps of the trunk's map before it is flattened.
-        hidden: units of the global head's hidden layer. dropout: before its last layers.
-        coarse: channels that the convolutional head keeps of the trunk's map for its grids of 4x4 cells and fewer.
+        smallest: root of the smallest priors' area, in pixels of level 0. ratio, count: so many sizes, each so many
+            times the one before. aspects: width / height of the priors of each size.
+        channels: of the layer before the last one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: Literal["global", "convolutional"] = "global"
-    input_size: int = Field(default=128, ge=8, le=1024)
-    reduced: int = Field(default=32, ge=1, le=4096)
-    hidden: int = Field(default=256, ge=1, le=65536)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    coarse: int = Field(default=256, ge=1, le=4096)
+    smallest: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    ratio: float = Field(default=1.5, gt=1, le=4)
+    count: int = Field(default=8, ge=1, le=32)
+    aspects: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        default=(0.5, 1.0, 2.0), min_length=1
+    )
+    channels: int = Field(default=128, ge=NORM_GROUPS, le=4096, multiple_of=NORM_GROUPS)
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        """Roots ``(count,)`` of the priors' areas."""
+        return np.asarray(self.smallest * self.ratio ** np.arange(self.count), np.float64)
+
+
+class MultiBoxProposalConfig(BaseModel):
+    """How boxes become proposals.
+
+    Attributes:
+        candidates: the boxes of the best so many priors are looked at. nms_threshold: of two boxes with a greater IoU
+            the better stays. keep: the best so many of what is left.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidates: int = Field(default=1000, ge=1)
+    nms_threshold: float = Field(default=0.7, gt=0, le=1)
+    keep: int = Field(default=300, ge=1)
+
+
+class LevelGrid(NamedTuple):
+    """The cells of a level's map: their number, and the centre of the first and the step, in pixels of level 0."""
+
+    height: int
+    width: int
+    first: tuple[float, float]
+    step: tuple[float, float]
+    """Both (down, across)."""
 
 
 class MultiBoxOutput(NamedTuple):
-    """``locations`` (N, K, 4) relative to the input; ``logits`` (N, K)."""
+    """``deltas`` (N, K, 4) and ``logits`` (N, K) of ``priors`` (K, 4)."""
 
-    locations: Tensor
+    deltas: Tensor
     logits: Tensor
+    priors: Tensor
 
 
-def _unit(channels: int, out: int, kernel: int, *, stride: int = 1, padding: int | None = None) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU; "same" padding unless told."""
-    pad = kernel // 2 if padding is None else padding
-    conv = nn.Conv2d(channels, out, kernel, stride, pad, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out, eps=NORM_EPS), nn.ReLU(inplace=True))
+def grid_priors(
+    sizes_by_level: Sequence[NDArray[np.float64]], aspects: Sequence[float], grids: Sequence[LevelGrid]
+) -> NDArray[np.float32]:
+    """The priors ``(K, 4)``: every size of a level, in every aspect, around the centre of each of its cells."""
+    found = [np.zeros((0, 4))]
+    for sizes, grid in zip(sizes_by_level, grids, strict=True):
+        roots = np.sqrt(aspects)
+        shapes = np.stack([np.outer(sizes, roots), np.outer(sizes, 1 / roots)], axis=2).reshape(-1, 2)  # (A, 2) w, h
+        down = grid.first[0] + grid.step[0] * np.arange(grid.height)
+        across = grid.first[1] + grid.step[1] * np.arange(grid.width)
+        centres = np.stack(np.broadcast_arrays(across[None, :], down[:, None]), axis=2)[:, :, None]  # (h, w, 1, 2)
+        found.append(np.concatenate([centres - shapes / 2, centres + shapes / 2], axis=3).reshape(-1, 4))
+    return np.concatenate(found).astype(np.float32)
 
 
-class GlobalHead(nn.Module):
-    """The fully connected head: ``(N, C, G, G)`` -> outputs ``(N, K, 4)`` and logits ``(N, K)``."""
-
-    def __init__(self, channels: int, cells: int, priors: int, config: MultiBoxConfig) -> None:
-        super().__init__()
-        self.reduce = _unit(channels, config.reduced, 1)
-        self.hidden = nn.Linear(config.reduced * cells * cells, config.hidden)
-        self.dropout = nn.Dropout(config.dropout)
-        self.location = nn.Linear(config.hidden, 4 * priors)
-        self.confidence = nn.Linear(config.hidden, priors)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.flatten(self.reduce(x), 1)  # (N, reduced * G * G)
-        x = self.dropout(F.relu(self.hidden(x), inplace=True))  # (N, hidden)
-        return self.location(x).unflatten(1, (-1, 4)), self.confidence(x)
-
-
-class ConvolutionalHead(nn.Module):
-    """The head over six grids: ``(N, C, 8, 8)`` -> outputs ``(N, 1420, 4)`` and logits ``(N, 1420)``.
-
-    The order of the priors is that of :func:`proposals.priors.grid_priors`: grid, row, column, shape.
-    """
-
-    def __init__(self, channels: int, coarse: int) -> None:
-        super().__init__()
-        self.to8 = nn.Sequential(_unit(channels, 96, 1), _unit(96, 96, 3))
-        self.to6 = nn.Sequential(_unit(channels, 96, 3), _unit(96, 96, 3, padding=0))
-        self.shrink = _unit(channels, coarse, 3, stride=2)  # 8x8 -> 4x4, shared by the three that follow
-        self.to4 = _unit(coarse, 128, 3)
-        self.to3 = nn.Sequential(_unit(coarse, 128, 1), _unit(128, 96, 2, padding=0))
-        self.to2 = nn.Sequential(_unit(coarse, 128, 1), _unit(128, 96, 3, padding=0))
-        self.to1 = nn.AdaptiveAvgPool2d(1)  # of the trunk's own map
-        widths = (96, 96, 128, 96, 96, channels)
-        counts = [SHAPES_PER_CELL if cells > 1 else 1 for cells in GRIDS]
-        self.location = nn.ModuleList(
-            nn.Conv2d(c, 4 * n, 1, bias=False) for c, n in zip(widths, counts, strict=True)
-        )  # fmt: skip
-        self.confidence = nn.ModuleList(nn.Conv2d(c, n, 1) for c, n in zip(widths, counts, strict=True))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        small = self.shrink(x)
-        maps = (self.to8(x), self.to6(x), self.to4(small), self.to3(small), self.to2(small), self.to1(x))
-        outputs, logits = [], []
-        for grid, location, confidence in zip(maps, self.location, self.confidence, strict=True):
-            # (N, 4n, g, g) -> (N, g, g, 4n) -> (N, g * g * n, 4)
-            outputs.append(location(grid).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
-            logits.append(confidence(grid).permute(0, 2, 3, 1).reshape(len(x), -1))
-        return torch.cat(outputs, 1), torch.cat(logits, 1)
-
-
-class MultiBoxNet(nn.Module):
-    """``(N, 3, S, S)`` normalised images -> :class:`MultiBoxOutput`.
-
-    The priors are no part of the state dict: they are a file of their own (:mod:`proposals.priors`).
+class MultiBoxHead(nn.Module):
+    """Maps of L levels -> deltas ``(N, K, 4)`` and logits ``(N, K)``.
 
     Args:
-        trunk: a network without head. priors: K of them; the convolutional head needs those of ``grid_priors``.
+        in_channels: of the maps. sizes: of each level's priors, none of some.
 
-    Raises:
-        UserError: the trunk's map at this input size, or the number of priors, does not fit the head.
+    A 3x3 convolution that all levels share, then a 1x1 convolution of each level's own. Groups are normalised, not
+    batches, so that an image's boxes do not depend on the others.
     """
 
-    priors: Tensor
     deviation: Tensor
 
-    def __init__(self, trunk: nn.Module, priors: Priors, config: MultiBoxConfig) -> None:
+    def __init__(self, in_channels: int, sizes: Sequence[NDArray[np.float64]], config: MultiBoxConfig) -> None:
         super().__init__()
-        self.config = config
-        self.trunk = trunk
-        self.register_buffer("priors", torch.from_numpy(priors.boxes.copy()), persistent=False)
-        self.register_buffer("deviation", torch.from_numpy(priors.deviation.copy()), persistent=False)
-        channels, height, width = map_shape(trunk, config.input_size)
-        if config.head == "convolutional":
-            if len(priors) != CONVOLUTIONAL_PRIORS:
-                raise UserError(f"the convolutional head has {CONVOLUTIONAL_PRIORS} priors, not {len(priors)}")
-            if (height, width) != (GRIDS[0], GRIDS[0]):
-                fitting = input_size_for(trunk, GRIDS[0])
-                raise UserError(
-                    f"the convolutional head needs a map of {GRIDS[0]}x{GRIDS[0]} but the trunk gives {height}x{width} "
-                    f"for input_size {config.input_size}: set it to {fitting or 'another, or take another trunk'}"
-                )
-            self.head: nn.Module = ConvolutionalHead(channels, config.coarse)
-        else:
-            self.head = GlobalHead(channels, height, len(priors), config)
-        self.reset_parameters()
+        self.config, self.sizes = config, tuple(sizes)
+        self.shared = nn.Conv2d(in_channels, config.channels, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(NORM_GROUPS, config.channels)
+        channels = config.channels
+        self.move, self.judge = nn.ModuleDict(), nn.ModuleDict()  # by level; none of a level without priors
+        nn.init.kaiming_normal_(self.shared.weight, mode="fan_out", nonlinearity="relu")
+        for level, own in enumerate(self.sizes):
+            shapes = len(own) * len(config.aspects)
+            if shapes:
+                self.move[str(level)] = _small(nn.Conv2d(channels, 4 * shapes, 1), 0.0)
+                self.judge[str(level)] = _small(nn.Conv2d(channels, shapes, 1), FIRST_LOGIT)
+        self.register_buffer("deviation", torch.tensor(DEVIATION), persistent=False)
 
-    def reset_parameters(self) -> None:
-        """He's initialisation of the head's layers; last layers small, so that training starts from the priors.
+    def alike(self, other: MultiBoxHead) -> bool:
+        """Whether its weights mean the same in ``other``: of the same architecture, for the same priors."""
+        return (
+            self.config == other.config
+            and self.shared.in_channels == other.shared.in_channels
+            and [each.tolist() for each in self.sizes] == [each.tolist() for each in other.sizes]
+        )
 
-        The confidences start at one object among all priors.
-        """
-        for module in self.head.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        start = -math.log(max(len(self.priors) - 1, 1))
-        for name, module in self.head.named_modules():
-            if isinstance(module, nn.Conv2d | nn.Linear) and name.startswith(("location", "confidence")):
-                nn.init.normal_(module.weight, std=0.01)
-                if name.startswith("confidence"):
-                    assert module.bias is not None
-                    nn.init.constant_(module.bias, start)
+    def priors(self, grids: Sequence[LevelGrid]) -> Tensor:
+        """Those of maps with the cells ``grids``, ``(K, 4)``."""
+        found = grid_priors(self.sizes, self.config.aspects, grids)
+        return torch.from_numpy(found).to(self.deviation.device)
 
-    @property
-    def grid(self) -> int:
-        """Cells along a side of the finest grid: no image may have a shorter side in pixels."""
-        if self.config.head == "convolutional":
-            return GRIDS[0]
-        head = self.head
-        assert isinstance(head, GlobalHead)
-        return math.isqrt(head.hidden.in_features // self.config.reduced)
-
-    def decode(self, outputs: Tensor) -> Tensor:
-        """Boxes ``(N, K, 4)`` relative to the input from the head's outputs ``(N, K, 4)``."""
-        return self.priors + self.deviation * outputs
-
-    def forward(self, x: Tensor) -> MultiBoxOutput:
-        outputs, logits = self.head(self.trunk(x))
-        return MultiBoxOutput(self.decode(outputs.float()), logits.float())
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        deltas, logits = [], []
+        for level, move in self.move.items():
+            x = maps[int(level)]
+            y = F.relu(self.norm(self.shared(x)))
+            # (N, 4A, h, w) -> (N, h, w, 4A) -> (N, h * w * A, 4)
+            deltas.append(move(y).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
+            logits.append(self.judge[level](y).permute(0, 2, 3, 1).reshape(len(x), -1))
+        return torch.cat(deltas, 1).float() * self.deviation, torch.cat(logits, 1).float()
 
 
-@torch.no_grad()
-def map_shape(trunk: nn.Module, size: int) -> tuple[int, int, int]:
-    """Channels, height and width of the trunk's map for an input of ``size`` pixels; leaves the trunk as it was.
+def _small(layer: nn.Conv2d, bias: float) -> nn.Conv2d:
+    """A last layer that begins with nearly the same answer everywhere."""
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.constant_(layer.bias, bias)
+    return layer
 
-    Raises:
-        UserError: the input is too small for the trunk, or what it returns is no map.
+
+def ranked_boxes(
+    output: MultiBoxOutput, scale: tuple[float, float], image_size: tuple[int, int], config: MultiBoxProposalConfig
+) -> Proposals:
+    """The proposals of an image, best first, from the ``output`` for it alone (N = 1).
+
+    Args:
+        scale: pixels of the image in one of level 0, (down, across). image_size: (height, width).
     """
-    was_training = {module: module.training for module in trunk.modules()}
-    trunk.eval()
-    parameter = next(trunk.parameters(), torch.zeros(0))
-    try:
-        shape = trunk(torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)).shape
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"MultiBox's trunk does not take an input of {size} pixels ({reason})") from None
-    finally:
-        for module, training in was_training.items():
-            module.training = training
-    if len(shape) != 4 or not shape[2] == shape[3]:
-        raise UserError(f"MultiBox's trunk should give a square map (N, C, G, G), not {tuple(shape)}")
-    return int(shape[1]), int(shape[2]), int(shape[3])
-
-
-def input_size_for(trunk: nn.Module, cells: int) -> int | None:
-    """The input of ``cells`` times a power of 2, which trunks shrink by, whose map has ``cells`` cells on a side."""
-    for stride in (1, 2, 4, 8, 16, 32, 64, 128):
-        try:
-            if map_shape(trunk, cells * stride)[1] == cells:
-                return cells * stride
-        except UserError:
-            continue
-    return None
+    best = output.logits[0].sort(descending=True, stable=True)
+    rows = best.indices[: config.candidates]
+    boxes = decode(output.priors[rows].cpu().numpy().astype(np.float64), output.deltas[0, rows].cpu().numpy())
+    boxes = clip(boxes * np.array([scale[1], scale[0]] * 2), image_size).astype(np.float32)
+    scores = best.values[: config.candidates].sigmoid().cpu().numpy()
+    good = is_valid(boxes)
+    boxes, scores = boxes[good], scores[good]
+    kept = nms(boxes, scores, config.nms_threshold, config.keep)
+    return Proposals(boxes[kept], scores[kept], np.full(len(kept), Source.MULTIBOX, np.uint8), image_size)

@@ -1,102 +1,86 @@
-"""MultiBox's loss (Erhan et al., Scalable Object Detection using Deep Neural Networks, CVPR 2014).
+"""MultiBox's loss: which priors are to find which objects, and how well they do.
 
-For one image with boxes l_i, confidences c_i of K priors and M truths g_j, and x_ij = 1 where truth j is matched to
-prior i (each truth to one prior, each prior to at most one truth):
-
-    F = alpha / 2 * sum_ij x_ij |l_i - g_j|^2  -  sum_ij x_ij ln c_i  -  sum_i (1 - sum_j x_ij) ln(1 - c_i)
-
-and x is the assignment that makes F least: the cost of a pair is alpha / 2 |l_i - g_j|^2 - ln c_i + ln(1 - c_i), where
-the last two terms are minus the logit. Boxes are relative to the image.
+A prior with an IoU of one half or more with an object is to find it, and so is the nearest prior of every object (SSD,
+section 2.2, in place of the one prior for each object of the CVPR 2014 paper). Boxes learn by smooth L1, confidences by
+cross-entropy: with the IoU that the prior's box has with the object now, or with 0 for background, of which the hardest
+three for each match count (SSD, section 2.2).
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import linear_sum_assignment
+from numpy.typing import NDArray
 from torch import Tensor
 
-from proposals.multibox import MultiBoxOutput
+from proposals.boxes import FloatArray, decode, encode, iou, paired_iou
+from proposals.multibox import DEVIATION
 
-
-class MultiBoxLossConfig(BaseModel):
-    """The loss.
-
-    Attributes:
-        alpha: weight of the location's term.
-        matching: "predictions" is the paper's; "priors" assigns truths to the nearest priors whatever the network says,
-            by |p_i - g_j|^2 alone.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    alpha: float = Field(default=1000.0, gt=0, allow_inf_nan=False)
-    matching: Literal["predictions", "priors"] = "predictions"
-
-
-class Truths(NamedTuple):
-    """The objects of a batch: ``boxes`` (T, 4) relative to their images; ``owner`` (T,) int64, rising."""
-
-    boxes: Tensor
-    owner: Tensor
+FOUND, BACKGROUND = 0.5, 0.4  # IoU with an object from which on a prior is to find it, and below which it shows none
+NEAREST = 0.2  # the least IoU of an object's nearest prior
+UNSURE = 0.3  # IoU with an object that is cut off, from which on a prior is neither
+HARD, LEAST = 3, 64  # background for each match, and how much there is at least
 
 
 class Matches(NamedTuple):
-    """Matched pairs: ``truth`` (P,) rows of :class:`Truths`, ``prior`` (P,), both int64, by rising truth."""
+    """Of K priors: ``rows`` (P,) that are to find ``objects`` (P,), both int64; ``background`` (K,) bool."""
 
-    truth: Tensor
-    prior: Tensor
+    rows: NDArray[np.int64]
+    objects: NDArray[np.int64]
+    background: NDArray[np.bool_]
 
 
-class Loss(NamedTuple):
-    """Means over the images of a batch; ``total`` is ``location`` (alpha included) plus ``confidence``."""
+class MultiBoxLoss(NamedTuple):
+    """Scalars: of the boxes, and of the confidences."""
 
-    total: Tensor
-    location: Tensor
+    box: Tensor
     confidence: Tensor
 
 
-@torch.no_grad()
-def pair_costs(output: MultiBoxOutput, priors: Tensor, truths: Truths, config: MultiBoxLossConfig) -> Tensor:
-    """Cost ``(T, K)`` of each truth with each prior of its image; ``priors`` ``(K, 4)``."""
-    if config.matching == "priors":
-        return config.alpha / 2 * (priors[None] - truths.boxes[:, None]).square().sum(2)
-    distance = (output.locations[truths.owner] - truths.boxes[:, None]).square().sum(2)
-    return config.alpha / 2 * distance - output.logits[truths.owner]
+def match_priors(priors: FloatArray, objects: FloatArray, unsure: FloatArray) -> Matches:
+    """What each of ``priors`` ``(K, 4)`` is to do in an image with ``objects`` ``(T, 4)``.
 
-
-@torch.no_grad()
-def match(output: MultiBoxOutput, priors: Tensor, truths: Truths, config: MultiBoxLossConfig) -> Matches:
-    """The cheapest assignment of each image's truths to different priors; min(M, K) pairs for an image of M truths.
-
-    The costs are made where the network is, in one piece for the batch; the assignments are scipy's, one per image.
-    A batch with costs that are not finite has no matches: its loss is not finite either, and tells.
+    Args:
+        unsure: ``(U, 4)``, objects that are neither to be found nor background.
     """
-    device = output.logits.device
-    costs = pair_costs(output, priors, truths, config).cpu().double().numpy()
-    if not len(costs) or not np.isfinite(costs).all():
-        none = torch.zeros(0, dtype=torch.int64, device=device)
-        return Matches(none, none)
-    _, first, counts = np.unique(truths.owner.cpu().numpy(), return_index=True, return_counts=True)
-    pairs = []
-    for start, count in zip(first.tolist(), counts.tolist(), strict=True):
-        truth, prior = linear_sum_assignment(costs[start : start + count])
-        pairs.append(np.stack([truth + start, prior]))
-    together = torch.from_numpy(np.concatenate(pairs, axis=1).astype(np.int64)).to(device)
-    return Matches(together[0], together[1])
+    background = np.ones(len(priors), np.bool_)
+    if len(unsure):
+        background &= iou(priors, unsure).max(axis=1) < UNSURE
+    if not len(objects):
+        return Matches(np.zeros(0, np.int64), np.zeros(0, np.int64), background)
+    table = iou(priors, objects)
+    owner, best = table.argmax(axis=1), table.max(axis=1)
+    finds = best >= FOUND
+    nearest = table.argmax(axis=0)
+    near = table[nearest, np.arange(len(objects))] >= NEAREST
+    finds[nearest[near]], owner[nearest[near]] = True, np.flatnonzero(near)
+    rows = np.flatnonzero(finds)
+    return Matches(rows, owner[rows].astype(np.int64), background & ~finds & (best < BACKGROUND))
 
 
-def multibox_loss(output: MultiBoxOutput, truths: Truths, matches: Matches, config: MultiBoxLossConfig) -> Loss:
-    """The loss above for given matches, averaged over the N images of ``output``."""
-    images = max(len(output.logits), 1)
-    image, prior = truths.owner[matches.truth], matches.prior
-    off = output.locations[image, prior] - truths.boxes[matches.truth]
-    location = config.alpha / 2 * off.square().sum() / images
-    target = torch.zeros_like(output.logits)
-    target[image, prior] = 1.0
-    confidence = F.binary_cross_entropy_with_logits(output.logits, target, reduction="sum") / images
-    return Loss(location + confidence, location, confidence)
+def multibox_loss(
+    deltas: Tensor, logits: Tensor, priors: FloatArray, objects: FloatArray, matches: Matches
+) -> MultiBoxLoss:
+    """The loss of one image: ``deltas`` ``(K, 4)`` and ``logits`` ``(K,)`` of ``priors`` ``(K, 4)``.
+
+    Args:
+        objects: ``(T, 4)``. matches: of :func:`match_priors`.
+    """
+    rows = torch.from_numpy(matches.rows).to(logits.device)
+    count = max(len(rows), 1)
+    found, targets = deltas[rows], objects[matches.objects].astype(np.float64)
+    starts = priors[matches.rows].astype(np.float64)
+    wanted = found.new_tensor(encode(starts, targets))
+    unit = found.new_tensor(DEVIATION)
+    box = F.smooth_l1_loss(found / unit, wanted / unit, reduction="sum") / count
+    overlaps = np.clip(paired_iou(decode(starts, found.detach().cpu().numpy()), targets), 0, 1)
+    goal = logits.new_tensor(overlaps)
+    matched = F.binary_cross_entropy_with_logits(logits[rows], goal, reduction="sum")
+    # Softplus is the cross-entropy with 0, and rises with the logit.
+    rest = F.softplus(logits[torch.from_numpy(matches.background).to(logits.device)])
+    hardest = rest.topk(min(len(rest), max(LEAST, HARD * len(rows)))).values.sum()
+    confidence = (matched + hardest) / max(LEAST, len(rows))
+    return MultiBoxLoss(box, confidence)

@@ -87,7 +87,7 @@ class Proposals:
 
 
 class ProposalSource(Protocol):
-    """Anything that proposes boxes for an image: selective search, MultiBox, both merged, or a store."""
+    """Anything that proposes boxes for an image by looking at it alone: selective search, resized or from a store."""
 
     def propose(self, image: NDArray[np.uint8]) -> Proposals:
         """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB."""

@@ -12,20 +12,19 @@ from contracts import IMAGE, assert_is_classifier, assert_is_data_format, assert
 from small_sets import make_small_set
 from torch import nn
 
+from detector.commands.proposal_methods import OfImage
 from detector.crop import CropConfig
 from detector.data import coco, ilsvrc_det, image_folder, load, tiny_imagenet, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
+from detector.detection.multibox_source import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
 from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadKind, HeadShape, RegionHead
-from detector.nets.region_net import SharedMaps
+from detector.nets.region_net import SharedMaps, sizes_by_level
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
-from proposals.merge import MergeConfig, MergedSource
-from proposals.multibox import MultiBoxConfig, MultiBoxNet
-from proposals.multibox_source import MultiBoxProposalConfig, MultiBoxSource
-from proposals.priors import Priors
+from proposals.multibox import MultiBoxConfig, MultiBoxHead
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch, resolve_config
 from proposals.store import ProposalStore
@@ -39,14 +38,15 @@ def search(preset: str = "single") -> SelectiveSearch:
     return SelectiveSearch(resolve_config(preset), 0, 1)
 
 
-def multibox() -> MultiBoxSource:
+def multibox() -> ProposalSource:
+    """MultiBox on the maps of a network, for images that nothing else is asked about."""
     torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Conv2d(3, 12, 8, 8), nn.ReLU())
-    rng = np.random.default_rng(0)
-    corners = rng.uniform(0, 0.6, (20, 2))
-    boxes = np.concatenate([corners, corners + rng.uniform(0.1, 0.4, (20, 2))], axis=1).astype(np.float32)
-    net = MultiBoxNet(trunk, Priors(boxes, np.full((20, 4), 0.1, np.float32)), MultiBoxConfig(input_size=64)).eval()
-    return MultiBoxSource(net, lambda images: images / 128 - 1, MultiBoxProposalConfig(), CPU)
+    maps = SharedMaps(image_side=64, levels=2, region_side=24)
+    trunk = Trunk(NET)
+    alone = Ensemble([Member(trunk, CROP, Normalization(), head("softmax", 2), maps)], CPU)
+    config = MultiBoxConfig(channels=8, count=4)
+    source = MultiBoxSource(MultiBoxHead(NET.inception("4e").out, sizes_by_level(config, maps), config), alone, maps)
+    return OfImage(source)
 
 
 SOURCES: dict[str, Callable[[Path], ProposalSource]] = {
@@ -54,7 +54,6 @@ SOURCES: dict[str, Callable[[Path], ProposalSource]] = {
     "selective search, googlenet": lambda folder: search("googlenet"),
     "resized": lambda folder: ResizedSource(search(), 40),
     "multibox": lambda folder: multibox(),
-    "merged": lambda folder: MergedSource(search(), multibox(), MergeConfig()),
     "stored": lambda folder: ProposalStore(folder, search().settings(), search()),
     "remembered": lambda folder: RememberedSource(search()),
 }

@@ -111,17 +111,9 @@ def detect(
         str | None,
         typer.Option(
             metavar="PRESET",
-            help="Preset of selective search: single, fast, quality or googlenet.",
+            help="Preset of selective search (single, fast, quality or googlenet), or multibox: the model's MultiBox "
+            "alone, which is faster.",
             show_default="the model's own",
-            rich_help_panel="Proposals",
-        ),
-    ] = None,
-    multibox: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="MultiBox proposals of this folder, as train-multibox makes.",
-            show_default="the model's own, if any",
             rich_help_panel="Proposals",
         ),
     ] = None,
@@ -276,8 +268,6 @@ def detect(
 
     part = None if shard is None else Shard.parse(shard)
     going_on = may_go_on(resume, out)
-    if no_multibox and multibox is not None:
-        raise UserError("--multibox and --no-multibox exclude each other; leave one of them out")
     on_ray = engine is Engine.ray
     if on_ray and (pictures or proposal_pictures):
         raise UserError("--engine ray draws no images: leave out --pictures and --proposal-pictures")
@@ -314,7 +304,7 @@ def detect(
         "members": members,
         "exact": exact or None,
         "max_proposals": max_proposals,
-        "multibox": False if no_multibox else multibox,
+        "multibox": False if no_multibox else None,
         "runtime": None if runtime is Runtime.torch else runtime.value,
     }
     settings = {name: value for name, value in given.items() if value is not None}
@@ -333,7 +323,7 @@ def detect(
         "precision": precision,
         "runtime": getattr(detector.classifier, "runtime", "torch"),
         "postprocess": detector.config,
-        "proposals": {**settings_of(detector.proposals), "max_proposals": detector.max_proposals},
+        "proposals": settings_of(detector),
         "formats": wanted,
         "pictures": pictures,
         "proposal_pictures": proposal_pictures,
@@ -347,7 +337,6 @@ def detect(
         config,
         model,
         detector,
-        multibox=multibox,
         device=device.value,
         precision=precision.value,
         seed=seed,

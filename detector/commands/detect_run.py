@@ -21,12 +21,12 @@ JPEG_QUALITY = 92
 JPEG_LONGEST_SIDE = 65_500
 
 
-def settings_of(source: Any) -> dict[str, Any]:
-    """The settings of a proposal source and of the one that it wraps, if it wraps one."""
-    settings: dict[str, Any] = {}
-    if hasattr(source, "multibox"):  # merged with selective search, whose own settings follow
-        settings["multibox"] = {"proposals": source.multibox.config, "merge": source.config}
-        source = source.selective_search
+def settings_of(detector: Detector) -> dict[str, Any]:
+    """Where a detector looks: the settings of its search, of those that this wraps, and of MultiBox."""
+    settings: dict[str, Any] = {"max_proposals": detector.max_proposals}
+    if detector.multibox is not None:
+        settings["multibox"] = {"proposals": detector.multibox.config, "merge": detector.merging}
+    source: Any = detector.proposals
     while source is not None:
         if hasattr(source, "side"):
             settings["search_side"] = source.side

@@ -20,8 +20,9 @@ def introduce(model: Path | None, network: Detector, device: str) -> None:
     networks, classes = getattr(network.classifier, "num_members", 1), len(network.class_names)
     looked_for = "" if network.labels is None else f" ({len(network.labels)} looked for)"
     tell(f"model: {model or 'bundled'}; networks: {networks}; classes: {classes}{looked_for}; device: {device}")
-    settings, most = settings_of(network.proposals), network.max_proposals
-    parts = ["proposals: selective search and MultiBox" if "multibox" in settings else "proposals: selective search"]
+    settings, most = settings_of(network), network.max_proposals
+    names = {"selective_search": "selective search", "multibox": "MultiBox"}
+    parts = ["proposals: " + " and ".join(word for name, word in names.items() if name in settings)]
     parts += [f"longer side {settings['search_side']} pixels"] if settings.get("search_side") else []
     parts += [] if most is None else [f"at most {most}"]
     tell(", ".join(parts))

@@ -18,7 +18,6 @@ from detector.detection.pipeline import Detector
 from detector.detection.precision import detection_dtype
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE
 from detector.model.load import choose_device
-from detector.nets.multibox import MULTIBOX_FILE
 from detector.nets.weights import sha256
 from detector.runs.folder import plain
 from detector.runs.journal import Journal
@@ -48,7 +47,6 @@ def job_of(
     model: Path | None,
     network: Detector,
     *,
-    multibox: Path | None,
     device: str,
     precision: str,
     seed: int,
@@ -60,7 +58,6 @@ def job_of(
     settings = {
         "version": detector.__version__,
         "model digest": sha256((model or BUNDLED_MODEL) / MODEL_FILE),
-        "multibox digest": None if multibox is None else sha256(multibox / MULTIBOX_FILE),
         "device": chosen.type,
         "precision": str(detection_dtype(precision, chosen)).removeprefix("torch."),
         "seed": seed,

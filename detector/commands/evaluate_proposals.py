@@ -36,9 +36,9 @@ def evaluate_proposals(
     budgets: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Proposals per image in the table's rows; all of them come last.")
     ] = TABLE_BUDGETS,
-    multibox: Annotated[
+    model: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A MultiBox folder of train-multibox.", show_default="none"),
+        typer.Option(metavar="DIR", help="The model whose MultiBox proposes.", show_default="the bundled one"),
     ] = None,
     multibox_budget: Annotated[
         int | None,
@@ -90,9 +90,7 @@ def evaluate_proposals(
     refuse_occupied(out)
     table_budgets = _numbers(budgets)
     chosen = parse_methods(methods)
-    runner = MethodRunner(
-        chosen, seed=seed, search_side=search_side, store=store, multibox=multibox, budget=multibox_budget
-    )
+    runner = MethodRunner(chosen, seed=seed, search_side=search_side, store=store, model=model, budget=multibox_budget)
     dataset = load_dataset(data, split)
     count = min(len(dataset), limit or len(dataset))
     truths, labels = _truths(dataset, count, include_ignored)
@@ -107,7 +105,7 @@ def evaluate_proposals(
         "limit": limit,
         "methods": [m.name for m in chosen],
         "budgets": table_budgets,
-        "multibox": multibox,
+        "model": model,
         "merge": runner.merging,
         "search_side": search_side,
         "include_ignored": include_ignored,

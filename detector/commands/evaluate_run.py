@@ -71,7 +71,6 @@ class EvaluateRun:
             config,
             model,
             detector,
-            multibox=None,
             device=device,
             precision=precision,
             seed=seed,

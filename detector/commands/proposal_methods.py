@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.model.load import choose_device
-from detector.nets.multibox import build_source, read_multibox_facts
-from proposals.errors import ImageTooSmall, UserError
+from detector.detection.ensemble import ImageView
+from detector.detection.multibox_source import MultiBoxSource
+from detector.model.load import load_model
+from proposals.errors import UserError
 from proposals.merge import Budget, MergeConfig, merge
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch
@@ -60,11 +61,11 @@ class MethodRunner:
     Args:
         methods: what to run. seed: of selective search's ranking. search_side: selective search looks at a copy whose
             longer side has so many pixels; ``None`` for the image as it is. store: where selective search's proposals
-            are kept. multibox: a MultiBox folder, which methods with MultiBox need.
+            are kept. model: whose MultiBox methods with MultiBox have; ``None`` for the bundled one's.
         budget: MultiBox's boxes in a merged set, in place of the network's own number.
 
     Raises:
-        UserError: an unknown preset, a faulty MultiBox folder, or no MultiBox where a method needs one.
+        UserError: an unknown preset, a faulty model folder, or no MultiBox where a method needs one.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class MethodRunner:
         seed: int = 0,
         search_side: int | None = None,
         store: Path | None = None,
-        multibox: Path | None = None,
+        model: Path | None = None,
         budget: int | None = None,
     ) -> None:
         self.methods = methods
@@ -85,14 +86,14 @@ class MethodRunner:
             self.sources[preset] = source if search_side is None else ResizedSource(source, search_side)
         self.merging = MergeConfig()
         if any(m.joined for m in methods):
-            if multibox is None:
-                raise UserError("MultiBox needs a trained network; name a folder of train-multibox with --multibox")
-            member = read_multibox_facts(multibox).multibox
-            self.merging = member.merge
+            detector = load_model(model, members=1)
+            if detector.multibox is None:
+                raise UserError(f"{model or 'the bundled model'}: has no MultiBox; see train --recipe multibox")
+            self.merging = detector.merging
             if budget is not None:
-                limits = Budget(selective_search=member.merge.budget.selective_search, multibox=budget)
-                self.merging = member.merge.model_copy(update={"budget": limits})
-            self.sources[MULTIBOX] = build_source(multibox, member, choose_device("auto"))
+                limits = Budget(selective_search=self.merging.budget.selective_search, multibox=budget)
+                self.merging = self.merging.model_copy(update={"budget": limits})
+            self.sources[MULTIBOX] = OfImage(detector.multibox)
 
     def propose(self, image: NDArray[np.uint8]) -> dict[str, tuple[Proposals, float]]:
         """The proposals of each method for ``image`` ``(H, W, 3)`` uint8 RGB, best first, and their seconds.
@@ -102,10 +103,7 @@ class MethodRunner:
         found: dict[str, tuple[Proposals, float]] = {}
         for name, source in self.sources.items():
             start = time.perf_counter()
-            try:
-                boxes = source.propose(image)
-            except ImageTooSmall:
-                boxes = Proposals.empty((image.shape[0], image.shape[1]))
+            boxes = source.propose(image)
             found[name] = boxes, time.perf_counter() - start
         return {method.name: self._method(method, found) for method in self.methods}
 
@@ -120,6 +118,17 @@ class MethodRunner:
             else one_after_other(search, learned)
         )
         return both, first_seconds + second_seconds + time.perf_counter() - start
+
+
+class OfImage:
+    """A model's MultiBox as a source for images that nothing else is asked about."""
+
+    def __init__(self, multibox: MultiBoxSource) -> None:
+        self.multibox = multibox
+
+    def propose(self, image: NDArray[np.uint8]) -> Proposals:
+        """See :class:`proposals.types.ProposalSource`; the seconds are those of the maps, too."""
+        return self.multibox.propose(ImageView(image))
 
 
 def one_after_other(first: Proposals, second: Proposals) -> Proposals:

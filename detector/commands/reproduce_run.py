@@ -2,9 +2,9 @@
 
 The folder of an experiment:
     experiment.yaml           what is done; another one's experiment is refused
-    pretraining/, multibox/   a classifier and a MultiBox folder  } each with its recipe in a .yaml beside it
-    ENSEMBLE/                 a model folder                      }
-    ENSEMBLE-multibox/        the same with MultiBox
+    pretraining/              a classifier      } each with its recipe in a .yaml beside it
+    ENSEMBLE/                 a model folder    }
+    ENSEMBLE-multibox/        the same with a MultiBox of its own
     pictures/                 a file for each image measured
     table.md, table.csv, effects.csv, errors.csv
 """

@@ -1,4 +1,4 @@
-"""The trainings of an experiment: pre-training, ensembles, MultiBox, each with the code of its own verb."""
+"""The trainings of an experiment: pre-training, ensembles, MultiBox, each as ``train`` does it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from detector.commands.console import say
-from detector.commands.resume import Resume
 from detector.commands.train_ensemble_run import run_ensemble_training
-from detector.commands.train_multibox_run import MultiBoxRequest, run_multibox_training
 from detector.commands.train_run import TrainRequest, run_training
 from detector.experiment.recipe import MULTIBOX, PRETRAINING, ExperimentRecipe
-from detector.model.config import MODEL_FILE, named_folder
-from detector.model.save import join_multibox
-from detector.nets.multibox import MULTIBOX_FILE
-from detector.recipes.multibox import MultiBoxRecipe
+from detector.model.config import named_folder
 from detector.recipes.region import MemberPlan, OneRecipe, SharedRecipe, TrainRecipe
 from detector.strict_yaml import write_settings
 
-Begins = TypeVar("Begins", TrainRecipe, SharedRecipe, OneRecipe, MemberPlan, MultiBoxRecipe)
+Begins = TypeVar("Begins", TrainRecipe, SharedRecipe, OneRecipe, MemberPlan)
 
 
 def model_folders(recipe: ExperimentRecipe, folder: Path) -> dict[str, Path]:
     """The folders of the models that the experiment in ``folder`` measures, by name."""
-    trained = {
-        name: folder / (f"{name}-{MULTIBOX}" if recipe.multibox is not None else name) for name in recipe.ensembles
-    }
+    added = own_multibox(recipe)
+    trained = {name: folder / (f"{name}-{MULTIBOX}" if name in added else name) for name in recipe.ensembles}
     return {**trained, **{name: named_folder(path) for name, path in recipe.models.items()}}
+
+
+def own_multibox(recipe: ExperimentRecipe) -> list[str]:
+    """The ensembles that get a MultiBox of the experiment's recipe: those whose own training has none."""
+    if recipe.multibox is None:
+        return []
+    bases = {name: ensemble.base.training for name, ensemble in recipe.ensembles.items()}
+    return [name for name, training in bases.items() if getattr(training, "multibox", None) is None]
 
 
 def train_experiment(recipe: ExperimentRecipe, request: TrainRequest, pretraining_data: Path, folder: Path) -> None:
@@ -51,7 +53,6 @@ def train_experiment(recipe: ExperimentRecipe, request: TrainRequest, pretrainin
         init = str(folder / PRETRAINING) if part.init == PRETRAINING else part.init
         return part.model_copy(update={"init": init})
 
-    multibox = folder / MULTIBOX
     if recipe.pretraining is not None:
         say("pre-training")
         run_training(replace(asked(PRETRAINING, recipe.pretraining), data=pretraining_data, jobs=1))
@@ -61,12 +62,8 @@ def train_experiment(recipe: ExperimentRecipe, request: TrainRequest, pretrainin
         run_ensemble_training(
             asked(name, ensemble.model_copy(update={"base": begun(ensemble.base), "members": members}))
         )
-    if recipe.multibox is not None and not (multibox / MULTIBOX_FILE).is_file():
-        say("MultiBox")
-        config = asked(MULTIBOX, begun(recipe.multibox)).config
-        run_multibox_training(
-            MultiBoxRequest(request.data, config, multibox, Resume.auto, request.device, request.checkpoint_minutes)
-        )
-    for name, model in model_folders(recipe, folder).items():
-        if name in recipe.ensembles and not (model / MODEL_FILE).is_file():
-            join_multibox(folder / name, multibox, model)
+    for name in own_multibox(recipe):
+        assert recipe.multibox is not None
+        say(f"MultiBox of {name}")
+        init = {"init": str(folder / name)}
+        run_training(replace(asked(f"{name}-{MULTIBOX}", recipe.multibox.model_copy(update=init)), jobs=1))

@@ -89,9 +89,7 @@ def suggest(
         "format": pre_labels,
         "score_threshold": score_threshold,
     }
-    job = job_of(
-        "suggest", images, config, model, network, multibox=None, device=device, precision="auto", seed=0, shard=None
-    )
+    job = job_of("suggest", images, config, model, network, device=device, precision="auto", seed=0, shard=None)
     with new_run_folder(out, "suggest", config, 0, keep_unfinished=True, resume=going_on) as folder:
         with open_journal(folder, job, JSONL_FILE) as journal:
             faults.told += journal.faults

@@ -27,7 +27,8 @@ def train(
         Recipe | None,
         typer.Option(
             metavar="NAME",
-            help="shared: on shared maps, in --minutes; finetune: R-CNN's, on crops; svm: R-CNN's SVMs on a trained "
+            help="shared: on shared maps, in --minutes; multibox: the proposals of a model that has none, by --init; "
+            "finetune: R-CNN's, on crops; svm: R-CNN's SVMs on a trained "
             "model's features; paper: GoogLeNet's training; ensemble: several networks; classifier: for whole images; "
             "teacher: a larger network to learn from.",
             show_default="shared",

@@ -16,7 +16,7 @@ from PIL import Image
 from detector.commands.console import progress
 from detector.commands.train_common import load_pool, save_sheet, save_sheet_of
 from detector.data import Dataset
-from detector.model.proposals import proposed_boxes, stored_source
+from detector.model.proposals import stored_source
 from detector.recipes.budget import Costs, plan_training
 from detector.recipes.build import build_trainer, check_beginning, find_windows
 from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for
@@ -181,14 +181,17 @@ class SharedJob(Job[SharedRecipe]):
     def load(self) -> None:
         """See the base class."""
         self.pool = load_pool(self.train, self.machine.tell)
+        self.crop = start_of(self.recipe.init).crop
+        if self.recipe.training.only_multibox:  # which learns from the objects alone
+            self.proposals = [np.zeros((0, 4), np.float32)] * len(self.pool.images)
+            return
         with progress("proposing", len(self.pool.images), "image") as advance:
             self.proposals = propose_for(
                 self.recipe.model.proposals, self.pool, self.store, self.machine.processes, advance
             )
         truths = [self.pool.truth(index) for index in range(len(self.pool.images))]
         self.covered = float(recall(best_overlaps(self.proposals, truths, [ALL]), 0.5)[0])
-        self.machine.tell(f"proposals cover {100 * self.covered:.1f} % of the objects at IoU 0.5")
-        self.crop = start_of(self.recipe.init).crop
+        self.machine.tell(f"selective search covers {100 * self.covered:.1f} % of the objects at IoU 0.5")
 
     @property
     def images_in_step(self) -> float:
@@ -198,13 +201,15 @@ class SharedJob(Job[SharedRecipe]):
     @property
     def end_seconds(self) -> float:
         """See the base class: with the validation's detections."""
-        measured = 0 if self.val is None else min(len(self.val), self.recipe.val_images)
+        unmeasured = self.val is None or self.recipe.training.only_multibox
+        measured = 0 if self.val is None or unmeasured else min(len(self.val), self.recipe.val_images)
         return super().end_seconds + DETECTION_COST * measured / self.images_in_step
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         """See the base class."""
         self.measure = None
-        if self.val is not None and self.machine.processes.count == 1:
+        alone = self.recipe.training.only_multibox
+        if self.val is not None and self.machine.processes.count == 1 and not alone:
             some = self.val.subset(np.arange(min(len(self.val), self.recipe.val_images)))
             source = stored_source(self.recipe.model.proposals, self.store)
             self.measure = ValidationAP(self.recipe, self.crop, some, source)
@@ -226,7 +231,8 @@ class SharedJob(Job[SharedRecipe]):
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""
         save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds)
-        self.show(folder, trainer)
+        if not self.recipe.training.only_multibox:
+            self.show(folder, trainer)
 
     def show(self, folder: Path, trainer: RegionTrainer[Any]) -> None:
         """The page of the training, and on the terminal what to do next."""
@@ -240,10 +246,8 @@ class SharedJob(Job[SharedRecipe]):
         )
         shown = None
         if self.measure is not None and self.measure.found:
-            data, source = self.measure.data, self.measure.source
-            count = self.recipe.model.proposals.max_proposals
-            boxes = {name: proposed_boxes(source, data.read(i), count) for i, name in enumerate(data.image_ids)}
-            shown = HeldOut(data, self.measure.found, boxes, self.recipe.model.postprocess.score_threshold)
+            threshold = self.recipe.model.postprocess.score_threshold
+            shown = HeldOut(self.measure.data, self.measure.found, self.measure.proposals, threshold)
         for line in write_training_page(folder, self.train, facts, self.covered, shown):
             self.machine.tell(line)
         self.machine.tell(f"{folder / PAGE} shows the course, what it finds and what to do next")

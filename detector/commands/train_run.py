@@ -27,6 +27,7 @@ from detector.recipes.defaults import (
     classifier_recipe,
     ensemble_recipe,
     finetune_recipe,
+    multibox_recipe,
     paper_recipe,
     shared_recipe,
     teacher_recipe,
@@ -126,6 +127,8 @@ def named_recipe(
     if request.recipe is Recipe.paper:
         return with_options(paper_recipe(objects), request)
     start = start_of(request.init or "bundled")
+    if request.recipe is Recipe.multibox:
+        return with_options(multibox_recipe(start), request)
     if proposals is None:
         proposals = processes.from_first(suited_proposals(train, request.seed or 0) if processes.writes else None)
         assert proposals is not None
@@ -287,9 +290,11 @@ def train_network(job: CropJob | SharedJob, folder: Path, processes: Processes) 
 def describe(entry: Progress) -> tuple[str, bool]:
     """A line of the log for people; one with a validation is kept on the terminal."""
     parts = [f"loss {entry.loss:.3f}"]
-    if entry.box_loss is not None:
-        parts[0] += f" (classes {entry.class_loss:.3f}, boxes {entry.box_loss:.3f})"
-    parts.append(f"top-1 {entry.top1_train:.3f}, of objects {entry.top1_objects:.3f}")
+    if entry.loss != entry.proposal_loss:  # or MultiBox alone learns
+        if entry.box_loss is not None:
+            proposals = "" if entry.proposal_loss is None else f", proposals {entry.proposal_loss:.3f}"
+            parts[0] += f" (classes {entry.class_loss:.3f}, boxes {entry.box_loss:.3f}{proposals})"
+        parts.append(f"top-1 {entry.top1_train:.3f}, of objects {entry.top1_objects:.3f}")
     if entry.top1_val is not None:
         parts.append(f"validation top-1 {entry.top1_val:.3f}")
     if entry.ap_val is not None:

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.detection.ensemble import ImageView, RegionClassifier
+from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.notebook import drawn
 from detector.detection.stages import Stages
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
 from detector.images.read import AnyImage, as_image
 from detector.types import Detections
 from proposals.boxes import FloatArray
+from proposals.merge import MergeConfig, merge
 from proposals.types import Proposals, ProposalSource
 
 
@@ -26,8 +28,11 @@ class Detector:
     """Finds objects of ``class_names`` in images.
 
     Args:
-        proposals: where objects could be. classifier: what is in a region.
+        proposals: where objects could be, by looking at the image alone (selective search); ``None`` leaves it to
+            MultiBox. classifier: what is in a region.
         class_names: of the K classes. config: thresholds.
+        multibox: where objects could be, by the classifier's own maps; ``None`` for none. merging: how the boxes of
+            both become one list.
         max_proposals: only the best so many proposals of an image are classified; ``None`` for all of them.
         refinement: of a classifier with box regression; ``None`` leaves regions alone.
         labels: the classes that are looked for; ``None`` for all of them.
@@ -38,7 +43,7 @@ class Detector:
 
     def __init__(
         self,
-        proposals: ProposalSource,
+        proposals: ProposalSource | None,
         classifier: RegionClassifier,
         class_names: tuple[str, ...],
         config: PostprocessConfig,
@@ -46,7 +51,11 @@ class Detector:
         refinement: RefinementConfig | None = None,
         labels: tuple[int, ...] | None = None,
         class_keys: tuple[str, ...] = (),
+        multibox: MultiBoxSource | None = None,
+        merging: MergeConfig | None = None,
     ) -> None:
+        if proposals is None and multibox is None:
+            raise ValueError("a detector needs a source of proposals")
         self.proposals = proposals
         self.classifier = classifier
         self.class_names = class_names
@@ -55,6 +64,8 @@ class Detector:
         self.refinement = refinement
         self.labels = labels
         self.class_keys = class_keys
+        self.multibox = multibox
+        self.merging = merging or MergeConfig()
         self.stages = Stages()
 
     @overload
@@ -86,15 +97,26 @@ class Detector:
 
     def detect(self, image: AnyImage) -> tuple[Detections, Proposals]:
         """Objects in ``image``, of any form that :meth:`__call__` takes, and the proposals that were classified."""
-        image = as_image(image)
-        with self.stages.time("propose"):
-            proposals = self.proposals.propose(image).select(slice(self.max_proposals))
-        return self.classify(image, proposals), proposals
+        view = ImageView(as_image(image))
+        proposals = self.propose(view)
+        return self.classify(view, proposals), proposals
 
-    def classify(self, image: NDArray[np.uint8], proposals: Proposals) -> Detections:
-        """Objects among given ``proposals`` of ``image`` ``(H, W, 3)`` uint8 RGB."""
+    def propose(self, view: ImageView) -> Proposals:
+        """The regions of an image that are to be classified, best first."""
+        found = Proposals.empty(view.image.shape[:2])
+        if self.proposals is not None:
+            with self.stages.time("propose"):
+                found = self.proposals.propose(view.image)
+        if self.multibox is not None:
+            with self.stages.time("networks"):
+                learned = self.multibox.propose(view)
+            with self.stages.time("propose"):
+                found = merge(found, learned, **dict(self.merging))
+        return found.select(slice(self.max_proposals))
+
+    def classify(self, view: ImageView, proposals: Proposals) -> Detections:
+        """Objects among given ``proposals`` of an image."""
         size, looks = proposals.image_size, self.refinement
-        view = ImageView(image)
         rounds = [self._predict(view, proposals.boxes, members=None if looks is None else looks.first_members)]
         if looks is not None:
             for _ in range(looks.rounds - 1):

@@ -21,18 +21,17 @@ from detector.detection.pipeline import Detector
 from detector.detection.precision import Precision
 from detector.evaluation.class_index import ClassIndex
 from detector.experiment.joined import JoinedDetector
-from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
+from detector.experiment.memory import Memory, RememberedMultiBox, RememberedSource, RememberingEnsemble
 from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
 from detector.experiment.variants import Settings, Variant, merged, paper_variants
-from detector.model.config import MemberConfig, ModelConfig
+from detector.model.config import MemberConfig, ModelConfig, read_model_config
 from detector.model.load import read_member
 from detector.model.proposals import search_source
-from detector.nets.multibox import build_source
+from detector.nets.multibox import read_multibox
 from detector.strict_yaml import parse
 from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
-from proposals.merge import MergedSource
 from proposals.types import ProposalSource
 
 
@@ -103,6 +102,7 @@ class Study:
         self.memory = Memory()
         self.members: dict[tuple[Path, MemberConfig], Member] = {}
         self.sources: dict[str, RememberedSource] = {}
+        self.multiboxes: dict[str, RememberedMultiBox] = {}
         self.labels = {row.variant.name: self._labels(row) for row in rows}
         self.detectors = {row.variant.name: self._detector(row) for row in rows}
         first: dict[str, str] = {}
@@ -154,10 +154,7 @@ class Study:
             alone = [config.model_copy(update={"members": (member,)}) for member in config.members]
             return JoinedDetector([self._detector(Row(plain, one, row.home)) for one in alone], config.postprocess)
         keys = [(row.home, member) for member in config.members]
-        for key in keys:
-            if key not in self.members:
-                self.members[key] = read_member(*key, count)
-        members = [self.members[key] for key in keys]
+        members = [self._member(*key, count) for key in keys]
         ensemble = RememberingEnsemble(
             keys, members, self.device, config.temperature, self.memory, row.variant.combine, self.precision
         )
@@ -170,20 +167,36 @@ class Study:
             limit,
             config.refinement,
             tuple(known.tolist()),
+            multibox=self._multibox(row),
+            merging=None if config.multibox is None else config.multibox.merge,
         )
 
     def _source(self, row: Row) -> ProposalSource:
-        """The row's proposals; each part runs once for all rows that have it."""
+        """The row's selective search, which runs once for all rows that have it."""
         config = row.config.proposals.model_copy(update={"max_proposals": None})
-        search = self._remembered(config.model_dump_json(), lambda: search_source(config, self.seed))
+        return self._remembered(config.model_dump_json(), lambda: search_source(config, self.seed))
+
+    def _multibox(self, row: Row) -> RememberedMultiBox | None:
+        """The row's MultiBox, on the maps of its model's first network, whichever networks the row itself has."""
         multibox = row.config.multibox
         if multibox is None:
-            return search
-        learned = self._remembered(
-            multibox.model_dump_json(exclude={"merge"}), lambda: build_source(row.home, multibox, self.device)
-        )
-        both = config.model_dump_json() + multibox.model_dump_json()
-        return self._remembered(both, lambda: MergedSource(search, learned, multibox.merge))
+            return None
+        what = f"{row.home} {multibox.model_dump_json(exclude={'merge'})}"
+        if what not in self.multiboxes:
+            first = read_model_config(row.home).members[0]
+            own = [self._member(row.home, first, len(row.config.class_names))]
+            ensemble = RememberingEnsemble(
+                [(row.home, first)], own, self.device, 1.0, self.memory, precision=self.precision
+            )
+            head = read_multibox(row.home, multibox)
+            self.multiboxes[what] = RememberedMultiBox(head, ensemble, multibox.maps, multibox.proposals)
+        return self.multiboxes[what]
+
+    def _member(self, home: Path, config: MemberConfig, num_classes: int) -> Member:
+        """A network, read once."""
+        if (home, config) not in self.members:
+            self.members[home, config] = read_member(home, config, num_classes)
+        return self.members[home, config]
 
     def _remembered(self, what: str, build: Callable[[], ProposalSource]) -> RememberedSource:
         if what not in self.sources:

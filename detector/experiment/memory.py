@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.detection.ensemble import Ensemble, ImageView, Member, stacked
+from detector.detection.multibox_source import MultiBoxSource
 from detector.nets.region_head import RegionOutput
 from detector.nets.region_net import ImageMaps
 from proposals.boxes import FloatArray
@@ -30,6 +31,18 @@ class RememberedSource:
         """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB."""
         if self.last is None or self.last[0] is not image:
             self.last = image, self.source.propose(image)
+        return self.last[1]
+
+
+class RememberedMultiBox(MultiBoxSource):
+    """MultiBox that proposes once for an image, whichever view of it is asked about."""
+
+    last: tuple[NDArray[np.uint8], Proposals] | None = None
+
+    def propose(self, view: ImageView) -> Proposals:
+        """See the base class."""
+        if self.last is None or self.last[0] is not view.image:
+            self.last = view.image, super().propose(view)
         return self.last[1]
 
 

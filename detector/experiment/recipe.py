@@ -9,13 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.detection.precision import Precision
 from detector.experiment.variants import Settings, Variant, merged
-from detector.recipes.multibox import MultiBoxRecipe
-from detector.recipes.region import EnsembleRecipe, TrainRecipe
+from detector.recipes.region import EnsembleRecipe, SharedRecipe, TrainRecipe
 from detector.strict_yaml import read_settings
 
 PRETRAINING = "pretraining"  # as ``init`` of a later stage: the weights of the first one
 MULTIBOX = "multibox"
-FOLDERS = (PRETRAINING, MULTIBOX, "pictures", "proposals")  # of an experiment, beside its ensembles
+FOLDERS = (PRETRAINING, "pictures", "proposals")  # of an experiment, beside its ensembles
 
 
 class MeasurementConfig(BaseModel):
@@ -67,7 +66,8 @@ class ExperimentRecipe(BaseModel):
         ensembles: trained here, by the name that variants call them.
         models: model folders that are measured as they are, by the name that variants call them; "bundled" is the
             package's own.
-        multibox: the network that proposes for the ensembles; ``None`` for none.
+        multibox: the training of the head that proposes for an ensemble, on the maps of its first network; ``None``
+            for none, or where an ensemble's own training has one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +76,7 @@ class ExperimentRecipe(BaseModel):
     pretraining: TrainRecipe | None = None
     ensembles: dict[str, EnsembleRecipe] = {}
     models: dict[str, str] = {}
-    multibox: MultiBoxRecipe | None = None
+    multibox: SharedRecipe | None = None
     measurement: MeasurementConfig = MeasurementConfig()
 
     @model_validator(mode="after")
@@ -90,8 +90,10 @@ class ExperimentRecipe(BaseModel):
             if variant.model not in ("", *self.ensembles, *self.models):
                 raise ValueError(f"variant {variant.name!r}: no ensemble or model is called {variant.model!r}")
         inits = [init for e in self.ensembles.values() for init in (e.base.init, *(m.init for m in e.members))]
-        if PRETRAINING in [*inits, *([] if self.multibox is None else [self.multibox.init])] and not self.pretraining:
+        if PRETRAINING in inits and not self.pretraining:
             raise ValueError("init: pretraining, but there is no pretraining")
+        if self.multibox is not None and not self.multibox.training.only_multibox:
+            raise ValueError("multibox: only_multibox must be true, for the ensembles' networks stay as they are")
         return self
 
 

@@ -89,7 +89,8 @@ class ModelConfig(BaseModel):
             need no proposals and cannot detect.
         members: the networks, with K + 1 outputs, or K without background.
         proposals, postprocess: the defaults of detection with this model.
-        multibox: a network whose proposals join those of selective search; ``None`` for selective search alone.
+        multibox: a head on the first network's maps whose proposals join those of selective search; ``None`` for
+            selective search alone.
         refinement: how box regression moves regions, for models of which the first member has it, and others may;
             ``None`` leaves regions where they are.
         temperature: of the members' mean probabilities, see :class:`detector.detection.ensemble.Ensemble`.
@@ -141,8 +142,8 @@ class ModelConfig(BaseModel):
             raise ValueError("overlap_power is for members that predict overlaps")
         if self.refinement is not None and not any(regress):
             raise ValueError("refinement is for members that have box regression")
-        if not self.background and self.multibox is not None:
-            raise ValueError("multibox is for models that detect, with background")
+        if self.multibox is not None and not (self.background and self.members[0].net.kind == "googlenet"):
+            raise ValueError("multibox is for models that detect, with background, and begin with a GoogLeNet")
         if self.temperature != 1 and any(m.head is not None and m.head.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; SVMs have a sigmoid each")
         return self
@@ -151,7 +152,7 @@ class ModelConfig(BaseModel):
     def files(self) -> tuple[str, ...]:
         """Every file of the model directory beside ``model.yaml``."""
         names = [member.file for member in self.members]
-        multibox = () if self.multibox is None else (self.multibox.file, self.multibox.priors)
+        multibox = () if self.multibox is None else (self.multibox.file,)
         return (*names, *multibox)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from detector.detection.ensemble import Ensemble, Member
+from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.detection.runtimes import with_runtime
 from detector.detection.suppression import PostprocessConfig
@@ -26,13 +27,12 @@ from detector.model.config import (
     read_model_config,
 )
 from detector.model.proposals import search_source
-from detector.nets.multibox import MultiBoxMember, build_source, read_multibox_facts
+from detector.nets.multibox import read_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.trunks import build_network, build_trunk
 from detector.nets.weights import load_into, read_weights, sha256
 from detector.strict_yaml import parse
 from proposals.errors import UserError
-from proposals.merge import MergedSource
 from proposals.selective_search import SelectiveSearchConfig, resolve_config
 
 
@@ -131,7 +131,7 @@ def load_model(
     max_proposals: int | None = None,
     seed: int = 0,
     threads: int | None = None,
-    multibox: str | Path | Literal[False] | None = None,
+    multibox: bool = True,
     precision: str = "auto",
     classes: str | Sequence[str] | None = None,
     runtime: str = "torch",
@@ -143,10 +143,10 @@ def load_model(
         path: the model directory. device: "auto", "cpu" or "cuda". members: use only the first so many networks.
         score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``);
             an ``nms_threshold`` also in place of soft suppression.
-        proposals: selective search's preset or settings, in place of the model's. search_side, max_proposals: in place
-            of the model's own (see ``ProposalConfig``). seed: of selective search's ranking. threads: of selective
-            search, by default all cores. multibox: a MultiBox folder in place of the model's own network; ``False`` for
-            selective search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
+        proposals: selective search's preset or settings, in place of the model's; "multibox" for the model's MultiBox
+            alone. search_side, max_proposals: in place of the model's own (see ``ProposalConfig``). seed: of selective
+            search's ranking. threads: of selective search, by default all cores. multibox: ``False`` for selective
+            search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
             processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
             for, by default all; labels stay those of the model. runtime: what the classifiers run in: "torch"; "onnx"
             or "openvino", of a model that ``detector export`` has written; "auto" for what is installed. exact: all
@@ -170,24 +170,28 @@ def load_model(
     if nms_threshold is not None:
         thresholds["soft_sigma"] = None
     post = parse(PostprocessConfig, {**config.postprocess.model_dump(), **thresholds}, "settings")
+    alone = proposals == "multibox"
+    if alone and (config.multibox is None or not multibox):
+        raise UserError(f"{folder}: has no MultiBox; train one with train --recipe multibox, or name a preset")
     changes = {
-        "selective_search": None if proposals is None else resolve_config(proposals).model_dump(),
+        "selective_search": None if proposals is None or alone else resolve_config(proposals).model_dump(),
         "search_side": search_side,
         "max_proposals": max_proposals,
     }
     changes = {name: value for name, value in changes.items() if value is not None}
     where = parse(ProposalConfig, {**config.proposals.model_dump(), **changes}, "settings")
-    source = search_source(where, seed, threads)
-    home, member = (folder, config.multibox) if multibox is None else _multibox_of(multibox)
-    if member is not None:
-        source = MergedSource(source, build_source(home, member, target), member.merge)
+    search = None if alone else search_source(where, seed, threads)
+    learned = None
+    if multibox and config.multibox is not None:
+        own = ensemble
+        if ensemble.runtime != "torch":  # other runtimes have networks from end to end, without the maps between
+            own = Ensemble([read_member(folder, config.members[0], len(names))], target, precision=precision)
+        head = read_multibox(folder, config.multibox)
+        learned = MultiBoxSource(head, own, config.multibox.maps, config.multibox.proposals)
     looks = config.refinement
     if exact and looks is not None:
         looks = looks.model_copy(update={"first_members": None})
-    return Detector(source, ensemble, names, post, where.max_proposals, looks, labels, config.class_keys)
-
-
-def _multibox_of(multibox: str | Path | Literal[False]) -> tuple[Path, MultiBoxMember | None]:
-    if multibox is False:
-        return Path(), None
-    return Path(multibox), read_multibox_facts(Path(multibox)).multibox
+    return Detector(
+        search, ensemble, names, post, where.max_proposals, looks, labels, config.class_keys,
+        learned, None if config.multibox is None else config.multibox.merge,
+    )  # fmt: skip

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.model.config import ProposalConfig
-from proposals.errors import ImageTooSmall
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch
 from proposals.store import ProposalStore
@@ -31,11 +30,8 @@ def stored_source(config: ProposalConfig, store: Path, seed: int = 0) -> Proposa
 
 
 def proposed_boxes(source: ProposalSource, image: NDArray[np.uint8], count: int | None) -> NDArray[np.float32]:
-    """The first ``count`` boxes ``(P, 4)`` that ``source`` proposes; none for an image too small to be searched."""
-    try:
-        return source.propose(image).boxes[:count]
-    except ImageTooSmall:
-        return np.zeros((0, 4), np.float32)
+    """The first ``count`` boxes ``(P, 4)`` that ``source`` proposes."""
+    return source.propose(image).boxes[:count]
 
 
 def _resized(search: SelectiveSearch, config: ProposalConfig) -> ProposalSource:

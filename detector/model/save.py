@@ -10,29 +10,32 @@ from torch import Tensor
 
 from detector.crop import CropConfig
 from detector.model.config import MODEL_FILE, MemberConfig, ModelConfig, read_detector_config
-from detector.nets.multibox import read_multibox_facts
+from detector.nets.multibox import save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization, copy_file, halved, save_weights, sha256
 from detector.strict_yaml import write_settings
 from proposals.errors import UserError
+from proposals.multibox import MultiBoxHead
 
 
-def join_multibox(model: Path, multibox: Path, out: Path) -> ModelConfig:
-    """Make ``out`` a copy of the model directory ``model`` that also proposes with the network in ``multibox``.
+def add_multibox(
+    model: Path, head: MultiBoxHead, maps: SharedMaps, out: Path, provenance: Mapping[str, str]
+) -> ModelConfig:
+    """Make ``out`` a copy of the model directory ``model`` that also proposes with ``head``, trained on its maps.
 
-    ``out`` may be ``multibox`` itself, which then is a model directory as well.
+    Args:
+        maps: that it is used on. provenance: of the head.
 
     Raises:
-        UserError: one of them is not what it should be, or ``out`` is a model directory already.
+        UserError: ``model`` is not what it should be, or ``out`` is a model directory already.
     """
-    config, facts = read_detector_config(model), read_multibox_facts(multibox)
+    config = read_detector_config(model)
     begin_copy(out, [model / file for file in config.model_copy(update={"multibox": None}).files])
-    if out.resolve() != multibox.resolve():
-        begin_copy(out, [multibox / facts.multibox.file, multibox / facts.multibox.priors])
-    provenance = {f"multibox {key}": value for key, value in facts.provenance.items()}
-    joined = config.model_copy(update={"multibox": facts.multibox, "provenance": {**config.provenance, **provenance}})
+    origin = {**config.provenance, **{f"multibox {key}": value for key, value in provenance.items()}}
+    member = save_multibox(out, head, maps)
+    joined = config.model_copy(update={"multibox": member, "provenance": origin, "scores": {}})
     write_model_config(out, joined)
     return joined
 
@@ -64,6 +67,7 @@ def save_model(
     *,
     heads: Sequence[RegionHead] = (),
     shared: SharedMaps | None = None,
+    multibox: MultiBoxHead | None = None,
     half: bool = True,
     **facts: Any,
 ) -> ModelConfig:
@@ -72,7 +76,8 @@ def save_model(
     Args:
         nets: architecture, state dict and input of each member; of those with a head, of the trunk alone.
         heads: one for each member, stored in float32, or none. shared: how regions are pooled for them; ``None`` crops
-            them. half: store networks in float16. facts: the other fields of :class:`ModelConfig`.
+            them. multibox: on the maps of the first of them. half: store networks in float16. facts: the other fields
+            of :class:`ModelConfig`.
     """
     if (folder / MODEL_FILE).exists():
         raise UserError(f"{folder}: is a model directory already; choose another folder")
@@ -99,7 +104,10 @@ def save_model(
                 shared=shared,
             )
         )
-    config = ModelConfig(members=tuple(members), **facts)
+    proposes = None
+    if multibox is not None:
+        proposes = save_multibox(folder, multibox, shared or SharedMaps(), half=half)
+    config = ModelConfig(members=tuple(members), multibox=proposes, **facts)
     write_model_config(folder, config)
     return config
 

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from proposals.multibox import MultiBoxOutput
+
 HeadKind = Literal["svm", "softmax"]
 
 
@@ -44,12 +46,13 @@ class HeadShape(BaseModel):
 
 class HeadLogits(NamedTuple):
     """A head's outputs before their links: ``classes`` ``(N, K + 1)`` (``(N, K)`` margins of SVMs), and of a head
-    that has them ``deltas`` ``(N, 1 or K, 4)`` and ``overlap`` ``(N,)``.
+    that has them ``deltas`` ``(N, 1 or K, 4)`` and ``overlap`` ``(N,)``; of a network that proposes, ``proposed``.
     """
 
     classes: Tensor
     deltas: Tensor | None = None
     overlap: Tensor | None = None
+    proposed: MultiBoxOutput | None = None
 
 
 class RegionOutput(NamedTuple):
@@ -113,7 +116,7 @@ class RegionHead(nn.Module):
         return HeadLogits(self.classify(dropout(pooled_features(feature_map))), deltas, overlap)
 
     def forward(self, feature_map: Tensor) -> RegionOutput:
-        classes, deltas, overlap = self.logits(feature_map)
+        classes, deltas, overlap, _ = self.logits(feature_map)
         if deltas is not None:
             deltas = deltas.expand(-1, self.num_classes, 4)
         if overlap is not None:

@@ -30,6 +30,15 @@ from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadLogits, HeadShape, RegionHead
 from detector.nets.trunk import Trunk
 from proposals.boxes import FloatArray
+from proposals.multibox import (
+    LevelGrid,
+    MultiBoxConfig,
+    MultiBoxHead,
+    MultiBoxOutput,
+    MultiBoxProposalConfig,
+    ranked_boxes,
+)
+from proposals.types import Proposals
 
 LEAST_SIDE = 8  # pixels of a level: less would vanish in the pooling before 3a
 
@@ -129,6 +138,24 @@ def axis_taps(start: Tensor, length: Tensor, cells: int, samples: int, size: Ten
     return places.view(shape), weights.view(shape)
 
 
+def level_grids(levels: Sequence[Tensor], maps: Sequence[Tensor], grid: CellGrid) -> list[LevelGrid]:
+    """The cells of ``maps`` ``(N, C, h, w)`` of ``levels`` ``(N, 3, H, W)`` of an image, in pixels of level 0."""
+    height, width = levels[0].shape[2:]
+    found = []
+    for level, cells in zip(levels, maps, strict=True):
+        down, across = height / level.shape[2], width / level.shape[3]
+        first, step = (grid.first * down, grid.first * across), (grid.stride * down, grid.stride * across)
+        found.append(LevelGrid(cells.shape[2], cells.shape[3], first, step))
+    return found
+
+
+def sizes_by_level(config: MultiBoxConfig, maps: SharedMaps) -> list[NDArray[np.float64]]:
+    """The sizes of MultiBox's priors, each on the level that a region of that size is pooled from."""
+    sizes = config.sizes
+    level = region_levels(np.stack([0 * sizes, 0 * sizes, sizes, sizes], axis=1), maps)
+    return [sizes[level == number] for number in range(maps.levels)]
+
+
 class PooledMaps:
     """The maps of M images at L levels, laid out to be pooled from; see the glossary of the module.
 
@@ -169,7 +196,8 @@ class RegionNet(nn.Module):
 
     Args:
         trunk: its architecture. head: what it predicts of a region. num_classes: K. config: how regions are pooled from
-            shared maps; ``None`` for crops. dropout: before the classifier, while training.
+            shared maps; ``None`` for crops. dropout: before the classifier, while training. multibox: a head that
+            proposes regions from the same maps, which it leaves as the regions' losses make them; ``None`` for none.
     """
 
     def __init__(
@@ -179,6 +207,7 @@ class RegionNet(nn.Module):
         num_classes: int,
         config: SharedMaps | None = None,
         dropout: float = 0.0,
+        multibox: MultiBoxConfig | None = None,
     ) -> None:
         super().__init__()
         self.config, self.grid = config, cell_grid(trunk)
@@ -190,6 +219,24 @@ class RegionNet(nn.Module):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=deviation)
                 nn.init.zeros_(layer.bias)
+        self.multibox: MultiBoxHead | None = None
+        if multibox is not None:
+            assert config is not None
+            self.multibox = MultiBoxHead(trunk.inception("4e").out, sizes_by_level(multibox, config), multibox)
+
+    def freeze_all_but_multibox(self) -> None:
+        """Let everything but the head that proposes keep its weights and statistics whatever is trained."""
+        for part in (self.trunk, self.head):
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> RegionNet:
+        """See the base class; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if not self.head.classify.weight.requires_grad:
+            self.trunk.eval()
+            self.head.eval()
+        return self
 
     def forward(
         self, images: Tensor | Sequence[Tensor], rois: Tensor | None = None, level: Tensor | None = None
@@ -198,17 +245,22 @@ class RegionNet(nn.Module):
 
         Args:
             images: normalised crops ``(R, 3, S, S)``; or the ``levels`` of whole images, with ``rois`` and ``level``:
-                see the glossary of the module.
+                see the glossary of the module. With no more than the levels it says what MultiBox alone does.
         """
         if isinstance(images, Tensor):
             return self.head.logits(self.trunk(images), self.dropout)
         assert self.config is not None
-        assert rois is not None
-        assert level is not None
         levels = images
-        maps = PooledMaps([self.trunk.map_4e(x) for x in levels], levels, self.grid)
-        cells = maps.cells(rois, level, self.config)
-        return self.head.logits(self.trunk.after_4e(cells), self.dropout)
+        maps = [self.trunk.map_4e(x) for x in levels]
+        proposed = None
+        if self.multibox is not None:
+            grids = level_grids(levels, maps, self.grid)
+            deltas, logits = self.multibox([x.detach() for x in maps])
+            proposed = MultiBoxOutput(deltas, logits, self.multibox.priors(grids))
+        if rois is None or level is None:
+            return HeadLogits(images[0].new_zeros(0, self.head.num_classes + 1), proposed=proposed)
+        cells = PooledMaps(maps, levels, self.grid).cells(rois, level, self.config)
+        return self.head.logits(self.trunk.after_4e(cells), self.dropout)._replace(proposed=proposed)
 
 
 class FirstMaps(NamedTuple):
@@ -234,7 +286,10 @@ class ImageMaps:
 
     def __init__(self, net: GoogLeNet, first: FirstMaps, image_size: tuple[int, int], config: SharedMaps) -> None:
         self.net, self.config = net, config
-        self.maps = PooledMaps([net.stage_4(x) for x in first.maps], first.levels, cell_grid(net.config))
+        self.level_maps = [net.stage_4(x) for x in first.maps]
+        self.grids = level_grids(first.levels, self.level_maps, cell_grid(net.config))
+        self.maps = PooledMaps(self.level_maps, first.levels, cell_grid(net.config))
+        self.image_size = image_size
         height, width = first.levels[0].shape[2:]
         self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
 
@@ -245,3 +300,9 @@ class ImageMaps:
         rois = torch.from_numpy(np.concatenate([np.zeros((len(placed), 1), np.float32), placed], axis=1)).to(device)
         level = torch.from_numpy(region_levels(placed, self.config)).to(device)
         return self.net.after_4e(self.maps.cells(rois, level, self.config))
+
+    def proposed(self, head: MultiBoxHead, config: MultiBoxProposalConfig) -> Proposals:
+        """The proposals that ``head`` makes from the maps."""
+        deltas, logits = head([found.float() for found in self.level_maps])
+        scale = (float(1 / self.scale[1]), float(1 / self.scale[0]))
+        return ranked_boxes(MultiBoxOutput(deltas, logits, head.priors(self.grids)), scale, self.image_size, config)

@@ -95,8 +95,11 @@ def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None
     """
     with torch.random.fork_rng(devices=[]):
         if isinstance(recipe, SharedRecipe):
-            if recipe.training.frozen and recipe.init == "random":
-                raise UserError("training.frozen keeps the first layers of init, and random ones are worth nothing")
+            kept = "frozen" if recipe.training.frozen else "only_multibox"
+            if recipe.init == "random" and (recipe.training.frozen or recipe.training.only_multibox):
+                raise UserError(f"training.{kept} keeps layers of init, and random ones are worth nothing")
+            if recipe.training.only_multibox:
+                read_detector_config(named_folder(recipe.init))  # the model that gets it
             initialise_region_net(new_shared_net(recipe.training, max(len(class_keys), 1)), recipe.init, class_keys)
         else:
             start_crop_net(new_crop_net(recipe.training), recipe, class_keys)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.detection.ensemble import Ensemble, Member
+from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.model.config import ProposalConfig
 from detector.model.proposals import proposed_boxes, stored_source
@@ -54,8 +55,10 @@ def shared_trainer(
 
 def new_shared_net(config: SharedTrainingConfig, num_classes: int) -> RegionNet:
     """The net of ``config`` with random weights."""
-    net = RegionNet(config.net, region_heads(config.grid), num_classes, config.maps, config.dropout)
-    if config.frozen:
+    net = RegionNet(config.net, region_heads(config.grid), num_classes, config.maps, config.dropout, config.multibox)
+    if config.only_multibox:
+        net.freeze_all_but_multibox()
+    elif config.frozen:
         net.trunk.freeze_stage_3()
     return net
 
@@ -94,7 +97,8 @@ class ValidationAP:
     def __init__(self, recipe: SharedRecipe, crop: CropConfig, data: Dataset, source: ProposalSource) -> None:
         self.recipe, self.crop, self.data, self.source = recipe, crop, data, source
         self.found: dict[str, Detections] = {}
-        """What the last measured net found, by image id."""
+        self.proposals: dict[str, NDArray[np.float32]] = {}
+        """What the last measured net found, and the regions that it classified, by image id."""
 
     def __call__(self, net: RegionNet, last: bool = True) -> float:
         """The mean AP in [0, 1]."""
@@ -105,14 +109,20 @@ class ValidationAP:
         trunk = copy.deepcopy(net.trunk)  # normalisation will be folded
         member = Member(trunk, self.crop, recipe.training.normalization, trained_head(net), recipe.maps)
         post = recipe.model.postprocess.model_copy(update={"score_threshold": MEASURED_SCORE})
+        ensemble, multibox = Ensemble([member], device), None
+        if net.multibox is not None:
+            multibox = MultiBoxSource(copy.deepcopy(net.multibox), ensemble, recipe.maps)
         detector = Detector(
             self.source,
-            Ensemble([member], device),
+            ensemble,
             self.data.class_names,
             post,
             recipe.model.proposals.max_proposals,
             recipe.refinement,
+            multibox=multibox,
         )
-        self.found = {name: detector(self.data.read(index)) for index, name in enumerate(self.data.image_ids)}
+        for index, name in enumerate(self.data.image_ids):
+            self.found[name], proposals = detector.detect(self.data.read(index))
+            self.proposals[name] = proposals.boxes
         result = evaluate_voc(self.found, truth_of_dataset(self.data), self.data.class_names)
         return 0.0 if math.isnan(result.mean_ap) else result.mean_ap

@@ -20,6 +20,7 @@ from detector.training.region_settings import RegionTrainingConfig
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedTrainingConfig
+from proposals.multibox import MultiBoxConfig
 
 FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
 PAPER_EPOCHS = 60  # Caffe's replication; the paper gives none
@@ -28,6 +29,7 @@ TEACHER_SHOWN, TEACHER_STEPS = 30, (300, 2400)  # foreground regions shown per o
 TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of the published weights
 MEMBERS = 6
 SHARED_MINUTES, SHARED_STEPS = 10.0, 400  # the steps where no minutes are asked for
+MULTIBOX_ZOOM = (0.8, 1.25)
 SHARED_SIDE = 320  # of training images; half as many pixels as at detection
 
 
@@ -91,6 +93,7 @@ def shared_recipe(start: Initialization) -> SharedRecipe:
             regions=96,
             zoom=(0.85, 1.25),
             dropout=0.0,
+            multibox=MultiBoxConfig(),
             precision="bfloat16" if fast_bfloat16() else "auto",
         ),
         image_side=maps.image_side,
@@ -103,6 +106,15 @@ def shared_recipe(start: Initialization) -> SharedRecipe:
         ),
         refinement=RefinementConfig(rounds=2, nms_threshold=0.75, max_regions=200, every_round=True),
     )
+
+
+def multibox_recipe(start: Initialization) -> SharedRecipe:
+    """MultiBox for a model that has none: a head on the maps of its first network, which stays as it is."""
+    recipe = shared_recipe(start)
+    # No region is looked at, so that images may be as large as at detection.
+    maps = start.maps or SharedMaps()
+    alone = {"only_multibox": True, "statistics_batches": 0, "maps": maps, "zoom": MULTIBOX_ZOOM}
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=alone)})
 
 
 def paper_recipe(objects: int, init: str = "random") -> TrainRecipe:

@@ -1,4 +1,4 @@
-"""What a training run ends with: a model or MultiBox directory."""
+"""What a training run ends with: a model directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.model.config import MemberConfig, ModelConfig, named_folder, read_detector_config, read_model_config
 from detector.model.load import read_member
-from detector.model.save import begin_copy, head_tensors, save_model, write_model_config
+from detector.model.save import add_multibox, begin_copy, head_tensors, save_model, write_model_config
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
@@ -51,12 +51,18 @@ def save_trained(
     else:
         background, shared = recipe.training.background, None
         measured = "val_top1_on_annotated_boxes" if background else "val_top1_of_whole_images"
+    if isinstance(recipe, SharedRecipe) and recipe.training.only_multibox:
+        assert isinstance(net, RegionNet)
+        assert net.multibox is not None
+        origin = provenance(dataset, recipe.init, seconds)
+        return add_multibox(named_folder(recipe.init), net.multibox, recipe.maps, folder, origin)
     trunk = net.trunk if isinstance(net, RegionNet) else net
     return save_model(
         folder,
         [(training.net, trunk.state_dict(), crop, training.normalization)],
         heads=[trained_head(net)] if isinstance(net, RegionNet) else (),
         shared=shared,
+        multibox=net.multibox if isinstance(net, RegionNet) else None,
         half=recipe.half,
         background=background,
         refinement=recipe.refinement if heads else None,
@@ -96,6 +102,8 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
             copy_file(folder / member.file, out / file)
             members.append(member.model_copy(update={"file": file}))
         provenance |= {f"member {number} {key}": value for key, value in config.provenance.items()}
+    if first.multibox is not None:
+        copy_file(folders[0] / first.multibox.file, out / first.multibox.file)
     joined = first.model_copy(update={"name": name, "members": tuple(members), "provenance": provenance, "scores": {}})
     write_model_config(out, joined)
     return joined
@@ -120,7 +128,14 @@ def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool
         for number, config in enumerate(configs)
         for key, value in config.provenance.items()
     }
-    made = configs[0].model_copy(update={"name": name, "members": (member,), "provenance": provenance, "scores": {}})
+    multibox = configs[0].multibox
+    if multibox is not None:
+        heads = [read_weights(folder / multibox.file) for folder in folders]
+        save_weights(out / multibox.file, mean_weights(heads), half=half)
+        multibox = multibox.model_copy(update={"sha256": sha256(out / multibox.file)})
+    made = configs[0].model_copy(
+        update={"name": name, "members": (member,), "multibox": multibox, "provenance": provenance, "scores": {}}
+    )
     write_model_config(out, made)
     return made
 
@@ -155,7 +170,7 @@ def save_svms(
         save_weights(path, halved(trunk) | head_tensors(head.state_dict()))
         members.append(config.model_copy(update={"file": path.name, "sha256": sha256(path), "head": head.shape}))
     if model.multibox is not None:
-        begin_copy(folder, [init / model.multibox.file, init / model.multibox.priors])
+        begin_copy(folder, [init / model.multibox.file])
     made = model.model_copy(
         update={
             "name": recipe.name or final_path(folder).resolve().name,

@@ -12,6 +12,7 @@ from detector.model.config import BUNDLED_MODEL, ProposalConfig, named_folder, r
 from detector.model.load import read_member
 from detector.nets.efficientnet_lite import folded_weights
 from detector.nets.googlenet import GoogLeNetConfig, torchvision_config
+from detector.nets.multibox import read_multibox
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network
@@ -69,7 +70,10 @@ def start_of(init: str) -> Initialization:
     member = model.members[0]
     if not isinstance(member.net, GoogLeNetConfig):
         raise UserError(f"init {init}: weights of another architecture ({member.net.kind}); name a GoogLeNet's")
-    return Initialization(init, member.net, member.crop, member.normalization, model.proposals, member.shared)
+    maps = member.shared
+    if maps is None and model.multibox is not None:
+        maps = model.multibox.maps
+    return Initialization(init, member.net, member.crop, member.normalization, model.proposals, maps)
 
 
 def initialise(net: Network, init: str, class_keys: tuple[str, ...] = ()) -> None:
@@ -100,7 +104,7 @@ def region_heads(grid: int) -> HeadShape:
 
 
 def initialise_region_net(net: RegionNet, init: str, class_keys: tuple[str, ...]) -> None:
-    """Load the trunk that ``init`` names, and its head if that was trained the same way for these classes.
+    """Load the trunk that ``init`` names, its head if that was trained the same way for these classes, and MultiBox.
 
     Raises:
         UserError: they cannot be had or belong to another architecture.
@@ -114,6 +118,10 @@ def initialise_region_net(net: RegionNet, init: str, class_keys: tuple[str, ...]
     head = read_member(folder, config.members[0], len(config.class_names)).head
     if head is not None and alike and config.class_keys == class_keys and head.shape == net.head.shape:
         net.head.load_state_dict(_scaled(head.state_dict(), 1 / torch.tensor(DELTA_SCALE)))
+    if net.multibox is not None and config.multibox is not None:
+        other = read_multibox(folder, config.multibox)
+        if other.alike(net.multibox):
+            net.multibox.load_state_dict(other.state_dict())
 
 
 def trained_head(net: RegionNet) -> RegionHead:

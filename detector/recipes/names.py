@@ -10,6 +10,7 @@ class Recipe(str, Enum):
 
     shared = "shared"
     finetune = "finetune"
+    multibox = "multibox"
     svm = "svm"
     paper = "paper"
     ensemble = "ensemble"

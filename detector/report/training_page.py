@@ -58,12 +58,12 @@ def write_training_page(
 
     Args:
         train: what was learned from. facts: name and value of what is worth knowing of the run.
-        covered: share of the training objects that a proposal overlaps by half.
+        covered: share of the training objects that a box of selective search overlaps by half.
         held_out: ``None`` where no image was kept from the training.
     """
     evaluation = None if held_out is None or not len(held_out.data.boxes) else held_out.evaluate()
     advice = advise(train, covered, evaluation)
-    facts = (*facts, ("Covered by proposals", f"{points(covered)} % of the training objects, at IoU 0.5"))
+    facts = (*facts, ("Covered by selective search", f"{points(covered)} % of the training objects, at IoU 0.5"))
     parts = [
         _section("The run", element("table", [element("tr", element("th", n), element("td", v)) for n, v in facts])),
         _picture(folder / "curves.png", "Its course"),
@@ -98,8 +98,9 @@ def advise(train: Dataset, covered: float, evaluation: Evaluation | None) -> lis
     lines = []
     if covered < WELL_COVERED:
         lines.append(
-            f"Proposals cover {points(covered)} % of the objects, and no other is found: they may be small, or touch "
-            "each other; use images of a higher resolution or parts of them, or set model.proposals in a recipe."
+            f"Selective search covers {points(covered)} % of the objects, and MultiBox has to find the others: they "
+            "may be small, or touch each other; use images of a higher resolution or parts of them, or set "
+            "model.proposals in a recipe."
         )
     if few:
         lines.append(f"Label more of {', '.join(few)}: fewer than {FEW_OBJECTS} objects hardly teach a class.")

@@ -24,12 +24,15 @@ from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import RegionBatch, RegionSource
 from detector.training.region_loss import region_loss
 from detector.training.region_settings import CropTrainingConfig, LearningConfig
+from detector.training.shared_batches import SharedTrainingConfig
 from proposals.errors import UserError
 
 Item = TypeVar("Item")
 VALIDATION_BATCH = 256
 HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
 """The layers of a classifier that name the classes: new wherever the classes are."""
+PROPOSES = "multibox."
+"""The head of a region network that proposes."""
 
 
 class Progress(BaseModel):
@@ -42,6 +45,7 @@ class Progress(BaseModel):
     class_loss: float
     box_loss: float | None
     overlap_loss: float | None
+    proposal_loss: float | None
     top1_train: float
     top1_objects: float
     top1_val: float | None
@@ -117,9 +121,13 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
             assert isinstance(self.net, RegionNet)
             assert self.net.config is not None
             levels = image_levels(x.contiguous(memory_format=torch.channels_last), self.net.config)
-            found = model(levels, batch.rois.to(self.device), batch.level.to(self.device))
+            if self.net.head.classify.weight.requires_grad:
+                found = model(levels, batch.rois.to(self.device), batch.level.to(self.device))
+            else:
+                found = model(levels)
         if isinstance(found, HeadLogits):
-            return HeadLogits(*(None if table is None else table.float() for table in found))  # type: ignore[arg-type]
+            deltas, overlap = (None if table is None else table.float() for table in (found.deltas, found.overlap))
+            return HeadLogits(found.classes.float(), deltas, overlap, found.proposed)
         return found  # type: ignore[no-any-return]
 
     def outcome(self, batch: RegionBatch) -> Outcome:
@@ -127,8 +135,10 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         output = self.output(self.model, batch)
         loss = region_loss(output, batch, self.batches.num_classes, self.config)
         logits = output if isinstance(output, Tensor) else output[0]
-        count = len(batch.labels)
-        labels = batch.labels.to(self.device)
+        labels, count = batch.labels.to(self.device), len(batch.labels)
+        if len(logits) < count:  # MultiBox alone learns, and an image counts as a full one
+            assert isinstance(self.config, SharedTrainingConfig)
+            labels, count = labels[:0], self.config.regions * len(batch.images)
         right = logits.detach().argmax(1) == labels
         shows = (labels >= 0) & (labels < self.batches.num_classes)
         # The log's figures are means over regions: the share of the objects is scaled to be one over objects.
@@ -138,8 +148,12 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
 
     def adjust_gradients(self) -> None:
         """See the base class: cut the gradient's norm."""
-        if self.config.clip is not None:
-            nn.utils.clip_grad_norm_([p for p in self.net.parameters() if p.requires_grad], self.config.clip)
+        if self.config.clip is None:
+            return
+        # MultiBox learns beside the rest, which should not learn less for it.
+        named = [(name.startswith(PROPOSES), p) for name, p in self.net.named_parameters() if p.requires_grad]
+        for part in (False, True):
+            nn.utils.clip_grad_norm_([p for proposes, p in named if proposes == part], self.config.clip)
 
     def averaged_net(self) -> Net:
         """The averaged net with normalisation statistics of its own, in evaluation mode."""
@@ -154,8 +168,9 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         return self.last_metric
 
     def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
-        classes, box, overlap, right, objects = figures
+        classes, box, overlap, proposals, right, objects = figures
         located = isinstance(self.net, RegionNet)
+        proposes = isinstance(self.net, RegionNet) and self.net.multibox is not None
         measured = {self.metric: None if metric is None else round(metric, 5)}
         entry = Progress(
             step=self.step,
@@ -165,6 +180,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
             class_loss=round(classes, 5),
             box_loss=round(box, 5) if located else None,
             overlap_loss=round(overlap, 5) if located else None,
+            proposal_loss=round(proposals, 5) if proposes else None,
             top1_train=round(right, 5),
             top1_objects=round(objects, 5),
             **{"top1_val": None, "ap_val": None, **measured},
@@ -177,7 +193,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
 
 def new_optimizer(net: nn.Module, config: LearningConfig) -> torch.optim.Optimizer:
     """What moves the weights that learn; its rate is set in every step."""
-    heads = ("head.",) if isinstance(net, RegionNet) else HEADS
+    heads = ("head.", PROPOSES) if isinstance(net, RegionNet) else HEADS
     groups = parameter_groups(net, config.weight_decay, heads, config.head_rate)
     learning = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
     learning = [group for group in learning if group["params"]]

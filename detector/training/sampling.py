@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from proposals.boxes import clip, iou
+from proposals.boxes import clip, iou, paired_iou
 
 Boxes = NDArray[np.float32]
 
@@ -81,14 +81,6 @@ def perturbed_boxes(rng: np.random.Generator, boxes: Boxes, strength: float) -> 
     centre = boxes[:, :2] + side / 2 + rng.uniform(-0.5, 0.5, (n, 2)) * strength * side
     half = side / 2 * np.exp(rng.uniform(-0.7, 0.7, (n, 2)) * strength)
     return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
-
-
-def paired_iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
-    """IoU ``(N,)`` of each box with the box at the same place of the other array."""
-    top_left, bottom_right = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    shared = np.prod(np.maximum(bottom_right - top_left, 0), axis=1)
-    union = np.prod(a[:, 2:] - a[:, :2], axis=1) + np.prod(b[:, 2:] - b[:, :2], axis=1) - shared
-    return np.asarray(shared / np.maximum(union, 1e-9), np.float32)
 
 
 def foreground_regions(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps, region_levels, resize_image
@@ -27,6 +27,7 @@ from detector.training.region_settings import LearningConfig
 from detector.training.sampling import perturbed_boxes
 from detector.training.schedule import ScheduleConfig
 from proposals.boxes import FloatArray, clip, encode, iou, is_valid
+from proposals.multibox import MultiBoxConfig
 
 Boxes = NDArray[np.float32]
 CANVAS_STEP = 32  # canvas sides are multiples of it
@@ -50,6 +51,8 @@ class SharedTrainingConfig(LearningConfig):
         frozen: whether the layers up to Inception 3b keep their weights and normalisation statistics. Fast R-CNN keeps
             its first layers too (section 4.5): they cost most of a step, and members that keep the same ones share
             these maps at detection.
+        multibox: the head that learns to propose from the same maps; ``None`` for none. only_multibox: nothing else
+            learns.
     """
 
     batch_size: int = Field(default=256, ge=2)
@@ -69,8 +72,16 @@ class SharedTrainingConfig(LearningConfig):
     clip: float | None = Field(default=10.0, gt=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     frozen: bool = False
+    multibox: MultiBoxConfig | None = None
+    only_multibox: bool = False
     statistics_batches: int = Field(default=50, ge=0)
     augment: AugmentConfig = AugmentConfig(random_interpolation=False)
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> SharedTrainingConfig:
+        if self.only_multibox and self.multibox is None:
+            raise ValueError("only_multibox needs multibox: what learns then?")
+        return self
 
     @property
     def images(self) -> int:
@@ -92,6 +103,8 @@ class _Drawn(NamedTuple):
     labels: NDArray[np.int64]
     deltas: NDArray[np.float32]
     overlaps: NDArray[np.float32]
+    objects: NDArray[np.float32]
+    """``(T, 5)``: where they are on the canvas, and 1, or 0 where too little of one is left."""
 
 
 class SharedBatches:
@@ -152,6 +165,7 @@ class SharedBatches:
         images = apply_distortion(to_tensor(np.stack([one.canvas for one in drawn])), amounts.part(mine))
         boxes = np.concatenate([one.boxes for one in drawn])
         owner = np.repeat(np.arange(len(drawn)), [len(one.boxes) for one in drawn]).astype(np.float32)
+        objects = [np.insert(one.objects, 0, number, axis=1) for number, one in enumerate(drawn)]
         names = [self.pool.name(int(number)) for number in numbers[mine]]
         return RegionBatch(
             images,
@@ -161,6 +175,7 @@ class SharedBatches:
             overlaps=torch.from_numpy(np.concatenate([one.overlaps for one in drawn])),
             rois=torch.from_numpy(np.concatenate([owner[:, None], boxes], axis=1)),
             level=torch.from_numpy(region_levels(boxes, config.maps)),
+            objects=torch.from_numpy(np.concatenate(objects)),
         )
 
     def _draw(self, rng: np.random.Generator, number: int, size: tuple[int, int]) -> _Drawn:
@@ -216,7 +231,8 @@ class SharedBatches:
         if mirror:
             original[:, [0, 2]] = size[1] - original[:, [2, 0]]
         original = ((original - np.array([left, top] * 2)) / scale).astype(np.float32)
-        return _Drawn(canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32))
+        objects = np.concatenate([np.insert(truth, 4, 1, axis=1), np.insert(lost, 4, 0, axis=1)]).astype(np.float32)
+        return _Drawn(canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32), objects)
 
     def _choose(
         self, rng: np.random.Generator, candidates: FloatArray, truth: FloatArray

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposals.boxes import iou
-from proposals.errors import ImageTooSmall, UserError
-from proposals.merge import Budget, MergeConfig, MergedSource, merge
+from proposals.merge import Budget, merge
 from proposals.recall import best_overlaps, recall
 from proposals.types import Proposals, Source
 
@@ -146,35 +145,3 @@ def test_images_must_be_the_same_and_settings_make_sense() -> None:
         merge(search, Proposals.empty((60, 81)))
     with pytest.raises(ValueError, match="iou_threshold"):
         merge(search, learned, iou_threshold=0)
-
-
-class Fixed:
-    """A source that proposes what it was made with."""
-
-    def __init__(self, found: Proposals | UserError) -> None:
-        self.found = found
-
-    def propose(self, image: np.ndarray) -> Proposals:
-        if isinstance(self.found, UserError):
-            raise self.found
-        return self.found
-
-
-IMAGE = np.zeros((*SIZE, 3), np.uint8)
-
-
-def test_the_source_merges_with_its_settings() -> None:
-    search, learned = pair(20, 20, 3)
-    config = MergeConfig(budget=Budget(multibox=5), iou_threshold=0.7, lead=2, share=0.3)
-    found = MergedSource(Fixed(search), Fixed(learned), config).propose(IMAGE)
-    expected = merge(search, learned, budget=Budget(multibox=5), iou_threshold=0.7, lead=2, share=0.3)
-    np.testing.assert_array_equal(found.boxes, expected.boxes)
-    np.testing.assert_array_equal(found.source, expected.source)
-
-
-def test_an_image_too_small_for_multibox_is_left_to_selective_search_but_other_faults_are_told() -> None:
-    search = proposals(4, Source.SELECTIVE_SEARCH, 0)
-    found = MergedSource(Fixed(search), Fixed(ImageTooSmall("tiny"))).propose(IMAGE)
-    assert set(found.source) == {Source.SELECTIVE_SEARCH}
-    with pytest.raises(UserError, match="broken"):
-        MergedSource(Fixed(search), Fixed(UserError("broken"))).propose(IMAGE)

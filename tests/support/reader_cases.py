@@ -32,7 +32,6 @@ from detector.experiment.picture_files import read_arrays, write_arrays
 from detector.experiment.recipe import read_experiment
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
-from detector.recipes.multibox import read_multibox_recipe
 from detector.recipes.region import (
     read_ensemble_recipe,
     read_recipe,
@@ -42,7 +41,6 @@ from detector.report.write import write_report
 from detector.runs.shards import SHARD_FILE, Job, Part, Shard
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from proposals.errors import UserError
-from proposals.priors import grid_priors, read_priors, write_google_priors, write_priors
 from proposals.store import ProposalStore, read_proposals
 from proposals.types import Proposals
 
@@ -262,23 +260,6 @@ def checkpoint(folder: Path) -> Attempt:
     return attempt
 
 
-def priors(write: Callable[..., None]) -> Callable[[Path], Attempt]:
-    """MultiBox priors."""
-
-    def begin(folder: Path) -> Attempt:
-        path = folder / "priors.txt"
-        write(path, grid_priors((2, 1), 2))
-        data = path.read_bytes()
-
-        def attempt(seed: int) -> Any:
-            path.write_bytes(mutated_bytes(data, seed))
-            return value_or_error(lambda: read_priors(path), path)
-
-        return attempt
-
-    return begin
-
-
 def stored_proposals(folder: Path) -> Attempt:
     """Proposals of an image in a store."""
     image = np.zeros((8, 9, 3), np.uint8)
@@ -356,13 +337,10 @@ FILE_READERS = {
     "run shard.json": record_of_shard,
     "model model.yaml": settings(BUNDLED_MODEL / MODEL_FILE, MODEL_FILE, lambda path: read_model_config(path.parent)),
     "model safetensors": weights,
-    "model priors": priors(write_priors),
-    "model priors, Google's": priors(write_google_priors),
     "recipe regions": recipe("finetune.yaml", read_recipe),
     "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
     "recipe ensemble": recipe("ensemble.yaml", read_ensemble_recipe),
     "recipe classifier": recipe("classifier.yaml", read_recipe),
-    "recipe MultiBox": recipe("multibox.yaml", read_multibox_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
     "checkpoint": checkpoint,
     "proposals": stored_proposals,

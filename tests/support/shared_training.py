@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from detector.nets.region_net import SharedMaps
 from detector.recipes.build import crop_trainer
 from detector.recipes.build_shared import shared_trainer
 from detector.training.loop import Machine, Trainer
-from detector.training.multibox import MultiBoxTrainer, MultiBoxTrainingConfig, fit_priors
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
 from detector.training.region_settings import RegionTrainingConfig
@@ -77,8 +77,8 @@ def crops(folder: Path, norm: str, about: dict[str, Any]) -> Trainer[Any, Any]:
     return trainer
 
 
-def shared_maps(folder: Path, about: dict[str, Any]) -> Trainer[Any, Any]:
-    """A trainer on shared maps, in float64."""
+def shared_maps(folder: Path, about: dict[str, Any], only_multibox: bool = False) -> Trainer[Any, Any]:
+    """A trainer on shared maps, in float64; with MultiBox, or of MultiBox alone."""
     config = SharedTrainingConfig(
         net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.0),
         maps=SharedMaps(image_side=48, levels=2, region_side=24),
@@ -86,6 +86,8 @@ def shared_maps(folder: Path, about: dict[str, Any]) -> Trainer[Any, Any]:
         regions=8,
         statistics_batches=1,
         dropout=0.0,
+        multibox=MultiBoxConfig(channels=8, count=2),
+        only_multibox=only_multibox,
         **{**SETTINGS, "batch_size": 40},
     )
     pool = made_up_pool()
@@ -93,22 +95,12 @@ def shared_maps(folder: Path, about: dict[str, Any]) -> Trainer[Any, Any]:
     boxes = np.concatenate([corner, corner + 18], axis=1).astype(np.float32)
     batches = SharedBatches(pool, [boxes] * len(pool.images), 2, config, about["machine"].processes)
     trainer = shared_trainer(config, batches, folder, **about)
-    in_float64(trainer, lambda module, inputs: ([x.double() for x in inputs[0]], inputs[1].double(), inputs[2]))
-    return trainer
 
+    def doubled(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        levels = [x.double() for x in inputs[0]]
+        return (levels, inputs[1].double(), inputs[2]) if len(inputs) > 1 else (levels,)
 
-def multibox(folder: Path, about: dict[str, Any]) -> Trainer[Any, Any]:
-    """A trainer of MultiBox, in float64."""
-    config = MultiBoxTrainingConfig(
-        trunk=GoogLeNetConfig(norm="batch", width=0.1, stem="stride4"),
-        multibox=MultiBoxConfig(input_size=32, reduced=8, hidden=32, dropout=0.0),
-        num_priors=8,
-        schedule=ScheduleConfig(rate=0.02, warmup=0.1),
-        **SETTINGS,
-    )
-    pool = made_up_pool()
-    trainer = MultiBoxTrainer(config, fit_priors(config, pool), pool, pool, folder, validate_every=3, **about)
-    in_float64(trainer, lambda module, inputs: (inputs[0].double(),))
+    in_float64(trainer, doubled)
     return trainer
 
 
@@ -130,7 +122,7 @@ def train(folder: Path, processes: Processes, kind: str, resume: Path | None = N
 
     machine = Machine(torch.device("cpu"), processes, checkpoint_minutes=1e9)
     about = {"machine": machine, "report": keep, "log_every": 1}
-    makers = {"shared": shared_maps, "multibox": multibox}
+    makers = {"shared": shared_maps, "multibox": partial(shared_maps, only_multibox=True)}
     trainer = makers[kind](folder, about) if kind in makers else crops(folder, kind, about)
     if resume is not None:
         if processes.writes:

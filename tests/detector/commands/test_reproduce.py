@@ -63,7 +63,7 @@ def test_an_unknown_experiment_names_the_known_ones() -> None:
     with pytest.raises(UserError, match=", ".join(sorted(EXPERIMENTS))):
         find_experiment("imagenet22k")
     with pytest.raises(UserError, match="no such experiment"):
-        find_experiment("multibox")  # a recipe, but of a training
+        find_experiment("finetune")  # a recipe, but of a training
 
 
 BUDGETED = ("at most 100 proposals", "at most 300 proposals", "at most 1000 proposals")
@@ -103,10 +103,7 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
         name: {**ensemble, "base": begun(small(ensemble["base"])), "members": ensemble["members"][:2]}
         for name, ensemble in recipe["ensembles"].items()
     }
-    multibox = begun(recipe["multibox"])
-    heads = {**multibox["training"]["multibox"], "input_size": 128}
-    trunk = {**multibox["training"]["trunk"], **SMALL_NET}
-    multibox = {**multibox, "training": {**multibox["training"], **SMALL_RUN, "multibox": heads, "trunk": trunk}}
+    multibox = small(recipe["multibox"])
     measurement = {**recipe["measurement"], "bootstrap": 10, "change": {"proposals": {"search_side": 64}}}
     parts = {"pretraining": pretraining, "ensembles": ensembles, "multibox": multibox, "measurement": measurement}
     return {**recipe, **parts}

@@ -103,7 +103,7 @@ def test_advice_names_what_hurts(data: Path) -> None:
     half = {name: detections(boxes.tolist() * (i % 2), [0] * (i % 2)) for i, (name, boxes) in enumerate(truth.items())}
     uncovered = {name: np.zeros((0, 4), np.float32) for name in val.image_ids}
     lines = advise(val, 0.5, HeldOut(val, half, uncovered, 0.5).evaluate())
-    assert any(line.startswith("Proposals cover 50.0 %") for line in lines)
+    assert any(line.startswith("Selective search covers 50.0 %") for line in lines)
     assert any(line.startswith("Label more of red (4)") for line in lines)
     assert any("points are lost on objects that no proposal covers" in line for line in lines)
     perfect = {name: detections(boxes.tolist(), [0] * len(boxes)) for name, boxes in truth.items()}

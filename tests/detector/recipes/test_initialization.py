@@ -24,7 +24,7 @@ RUNS = {
     "paper": ["train", "BOXES", "--recipe", "paper"],
     "classifier": ["train", "FOLDERS", "--recipe", "classifier"],
     "teacher": ["train", "BOXES", "--recipe", "teacher"],
-    "multibox": ["train-multibox", "BOXES"],
+    "multibox": ["train", "BOXES", "--recipe", "multibox"],
 }
 YOLO = "names: [square]\ntrain: images\nval: images\n"
 

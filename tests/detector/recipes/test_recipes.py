@@ -25,7 +25,6 @@ from detector.nets.googlenet import paper_config
 from detector.nets.region_head import HeadShape
 from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
 from detector.recipes.initialization import start_of
-from detector.recipes.multibox import MultiBoxRecipe
 from detector.recipes.region import (
     EnsembleRecipe,
     SharedRecipe,
@@ -265,7 +264,6 @@ def test_steps_follow_the_data_within_bounds(objects: int) -> None:
 TASKS = {
     "regions": TrainRecipe,
     "ensemble": EnsembleRecipe,
-    "multibox": MultiBoxRecipe,
     "shared": SharedRecipe,
     "experiment": ExperimentRecipe,
 }

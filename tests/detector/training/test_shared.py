@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from red_squares import red_squares
 
 from detector.crop import CropConfig
+from detector.detection.ensemble import Ensemble, ImageView, Member
+from detector.detection.multibox_source import MultiBoxSource
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
 from detector.nets.googlenet import FIRST_LAYERS, GoogLeNetConfig
 from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, SharedMaps
+from detector.nets.weights import Normalization
 from detector.recipes.build_shared import shared_trainer
 from detector.recipes.initialization import initialise_region_net, trained_head
 from detector.training.augment import AugmentConfig
@@ -31,8 +35,10 @@ from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig, canvas_size, image_odds
 from proposals.boxes import decode, iou
+from proposals.multibox import MultiBoxConfig
 
 CPU = torch.device("cpu")
+MULTIBOX = MultiBoxConfig(channels=16, count=3)
 PLAIN = AugmentConfig(brightness=0, contrast=0, saturation=0, hue_shift=0, random_interpolation=False)
 
 
@@ -180,8 +186,9 @@ def test_images_without_objects_or_proposals() -> None:
 @pytest.mark.slow
 def test_it_learns_what_and_where(tmp_path: Path) -> None:
     log: list[Progress] = []
-    trainer = make_trainer(tmp_path, log, steps=240, batch_size=64, average=0.8)
+    trainer = make_trainer(tmp_path, log, steps=240, batch_size=64, average=0.8, multibox=MULTIBOX)
     net = trainer.run()
+    assert covered(net) > 0.9
     assert log[-1].loss < 0.6 * log[0].loss
     overlaps, predicted, named = [], [], []  # of regions before and after they are moved; as predicted; named right
     for step in range(1000, 1010):
@@ -348,3 +355,64 @@ def test_a_training_goes_on_where_a_saved_head_stopped(tmp_path: Path) -> None:
     initialise_region_net(again, str(tmp_path / "m"), keys)
     for name, tensor in again.head.state_dict().items():
         torch.testing.assert_close(tensor, trained.head.state_dict()[name], msg=name)
+
+
+def test_regions_learn_the_same_with_and_without_multibox(tmp_path: Path) -> None:
+    """MultiBox learns from the maps, and the maps do not learn from it."""
+    plain = make_trainer(tmp_path / "plain").run()
+    both = make_trainer(tmp_path / "both", multibox=MULTIBOX).run()
+    first, second = plain.state_dict(), both.state_dict()
+    assert (
+        {name for name in second if name not in first}
+        == {name for name in second if name.startswith("multibox.")}
+        != set()
+    )
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_where_multibox_learns_alone_nothing_else_changes(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, multibox=MULTIBOX, only_multibox=True)
+    before = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}
+    net = trainer.run()
+    changed = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if name.startswith("multibox.")}
+
+
+def covered(net: RegionNet) -> float:
+    """Share of the objects that one of MultiBox's best three boxes overlaps by half."""
+    assert net.multibox is not None
+    assert net.config is not None
+    pool, _ = make_pool()
+    trunk = copy.deepcopy(net.trunk).eval()
+    ensemble = Ensemble(
+        [Member(trunk, CropConfig(size=32, context_pad=2), Normalization(), trained_head(net), net.config)], CPU
+    )
+    source = MultiBoxSource(copy.deepcopy(net.multibox), ensemble, net.config)
+    hits = [
+        iou(source.propose(ImageView(image)).boxes[:3], pool.boxes[number : number + 1]).max() >= 0.5
+        for number, image in enumerate(pool.images)
+    ]
+    return float(np.mean(hits))
+
+
+def test_objects_of_a_batch_go_with_their_images() -> None:
+    pool, proposals = make_pool()
+    batch = SharedBatches(pool, proposals, 2, config(zoom=(1.0, 2.0))).batch(0)
+    assert batch.objects is not None
+    assert set(batch.objects[:, 5].tolist()) <= {0.0, 1.0}
+    parts = batch.parts(2)
+    for part, first in zip(parts, (0, len(parts[0].images)), strict=True):
+        assert part.objects is not None
+        own = batch.objects[(batch.objects[:, 0] >= first) & (batch.objects[:, 0] < first + len(part.images))]
+        assert torch.equal(part.objects[:, 1:], own[:, 1:])
+        assert torch.equal(part.objects[:, 0], own[:, 0] - first)
+    # What is to be found lies where the square is.
+    for number, x1, y1, x2, y2, _ in batch.objects[batch.objects[:, 5] == 1].round().int().tolist():
+        inside = batch.images[number][:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].mean((1, 2))
+        assert float(inside.max()) > 200
+
+
+def test_only_multibox_needs_multibox() -> None:
+    with pytest.raises(ValueError, match="only_multibox needs multibox"):
+        config(only_multibox=True)

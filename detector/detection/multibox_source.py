@@ -1,0 +1,42 @@
+"""MultiBox as a source of proposals: from the maps that the first network makes of an image anyway."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.nets.region_net import SharedMaps
+from proposals.multibox import MultiBoxHead, MultiBoxProposalConfig
+from proposals.types import Proposals
+
+
+class MultiBoxSource:
+    """Proposes boxes for an image.
+
+    Args:
+        head: a trained one. ensemble: whose first network, a GoogLeNet, makes the maps. maps: the scales of the image.
+        config: how boxes become proposals.
+    """
+
+    def __init__(
+        self, head: MultiBoxHead, ensemble: Ensemble, maps: SharedMaps, config: MultiBoxProposalConfig | None = None
+    ) -> None:
+        self.head = head.eval().to(ensemble.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config, self.ensemble = config or MultiBoxProposalConfig(), ensemble
+        first = ensemble.members[0]
+        self.pools_alike = first.shared == maps
+        self.member = first if self.pools_alike else replace(first, shared=maps)
+
+    @torch.inference_mode()
+    def propose(self, view: ImageView) -> Proposals:
+        """Proposals for the image of ``view``, best first; scores are the expected IoU with an object."""
+        ensemble, member = self.ensemble, self.member
+        if self.pools_alike:
+            maps = ensemble.maps_of(view, 0, member, False)
+        else:
+            first = member.first_maps(view.image, ensemble.device, ensemble.dtype)
+            maps = member.maps(first, view.image.shape[:2], ensemble.dtype)
+        # In full precision, so that a short format changes what is proposed no more than it has changed the maps.
+        return maps.proposed(self.head, self.config)

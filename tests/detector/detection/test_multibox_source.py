@@ -1,0 +1,137 @@
+"""MultiBox on a model's maps: the same maps as the classifier's, alone and merged, from the model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detector.crop import CropConfig
+from detector.detection.ensemble import Ensemble, ImageView, Member
+from detector.detection.multibox_source import MultiBoxSource
+from detector.model.config import ProposalConfig, read_model_config
+from detector.model.load import load_model
+from detector.model.save import add_multibox, save_model
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.region_net import SharedMaps, sizes_by_level
+from detector.nets.trunk import Trunk
+from detector.nets.weights import Normalization
+from proposals.boxes import is_valid
+from proposals.errors import UserError
+from proposals.merge import merge
+from proposals.multibox import MultiBoxConfig, MultiBoxHead
+from proposals.selective_search import resolve_config
+from proposals.types import Source
+
+CPU = torch.device("cpu")
+NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
+MAPS = SharedMaps(image_side=64, levels=2, region_side=24)
+CLASSES = ("a", "b", "c")
+
+
+def image(seed: int = 0, size: tuple[int, int] = (48, 60)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def member(shared: SharedMaps | None = MAPS) -> Member:
+    torch.manual_seed(0)
+    trunk = Trunk(NET).eval()
+    head = RegionHead(HeadShape(kind="softmax", grid=2, shared=True, overlap=2), 3, trunk.num_features)
+    return Member(trunk, CropConfig(size=32, context_pad=2), Normalization(), head, shared)
+
+
+def head() -> MultiBoxHead:
+    torch.manual_seed(1)
+    config = MultiBoxConfig(channels=8, count=4)
+    return MultiBoxHead(NET.inception("4e").out, sizes_by_level(config, MAPS), config)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model that proposes with selective search and MultiBox."""
+    one = member()
+    assert one.head is not None
+    where = ProposalConfig(selective_search=resolve_config("single"), search_side=None)
+    nets: list[Any] = [(NET, one.net.state_dict(), one.crop, one.normalization)]
+    facts: dict[str, Any] = {
+        "name": "m",
+        "class_names": CLASSES,
+        "class_keys": CLASSES,
+        "licence": "MIT",
+        "scores": {"ap": 0.5},
+    }
+    save_model(tmp_path / "plain", nets, heads=[one.head], shared=MAPS, half=False, proposals=where, **facts)
+    add_multibox(tmp_path / "plain", head(), MAPS, tmp_path / "model", {"data": "made up"})
+    return tmp_path / "model"
+
+
+def test_the_classifier_s_maps_are_used_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+    plain = Member.first_maps
+
+    def counted(self: Member, *args: Any) -> Any:
+        made.append(True)
+        return plain(self, *args)
+
+    monkeypatch.setattr(Member, "first_maps", counted)
+    ensemble = Ensemble([member()], CPU)
+    source, view = MultiBoxSource(head(), ensemble, MAPS), ImageView(image())
+    found = source.propose(view)
+    ensemble.predict(view, found.boxes)
+    assert len(made) == 1
+
+
+def test_a_network_on_crops_makes_maps_for_multibox_alone() -> None:
+    on_maps = MultiBoxSource(head(), Ensemble([member()], CPU), MAPS).propose(ImageView(image()))
+    on_crops = MultiBoxSource(head(), Ensemble([member(None)], CPU), MAPS).propose(ImageView(image()))
+    np.testing.assert_allclose(on_crops.boxes, on_maps.boxes, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (48, 60), (300, 7)], ids=str)
+def test_images_of_any_size_have_valid_proposals(size: tuple[int, int]) -> None:
+    found = MultiBoxSource(head(), Ensemble([member()], CPU), MAPS).propose(ImageView(image(size=size)))
+    assert len(found)
+    assert is_valid(found.boxes).all()
+    assert (found.boxes[:, 2:] <= [size[1], size[0]]).all()
+    assert found.image_size == size
+
+
+def test_a_short_format_proposes_nearly_the_same() -> None:
+    exact, short = (
+        MultiBoxSource(head(), Ensemble([member()], CPU, precision=precision), MAPS).propose(ImageView(image()))
+        for precision in ("float32", "bfloat16")
+    )
+    assert np.abs(exact.scores[:20] - short.scores[:20]).max() < 1e-3
+
+
+def test_a_model_merges_both_or_uses_either(folder: Path) -> None:
+    picture = image()
+    both, search, learned = (
+        load_model(folder, device="cpu", **options).detect(picture)[1]
+        for options in ({}, {"multibox": False}, {"proposals": "multibox"})
+    )
+    assert set(search.source) == {Source.SELECTIVE_SEARCH}
+    assert set(learned.source) == {Source.MULTIBOX}
+    expected = merge(search, learned)
+    np.testing.assert_array_equal(both.boxes, expected.boxes)
+    np.testing.assert_array_equal(both.source, expected.source)
+    few = load_model(folder, device="cpu", max_proposals=3).detect(picture)[1]
+    np.testing.assert_array_equal(few.boxes, both.boxes[:3])
+
+
+def test_multibox_alone_needs_one(folder: Path) -> None:
+    for options in ({"path": folder, "multibox": False}, {"path": folder.parent / "plain"}):
+        with pytest.raises(UserError, match="has no MultiBox"):
+            load_model(device="cpu", proposals="multibox", **options)
+
+
+def test_what_was_measured_without_it_is_not_said_of_the_model_with_it(folder: Path) -> None:
+    plain, added = (read_model_config(each) for each in (folder.parent / "plain", folder))
+    assert plain.scores
+    assert not added.scores
+    assert added.provenance == {"multibox data": "made up"}
+    assert added.model_copy(update={"multibox": None, "scores": plain.scores, "provenance": {}}) == plain
