@@ -15,7 +15,7 @@ Glossary of shapes: M images of one size, L levels (0 the finest), R regions, K 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -239,13 +239,18 @@ class RegionNet(nn.Module):
         return self
 
     def forward(
-        self, images: Tensor | Sequence[Tensor], rois: Tensor | None = None, level: Tensor | None = None
+        self,
+        images: Tensor | Sequence[Tensor],
+        rois: Tensor | None = None,
+        level: Tensor | None = None,
+        choose: Callable[[MultiBoxOutput], tuple[Tensor, Tensor]] | None = None,
     ) -> HeadLogits:
         """What the head says of each region, before its link functions.
 
         Args:
             images: normalised crops ``(R, 3, S, S)``; or the ``levels`` of whole images, with ``rois`` and ``level``:
                 see the glossary of the module. With no more than the levels it says what MultiBox alone does.
+            choose: gives other ``rois`` and ``level``, from what MultiBox says.
         """
         if isinstance(images, Tensor):
             return self.head.logits(self.trunk(images), self.dropout)
@@ -259,6 +264,8 @@ class RegionNet(nn.Module):
             proposed = MultiBoxOutput(deltas, logits, self.multibox.priors(grids))
         if rois is None or level is None:
             return HeadLogits(images[0].new_zeros(0, self.head.num_classes + 1), proposed=proposed)
+        if choose is not None and proposed is not None:
+            rois, level = choose(proposed)
         cells = PooledMaps(maps, levels, self.grid).cells(rois, level, self.config)
         return self.head.logits(self.trunk.after_4e(cells), self.dropout)._replace(proposed=proposed)
 

@@ -33,8 +33,8 @@ class RegionBatch(NamedTuple):
         deltas: ``(R, 4)`` float32, tx ty tw th from the region to its object, 0 for background; ``None`` if boxes are
             not learned. overlaps: ``(R,)`` float32, the IoU with the nearest object; ``None`` likewise.
         rois, level: of regions in whole images, as in :mod:`detector.nets.region_net`.
-        objects: ``(T, 6)`` float32, of whole images: number of the image, ``x1 y1 x2 y2`` on its canvas, and 1, or 0
-            for an object of which too little is left to be found.
+        objects: ``(T, 7)`` float32, of whole images: number of the image, ``x1 y1 x2 y2`` on its canvas, 1, or 0 for an
+            object of which too little is left to be found, and the label.
     """
 
     images: Tensor
@@ -67,7 +67,7 @@ class RegionBatch(NamedTuple):
             objects = self.objects
             if objects is not None:
                 objects = objects[(objects[:, 0] >= first) & (objects[:, 0] < end)]
-                objects = objects - objects.new_tensor([first, 0, 0, 0, 0, 0])
+                objects = objects - objects.new_tensor([first, 0, 0, 0, 0, 0, 0])
             labels, level, images = self.labels[mine], self.level[mine], self.images[first:end]
             answers, deltas, overlaps = tables
             found.append(RegionBatch(images, labels, shown, answers, deltas, overlaps, rois, level, objects))

@@ -21,6 +21,7 @@ from detector.training.batches import loader_threads
 from detector.training.loop import Machine, Net, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
+from detector.training.proposed_regions import ProposedRegions
 from detector.training.region_batch import RegionBatch, RegionSource
 from detector.training.region_loss import region_loss
 from detector.training.region_settings import CropTrainingConfig, LearningConfig
@@ -112,8 +113,10 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         """See the base class."""
         return batch.describe()
 
-    def output(self, model: nn.Module, batch: RegionBatch) -> Tensor | Logits | HeadLogits:
-        """What ``model`` says of each region, before its link functions."""
+    def output(
+        self, model: nn.Module, batch: RegionBatch, choose: ProposedRegions | None = None
+    ) -> Tensor | Logits | HeadLogits:
+        """What ``model`` says of each region, before its link functions; ``choose`` puts others in their place."""
         x = self.config.normalization(batch.images.to(self.device, non_blocking=True))
         if batch.rois is None or batch.level is None:
             found = model(x)
@@ -122,7 +125,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
             assert self.net.config is not None
             levels = image_levels(x.contiguous(memory_format=torch.channels_last), self.net.config)
             if self.net.head.classify.weight.requires_grad:
-                found = model(levels, batch.rois.to(self.device), batch.level.to(self.device))
+                found = model(levels, batch.rois.to(self.device), batch.level.to(self.device), choose)
             else:
                 found = model(levels)
         if isinstance(found, HeadLogits):
@@ -132,13 +135,18 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
 
     def outcome(self, batch: RegionBatch) -> Outcome:
         """The loss; for the log its parts, and how many regions, and regions of objects, were named right."""
-        output = self.output(self.model, batch)
-        loss = region_loss(output, batch, self.batches.num_classes, self.config)
+        config, choose = self.config, None
+        if isinstance(config, SharedTrainingConfig) and config.multibox is not None and not config.only_multibox:
+            count = round(config.proposed * config.regions)
+            choose = ProposedRegions(batch, count, self.batches.num_classes, config.maps) if count else None
+        output = self.output(self.model, batch, choose)
+        batch = batch if choose is None else choose.batch
+        loss = region_loss(output, batch, self.batches.num_classes, config)
         logits = output if isinstance(output, Tensor) else output[0]
         labels, count = batch.labels.to(self.device), len(batch.labels)
         if len(logits) < count:  # MultiBox alone learns, and an image counts as a full one
-            assert isinstance(self.config, SharedTrainingConfig)
-            labels, count = labels[:0], self.config.regions * len(batch.images)
+            assert isinstance(config, SharedTrainingConfig)
+            labels, count = labels[:0], config.regions * len(batch.images)
         right = logits.detach().argmax(1) == labels
         shows = (labels >= 0) & (labels < self.batches.num_classes)
         # The log's figures are means over regions: the share of the objects is scaled to be one over objects.

@@ -51,7 +51,8 @@ class SharedTrainingConfig(LearningConfig):
         frozen: whether the layers up to Inception 3b keep their weights and normalisation statistics. Fast R-CNN keeps
             its first layers too (section 4.5): they cost most of a step, and members that keep the same ones share
             these maps at detection.
-        multibox: the head that learns to propose from the same maps; ``None`` for none. only_multibox: nothing else
+        multibox: the head that learns to propose from the same maps; ``None`` for none. proposed: share of an image's
+            regions that are its boxes; see :mod:`detector.training.proposed_regions`. only_multibox: nothing else
             learns.
     """
 
@@ -73,6 +74,7 @@ class SharedTrainingConfig(LearningConfig):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     frozen: bool = False
     multibox: MultiBoxConfig | None = None
+    proposed: float = Field(default=0.33, ge=0, le=0.5)
     only_multibox: bool = False
     statistics_batches: int = Field(default=50, ge=0)
     augment: AugmentConfig = AugmentConfig(random_interpolation=False)
@@ -104,7 +106,7 @@ class _Drawn(NamedTuple):
     deltas: NDArray[np.float32]
     overlaps: NDArray[np.float32]
     objects: NDArray[np.float32]
-    """``(T, 5)``: where they are on the canvas, and 1, or 0 where too little of one is left."""
+    """``(T, 6)``: where they are on the canvas; 1, or 0 where too little of one is left; the label."""
 
 
 class SharedBatches:
@@ -208,8 +210,9 @@ class SharedBatches:
         left_of = clip(whole, size)
         area = np.maximum((whole[:, 2:] - whole[:, :2]).prod(axis=1), 1e-9)
         seen = (left_of[:, 2:] - left_of[:, :2]).prod(axis=1) / area
-        truth, labels = left_of[seen >= config.visible], pool.labels[own][seen >= config.visible]
-        lost = left_of[(seen < config.visible) & (seen > 0)]
+        found, cut = seen >= config.visible, (seen < config.visible) & (seen > 0)
+        truth, labels, lost = left_of[found], pool.labels[own][found], left_of[cut]
+        objects = np.concatenate([left_of, found[:, None], pool.labels[own][:, None]], axis=1)[found | cut]
         candidates = clip(place(self.proposals[number]), size)
         if len(truth) and config.copies:
             again = np.repeat(truth, config.copies, axis=0)
@@ -231,8 +234,10 @@ class SharedBatches:
         if mirror:
             original[:, [0, 2]] = size[1] - original[:, [2, 0]]
         original = ((original - np.array([left, top] * 2)) / scale).astype(np.float32)
-        objects = np.concatenate([np.insert(truth, 4, 1, axis=1), np.insert(lost, 4, 0, axis=1)]).astype(np.float32)
-        return _Drawn(canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32), objects)
+        return _Drawn(
+            canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32),
+            objects.astype(np.float32),
+        )  # fmt: skip
 
     def _choose(
         self, rng: np.random.Generator, candidates: FloatArray, truth: FloatArray

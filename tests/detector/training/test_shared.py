@@ -277,12 +277,13 @@ def test_frozen_layers_stay_as_they_are(tmp_path: Path) -> None:
     assert {"inception4a", "inception5b", "classify", "regress", "judge"} <= moved
 
 
-def test_random_layers_are_not_frozen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    training = config(frozen=True).model_dump(mode="json")
+@pytest.mark.parametrize("kept", [{"frozen": True}, {"only_multibox": True, "multibox": MULTIBOX}])
+def test_random_layers_are_not_kept(tmp_path: Path, kept: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    training = config(**kept).model_dump(mode="json")
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump({"task": "shared", "init": "random", "training": training}))
     assert run("train", red_squares(tmp_path / "data"), "--config", file, "--out", tmp_path / "out") == 1
-    assert "training.frozen keeps the first layers of init" in capsys.readouterr().err
+    assert f"training.{next(iter(kept))} keeps layers of init" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -360,7 +361,7 @@ def test_a_training_goes_on_where_a_saved_head_stopped(tmp_path: Path) -> None:
 def test_regions_learn_the_same_with_and_without_multibox(tmp_path: Path) -> None:
     """MultiBox learns from the maps, and the maps do not learn from it."""
     plain = make_trainer(tmp_path / "plain").run()
-    both = make_trainer(tmp_path / "both", multibox=MULTIBOX).run()
+    both = make_trainer(tmp_path / "both", multibox=MULTIBOX, proposed=0).run()
     first, second = plain.state_dict(), both.state_dict()
     assert (
         {name for name in second if name not in first}
@@ -408,9 +409,9 @@ def test_objects_of_a_batch_go_with_their_images() -> None:
         assert torch.equal(part.objects[:, 1:], own[:, 1:])
         assert torch.equal(part.objects[:, 0], own[:, 0] - first)
     # What is to be found lies where the square is.
-    for number, x1, y1, x2, y2, _ in batch.objects[batch.objects[:, 5] == 1].round().int().tolist():
+    for number, x1, y1, x2, y2, _, label in batch.objects[batch.objects[:, 5] == 1].round().int().tolist():
         inside = batch.images[number][:, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].mean((1, 2))
-        assert float(inside.max()) > 200
+        assert float(inside[2 * label]) > 200
 
 
 def test_only_multibox_needs_multibox() -> None:
