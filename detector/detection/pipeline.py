@@ -106,7 +106,7 @@ class Detector:
         found = Proposals.empty(view.image.shape[:2])
         if self.proposals is not None:
             with self.stages.time("propose"):
-                found = self.proposals.propose(view.image)
+                found = self.proposals.propose(view.image).select(slice(self.max_proposals))
         if self.multibox is not None:
             with self.stages.time("networks"):
                 learned = self.multibox.propose(view)

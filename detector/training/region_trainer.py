@@ -133,12 +133,17 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
             return HeadLogits(found.classes.float(), deltas, overlap, found.proposed)
         return found  # type: ignore[no-any-return]
 
+    def chooser(self, batch: RegionBatch) -> ProposedRegions | None:
+        """What puts MultiBox's regions into ``batch``, where they are learned from."""
+        config = self.config
+        if not isinstance(config, SharedTrainingConfig) or config.multibox is None or config.only_multibox:
+            return None
+        count = round(config.proposed * config.regions)
+        return ProposedRegions(batch, count, self.batches.num_classes, config.maps) if count else None
+
     def outcome(self, batch: RegionBatch) -> Outcome:
         """The loss; for the log its parts, and how many regions, and regions of objects, were named right."""
-        config, choose = self.config, None
-        if isinstance(config, SharedTrainingConfig) and config.multibox is not None and not config.only_multibox:
-            count = round(config.proposed * config.regions)
-            choose = ProposedRegions(batch, count, self.batches.num_classes, config.maps) if count else None
+        config, choose = self.config, self.chooser(batch)
         output = self.output(self.model, batch, choose)
         batch = batch if choose is None else choose.batch
         loss = region_loss(output, batch, self.batches.num_classes, config)
@@ -167,7 +172,8 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         """The averaged net with normalisation statistics of its own, in evaluation mode."""
         net = super().averaged_net()
         steps = range(self.config.steps, self.config.steps + self.config.statistics_batches)
-        measure_statistics(net, (self.batches.batch(step) for step in steps), self.output)
+        batches = (self.batches.batch(step) for step in steps)
+        measure_statistics(net, batches, lambda net, batch: self.output(net, batch, self.chooser(batch)))
         return net
 
     def validate(self, net: Net, last: bool) -> float | None:
