@@ -68,7 +68,7 @@ class MultiBoxProposalConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    candidates: int = Field(default=1000, ge=1)
+    candidates: int = Field(default=3000, ge=1)
     nms_threshold: float = Field(default=0.7, gt=0, le=1)
     keep: int = Field(default=300, ge=1)
 

@@ -50,7 +50,7 @@ def find_experiment(name: str) -> tuple[str, ExperimentRecipe]:
         return known[name].stem, read_experiment(known[name])
     if (named_folder(name) / MODEL_FILE).is_file():
         return f"reproduce-{path.resolve().name}", ExperimentRecipe(models={"model": name})
-    names = ", ".join(known) or "none here"
+    names = ", ".join(sorted(known)) or "none here"
     raise UserError(f"{name}: no such experiment or model folder; known are {names}, or name a file")
 
 

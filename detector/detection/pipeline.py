@@ -29,7 +29,7 @@ class Detector:
 
     Args:
         proposals: where objects could be, by looking at the image alone (selective search); ``None`` leaves it to
-            MultiBox. classifier: what is in a region.
+            MultiBox, or to the caller. classifier: what is in a region.
         class_names: of the K classes. config: thresholds.
         multibox: where objects could be, by the classifier's own maps; ``None`` for none. merging: how the boxes of
             both become one list.
@@ -54,8 +54,6 @@ class Detector:
         multibox: MultiBoxSource | None = None,
         merging: MergeConfig | None = None,
     ) -> None:
-        if proposals is None and multibox is None:
-            raise ValueError("a detector needs a source of proposals")
         self.proposals = proposals
         self.classifier = classifier
         self.class_names = class_names
@@ -103,16 +101,17 @@ class Detector:
 
     def propose(self, view: ImageView) -> Proposals:
         """The regions of an image that are to be classified, best first."""
-        found = Proposals.empty(view.image.shape[:2])
-        if self.proposals is not None:
-            with self.stages.time("propose"):
-                found = self.proposals.propose(view.image).select(slice(self.max_proposals))
-        if self.multibox is not None:
+        best, learned = slice(self.max_proposals), None
+        if self.multibox is not None and (self.proposals is None or self.merging.budget.multibox != 0):
             with self.stages.time("networks"):
                 learned = self.multibox.propose(view)
-            with self.stages.time("propose"):
-                found = merge(found, learned, **dict(self.merging))
-        return found.select(slice(self.max_proposals))
+        if self.proposals is None:
+            if learned is None:
+                raise ValueError("this detector has no source of proposals, and classifies given ones only")
+            return learned.select(best)
+        with self.stages.time("propose"):
+            found = self.proposals.propose(view.image).select(best)
+            return found if learned is None else merge(found, learned, **dict(self.merging)).select(best)
 
     def classify(self, view: ImageView, proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of an image."""

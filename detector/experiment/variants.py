@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from detector.model.config import ModelConfig
 from detector.strict_yaml import parse
 from proposals.errors import UserError
+from proposals.merge import Budget
 
 PLAIN_SCALE, DOUBLED_SCALE = 1.0, 2.0  # superpixels of R-CNN, and of the paper
 SOFT_SIGMA = 0.5  # Bodla et al., Soft-NMS, ICCV 2017
@@ -89,12 +90,15 @@ def _ablations(config: ModelConfig) -> Iterator[tuple[str, str, dict[str, Any]]]
     scale = config.proposals.selective_search.superpixel_scale
     other = DOUBLED_SCALE if scale == PLAIN_SCALE else PLAIN_SCALE
     searched: Settings = {"proposals": {"selective_search": {"superpixel_scale": other}}}
-    if config.multibox is not None:
+    if config.multibox is not None and config.multibox.merge.budget.multibox != 0:
         yield "selective search alone", "", {"change": {"multibox": None}}
         change = {"multibox": None, **searched}
         yield f"selective search alone, scale {other:g}", "selective search alone", {"change": change}
     else:
         yield f"selective search at scale {other:g}", "", {"change": searched}
+        if config.multibox is not None:
+            joined: Settings = {"multibox": {"merge": {"budget": {"multibox": Budget().multibox}}}}
+            yield "merged with MultiBox", "", {"change": joined}
     for budget in BUDGETS:
         if budget != config.proposals.max_proposals:
             yield f"at most {budget} proposals", "", {"change": {"proposals": {"max_proposals": budget}}}

@@ -18,6 +18,7 @@ from proposals.multibox import MultiBoxOutput, MultiBoxProposalConfig, ranked_bo
 from proposals.multibox_loss import UNSURE
 
 LEAST_SIDE = 4  # pixels of level 0
+CANDIDATES = 4  # for each box: some lie on one another
 
 
 class ProposedRegions:
@@ -39,7 +40,7 @@ class ProposedRegions:
         assert old.deltas is not None
         assert old.overlaps is not None
         size = (old.images.shape[2], old.images.shape[3])
-        settings = MultiBoxProposalConfig(candidates=4 * self.count, keep=self.count)
+        settings = MultiBoxProposalConfig(candidates=CANDIDATES * self.count, keep=self.count)
         parts: list[tuple[Tensor, ...]] = []
         for number in range(len(old.images)):
             one = MultiBoxOutput(

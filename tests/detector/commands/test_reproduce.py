@@ -22,7 +22,7 @@ from detector.model.load import load_model
 from proposals.errors import UserError
 from proposals.types import Source
 
-EXPERIMENTS = ("googlenet-ilsvrc14", "voc07", "coco")
+EXPERIMENTS = ("googlenet-ilsvrc14", "voc07", "voc-proposals", "coco")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -315,8 +315,8 @@ def test_a_model_folder_is_measured_as_it_is(data: tuple[Path, Path], tmp_path: 
     arguments = ("reproduce", "bundled", "--data", data[0], "--out", out, "--split", "val2", "--device", "cpu")
     assert run(*arguments, "--first", 1) == 0
     assert [row["variant"] for row in rows_of(out / "table.csv")] == [
-        "1 network", "selective search at scale 2", *BUDGETED, "without refinement", "without box regression",
-        "without overlap", "plain suppression",
+        "1 network", "selective search at scale 2", "merged with MultiBox", *BUDGETED, "without refinement",
+        "without box regression", "without overlap", "plain suppression",
     ]  # fmt: skip
     against = {row["of"]: row["against"] for row in rows_of(out / "effects.csv")}
     assert against["without box regression"] == "without refinement"
