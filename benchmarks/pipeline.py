@@ -1,7 +1,7 @@
 """Where the time of one image goes: processor seconds by stage on one thread, and the networks' share of the peak.
 
 Command:  .venv/bin/python benchmarks/pipeline.py        (or: make benchmark ONLY=pipeline)
-          --model DIR for another model, --members N, --precision bfloat16, --repeats N
+          --model DIR for another model, --members N, --precision bfloat16, --proposals multibox, --repeats N
 
 The images are scikit-image's, scaled to fill 640x480. Every repeat does all of them in turn; the figures are medians
 over images and repeats, with the 10th and 90th percentile. The time is the processor's, which a busy machine changes
@@ -52,11 +52,17 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--members", type=int, help="only the first so many networks")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--proposals", help="a preset of selective search, or multibox")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     detector = load_model(
-        arguments.model, device="cpu", members=arguments.members, precision=arguments.precision, threads=1
+        arguments.model,
+        device="cpu",
+        members=arguments.members,
+        precision=arguments.precision,
+        proposals=arguments.proposals,
+        threads=1,
     )
     images = [photograph(name) for name in IMAGES]
     operations = []
