@@ -24,8 +24,8 @@ JPEG_LONGEST_SIDE = 65_500
 def settings_of(detector: Detector) -> dict[str, Any]:
     """Where a detector looks: the settings of its search, of those that this wraps, and of MultiBox."""
     settings: dict[str, Any] = {"max_proposals": detector.max_proposals}
-    if detector.multibox is not None:
-        settings["multibox"] = {"proposals": detector.multibox.config, "merge": detector.merging}
+    if detector.learned is not None:
+        settings["multibox"] = {"proposals": detector.learned.config, "merge": detector.merging}
     source: Any = detector.proposals
     while source is not None:
         if hasattr(source, "side"):

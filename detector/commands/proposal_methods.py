@@ -90,6 +90,8 @@ class MethodRunner:
             if detector.multibox is None:
                 raise UserError(f"{model or 'the bundled model'}: has no MultiBox; see train --recipe multibox")
             self.merging = detector.merging
+            if budget is None and self.merging.budget.multibox == 0:  # left out at detection, but asked for here
+                budget = Budget().multibox
             if budget is not None:
                 limits = Budget(selective_search=self.merging.budget.selective_search, multibox=budget)
                 self.merging = self.merging.model_copy(update={"budget": limits})

@@ -201,8 +201,8 @@ class SharedJob(Job[SharedRecipe]):
     @property
     def end_seconds(self) -> float:
         """See the base class: with the validation's detections."""
-        unmeasured = self.val is None or self.recipe.training.only_multibox
-        measured = 0 if self.val is None or unmeasured else min(len(self.val), self.recipe.val_images)
+        alone = self.recipe.training.only_multibox
+        measured = 0 if self.val is None or alone else min(len(self.val), self.recipe.val_images)
         return super().end_seconds + DETECTION_COST * measured / self.images_in_step
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:

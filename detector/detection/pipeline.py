@@ -99,12 +99,17 @@ class Detector:
         proposals = self.propose(view)
         return self.classify(view, proposals), proposals
 
+    @property
+    def learned(self) -> MultiBoxSource | None:
+        """MultiBox, if it proposes: a budget of 0 leaves it out where there is a search."""
+        return None if self.proposals is not None and self.merging.budget.multibox == 0 else self.multibox
+
     def propose(self, view: ImageView) -> Proposals:
         """The regions of an image that are to be classified, best first."""
         best, learned = slice(self.max_proposals), None
-        if self.multibox is not None and (self.proposals is None or self.merging.budget.multibox != 0):
+        if self.learned is not None:
             with self.stages.time("networks"):
-                learned = self.multibox.propose(view)
+                learned = self.learned.propose(view)
         if self.proposals is None:
             if learned is None:
                 raise ValueError("this detector has no source of proposals, and classifies given ones only")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from detector.commands.detect_run import settings_of
+from detector.commands.proposal_methods import MethodRunner, parse_methods
 from detector.crop import CropConfig
 from detector.detection.ensemble import Ensemble, ImageView, Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
-from detector.model.save import add_multibox, save_model
+from detector.model.save import add_multibox, save_model, write_model_config
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps, sizes_by_level
@@ -22,7 +25,7 @@ from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from proposals.boxes import is_valid
 from proposals.errors import UserError
-from proposals.merge import merge
+from proposals.merge import Budget, MergeConfig, merge
 from proposals.multibox import MultiBoxConfig, MultiBoxHead
 from proposals.selective_search import resolve_config
 from proposals.types import Source
@@ -135,3 +138,24 @@ def test_what_was_measured_without_it_is_not_said_of_the_model_with_it(folder: P
     assert not added.scores
     assert added.provenance == {"multibox data": "made up"}
     assert added.model_copy(update={"multibox": None, "scores": plain.scores, "provenance": {}}) == plain
+
+
+def test_a_budget_of_0_leaves_multibox_out_but_where_it_proposes_alone(folder: Path, tmp_path: Path) -> None:
+    config = read_model_config(folder)
+    assert config.multibox is not None
+    without = config.multibox.model_copy(update={"merge": MergeConfig(budget=Budget(multibox=0))})
+    copied = tmp_path / "copied"
+    shutil.copytree(folder, copied)
+    (copied / "model.yaml").unlink()
+    write_model_config(copied, config.model_copy(update={"multibox": without}))
+    detector, alone = load_model(copied, device="cpu"), load_model(copied, device="cpu", proposals="multibox")
+    assert "multibox" not in settings_of(detector)
+    assert "selective_search" not in settings_of(alone)
+    found = detector.detect(image())[1]
+    np.testing.assert_array_equal(
+        found.boxes, load_model(folder, device="cpu", multibox=False).detect(image())[1].boxes
+    )
+    assert set(alone.detect(image())[1].source) == {Source.MULTIBOX}
+    # A merged set that is asked for by name has MultiBox's boxes all the same.
+    merged = MethodRunner(parse_methods("single+multibox"), model=copied).propose(image())["single+multibox"][0]
+    assert set(merged.source) == {Source.SELECTIVE_SEARCH, Source.MULTIBOX}
