@@ -171,7 +171,9 @@ def load_model(
         thresholds["soft_sigma"] = None
     post = parse(PostprocessConfig, {**config.postprocess.model_dump(), **thresholds}, "settings")
     alone = proposals == "multibox"
-    if alone and (config.multibox is None or not multibox):
+    if alone and not multibox:
+        raise UserError("MultiBox alone, and without MultiBox: choose one of them")
+    if alone and config.multibox is None:
         raise UserError(f"{folder}: has no MultiBox; train one with train --recipe multibox, or name a preset")
     changes = {
         "selective_search": None if proposals is None or alone else resolve_config(proposals).model_dump(),

@@ -127,9 +127,10 @@ def test_a_model_merges_both_or_uses_either(folder: Path) -> None:
 
 
 def test_multibox_alone_needs_one(folder: Path) -> None:
-    for options in ({"path": folder, "multibox": False}, {"path": folder.parent / "plain"}):
-        with pytest.raises(UserError, match="has no MultiBox"):
-            load_model(device="cpu", proposals="multibox", **options)
+    with pytest.raises(UserError, match="has no MultiBox"):
+        load_model(folder.parent / "plain", device="cpu", proposals="multibox")
+    with pytest.raises(UserError, match="choose one of them"):
+        load_model(folder, device="cpu", proposals="multibox", multibox=False)
 
 
 def test_what_was_measured_without_it_is_not_said_of_the_model_with_it(folder: Path) -> None:
