@@ -1,11 +1,12 @@
-"""A long list of images: what it costs to find them, and to merge the shards; and Ray against one process.
+"""Many images: what it costs to find them, and to merge shards; Ray against one process, two workers against one.
 
     python benchmarks/scale.py lists FOLDER --images 1000 10000 100000     # files are made in FOLDER, and stay
     python benchmarks/scale.py ray FOLDER --images 200                     # photographs of FOLDER; needs ray
+    python benchmarks/scale.py workers FOLDER --images 200                 # likewise, without
 
 Each measurement runs in a process of its own. Processor seconds are those of all its processes; "MB" is the peak of one
-process above what its libraries take. The images of ``lists`` are hard links to one, 1,000 in a folder, and its shards
-are made up: four, with two detections an image.
+process above what its libraries take. The images of ``lists`` are hard links, those of a list 1,000 in a folder, and
+its shards are made up: four, with two detections an image.
 """
 
 from __future__ import annotations
@@ -50,6 +51,19 @@ def make_list(folder: Path, images: int) -> Path:
     return path
 
 
+def make_folder(folder: Path, images: int) -> Path:
+    """A folder of so many images, side by side."""
+    path = folder / f"folder-{images}"
+    if not path.exists():
+        path.mkdir(parents=True)
+        for i in range(images):
+            target = folder / f"side-{i // LINKS}.jpg"
+            if i % LINKS == 0 and not target.exists():
+                Image.new("RGB", (16, 16)).save(target)
+            os.link(target, path / f"{i}.jpg")
+    return path
+
+
 def make_shards(folder: Path, images: int) -> list[Path]:
     """Folders of made-up shards of ``images`` images."""
     parts = []
@@ -74,11 +88,13 @@ def run_one(what: str, folder: Path, images: int) -> dict[str, float]:
     words: list[str | Path] = []
     if what == "find":
         path = make_list(folder, images)
+    elif what == "folder":
+        path = make_folder(folder, images)
     else:
         shutil.rmtree(folder / "merged", ignore_errors=True)
         words = ["merge", *make_shards(folder, images), "--out", folder / "merged"]
     before, busy = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    if what == "find":
+    if what in ("find", "folder"):
         found = find_inputs([str(path)], print)
         assert len(found) == images
         digest_of(found)
@@ -92,10 +108,10 @@ def run_one(what: str, folder: Path, images: int) -> dict[str, float]:
 
 def lists(folder: Path, counts: list[int]) -> None:
     """The table of lists and merges."""
-    print("| images | find: processor seconds | MB | merge: processor seconds | MB |\n|---|---|---|---|---|")
+    print("| images | a list: processor seconds | MB | a folder | MB | merge | MB |\n|---|---|---|---|---|---|---|")
     for images in counts:
         cells = []
-        for what in ("find", "merge"):
+        for what in ("find", "folder", "merge"):
             command = [sys.executable, __file__, what, str(folder), "--images", str(images)]
             out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             row = json.loads(out.splitlines()[-1])
@@ -103,45 +119,44 @@ def lists(folder: Path, counts: list[int]) -> None:
         print(f"| {images:,} | {' | '.join(cells)} |", flush=True)
 
 
-def against_ray(folder: Path, images: int, repeats: int = 3) -> None:
-    """Seconds, and processor seconds, of one process and of Ray, in turns; each writes the same bytes."""
+VARIANTS = {
+    "ray": {"one process": [], "Ray": ["--engine", "ray"]},
+    "workers": {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"]},
+}
+
+
+def in_turns(folder: Path, images: int, variants: dict[str, list[str]], repeats: int = 3) -> None:
+    """Seconds, and processor seconds, of ``detect`` with the options of each of ``variants``; the bytes are equal."""
     photographs = sorted(str(path.resolve()) for path in folder.glob("*.jpg"))[:images]
-    scratch = Path("scale-ray")
+    scratch = Path("scale-turns")
     scratch.mkdir()
     (scratch / "list.txt").write_text("\n".join(photographs) + "\n")
     for turn in range(repeats):
-        for engine in ("local", "ray"):
-            out = scratch / f"{engine}-{turn}"
-            words = [
-                "detect",
-                scratch / "list.txt",
-                "--no-pictures",
-                "--device",
-                "cpu",
-                "--engine",
-                engine,
-                "--out",
-                out,
-            ]
+        written = []
+        for number, (name, options) in enumerate(variants.items()):
+            out = scratch / f"{turn}-{number}"
+            words = ["detect", scratch / "list.txt", "--no-pictures", "--device", "cpu", *options, "--out", out]
             begun, busy = time.perf_counter(), os.times()
             subprocess.run([sys.executable, "-m", "detector", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
-            spent = os.times()
+            seconds, spent = time.perf_counter() - begun, os.times()
             cpu = spent.children_user + spent.children_system - busy.children_user - busy.children_system
-            print(f"{engine}: {time.perf_counter() - begun:.1f} s, {cpu:.1f} processor seconds", flush=True)
+            print(f"{name}: {seconds:.1f} s, {cpu:.1f} processor seconds", flush=True)
+            written.append((out / JSONL_FILE).read_bytes())
+        assert written[0] == written[1]
     shutil.rmtree(scratch)
 
 
 def main() -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["lists", "ray", "find", "merge"])
+    parser.add_argument("what", choices=["lists", "ray", "workers", "find", "folder", "merge"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 100_000])
     arguments = parser.parse_args()
     if arguments.what == "lists":
         lists(arguments.folder, arguments.images)
-    elif arguments.what == "ray":
-        against_ray(arguments.folder, arguments.images[0])
+    elif arguments.what in VARIANTS:
+        in_turns(arguments.folder, arguments.images[0], VARIANTS[arguments.what])
     else:
         print(json.dumps(run_one(arguments.what, arguments.folder, arguments.images[0])))
 

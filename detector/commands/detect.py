@@ -347,7 +347,7 @@ def detect(
         with new_run_folder(out, "detect", config, seed, keep_unfinished=True, resume=going_on) as folder:
             with open_journal(folder, job, JSONL_FILE) as journal:
                 faults.told += journal.faults
-                own = [found[i] for i in job.positions]
+                own = found[job.positions.start : job.positions.stop]
                 if on_ray:
                     load = partial(load_model, model, **how, **settings)
                     tally = detect_all_on_ray(own, load, journal, faults, address)

@@ -77,7 +77,9 @@ def _results(
     gpu = journal.job.settings["device"] == "cuda"
     done = [journal.frames] + [0] * (len(inputs) - 1)
     rows = [{"item": pickle.dumps(pair)} for pair in zip(inputs, done, strict=True)]
-    readers = max(1, int(ray.cluster_resources().get("CPU", 1)) // CORES_OF_A_READER)
+    cluster = ray.cluster_resources()
+    readers = max(1, int(cluster.get("CPU", 1)) // CORES_OF_A_READER)
+    actors = max(1, min(int(cluster.get("GPU" if gpu else "CPU", 1)), len(inputs)))  # at once, later as Ray scales
     here = {"folder": os.getcwd()}  # noqa: PTH109 - as it is, for os.chdir
     found = (
         ray.data.from_items(rows, override_num_blocks=-(-len(rows) // INPUTS_OF_A_TASK))
@@ -85,7 +87,7 @@ def _results(
         .map(
             _Detect,
             fn_constructor_kwargs={**here, "load": load, "threads": None if gpu else 1},
-            compute=ray.data.ActorPoolStrategy(min_size=1),
+            compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=actors),
             **({"num_gpus": 1} if gpu else {"num_cpus": 1}),
         )
     )

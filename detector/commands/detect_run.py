@@ -56,9 +56,7 @@ def detect_all(
     for saved in read_detections(folder / JSONL_FILE):
         tally.count(saved.path, saved)
     tally.earlier = tally.pictures
-    counts = [source.count() for source in inputs[journal.inputs :]]
-    total = sum(count or 0 for count in counts) if None not in counts else None
-    with progress("detecting", total, "image") as advance:
+    with progress("detecting", _images(inputs[journal.inputs :]), "image") as advance:
         for found in detect_each(inputs, network, journal, faults, alone=alone, workers=workers):
             frame = found.frame
             with network.stages.time("write"):
@@ -71,6 +69,17 @@ def detect_all(
             tally.add(frame.shown, found.saved)
             advance()
     return tally
+
+
+def _images(inputs: Sequence[Input]) -> int | None:
+    """How many images ``inputs`` hold; None where that is not known."""
+    total = 0
+    for source in inputs:
+        count = source.count()
+        if count is None:
+            return None
+        total += count
+    return total
 
 
 def _write_picture(stem: Path, picture: Any) -> None:

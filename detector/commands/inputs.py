@@ -24,7 +24,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.commands.found_inputs import FoundInputs, Names, sorted_on_disk
 from detector.images.archives import SUFFIXES as ARCHIVE_SUFFIXES
 from detector.images.archives import encoded_images
 from detector.images.read import MAX_PIXELS, ORDINARY_PIXELS, read_image_reduced
@@ -154,7 +155,7 @@ class ArchiveInput:
     def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
         """The images; at the end a UserError where some, which were passed over, or the file could not be read."""
         ordinary = ORDINARY_PIXELS if reduced else MAX_PIXELS
-        ids: dict[str, int] = {}
+        ids = Names()
         faults: list[str] = []
         for name, data in encoded_images(self.path):
             shown = f"{self.path} {name}"
@@ -163,7 +164,7 @@ class ArchiveInput:
             except UserError as fault:
                 faults.append(str(fault))
                 continue
-            yield Frame(_unique(ids, f"{self.image_id}/{name}"), self.path, shown, image, size)
+            yield Frame(ids.unique(f"{self.image_id}/{name}"), self.path, shown, image, size)
         if faults:
             raise UserError(f"{self.path}: {len(faults)} of its images could not be read; the first: {faults[0]}")
 
@@ -173,7 +174,7 @@ Input = PictureInput | VideoInput | ArchiveInput
 
 def find_inputs(
     named: Sequence[str], on_fault: OnFault, *, video_step: int = 1, stdin: bytes | None = None
-) -> list[Input]:
+) -> FoundInputs[Input]:
     """The images and videos that ``named`` stands for, in that order, each once.
 
     Args:
@@ -197,18 +198,17 @@ def digest_of(inputs: Sequence[Source]) -> str:
 
 
 class _Search:
-    """The inputs found so far; ``seen`` keeps each file once, ``ids`` (see :func:`_unique`) the ids different.
+    """The inputs found so far: each file once, with an id of its own.
 
     A list may have a million lines: each costs one call of the system, and the folders' real paths are kept.
     """
 
     def __init__(self, on_fault: OnFault, video_step: int, stdin: bytes | None) -> None:
-        self.inputs: list[Input] = []
+        self.inputs: FoundInputs[Input] = FoundInputs()
+        self.seen, self.ids = Names(), Names()
         self.on_fault = on_fault
         self.video_step = video_step
         self.stdin = stdin
-        self.seen: set[str] = set()
-        self.ids: dict[str, int] = {}
         self.real_folder = lru_cache(1024)(os.path.realpath)
 
     def add(self, name: str, base: Path | None = None, named_in: str = "") -> None:
@@ -227,7 +227,7 @@ class _Search:
             elif _suffix(path) in LIST_SUFFIXES:
                 if named_in:
                     raise UserError(f"{path}: a list may not name another list ({named_in}); name its images there")
-                self._add_list(_read_text(path), Path(path).parent, path)
+                self._add_list(_lines(path), Path(path).parent, path)
             else:
                 self._add_file(path, _stem(path), stat.S_ISLNK(mode))
         except UserError as fault:
@@ -243,13 +243,13 @@ class _Search:
             except UnicodeDecodeError:
                 pass
             else:
-                self._add_list(text, None, "standard input")
+                self._add_list(io.StringIO(text), None, "standard input")
                 return
-        self.inputs.append(PictureInput(_unique(self.ids, "stdin"), "standard input", data))
+        self.inputs.append(PictureInput(self.ids.unique("stdin"), "standard input", data))
 
-    def _add_list(self, text: str, base: Path | None, list_name: str) -> None:
+    def _add_list(self, lines: Iterable[str], base: Path | None, list_name: str) -> None:
         empty = True
-        for number, line in enumerate(map(str.strip, io.StringIO(text)), 1):
+        for number, line in enumerate(map(str.strip, lines), 1):
             if line and not line.startswith("#"):
                 self.add(line, base, f"line {number} of {list_name}")
                 empty = False
@@ -259,11 +259,13 @@ class _Search:
     def _add_pattern(self, path: str, named_in: str) -> None:
         if not glob.has_magic(path):
             raise UserError(f"{path}: no such file or folder{f' ({named_in})' if named_in else ''}; check the path")
-        found = [match for match in sorted(glob.glob(path, recursive=True), key=_natural) if _is_wanted(match, True)]  # noqa: PTH207
-        if not found:
+        empty = True
+        for match in _natural_order(glob.iglob(path, recursive=True)):  # noqa: PTH207 - a Path for each is slow
+            if _is_wanted(match, True):
+                self._add_file(match, _stem(match))
+                empty = False
+        if empty:
             raise UserError(f"{path}: no images or videos match this pattern; check it, or name a folder")
-        for match in found:
-            self._add_file(match, _stem(match))
 
     def _add_folder(self, folder: str) -> None:
         empty = True
@@ -278,29 +280,14 @@ class _Search:
     def _add_file(self, path: str, image_id: str, link: bool = True) -> None:
         folder, name = os.path.split(path)
         real = os.path.realpath(path) if link else os.path.join(self.real_folder(folder), name)  # noqa: PTH118
-        if real in self.seen:
+        if not self.seen.add(real):
             return
-        self.seen.add(path if real == path else real)
         if _suffix(path) in VIDEO_SUFFIXES:
-            self.inputs.append(VideoInput(_unique(self.ids, image_id), path, self.video_step))
+            self.inputs.append(VideoInput(self.ids.unique(image_id), path, self.video_step))
         elif _suffix(path) in ARCHIVE_SUFFIXES:
-            self.inputs.append(ArchiveInput(_unique(self.ids, image_id), path))
+            self.inputs.append(ArchiveInput(self.ids.unique(image_id), path))
         else:
-            self.inputs.append(PictureInput(_unique(self.ids, image_id), path))
-
-
-def _unique(ids: dict[str, int], image_id: str) -> str:
-    """``image_id``, or with ``-2``, ``-3``... behind it where ``ids`` has it; the result is added.
-
-    ``ids`` has with each id the last such number behind it, so that a name that comes again and again is no search.
-    """
-    candidate, number = image_id, ids.get(image_id, 1)
-    while candidate in ids:
-        number += 1
-        candidate = f"{image_id}-{number}"
-    ids[image_id] = number
-    ids.setdefault(candidate, 1)
-    return candidate
+            self.inputs.append(PictureInput(self.ids.unique(image_id), path))
 
 
 def _suffix(path: str) -> str:
@@ -322,9 +309,10 @@ def _file_mode(path: str) -> int | None:
         raise UserError(f"{path}: cannot be opened: {getattr(error, 'strerror', error)}") from None
 
 
-def _read_text(path: str) -> str:
+def _lines(path: str) -> Iterator[str]:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - as the user wrote it
+            yield from file
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror}; check its permissions") from None
     except UnicodeDecodeError:
@@ -338,19 +326,19 @@ def _walk(folder: str, on_fault: OnFault) -> Iterator[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: _natural(entry.name))
+            shown = (entry for entry in entries if not entry.name.startswith("."))
+            names = _natural_order(entry.name + os.sep * entry.is_dir(follow_symlinks=False) for entry in shown)
     except OSError as error:
         raise UserError(f"{folder}: cannot read this folder: {error.strerror}; check its permissions") from None
-    for entry in found:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
+    for name in names:
+        path = os.path.join(folder, name)  # noqa: PTH118 - a Path for each of a million is slow
+        if name.endswith(os.sep):
             try:
-                yield from _walk(entry.path, on_fault)
+                yield from _walk(path.removesuffix(os.sep), on_fault)
             except UserError as fault:
                 on_fault(fault)
-        elif _is_wanted(entry.path):
-            yield entry.path
+        elif _is_wanted(path):
+            yield path
 
 
 def _is_wanted(path: str, archives: bool = False) -> bool:
@@ -359,6 +347,18 @@ def _is_wanted(path: str, archives: bool = False) -> bool:
     return known and os.path.isfile(path)  # noqa: PTH113 - likewise
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key that puts ``2.jpg`` before ``10.jpg``."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+def _natural_order(names: Iterable[str]) -> Iterator[str]:
+    """``names`` sorted so that ``2.jpg`` is before ``10.jpg``."""
+    return sorted_on_disk((_natural(name.removesuffix(os.sep)), name) for name in names)
+
+
+def _natural(name: str) -> bytes:
+    """Sorting key: the text of ``name``, with a zero byte and the number of digits before each number."""
+    parts = []
+    for part in re.split(r"(\d+)", name):
+        if part.isdecimal():
+            digits = str(int(part)).encode()
+            parts.append(bytes((0, min(len(digits), 255))) + digits)
+        else:
+            parts.append(os.fsencode(part))
+    return b"".join(parts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -15,7 +16,11 @@ from detector.commands.resume import ShardWord
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from detector.commands.inputs import Input
+
+AHEAD = 4  # inputs that wait for each worker
 
 
 def propose(
@@ -64,7 +69,7 @@ def propose(
         job = begin_shard(out, pictures, search.settings(), part)
         if part.index > 1:  # every shard finds the same faults in the list; the first counts them
             faults = Faults(faults.skip)
-        pictures = [pictures[i] for i in job.positions]
+        pictures = pictures[job.positions.start : job.positions.stop]
     ProposalStore(out, search.settings()).remove_unfinished()
     counts = {"made": 0, "there": 0, "boxes": 0}
     told: dict[int, str] = {}
@@ -92,10 +97,12 @@ def propose(
         raise typer.Exit(SKIPPED)
 
 
-def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Generator[tuple[int, _Stored], None, None]:
+def _results(
+    pictures: Sequence[Input], out: Path, search: Any, workers: int
+) -> Generator[tuple[int, _Stored], None, None]:
     """Each image's number and what :func:`_work` returns, in any order; in this process where one is enough."""
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 
     if workers == 1:
         for number, picture in enumerate(pictures):
@@ -104,10 +111,16 @@ def _results(pictures: list[Input], out: Path, search: Any, workers: int) -> Gen
     # Fresh processes: forking one that has started threads can leave the copy waiting for ever.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_pillow) as pool:
-        futures = {pool.submit(_work, picture, out, search): number for number, picture in enumerate(pictures)}
+        waiting = enumerate(pictures)
+        futures: dict[Future[_Stored], int] = {}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while True:
+                for number, picture in islice(waiting, AHEAD * workers - len(futures)):
+                    futures[pool.submit(_work, picture, out, search)] = number
+                if not futures:
+                    break
+                for done in wait(futures, return_when=FIRST_COMPLETED).done:
+                    yield futures.pop(done), done.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from detector.commands.inputs import PictureInput, VideoInput, find_inputs
+from detector.commands.inputs import PictureInput, VideoInput, _natural_order, find_inputs
 from proposals.errors import UserError
 
 
@@ -52,6 +55,15 @@ def test_a_folder_is_searched_in_natural_order(files: Any) -> None:
     files("in/10.jpg", "in/9.jpg", "in/a/1.tif", "in/b.txt", "in/.c.jpg", "in/.git/d.jpg", "in/clip.MP4")
     assert ids("in") == ["9", "10", "a/1", "clip"]
     assert ids("in/") == ["9", "10", "a/1", "clip"]
+
+
+@given(st.lists(st.text("ab.-019 Z", min_size=1, max_size=8), max_size=8))
+def test_the_key_sorts_numbers_by_value_and_before_text(names: list[str]) -> None:
+    def parts(name: str) -> list[tuple[int, int, str]]:
+        found = [part for part in re.split(r"([0-9]+)", name) if part]
+        return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in found]
+
+    assert sorted(names, key=lambda name: (parts(name), name)) == list(_natural_order(names))
 
 
 def test_names_with_odd_digits_can_be_sorted(files: Any) -> None:
