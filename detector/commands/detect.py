@@ -288,7 +288,9 @@ def detect(
     if part is not None and part.index > 1:  # every shard finds the same ones in the list; the first counts them
         faults = Faults(faults.skip)
 
-    from detector.commands.detect_ray import detect_all_on_ray
+    from detector.commands.detect_ray import detect_all_on_ray, join_cluster
+
+    cluster = join_cluster(address) if on_ray else None  # while the model is loaded
     from detector.commands.detect_run import detect_all, settings_of
     from detector.commands.detect_terminal import introduce, show_images
     from detector.commands.detection_run import job_of, one_at_a_time
@@ -348,9 +350,9 @@ def detect(
             with open_journal(folder, job, JSONL_FILE) as journal:
                 faults.told += journal.faults
                 own = found[job.positions.start : job.positions.stop]
-                if on_ray:
+                if cluster is not None:
                     load = partial(load_model, model, **how, **settings)
-                    tally = detect_all_on_ray(own, load, journal, faults, address)
+                    tally = detect_all_on_ray(own, load, journal, faults, cluster)
                 else:
                     tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone, workers)
                 journal.finish(faults.told)

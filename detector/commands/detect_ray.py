@@ -6,8 +6,10 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from detector.commands.console import progress
@@ -22,7 +24,7 @@ if TYPE_CHECKING:  # the tasks that read import this module, and do without torc
     from detector.runs.journal import Journal
 
 INPUTS_OF_A_TASK = 256
-BLOCK_BYTES = 4 << 20  # a few images: in such portions actors take work and give results
+BLOCK_BYTES = 1 << 20  # an image or two: in such portions actors take work and give results
 CORES_OF_A_READER = 4  # one task that reads to so many cores of the cluster
 
 Row = dict[str, bytes]  # of pickled values: Arrow's text cannot hold the names of files that are no UTF-8
@@ -33,7 +35,7 @@ def detect_all_on_ray(
     load: Callable[..., Detector],
     journal: Journal,
     faults: Faults,
-    address: str | None = None,
+    cluster: Future[Any],
 ) -> Tally:
     """Detect in every image of ``inputs`` that is not done yet, and record each in their order.
 
@@ -41,10 +43,10 @@ def detect_all_on_ray(
         load: makes the detector in each actor, whose threads are its argument ``threads``. An actor takes a GPU where
             the journal's job says so, or else a core.
         faults: told of each input that cannot be read; it may raise.
-        address: of a cluster; by default ``RAY_ADDRESS``, or Ray on this machine.
+        cluster: see :func:`join_cluster`.
 
     Raises:
-        UserError: Ray is not installed, does not begin, or there is no cluster at ``address``.
+        UserError: Ray is not installed, does not begin, or there is no such cluster.
     """
     tally = Tally()
     for saved in read_detections(journal.folder / JSONL_FILE):
@@ -53,7 +55,7 @@ def detect_all_on_ray(
     rest = inputs[journal.inputs :]
     if not rest:
         return tally
-    with _cluster(address) as ray, progress("detecting", None, "image") as advance:
+    with _joined(cluster) as ray, progress("detecting", None, "image") as advance:
         for item in _results(ray, rest, load, journal):
             if isinstance(item, tuple):
                 tally.add(*item)
@@ -124,9 +126,26 @@ class _Detect:
         return {"item": pickle.dumps((frame.shown, saved))}
 
 
-@contextmanager
-def _cluster(address: str | None) -> Iterator[Any]:
-    """The module ``ray`` while this process is joined to a cluster, begun on this machine where there is none."""
+def join_cluster(address: str | None) -> Future[Any]:
+    """Begin to join a cluster: the module ``ray`` once it is done, which takes seconds.
+
+    Args:
+        address: of the cluster; by default ``RAY_ADDRESS``, or Ray on this machine, which is begun.
+    """
+    found: Future[Any] = Future()
+
+    def join() -> None:
+        try:
+            found.set_result(_join(address))
+        except BaseException as error:
+            found.set_exception(error)
+        Event().wait()  # Ray's processes end with the thread that began them
+
+    Thread(target=join, daemon=True).start()
+    return found
+
+
+def _join(address: str | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -141,6 +160,12 @@ def _cluster(address: str | None) -> Iterator[Any]:
             f"Ray cannot begin here or join the cluster ({reason}); check --address and RAY_ADDRESS"
         ) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
+
+
+@contextmanager
+def _joined(cluster: Future[Any]) -> Iterator[Any]:
+    ray = cluster.result()
     try:
         yield ray
     finally:
