@@ -57,7 +57,7 @@ def make_folder(folder: Path, images: int) -> Path:
     if not path.exists():
         path.mkdir(parents=True)
         for i in range(images):
-            target = folder / f"side-{i // LINKS}.jpg"
+            target = folder / f"of-{images}-{i // LINKS}.jpg"
             if i % LINKS == 0 and not target.exists():
                 Image.new("RGB", (16, 16)).save(target)
             os.link(target, path / f"{i}.jpg")

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice, repeat
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +77,16 @@ def _results(
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
     gpu = journal.job.settings["device"] == "cuda"
-    done = [journal.frames] + [0] * (len(inputs) - 1)
-    rows = [{"item": pickle.dumps(pair)} for pair in zip(inputs, done, strict=True)]
+    pairs = zip(inputs, chain((journal.frames,), repeat(0)), strict=False)
+    tasks = []
+    while some := list(islice(pairs, INPUTS_OF_A_TASK)):
+        tasks.append({"item": pickle.dumps(some)})
     cluster = ray.cluster_resources()
     readers = max(1, int(cluster.get("CPU", 1)) // CORES_OF_A_READER)
     actors = max(1, min(int(cluster.get("GPU" if gpu else "CPU", 1)), len(inputs)))  # at once, later as Ray scales
     here = {"folder": os.getcwd()}  # noqa: PTH109 - as it is, for os.chdir
     found = (
-        ray.data.from_items(rows, override_num_blocks=-(-len(rows) // INPUTS_OF_A_TASK))
+        ray.data.from_items(tasks, override_num_blocks=len(tasks))
         .flat_map(_read, fn_kwargs=here, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=readers))
         .map(
             _Detect,
@@ -98,16 +100,16 @@ def _results(
 
 
 def _read(row: Row, folder: str) -> Iterator[Row]:
-    """The frames of an input, and then what went wrong, or None; paths are relative to ``folder``."""
+    """Of each of some inputs the frames, and then what went wrong, or None; paths are relative to ``folder``."""
     os.chdir(folder)
-    source, done = pickle.loads(row["item"])
-    fault = None
-    try:
-        for frame in islice(source.frames(reduced=True), done, None):
-            yield {"item": pickle.dumps(frame)}
-    except UserError as error:
-        fault = str(error)
-    yield {"item": pickle.dumps(fault)}
+    for source, done in pickle.loads(row["item"]):
+        fault = None
+        try:
+            for frame in islice(source.frames(reduced=True), done, None):
+                yield {"item": pickle.dumps(frame)}
+        except UserError as error:
+            fault = str(error)
+        yield {"item": pickle.dumps(fault)}
 
 
 class _Detect:

@@ -69,7 +69,7 @@ def test_a_bad_image_is_a_row_with_its_error(tmp_path: Path, monkeypatch: pytest
     import pickle
 
     monkeypatch.chdir(tmp_path)
-    row = {"item": pickle.dumps((PictureInput("a", "a.png"), 0))}
+    row = {"item": pickle.dumps([(PictureInput("a", "a.png"), 0)])}
     (found,) = _read(row, str(tmp_path))
     assert pickle.loads(found["item"]) == "a.png does not exist; check the path"
 
