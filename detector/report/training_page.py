@@ -98,7 +98,7 @@ def advise(train: Dataset, covered: float, evaluation: Evaluation | None) -> lis
     lines = []
     if covered < WELL_COVERED:
         lines.append(
-            f"Selective search covers {points(covered)} % of the objects, and MultiBox has to find the others: they "
+            f"Selective search covers {points(covered)} % of the objects, and only MultiBox may find the others: they "
             "may be small, or touch each other; use images of a higher resolution or parts of them, or set "
             "model.proposals in a recipe."
         )
