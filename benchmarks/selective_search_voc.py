@@ -45,7 +45,7 @@ TEST = {
 FIRST_OF_QUALITY = {500: 0.758, 3000: 0.855, 10000: 0.883}  # MABO of so many of its boxes
 # Hosang et al., PAMI 2015: recall at 0.5 and AR of so many boxes; the last of all that there are.
 HOSANG = {100: (0.560, 0.290), 1000: (0.835, 0.519), 2000: (0.884, 0.581), 8753: (0.956, 0.685)}
-SHIPPED = {"fast, scale 1": "fast here", "googlenet, scale 2": "googlenet here", "quality": "quality here"}
+SHIPPED = {"fast, scale 1": "fast", "googlenet, scale 2": "googlenet", "quality": "quality"}
 
 
 def measure(out, data, what):
@@ -153,13 +153,15 @@ def tables(out, data, plot):
     lines = {what: read_lines(out / f"{what}.jsonl") for what in MEASURED}
     test, truths = lines["test"], read_truths(data, "test")
     print(f"Test, the paper's protocol: {len(test):,} of {len(truths):,} images. Ours / the paper's.\n")
-    print("| | boxes | recall 0.5 | MABO | seconds an image |\n|---|---|---|---|---|")
+    print("| | boxes | recall 0.5 | MABO | with difficult objects | seconds an image |\n|---|---|---|---|---|---|")
+    everything = {image: (labels, np.ones_like(plain)) for image, (labels, plain) in truths.items()}
     for name, (recall, mabo, boxes, seconds) in TEST.items():
         found = Figures([(line[name], truths[image]) for image, line in test.items()], pooled=False)
+        harder = Figures([(line[name], everything[image]) for image, line in test.items()], pooled=False)
         print(f"| {name} | {found.boxes[-1]:,.0f} / {boxes:,} | {found.recall[-1]:.3f} / {recall:.3f} ", end="")
-        print(f"| {found.mabo[-1]:.3f} / {mabo:.3f} | {found.seconds:.3f} / {seconds} |")
+        print(f"| {found.mabo[-1]:.3f} / {mabo:.3f} | {harder.mabo[-1]:.3f} | {found.seconds:.3f} / {seconds} |")
     for budget, mabo in FIRST_OF_QUALITY.items():  # of the last row
-        print(f"| its first {budget:,} | | | {found.mabo[BUDGETS.index(budget)]:.3f} / {mabo:.3f} | |")
+        print(f"| its first {budget:,} | | | {found.mabo[BUDGETS.index(budget)]:.3f} / {mabo:.3f} | | |")
 
     found = Figures([(line["quality"], truths[image]) for image, line in test.items()], pooled=True)
     print("\nTest, all objects pooled, quality: ours / Hosang et al.'s.\n")
@@ -176,14 +178,14 @@ def tables(out, data, plot):
             continue
         print(f"\nTest, all objects pooled, as shipped: {len(common):,} images; recall at 0.5, then AR.\n")
         print("| | 100 | 300 | 1,000 | 2,000 | all | boxes | seconds |\n|---|---|---|---|---|---|---|---|")
-        rows = {title: [test[image][name] for image in common] for title, name in SHIPPED.items()}
+        rows = {title: [as_shipped(test[image], name) for image in common] for title, name in SHIPPED.items()}
         rows |= {f"OpenCV {p}": [lines[f"opencv-{p}"][image][f"opencv {p}"] for image in common] for p in peers}
         for title, row in rows.items():
             found = Figures([(each, truths[image]) for each, image in zip(row, common, strict=True)], pooled=True)
             at = [BUDGETS.index(budget) for budget in (100, 300, 1000, 2000)] + [-1]
             cells = " | ".join(f"{found.recall[i]:.3f} {found.average_recall[i]:.3f}" for i in at)
             print(f"| {title} | {cells} | {found.boxes[-1]:,.0f} | {found.seconds:.3f} |")
-            curves.setdefault(title, (found.boxes.tolist(), found.recall.tolist()))
+            curves[title] = (found.boxes.tolist(), found.recall.tolist())  # at last on images that all have
     if plot and curves:
         plot_recall(curves, plot, x_label="proposals an image", y_label="Recall at IoU 0.5", log_x=True)
 
@@ -195,6 +197,12 @@ def tables(out, data, plot):
             row = [(line[f"{column} {value}"], truths[image]) for image, line in cells.items()]
             found = Figures(row, pooled=False)
             print(f"| {column} {value} | {found.boxes[-1]:.0f} / {boxes} | {found.mabo[-1]:.3f} / {mabo:.3f} |")
+
+
+def as_shipped(line, preset):
+    """The entry of ``preset`` in its own order; its seconds are those of the search, which the paper's order shares."""
+    boxes, _, table = line[f"{preset} here"]
+    return boxes, line[preset][1], table
 
 
 class Figures:
