@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # the tasks that read import this module, and do without torc
 
 INPUTS_OF_A_TASK = 256
 BLOCK_BYTES = 1 << 20  # an image or two: in such portions actors take work and give results
+CONNECT_SECONDS = 10
 CORES_OF_A_READER = 4  # one task that reads to so many cores of the cluster
 
 Row = dict[str, bytes]  # of pickled values: Arrow's text cannot hold the names of files that are no UTF-8
@@ -154,6 +156,7 @@ def _join(address: str | None) -> Any:
         import ray.data
     except ImportError:
         raise UserError("--engine ray needs Ray: pip install 'googlenet-detector[ray]'") from None
+    _look_for(address or os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # of many kinds
@@ -163,6 +166,17 @@ def _join(address: str | None) -> Any:
         ) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
+
+
+def _look_for(address: str) -> None:
+    """UserError where nothing listens at ``address``, if that is a host and a port: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster at {address} ({error}); check --address and RAY_ADDRESS") from None
 
 
 @contextmanager

@@ -17,13 +17,13 @@ CACHE_KIB = 8192
 
 
 class _Database:
-    """A temporary database of one table of ``columns``."""
+    """A temporary database of one table of ``columns``, with an ``option`` of SQLite's behind them."""
 
-    def __init__(self, columns: str) -> None:
+    def __init__(self, columns: str, option: str = "") -> None:
         self.connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": in a temporary file
         for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
             self.do(f"PRAGMA {setting}")
-        self.do(f"CREATE TABLE rows ({columns}")
+        self.do(f"CREATE TABLE rows ({columns}) {option}")
         self.do("BEGIN")
 
     def do(self, statement: str, *values: Any) -> sqlite3.Cursor:
@@ -49,7 +49,7 @@ class Names:
     """A set of texts."""
 
     def __init__(self) -> None:
-        self._database = _Database("name BLOB PRIMARY KEY, last INTEGER) WITHOUT ROWID")
+        self._database = _Database("name BLOB PRIMARY KEY, last INTEGER", "WITHOUT ROWID")
 
     def add(self, name: str) -> bool:
         """Whether ``name`` was not in it; it is now."""
@@ -78,7 +78,7 @@ class FoundInputs(Sequence[Item], Generic[Item]):
     """
 
     def __init__(self) -> None:
-        self._database = _Database("number INTEGER PRIMARY KEY, item BLOB)")
+        self._database = _Database("number INTEGER PRIMARY KEY, item BLOB")
         self._rows = range(0)
         self._new: list[tuple[int, bytes]] = []
 
@@ -98,6 +98,8 @@ class FoundInputs(Sequence[Item], Generic[Item]):
     def __getitem__(self, index: slice) -> FoundInputs[Item]: ...
     def __getitem__(self, index: int | slice) -> Item | FoundInputs[Item]:
         if isinstance(index, slice):
+            if index.step not in (None, 1):
+                raise ValueError("a slice is of neighbours")
             self._write()
             view: FoundInputs[Item] = object.__new__(FoundInputs)
             view._database, view._rows, view._new = self._database, self._rows[index], []
@@ -122,7 +124,7 @@ class FoundInputs(Sequence[Item], Generic[Item]):
 
 def sorted_on_disk(pairs: Iterable[tuple[bytes, str]]) -> Iterator[str]:
     """The second of each of ``pairs``, in the order of the pairs; all of these are read at once."""
-    database = _Database("key BLOB, name BLOB)")
+    database = _Database("key BLOB, name BLOB")
     database.insert((key, os.fsencode(name)) for key, name in pairs)
     return _sorted_names(database)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from clips import write_video
 
-from detector.commands.detect_ray import _read
+from detector.commands.detect_ray import _look_for, _read
 from detector.commands.inputs import PictureInput
+from proposals.errors import UserError
 
 COLOURS = ((20, 20, 220), (250, 10, 10), (90, 90, 90))
 
@@ -98,3 +100,13 @@ def test_without_ray(run_cli: Any, fake_model: Any, picture: Any, monkeypatch: p
     done = run_cli("detect", "a.png", "--engine", "ray")
     assert done.code == 1
     assert "needs Ray: pip install" in done.err
+
+
+def test_an_address_where_nothing_listens_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"127.0.0.1:{server.getsockname()[1]}"
+        for address in (there, f"ray://{there}", "auto", "local", ""):
+            _look_for(address)
+    for address in (there, f"ray://{there}", "127.0.0.1:99999"):
+        with pytest.raises(UserError, match=f"no Ray cluster at {address} .*check --address"):
+            _look_for(address)

@@ -33,6 +33,8 @@ def test_items_and_slices_are_those_of_a_list(count: int, first: int, last: int)
         assert (items[0], items[-1]) == (0, count - 1)
     with pytest.raises(IndexError):
         items[count]
+    with pytest.raises(ValueError, match="neighbours"):
+        items[::2]
 
 
 def test_other_threads_read_it() -> None:
