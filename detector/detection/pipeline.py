@@ -121,7 +121,7 @@ class Detector:
     def classify(self, view: ImageView, proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of an image."""
         size, looks = proposals.image_size, self.refinement
-        rounds = [self._predict(view, proposals.boxes, members=None if looks is None else looks.first_members)]
+        rounds = [self._first_round(view, proposals.boxes)]
         if looks is not None:
             for _ in range(looks.rounds - 1):
                 with self.stages.time("suppression"):
@@ -132,6 +132,18 @@ class Detector:
         boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
         with self.stages.time("suppression"):
             return postprocess(boxes, probs, size, self.config, self.labels)
+
+    def _first_round(self, view: ImageView, regions: FloatArray) -> tuple[FloatArray, NDArray[np.float32]]:
+        """As :meth:`_predict`; in a cascade all members look at the best regions of the first ones only."""
+        looks = self.refinement
+        if looks is None or looks.first_members is None:
+            return self._predict(view, regions)
+        boxes, probs = self._predict(view, regions, members=looks.first_members)
+        best = probs[:, :-1].max(axis=1, initial=0)
+        chosen = np.argsort(-best, kind="stable")[: looks.max_regions]
+        chosen = chosen[best[chosen] >= looks.score_threshold]
+        boxes[chosen], probs[chosen] = self._predict(view, regions[chosen])
+        return boxes, probs
 
     def _predict(
         self, view: ImageView, regions: FloatArray, *, mirror: bool = False, members: int | None = None

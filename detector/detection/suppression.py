@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from detector.detection.soft_nms import soft_nms
 from detector.types import Detections
@@ -52,8 +52,8 @@ class RefinementConfig(BaseModel):
         max_regions: the best so many go on.
         mirror: from the second round on each region is looked at twice, the second time in its mirror image.
         every_round: detections are chosen among the regions of all rounds, in place of the last one's alone.
-        first_members: a cascade: in the first round only the first so many networks look; those that go on are looked
-            at by all. ``None``: by all in every round.
+        first_members: a cascade: in the first round only the first so many networks look at every region, and all of
+            them at the best ``max_regions`` of those that reach ``score_threshold``. ``None``: all look at every one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,12 +65,6 @@ class RefinementConfig(BaseModel):
     mirror: bool = True
     every_round: bool = False
     first_members: int | None = Field(default=None, ge=1)
-
-    @model_validator(mode="after")
-    def _cascade(self) -> RefinementConfig:
-        if self.first_members is not None and self.rounds < 2:
-            raise ValueError("first_members needs a second round, in which the other networks look")
-        return self
 
 
 def scored(probs: NDArray[np.float32], overlap: NDArray[np.float32] | None, power: float) -> NDArray[np.float32]:

@@ -106,7 +106,7 @@ def _ablations(config: ModelConfig) -> Iterator[tuple[str, str, dict[str, Any]]]
         moved_once = ""
         if config.refinement.rounds > 1:
             moved_once = "without refinement"
-            yield moved_once, "", {"change": {"refinement": {"rounds": 1, "first_members": None}}}
+            yield moved_once, "", {"change": {"refinement": {"rounds": 1}}}
         else:
             yield "with refinement", "", {"change": {"refinement": {"rounds": 2}}}
         yield "without box regression", moved_once, {"change": {"refinement": None}}

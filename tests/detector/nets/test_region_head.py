@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from detector.commands.doctor import check_bundled_model
 from detector.crop import CropConfig, crop_regions
@@ -252,17 +251,31 @@ def test_rounds_move_regions_on(rounds: int) -> None:
     assert walker.members == [None] * rounds
 
 
-def test_in_a_cascade_all_networks_look_from_the_second_round_on() -> None:
-    walker = Walker()
-    detector = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0), None,  # type: ignore[arg-type]
-                        RefinementConfig(rounds=3, first_members=2))  # fmt: skip
-    box = np.array([[20, 5, 30, 15]], np.float32)
-    detector.classify(
-        np.zeros((50, 100, 3), np.uint8), Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
+@pytest.mark.parametrize(
+    ("score_threshold", "max_regions", "seen_by_all"),
+    [(0, 100, [40, 30, 20, 0]), (0.25, 100, [40, 30]), (0, 3, [40, 30, 20]), (0.5, 100, [])],
+)
+def test_in_a_cascade_all_networks_look_at_the_best_regions_of_the_first(
+    score_threshold: float, max_regions: int, seen_by_all: list[int]
+) -> None:
+    class Cascade(Walker):
+        def predict(self, *args: Any, members: int | None = None, **given: Any) -> RegionPredictions:
+            found = super().predict(*args, members=members, **given)
+            return found if members is not None else found._replace(probs=found.probs * np.float32([0.5, 1]))
+
+    walker = Cascade()
+    looks = RefinementConfig(
+        rounds=1, first_members=2, score_threshold=score_threshold, max_regions=max_regions, nms_threshold=1
     )
-    assert walker.members == [2, None, None]
-    with pytest.raises(ValidationError, match="first_members needs a second round"):
-        RefinementConfig(rounds=1, first_members=1)
+    detector = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0, nms_threshold=1), None, looks)  # type: ignore[arg-type]
+    boxes = np.float32([[x, 5, x + 10, 15] for x in (20, 40, 0, 30)])
+    proposals = Proposals(boxes, np.ones(4, np.float32), np.zeros(4, np.uint8), (50, 100))
+    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
+    assert walker.members == [2, None]
+    assert walker.seen[1][:, 0].tolist() == seen_by_all
+    lefts = (found.boxes[:, 0] - 10).round().astype(int)
+    expected = {x: x / 100 * (0.5 if x in seen_by_all else 1) for x in (20, 40, 0, 30)}
+    assert dict(zip(lefts.tolist(), found.scores.tolist(), strict=True)) == pytest.approx(expected)
 
 
 # --- on disk ----------
