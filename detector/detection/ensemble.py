@@ -16,7 +16,18 @@ from detector.crop import CropConfig, ImagePyramid, crop_regions
 from detector.detection.precision import detection_dtype
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
-from detector.nets.region_net import FirstMaps, ImageMaps, SharedMaps, first_maps, level_zero_size, resize_image
+from detector.nets.region_net import (
+    FirstMaps,
+    ImageMaps,
+    PooledMaps,
+    SharedMaps,
+    cell_grid,
+    first_maps,
+    image_levels,
+    level_zero_size,
+    region_levels,
+    resize_image,
+)
 from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode
@@ -148,6 +159,18 @@ class Member:
         resized = np.ascontiguousarray(resize_image(image, level_zero_size(image.shape[:2], self.shared)))
         return self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)
 
+    def region_features(self, images: Tensor, rois: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The trunk's last map, float32, of each of ``rois`` ``(R, 5)`` in ``images`` ``(M, 3, H, W)``, 0..255."""
+        assert self.shared is not None
+        assert isinstance(self.net, GoogLeNet)
+        x = self.normalization(images).contiguous(memory_format=torch.channels_last)
+        level = torch.from_numpy(region_levels(rois[:, 1:].cpu().numpy(), self.shared)).to(x.device)
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+            levels = image_levels(x, self.shared)
+            maps = [self.net.stage_4(self.net.stage_3(each)) for each in levels]
+            cells = PooledMaps(maps, levels, cell_grid(self.net.config)).cells(rois, level, self.shared)
+            return self.net.after_4e(cells).float()
+
     def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
         """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
         assert self.head is not None
@@ -255,6 +278,19 @@ class Ensemble:
                     x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 255)
                 x = member.normalization(x).contiguous(memory_format=torch.channels_last)
                 probs[part] += member.output(x, self.dtype).probs.cpu()
+        return self._tempered(probs / self.num_members)
+
+    @torch.inference_mode()
+    def name_regions(self, images: Tensor, rois: Tensor) -> Tensor:
+        """Probabilities ``(R, K + 1)`` of ``rois`` ``(R, 5)`` in ``images`` ``(M, 3, H, W)``, 0..255, as they are.
+
+        See the glossary of :mod:`detector.nets.region_net`; all members pool from maps.
+        """
+        images, rois = images.to(self.device), rois.to(self.device)
+        probs = torch.zeros(len(rois), self.num_outputs, device=self.device)
+        for member in self.members:
+            assert member.head is not None
+            probs += member.head(member.region_features(images, rois, self.dtype)).probs
         return self._tempered(probs / self.num_members)
 
     def _run(

@@ -14,7 +14,6 @@ from torch import nn
 
 from detector.data import Dataset, load_dataset
 from detector.model.config import named_folder, read_detector_config
-from detector.model.load import load_ensemble
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.efficientnet_lite import EfficientNetLite
 from detector.nets.region_net import RegionNet
@@ -22,14 +21,14 @@ from detector.nets.trunks import Network, build_network
 from detector.recipes.build_shared import new_shared_net
 from detector.recipes.initialization import initialise, initialise_region_net, region_heads
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
+from detector.recipes.teacher import find_teacher
 from detector.training.batches import RegionBatches
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import RegionSource
 from detector.training.region_settings import CropTrainingConfig, RegionTrainingConfig
-from detector.training.region_trainer import Progress, RegionTrainer, truth_accuracy
-from detector.training.teaching import TaughtBatches, Teacher
+from detector.training.region_trainer import Progress, RegionTrainer, Teacher, truth_accuracy
 from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
 
@@ -103,25 +102,8 @@ def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None
             initialise_region_net(new_shared_net(recipe.training, max(len(class_keys), 1)), recipe.init, class_keys)
         else:
             start_crop_net(new_crop_net(recipe.training), recipe, class_keys)
-    if isinstance(recipe, TrainRecipe) and recipe.teacher and class_keys:
-        find_teacher(recipe.teacher, class_keys, torch.device("cpu"), recipe.training.precision)
-
-
-def find_teacher(name: str, class_keys: tuple[str, ...], device: torch.device, precision: str) -> Teacher:
-    """The networks of the model ``name``, "bundled" or a directory, on any trunk; see
-    :func:`detector.model.load.load_model` for ``precision``.
-
-    Raises:
-        UserError: it cannot be read, or has other classes than the data.
-    """
-    folder = named_folder(name)
-    config = read_detector_config(folder)
-    if config.class_keys != class_keys:
-        raise UserError(
-            f"teacher {name}: knows {len(config.class_keys)} classes ({', '.join(config.class_keys[:3])}, ...), "
-            f"the data have {len(class_keys)} ({', '.join(class_keys[:3])}, ...); they must be the same, in order"
-        )
-    return load_ensemble(folder, config, device, precision=precision)
+    if class_keys:
+        find_teacher(recipe, class_keys, torch.device("cpu"))
 
 
 def crop_batches(
@@ -131,19 +113,15 @@ def crop_batches(
     processes: Processes = ALONE,
     *,
     windows: Windows | None = None,
-    teacher: Teacher | None = None,
 ) -> RegionSource:
     """The batches of crops that ``config`` asks for.
 
     Args:
         windows: of ``train``, for ``regions: windows``.
-        teacher: of the same classes, for ``config.teaching``.
 
     Raises:
         UserError: something is missing.
     """
-    if (teacher is None) != (config.teaching is None):
-        raise UserError("a teacher and training.teaching go together: the one needs the other")
     given: dict[str, Any] = {
         "num_classes": num_classes,
         "crop": config.crop,
@@ -153,14 +131,11 @@ def crop_batches(
         "batch_size": config.batch_size,
         "seed": config.seed,
         "processes": processes,
-        "size_of": None if config.teaching else config.crop_size,
+        "size_of": config.crop_size,
     }
     if config.regions == "windows" and windows is None:
         raise UserError("regions: windows needs the proposals of the training images")
-    batches = RegionBatches(train, **given) if windows is None else WindowBatches(windows, train, **given)
-    if teacher is None or config.teaching is None:
-        return batches
-    return TaughtBatches(batches, teacher, config.teaching, config.crop_size)
+    return RegionBatches(train, **given) if windows is None else WindowBatches(windows, train, **given)
 
 
 def crop_trainer(
@@ -173,6 +148,7 @@ def crop_trainer(
     machine: Machine,
     report: Callable[[Progress], None],
     start: Callable[[Any], None] | None = None,
+    teacher: Teacher | None = None,
     kind: type[RegionTrainer[Any]] = RegionTrainer,
     log_every: int = 50,
     validate_every: int = 1000,
@@ -182,8 +158,8 @@ def crop_trainer(
     """A trainer of a net that names crops, validated by its top-1 on the annotated boxes of ``val``.
 
     Args:
-        start: puts first weights into the net. kind: of the trainer. validate_images: so many of ``val``, but all at
-            the end. given: see :func:`crop_batches`.
+        start: puts first weights into the net. teacher: see :class:`RegionTrainer`. kind: of the trainer.
+            validate_images: so many of ``val``, but all at the end. given: see :func:`crop_batches`.
 
     Raises:
         UserError: the net does not fit the classes, there is no object, or something is missing.
@@ -203,7 +179,7 @@ def crop_trainer(
 
     return kind(
         config, lambda: new_crop_net(config), crop_batches(config, train, num_classes, machine.processes, **given),
-        folder, machine=machine, report=report, start=start, measure=measure,
+        folder, machine=machine, report=report, start=start, teacher=teacher, measure=measure,
         log_every=log_every, validate_every=validate_every,
     )  # fmt: skip
 
@@ -239,10 +215,8 @@ def build_trainer(
     windows: Windows | None = None,
 ) -> RegionTrainer[Any]:
     """A trainer whose net has its first weights, and its teacher if the recipe names one."""
-    name = recipe.teacher
-    teacher = find_teacher(name, class_keys, machine.device, recipe.training.precision) if name else None
     return crop_trainer(
         recipe.training, train, val, len(class_keys), folder, machine=machine, report=report,
         start=lambda net: start_crop_net(net, recipe, class_keys),
-        windows=windows, teacher=teacher,
+        windows=windows, teacher=find_teacher(recipe, class_keys, machine.device),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.region_net import RegionNet
 from detector.recipes.initialization import initialise_region_net, region_heads, trained_head
 from detector.recipes.region import SharedRecipe
+from detector.recipes.teacher import find_teacher
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes
@@ -83,6 +84,7 @@ def build_shared_trainer(
     return shared_trainer(
         recipe.training, batches, folder, machine=machine, report=report, measure=measure,
         start=lambda net: initialise_region_net(net, recipe.init, class_keys),
+        teacher=find_teacher(recipe, class_keys, machine.device),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
 from detector.nets.region_net import SharedMaps
 from detector.strict_yaml import read_settings, read_yaml
-from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_settings import LearningConfig, RegionTrainingConfig
 from detector.training.shared_batches import SharedTrainingConfig
 
 
@@ -42,6 +42,8 @@ class NetworkRecipe(BaseModel):
             validation part.
         half: store the result in float16. model: what ``model.yaml`` will say.
         refinement: how the model moves regions, if it has box regression.
+        teacher: whose answers the net learns from beside the labels, by ``training.teacher_share``: "bundled" or a
+            model folder of the same classes, in their order; of a net on shared maps, one on shared maps. "" is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,26 +57,29 @@ class NetworkRecipe(BaseModel):
     half: bool = True
     model: ModelFacts = Field(default_factory=ModelFacts)
     refinement: RefinementConfig = RefinementConfig(rounds=1)
+    teacher: str = ""
+    training: LearningConfig
+
+    @model_validator(mode="after")
+    def _taught(self) -> NetworkRecipe:
+        if bool(self.teacher) != bool(self.training.teacher_share):
+            raise ValueError("teacher and training.teacher_share go together: the one needs the other")
+        return self
 
 
 class TrainRecipe(NetworkRecipe):
     """Training a network that names crops.
 
     Attributes:
-        teacher: whose answers the net learns from beside the labels, by ``training.teaching``: "bundled" or a model
-            folder, on any trunk, of the same classes in the same order; "" is none.
         training: the run. Its ``net.num_outputs`` follows from the data set's classes. With ``background: false`` the
             net names whole images, which needs no boxes.
     """
 
     task: Literal["regions"] = "regions"
-    teacher: str = ""
     training: RegionTrainingConfig
 
     @model_validator(mode="after")
-    def _taught(self) -> TrainRecipe:
-        if bool(self.teacher) != (self.training.teaching is not None):
-            raise ValueError("teacher and training.teaching go together: the one needs the other")
+    def _of_regions(self) -> TrainRecipe:
         if not self.training.background and self.teacher:
             raise ValueError("a network that names whole images (training.background: false) has no teacher")
         return self

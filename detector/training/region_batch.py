@@ -29,7 +29,6 @@ class RegionBatch(NamedTuple):
         images: float32 0..255, channels last: ``(R, 3, S, S)`` crops, or ``(M, 3, H, W)`` whole images.
         labels: ``(R,)`` int64; K for background, ``UNREADABLE`` for a grey crop that could not be made.
         shown: where each region is from.
-        answers: a teacher's probabilities ``(R, K + 1)``, if there is one.
         deltas: ``(R, 4)`` float32, tx ty tw th from the region to its object, 0 for background; ``None`` if boxes are
             not learned. overlaps: ``(R,)`` float32, the IoU with the nearest object; ``None`` likewise.
         rois, level: of regions in whole images, as in :mod:`detector.nets.region_net`.
@@ -40,7 +39,6 @@ class RegionBatch(NamedTuple):
     images: Tensor
     labels: Tensor
     shown: list[Shown]
-    answers: Tensor | None = None
     deltas: Tensor | None = None
     overlaps: Tensor | None = None
     rois: Tensor | None = None
@@ -49,7 +47,7 @@ class RegionBatch(NamedTuple):
 
     def rows(self, rows: slice) -> RegionBatch:
         """Some of the crops."""
-        tables = (None if t is None else t[rows] for t in (self.answers, self.deltas, self.overlaps))
+        tables = (None if t is None else t[rows] for t in (self.deltas, self.overlaps))
         return RegionBatch(self.images[rows], self.labels[rows], self.shown[rows], *tables)
 
     def parts(self, count: int) -> list[RegionBatch]:
@@ -61,7 +59,7 @@ class RegionBatch(NamedTuple):
         found = []
         for first, end in ends:
             mine = (self.rois[:, 0] >= first) & (self.rois[:, 0] < end)
-            tables = (None if t is None else t[mine] for t in (self.answers, self.deltas, self.overlaps))
+            tables = (None if t is None else t[mine] for t in (self.deltas, self.overlaps))
             shown = [self.shown[i] for i in mine.nonzero()[:, 0].tolist()]
             rois = self.rois[mine] - self.rois.new_tensor([first, 0, 0, 0, 0])
             objects = self.objects
@@ -69,8 +67,8 @@ class RegionBatch(NamedTuple):
                 objects = objects[(objects[:, 0] >= first) & (objects[:, 0] < end)]
                 objects = objects - objects.new_tensor([first, 0, 0, 0, 0, 0, 0])
             labels, level, images = self.labels[mine], self.level[mine], self.images[first:end]
-            answers, deltas, overlaps = tables
-            found.append(RegionBatch(images, labels, shown, answers, deltas, overlaps, rois, level, objects))
+            deltas, overlaps = tables
+            found.append(RegionBatch(images, labels, shown, deltas, overlaps, rois, level, objects))
         return found
 
     def describe(self) -> list[str]:
@@ -105,7 +103,7 @@ class RegionSource(Protocol):
         ...
 
     def batch(self, step: int) -> RegionBatch:
-        """The whole batch of ``step``, without a teacher's answers."""
+        """The whole batch of ``step``."""
         ...
 
     def stream(self, steps: Iterator[int], threads: int) -> Iterator[RegionBatch]:

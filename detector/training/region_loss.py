@@ -87,9 +87,13 @@ def class_loss(
 
 
 def region_loss(
-    output: Tensor | Logits | HeadLogits, batch: RegionBatch, num_classes: int, config: LossSettings
+    output: Tensor | Logits | HeadLogits,
+    batch: RegionBatch,
+    num_classes: int,
+    config: LossSettings,
+    answers: Tensor | None = None,
 ) -> RegionLoss:
-    """The loss of a net's ``output`` for ``batch``, K = ``num_classes``.
+    """The loss of a net's ``output`` for ``batch``, K = ``num_classes``, and a teacher's ``answers``, if there is one.
 
     Boxes: smooth L1 (Fast R-CNN, section 2.3) of the regions that show an object, divided by the number of all regions
     and ``box_divisor``: by what a full batch has, so that parts of a batch add up to its loss. Overlaps: cross-entropy
@@ -102,7 +106,6 @@ def region_loss(
         return RegionLoss(proposals, nothing, nothing, nothing, proposals)
     device = (named if isinstance(named, Tensor) else named.main).device
     labels = batch.labels.to(device, non_blocking=True)
-    answers = None if batch.answers is None else batch.answers.to(device, non_blocking=True)
     classes = class_loss(named, labels, config.label_smoothing, answers, config.teacher_share)
     box = overlap = classes.new_zeros(())
     if deltas is not None and batch.deltas is not None:

@@ -13,7 +13,6 @@ from detector.nets.weights import Normalization
 from detector.training.augment import AugmentConfig
 from detector.training.sampling import SamplingConfig
 from detector.training.settings import RunSettings
-from detector.training.teaching import TeachingConfig
 
 BLOCKS = sum(stage[4] for stage in STAGES)
 
@@ -30,7 +29,8 @@ class LearningConfig(RunSettings):
         label_smoothing: of the classes. box, overlap: weights of these losses beside the classes'.
         statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
             the running ones, which belong to the weights before averaging.
-        teaching: how the net learns from a teacher, if it has one; see :mod:`detector.training.teaching`.
+        teacher_share: of the classes' loss, cross-entropy with a teacher's answers in place of the labels (Hinton,
+            Vinyals and Dean, Distilling the knowledge in a neural network, 2015, at temperature 1); 0 without one.
     """
 
     normalization: Normalization = Normalization()
@@ -45,17 +45,12 @@ class LearningConfig(RunSettings):
     box: float = Field(default=1.0, ge=0)
     overlap: float = Field(default=0.5, ge=0)
     statistics_batches: int = Field(default=20, ge=0)
-    teaching: TeachingConfig | None = None
+    teacher_share: float = Field(default=0.0, ge=0, le=1)
 
     @property
     def box_divisor(self) -> float:
         """See :func:`detector.training.region_loss.region_loss`."""
         return 1.0
-
-    @property
-    def teacher_share(self) -> float:
-        """Of a teacher's answers in the classes' loss."""
-        return 0.0 if self.teaching is None else self.teaching.share
 
 
 class CropTrainingConfig(LearningConfig):
@@ -108,8 +103,8 @@ class RegionTrainingConfig(CropTrainingConfig):
 
     @model_validator(mode="after")
     def _heads(self) -> RegionTrainingConfig:
-        if self.grid and (self.net.kind != "googlenet" or not self.background or self.teaching is not None):
-            raise ValueError("grid is for a GoogLeNet with background and without a teacher")
+        if self.grid and (self.net.kind != "googlenet" or not self.background):
+            raise ValueError("grid is for a GoogLeNet with background")
         return self
 
     @property

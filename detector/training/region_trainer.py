@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -36,6 +36,18 @@ PROPOSES = "multibox."
 """The head of a region network that proposes."""
 
 
+class Teacher(Protocol):
+    """Anything that names regions; it sees the very ones that its pupil learns from."""
+
+    def name_crops(self, crops: Tensor) -> Tensor:
+        """Probabilities ``(R, K + 1)`` float32, background last, of ``(R, 3, S, S)`` crops of 0..255."""
+        ...
+
+    def name_regions(self, images: Tensor, rois: Tensor) -> Tensor:
+        """The same of ``rois`` ``(R, 5)`` in whole images ``(M, 3, H, W)`` of 0..255."""
+        ...
+
+
 class Progress(BaseModel):
     """One line of a run's log; empty where the net has no such head. ``top1_objects``: among regions of objects."""
 
@@ -62,6 +74,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         config: what to do. make_net: a net of the run's architecture, random weights. batches: what to learn from.
         folder: the run folder, which exists. report: called with each line of the log.
         start: puts first weights into the net; ``None`` leaves the random ones.
+        teacher: what ``config.teacher_share`` of the classes' loss learns from, or ``None``.
         measure: the metric of a net on validation data (whether it is the last time is told, too), or ``None``.
         metric: its column in the log. The others: see :class:`detector.training.loop.Trainer`.
     """
@@ -76,6 +89,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         machine: Machine,
         report: Callable[[Progress], None],
         start: Callable[[Net], None] | None = None,
+        teacher: Teacher | None = None,
         measure: Callable[[Net, bool], float | None] | None = None,
         metric: str = "top1_val",
         log_every: int = 50,
@@ -84,6 +98,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         if not len(batches.pool.boxes):
             raise UserError("the training data hold no usable object")
         self.config, self.batches, self.report, self.measure, self.metric = config, batches, report, measure, metric
+        self.teacher = teacher
         self.last_metric: float | None = None
         torch.manual_seed(config.first_seed)
         net = make_net()
@@ -141,12 +156,20 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         count = round(config.proposed * config.regions)
         return ProposedRegions(batch, count, self.batches.num_classes, config.maps) if count else None
 
+    def answers(self, batch: RegionBatch) -> Tensor | None:
+        """The teacher's probabilities ``(R, K + 1)``, or ``None``."""
+        if self.teacher is None:
+            return None
+        if batch.rois is None:
+            return self.teacher.name_crops(batch.images).to(self.device)
+        return self.teacher.name_regions(batch.images, batch.rois).to(self.device)
+
     def outcome(self, batch: RegionBatch) -> Outcome:
         """The loss; for the log its parts, and how many regions, and regions of objects, were named right."""
         config, choose = self.config, self.chooser(batch)
         output = self.output(self.model, batch, choose)
         batch = batch if choose is None else choose.batch
-        loss = region_loss(output, batch, self.batches.num_classes, config)
+        loss = region_loss(output, batch, self.batches.num_classes, config, self.answers(batch))
         logits = output if isinstance(output, Tensor) else output[0]
         labels, count = batch.labels.to(self.device), len(batch.labels)
         if len(logits) < count:  # MultiBox alone learns, and an image counts as a full one

@@ -19,12 +19,12 @@ from shared_training import made_up_pool
 
 from detector.crop import CropConfig
 from detector.model.config import BUNDLED_MODEL, read_model_config
-from detector.model.load import load_model, read_member
+from detector.model.load import load_ensemble, load_model, read_member
 from detector.model.save import save_model
 from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, folded_weights
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
-from detector.recipes.build import build_trainer, find_teacher
+from detector.recipes.build import build_trainer
 from detector.recipes.initialization import initialise, start_of
 from detector.recipes.region import TrainRecipe
 from detector.training.loop import Interrupted, Machine
@@ -103,12 +103,11 @@ def test_from_published_weights_to_a_pupil(data: Path, published: Path, tmp_path
     assert same == {name for name in first if name.startswith(frozen) or ".depthwise." in name}
     assert trained["fc.weight"].shape == (3, 1280)
 
-    answers = find_teacher(str(out), CLASSES, CPU, "auto").name_crops(torch.rand(4, 3, 32, 32) * 255)
+    answers = load_ensemble(out, config, CPU).name_crops(torch.rand(4, 3, 32, 32) * 255)
     assert answers.shape == (4, 3)
     torch.testing.assert_close(answers.sum(1), torch.ones(4))
 
-    teaching = {"uses": 2, "kept": 2}
-    training = {**RECIPE["training"], "regions": "drawn", "teaching": teaching}
+    training = {**RECIPE["training"], "regions": "drawn", "teacher_share": 0.9}
     pupil = write(tmp_path, {**RECIPE, "training": training, "teacher": str(out)})
     assert run("train", data, "--config", pupil, "--out", tmp_path / "pupil") == 0
     assert load_model(tmp_path / "pupil", device="cpu").class_names == CLASSES
@@ -190,9 +189,10 @@ def test_a_model_directory_keeps_the_network(tmp_path: Path) -> None:
     crops = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0)) * 255
     with torch.inference_mode():
         expected = net(Normalization()(crops)).softmax(1)
-    found = find_teacher(str(tmp_path / "t"), CLASSES, CPU, "auto").name_crops(crops)
+    config = read_model_config(tmp_path / "t")
+    found = load_ensemble(tmp_path / "t", config, CPU).name_crops(crops)
     torch.testing.assert_close(found, expected)
-    short = find_teacher(str(tmp_path / "t"), CLASSES, CPU, "bfloat16").name_crops(crops)
+    short = load_ensemble(tmp_path / "t", config, CPU, precision="bfloat16").name_crops(crops)
     assert short.dtype == torch.float32
     torch.testing.assert_close(short, expected, atol=0.05, rtol=0)
 
@@ -210,10 +210,8 @@ def test_the_last_layer_is_taken_from_a_teacher_of_the_same_classes_alone(tmp_pa
     assert torch.equal(net.state_dict()["fc.weight"], old["fc.weight"])
 
 
-def test_a_teacher_of_other_classes_and_weights_of_another_trunk_are_one_line(tmp_path: Path) -> None:
+def test_weights_of_another_trunk_are_one_line(tmp_path: Path) -> None:
     saved(tmp_path / "t")
-    with pytest.raises(UserError, match=r"teacher .*t: knows 2 classes \(blue, red, ...\), the data have 1"):
-        find_teacher(str(tmp_path / "t"), ("cat",), CPU, "auto")
     with pytest.raises(UserError, match=r"another architecture \(efficientnet_lite\)"):
         start_of(str(tmp_path / "t"))
     with pytest.raises(UserError, match="weights of another architecture"):

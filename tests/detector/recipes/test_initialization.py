@@ -73,7 +73,7 @@ def test_a_teacher_that_is_not_there_and_one_of_other_classes(
         "steps": 1,
         "crop": {"size": 32, "context_pad": 2},
         "net": {"width": 0.1, "stem": "stride4"},
-        "teaching": {},
+        "teacher_share": 0.5,
     }
     recipe = {"train_split": "train", "val_split": "val", "training": training}
     for teacher, message in (
