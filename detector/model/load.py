@@ -191,7 +191,7 @@ def load_model(
         head = read_multibox(folder, config.multibox)
         learned = MultiBoxSource(head, own, config.multibox.maps, config.multibox.proposals)
     looks = config.refinement
-    if exact and looks is not None:
+    if looks is not None and (exact or ensemble.num_members <= (looks.first_members or 0)):
         looks = looks.model_copy(update={"first_members": None})
     return Detector(
         search, ensemble, names, post, where.max_proposals, looks, labels, config.class_keys,

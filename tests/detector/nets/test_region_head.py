@@ -297,6 +297,24 @@ def test_round_trip(tmp_path: Path, kind: str, grid: int) -> None:
     assert len(model(IMAGE)) > 0
 
 
+@pytest.mark.parametrize(
+    ("networks", "wanted", "cascade"),
+    [(1, {}, None), (2, {}, 1), (2, {"exact": True}, None), (2, {"members": 1}, None)],
+)
+def test_a_cascade_needs_another_network_and_can_be_undone(
+    tmp_path: Path, networks: int, wanted: dict[str, Any], cascade: int | None
+) -> None:
+    nets = [(NET, random_trunk(seed).state_dict(), CROP, Normalization()) for seed in range(networks)]
+    names = ("cat", "dog")
+    save_model(
+        tmp_path, nets, heads=[random_head(seed=seed) for seed in range(networks)], name="t", class_names=names,
+        class_keys=names, licence="MIT", refinement=RefinementConfig(first_members=1),
+    )  # fmt: skip
+    looks = load_model(tmp_path, device="cpu", **wanted).refinement
+    assert looks is not None
+    assert looks.first_members == cascade
+
+
 def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", postprocess=PostprocessConfig(soft_sigma=0.3))
     assert load_model(folder, device="cpu").config.soft_sigma == 0.3
