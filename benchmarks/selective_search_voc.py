@@ -2,6 +2,7 @@
 
     PYTHONPATH=. python benchmarks/selective_search_voc.py measure OUT VOCdevkit/VOC2007 test      # the presets
     PYTHONPATH=. python benchmarks/selective_search_voc.py measure OUT VOCdevkit/VOC2007 cells     # the 29 cells
+    PYTHONPATH=. python benchmarks/selective_search_voc.py measure OUT VOCdevkit/VOC2007 order     # near-duplicates
     PYTHONPATH=. peer/bin/python benchmarks/selective_search_voc.py measure OUT VOCdevkit/VOC2007 opencv-fast
     PYTHONPATH=. peer/bin/python benchmarks/selective_search_voc.py measure OUT VOCdevkit/VOC2007 opencv-quality
     PYTHONPATH=. python benchmarks/selective_search_voc.py tables OUT VOCdevkit/VOC2007 [--plot IMAGE]
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 BUDGETS = (10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 7000, 10000, 10**9)
+DEFERRED = (1, 0.75)  # 1: nothing is
 PAPER = {"min_box_side": 20, "defer_iou": 1}
 
 # The paper's MABO and number of boxes on trainval, by what is changed of RGB, CTSF, k = 50.
@@ -127,6 +129,19 @@ def cell_boxes(image):
             yield f"{column} {value}", boxes[wide].astype(np.float32), 0
 
 
+def order_boxes(image):
+    """(row, boxes, seconds) of the preset ``fast``, near-duplicates where the paper has them, and behind the others."""
+    from proposals.search_steps import search
+    from proposals.selective_search import PRESETS, rank
+
+    preset = PRESETS["fast"]
+    found = search(
+        image, preset.color_spaces, preset.similarities, preset.scales(), preset.sigma, preset.connectivity, 1
+    )
+    for iou in DEFERRED:
+        yield f"defer_iou {iou}", rank(found, preset.model_copy(update={"defer_iou": iou}), 0, image.shape[:2]).boxes, 0
+
+
 def opencv_boxes(mode, image):
     """The same of OpenCV's own mode."""
     import cv2
@@ -142,6 +157,7 @@ def opencv_boxes(mode, image):
 MEASURED = {
     "test": preset_boxes,
     "cells": cell_boxes,
+    "order": order_boxes,
     "opencv-fast": partial(opencv_boxes, "fast"),
     "opencv-quality": partial(opencv_boxes, "quality"),
 }
@@ -171,6 +187,13 @@ def tables(out, data, plot):
         print(f"| {found.boxes[i]:,.0f} / {budget:,} | {found.recall[i]:.3f} / {recall:.3f} ", end="")
         print(f"| {found.average_recall[i]:.3f} / {average:.3f} |")
 
+    order = lines["order"]
+    print(f"\nTest, all objects pooled, fast: {len(order):,} images; recall at 0.5, then AR.\n")
+    print("| `defer_iou` | 100 | 300 | 1,000 | 2,000 | all |\n|---|---|---|---|---|---|")
+    for iou in DEFERRED:
+        found = Figures([(line[f"defer_iou {iou}"], truths[image]) for image, line in order.items()], pooled=True)
+        print(f"| {iou} | {shown_at(found)} |")
+
     curves = {}
     for peers in (("fast",), ("fast", "quality")):
         common = [image for image in test if all(image in lines[f"opencv-{peer}"] for peer in peers)]
@@ -182,9 +205,7 @@ def tables(out, data, plot):
         rows |= {f"OpenCV {p}": [lines[f"opencv-{p}"][image][f"opencv {p}"] for image in common] for p in peers}
         for title, row in rows.items():
             found = Figures([(each, truths[image]) for each, image in zip(row, common, strict=True)], pooled=True)
-            at = [BUDGETS.index(budget) for budget in (100, 300, 1000, 2000)] + [-1]
-            cells = " | ".join(f"{found.recall[i]:.3f} {found.average_recall[i]:.3f}" for i in at)
-            print(f"| {title} | {cells} | {found.boxes[-1]:,.0f} | {found.seconds:.3f} |")
+            print(f"| {title} | {shown_at(found)} | {found.boxes[-1]:,.0f} | {found.seconds:.3f} |")
             curves[title] = (found.boxes.tolist(), found.recall.tolist())  # at last on images that all have
     if plot and curves:
         plot_recall(curves, plot, x_label="proposals an image", y_label="Recall at IoU 0.5", log_x=True)
@@ -197,6 +218,12 @@ def tables(out, data, plot):
             row = [(line[f"{column} {value}"], truths[image]) for image, line in cells.items()]
             found = Figures(row, pooled=False)
             print(f"| {column} {value} | {found.boxes[-1]:.0f} / {boxes} | {found.mabo[-1]:.3f} / {mabo:.3f} |")
+
+
+def shown_at(found):
+    """Recall and AR of 100, 300, 1,000, 2,000 and all boxes, as cells of a table."""
+    at = [BUDGETS.index(budget) for budget in (100, 300, 1000, 2000)] + [-1]
+    return " | ".join(f"{found.recall[i]:.3f} {found.average_recall[i]:.3f}" for i in at)
 
 
 def as_shipped(line, preset):

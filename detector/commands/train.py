@@ -82,9 +82,7 @@ def train(
     ] = 1,
     proposals: Annotated[
         Path,
-        typer.Option(
-            metavar="DIR", help="Cache of proposals, as detector propose makes.", rich_help_panel="Speed and memory"
-        ),
+        typer.Option(metavar="DIR", help="Cache of proposals; trainings share it.", rich_help_panel="Speed and memory"),
     ] = Path("runs/proposals"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     micro_batch: Annotated[
@@ -112,7 +110,7 @@ def train(
 ) -> None:
     """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
 
-    Ctrl-C saves a checkpoint; the same command with --resume goes on from it.
+    Ctrl-C saves a checkpoint; the same command with --resume auto goes on from it.
     Started by torchrun, several processes share the work, one for each GPU.
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model

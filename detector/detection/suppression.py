@@ -47,7 +47,7 @@ class RefinementConfig(BaseModel):
     Attributes:
         rounds: times that regions are classified and moved; 1 is R-CNN's. From the second on, the moved boxes of the
             round before are the regions.
-        score_threshold: a region's class goes on to the next round from this probability on.
+        score_threshold: a region's class goes on to the next round from this score on, before calibration.
         nms_threshold: of two boxes with a greater IoU, of any class, only the higher-scored goes on.
         max_regions: the best so many go on.
         mirror: from the second round on each region is looked at twice, the second time in its mirror image.
