@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -96,7 +97,7 @@ def check_data(
 def _class_list(given: str | None) -> list[str] | None:
     if given is None:
         return None
-    if Path(given).is_file():
+    if os.path.isfile(given):  # noqa: PTH113 - a long list of names is no path, and no error either
         from detector.data.paths import read_lines
 
         return read_lines(Path(given))

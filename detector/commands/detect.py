@@ -260,7 +260,7 @@ def detect(
     """
     from detector.commands.detection_files import JSONL_FILE
     from detector.commands.formats import write_formats
-    from detector.commands.inputs import VideoInput, find_inputs
+    from detector.commands.inputs import ArchiveInput, VideoInput, find_inputs
     from detector.images.archives import import_arrow
     from detector.runs.folder import final_path, holds_results, new_run_folder
     from detector.runs.journal import open_journal
@@ -310,7 +310,7 @@ def detect(
         "runtime": None if runtime is Runtime.torch else runtime.value,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput), device.value)
+    alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device.value)
     if not alone:
         settings["threads"] = 1
     how: dict[str, Any] = {"device": device.value, "precision": precision.value, "seed": seed}

@@ -12,7 +12,7 @@ from typing import Any
 import detector
 from detector.commands.console import Faults
 from detector.commands.detection_files import SavedDetections
-from detector.commands.inputs import Frame, Source, VideoInput, digest_of
+from detector.commands.inputs import ArchiveInput, Frame, Source, VideoInput, digest_of
 from detector.commands.side_by_side import in_order
 from detector.detection.pipeline import Detector
 from detector.detection.precision import detection_dtype
@@ -121,14 +121,14 @@ def _steps(inputs: Sequence[Source], done: int, network: Detector) -> Iterator[C
     for source in inputs:
         frames = islice(source.frames(reduced=True), done, None)
         done = 0
-        if isinstance(source, VideoInput):
-            yield from _steps_of_video(frames, network)
+        if isinstance(source, VideoInput | ArchiveInput):
+            yield from _steps_of_many(frames, network)
         else:
             yield partial(_step, network, partial(_read, network, frames), True)
 
 
-def _steps_of_video(frames: Iterator[Frame], network: Detector) -> Iterator[Callable[[], _Step]]:
-    """The same for a video, whose ``frames`` are decoded one after another by whoever asks for the calls."""
+def _steps_of_many(frames: Iterator[Frame], network: Detector) -> Iterator[Callable[[], _Step]]:
+    """The same for a video or archive, whose ``frames`` are read one after another by whoever asks for the calls."""
     end = _Step(None, None, True)
     try:
         while (frame := _read(network, frames)) is not None:

@@ -77,7 +77,6 @@ def annotated_samples(
     Args:
         skipped: counts what is left out, by reason. advance: called for each image.
     """
-    from detector.data import read_record
     from proposals.errors import UserError
 
     model_classes = ClassIndex(class_names)
@@ -87,9 +86,9 @@ def annotated_samples(
         if n:
             skipped[reason] = skipped.get(reason, 0) + n
 
-    for record in dataset:
+    for index in range(len(dataset)):
         advance()
-        truth = record.ground_truth
+        truth = dataset.ground_truth(index)
         labels = to_model[truth.labels] if len(truth) else truth.labels
         if whole and len(set(labels.tolist())) != 1:
             skip("images without objects or with objects of several classes")
@@ -102,7 +101,7 @@ def annotated_samples(
         if not kept.any():
             continue
         try:
-            image = read_record(record)
+            image = dataset.read(index)
         except UserError as fault:
             faults(fault)
             continue

@@ -12,28 +12,29 @@ from detector.commands.detection_files import JSONL_FILE
 from detector.commands.detection_run import detect_each, job_of, one_at_a_time
 from detector.commands.evaluate_data import Measured
 from detector.commands.inputs import Frame
-from detector.data import read_record
+from detector.data import Dataset
 from detector.detection.pipeline import Detector
 from detector.runs.journal import open_journal
 from detector.runs.shards import Job, Shard
-from detector.types import ImageRecord
 from proposals.types import Proposals
 
 
 @dataclass(frozen=True, slots=True)
 class RecordInput:
-    """An image of a data set."""
+    """An image of a data set, by its position."""
 
-    record: ImageRecord
+    dataset: Dataset
+    index: int
 
     def identity(self) -> list[Any]:
-        """What tells it from others."""
-        return [self.record.image_id, str(self.record.path), list(self.record.image_size)]
+        """What tells it from others; this opens no image."""
+        data, i = self.dataset, self.index
+        return [data.image_ids[i], str(data.path(i)), data.sizes[i].tolist()]
 
     def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
         """The image, never smaller; UserError where it cannot be read or is not of its annotation's size."""
-        path = str(self.record.path)
-        yield Frame(self.record.image_id, path, path, read_record(self.record), self.record.image_size)
+        path, image = str(self.dataset.path(self.index)), self.dataset.read(self.index)
+        yield Frame(self.dataset.image_ids[self.index], path, path, image, image.shape[:2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class EvaluateRun:
     ) -> EvaluateRun:
         """The run on the images of ``measured``; ``detector`` is the ``model`` as it was loaded."""
         assert measured.dataset is not None
-        inputs = [RecordInput(record) for record in measured.dataset]
+        inputs = [RecordInput(measured.dataset, index) for index in range(len(measured.dataset))]
         alone = one_at_a_time(len(inputs) > 1, device)
         job = job_of(
             "evaluate",

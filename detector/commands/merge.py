@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,9 @@ def merge(
     else:
         tally.show(out, len(faults))
         if job.verb == "evaluate":
-            tell(f"measure them: detector evaluate --data {job.config.get('data')} --detections {out}")
+            named = {name: job.config.get(name) for name in ("data", "split", "images", "metric")}
+            words = [word for name, value in named.items() if value for word in (f"--{name}", str(value))]
+            tell(f"measure them: {shlex.join(['detector', 'evaluate', *words, '--detections', str(out)])}")
     raise typer.Exit(SKIPPED if faults else 0)
 
 

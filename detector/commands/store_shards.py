@@ -11,6 +11,7 @@ from detector.commands.inputs import Source, digest_of
 from detector.runs.folder import plain, refuse_occupied
 from detector.runs.journal import refuse_other_job
 from detector.runs.shards import JOURNAL_FILE, SHARD_FILE, Job, Part, Shard, read_job
+from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 from proposals.store import settings_key
 
@@ -33,7 +34,7 @@ def begin_shard(store: Path, inputs: Sequence[Source], settings: Mapping[str, An
     else:
         refuse_other_job(store, begun, job)
     store.mkdir(parents=True, exist_ok=True)
-    (store / JOURNAL_FILE).write_text(job.to_json() + "\n", encoding="utf-8")
+    write_whole(store / JOURNAL_FILE, job.to_json() + "\n")
     (store / SHARD_FILE).unlink(missing_ok=True)
     return job
 

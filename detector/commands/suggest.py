@@ -62,7 +62,7 @@ def suggest(
     [bold]Example:[/bold] detector suggest photos/ --model my-model --out next
     """
     from detector.commands.detection_files import JSONL_FILE, read_detections
-    from detector.commands.detection_run import detect_each, job_of
+    from detector.commands.detection_run import detect_each, job_of, one_at_a_time
     from detector.commands.inputs import PictureInput, find_inputs
     from detector.data.labelled import is_labelled
     from detector.detection.uncertainty import LEAST_SCORE, uncertainty
@@ -79,7 +79,9 @@ def suggest(
         raise UserError(f"nothing to suggest: none of {len(named)} images is without labels")
     if score_threshold is None:
         score_threshold = read_detector_config(model).postprocess.score_threshold
-    network = load_model(model, device=device, score_threshold=min(LEAST_SCORE, score_threshold))
+    alone = one_at_a_time(len(images) > 1, device)
+    least = min(LEAST_SCORE, score_threshold)
+    network = load_model(model, device=device, score_threshold=least, threads=None if alone else 1)
     config: dict[str, Any] = {
         "inputs": inputs,
         "model": model,
@@ -94,7 +96,7 @@ def suggest(
         with open_journal(folder, job, JSONL_FILE) as journal:
             faults.told += journal.faults
             with progress("detecting", len(images) - journal.inputs, "image") as advance:
-                for _ in detect_each(images, network, journal, faults):
+                for _ in detect_each(images, network, journal, faults, alone=alone):
                     advance()
         found = {saved.path: saved for saved in read_detections(folder / JSONL_FILE)}
         doubts = {path: uncertainty(saved.detections) for path, saved in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +36,7 @@ from detector.recipes.defaults import (
 from detector.recipes.initialization import start_of
 from detector.recipes.names import Recipe
 from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
+from detector.runs.leftovers import marked, unmark
 from detector.strict_yaml import read_yaml
 from detector.training.loop import Machine
 from detector.training.processes import Processes, joined_processes
@@ -247,7 +249,11 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
         running.choose_images()
         running.load()
     processes.wait()
-    train_network(running, folder, processes)
+    with ExitStack() as stack:
+        if processes.writes:  # two runs in one folder would spoil each other's checkpoints
+            stack.enter_context(marked(folder, "train"))
+            stack.callback(unmark, folder)
+        train_network(running, folder, processes)
     processes.wait()
     return folder
 
@@ -256,9 +262,8 @@ def plan_in_time(job: CropJob | SharedJob, begun: float, processes: Processes) -
     """Plan a run whose recipe says how many minutes it may take, as the first of several processes sees it."""
     if job.recipe.minutes is None:
         return
-    planned = processes.from_first(job.plan(job.recipe.minutes, begun) if processes.writes else None)
-    assert planned is not None
-    job.recipe, line = planned
+    # All of them measure, for they wait for one another in every step; the first one's plan is taken.
+    job.recipe, line = processes.from_first(job.plan(job.recipe.minutes, begun))
     job.choose_images()
     job.machine.tell(line)
 

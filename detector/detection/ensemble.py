@@ -45,8 +45,8 @@ class ImageView:
     def __init__(self, image: NDArray[np.uint8]) -> None:
         self.image = image
         self.pyramid = ImagePyramid(image)
-        self.first_maps: dict[tuple[int, bool], FirstMaps] = {}
-        self.maps: dict[tuple[int, bool], ImageMaps] = {}
+        self.first_maps: dict[tuple[Ensemble, int, bool], FirstMaps] = {}
+        self.maps: dict[tuple[Ensemble, int, bool], ImageMaps] = {}
 
 
 class RegionPredictions(NamedTuple):
@@ -361,13 +361,14 @@ class Ensemble:
 
     def maps_of(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
-        if (number, flipped) not in view.maps:
-            first = self.first_alike[number], flipped
+        key = self, number, flipped
+        if key not in view.maps:
+            first = self, self.first_alike[number], flipped
             if first not in view.first_maps:
                 image = view.image[:, ::-1] if flipped else view.image
                 view.first_maps[first] = member.first_maps(image, self.device, self.dtype)
-            view.maps[number, flipped] = member.maps(view.first_maps[first], view.image.shape[:2], self.dtype)
-        return view.maps[number, flipped]
+            view.maps[key] = member.maps(view.first_maps[first], view.image.shape[:2], self.dtype)
+        return view.maps[key]
 
 
 def _mirrored(boxes: FloatArray, width: int) -> FloatArray:

@@ -134,7 +134,7 @@ class Detector:
             return postprocess(boxes, probs, size, self.config, self.labels)
 
     def _first_round(self, view: ImageView, regions: FloatArray) -> tuple[FloatArray, NDArray[np.float32]]:
-        """As :meth:`_predict`; in a cascade the first members look at all regions, and all members at the best of them."""
+        """As :meth:`_predict`; in a cascade the first members look at all regions, all of them at the best."""
         looks = self.refinement
         if looks is None or looks.first_members is None:
             return self._predict(view, regions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,7 +45,20 @@ class Pictures(Sequence[NDArray[np.uint8]]):
 
 
 def free_memory() -> int:
-    """Bytes that programs can have without swapping; a gigabyte where the system does not tell."""
+    """Bytes that programs can have without swapping, in a container with a limit what is left of that."""
+    return min([_free_in_system(), *_free_in_groups()])
+
+
+def _free_in_groups(root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """What the limits of this process's control group leave, of version 2 and 1; nothing where there is none."""
+    for most, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        for folder in (root, root / "memory"):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no number, and no limit
+                yield max(0, int((folder / most).read_text()) - int((folder / used).read_text()))
+
+
+def _free_in_system() -> int:
+    """The same of the whole machine; a gigabyte where it does not tell."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

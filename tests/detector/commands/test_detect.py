@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -516,3 +517,18 @@ def test_what_pillow_finds_odd_is_not_told(run_cli: Any, fake_model: Any, tmp_pa
         read_image(path)
     done = run_cli("detect", path, "--out", "found")
     assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_every_image_of_an_archive(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, damaged: bool) -> None:
+    photos = [picture(f"{name}.png") for name in "abc"]
+    if damaged:
+        photos[1].write_bytes(b"no image")
+    with tarfile.open(tmp_path / "shard.tar", "w") as file:
+        for photo in photos:
+            file.add(photo, photo.name)
+    done = run_cli("detect", "shard.tar", "--out", "found", "--on-error", "skip")
+    assert done.code == (3 if damaged else 0)
+    wanted = ["shard/a", "shard/c"] if damaged else ["shard/a", "shard/b", "shard/c"]
+    assert [line["image_id"] for line in lines_of(tmp_path / "found")] == wanted
+    assert ("1 of its images could not be read" in done.err) == damaged

@@ -476,3 +476,25 @@ def test_a_faulty_configuration_beside_detections_limits_nothing(
     done = run_cli("evaluate", "--data", voc, "--detections", "run", "--out", "e", "--bootstrap", 0)
     assert done.code == 0, done.err
     assert "3 images" in done.out
+
+
+@pytest.mark.parametrize("metric", ["voc07", "images"])
+def test_pictures_that_cannot_be_read_where_no_label_says_their_size(
+    run_cli: Callable[..., Any], picture: Callable[..., Path], fake_model: Any, tmp_path: Path, metric: str
+) -> None:
+    root = tmp_path / "tiny-imagenet-200"
+    (root / "val" / "images").mkdir(parents=True)
+    (root / "wnids.txt").write_text("n1\nn2\n")
+    (root / "words.txt").write_text("n1\ttomato\nn2\tsky\n")
+    rows = []
+    for name in "ab":
+        photo = picture(f"{name}.png")
+        Image.open(photo).save(root / "val" / "images" / f"{name}.JPEG", "JPEG", quality=95)
+        rows.append(f"{name}.JPEG\tn1\t0\t0\t29\t39\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(rows))
+    (root / "val" / "images" / "a.JPEG").write_bytes(b"no picture")
+    command = ("evaluate", "--data", root, "--split", "val", "--metric", metric, "--bootstrap", 0)
+    assert run_cli(*command, "--out", "e").code == 1
+    done = run_cli(*command, "--out", "f", "--on-error", "skip")
+    assert done.code == 3, done.err
+    assert "a.JPEG" in done.err

@@ -383,6 +383,8 @@ def test_merged_shards_of_evaluate_are_measured_as_one_run(
         assert run_cli(*command, *shard).code in (0, 3)
     merged = run_cli("merge", *(f"part-{index}" for index in range(1, count + 1)), "--out", "merged")
     assert (merged.code, skipped(merged)) == (3, skipped(whole))
+    told = f"detector evaluate --data {voc} --split val --metric voc07 --detections merged"
+    assert told in merged.out + merged.err
     assert config_of(tmp_path / "merged") == config_of(tmp_path / "whole")
     assert files(tmp_path / "merged") == {"detections.jsonl": (tmp_path / "whole" / "detections.jsonl").read_bytes()}
     measure = ("evaluate", "--data", voc, "--bootstrap", 20, "--detections", "merged", "--out", "measured")

@@ -58,6 +58,7 @@ def test_the_unsure_come_first(run_cli: Any, fake_model: Any, photos: Path, tmp_
     assert "3 images without labels ranked" in done.out
     assert "1 have some" in done.out
     assert fake_model.calls[0][1]["score_threshold"] == LEAST_SCORE
+    assert fake_model.calls[0][1]["threads"] == 1  # several images side by side
     (image,) = (tmp_path / "next" / "images").glob("*.png")
     assert image.read_bytes() == (photos / "deep" / "unsure.png").read_bytes()
 

@@ -10,8 +10,13 @@ import pytest
 import yaml
 from command_line import run
 from red_squares import red_squares
+from two_processes import run_two
 
+from detector.commands.train_common import begin_folder
 from detector.model.config import read_model_config
+from detector.recipes.build import with_classes
+from detector.recipes.region import read_recipe
+from detector.runs.leftovers import MARK, marked
 from detector.training.region_trainer import RegionTrainer
 
 SHARED: dict[str, Any] = {
@@ -107,3 +112,25 @@ def test_minutes_or_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     more = ("--recipe", "paper", "--minutes", 5, "--steps", 5, "--out", tmp_path / "out")
     assert run("train", data, *more) == 1
     assert "--minutes and --steps: choose one of them" in capsys.readouterr().err
+
+
+def test_two_runs_in_one_folder(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "model"
+    file.write_text(yaml.safe_dump(CROPS))
+    words = ("train", data, "--out", out, "--resume")
+    begin_folder(out, "train", with_classes(read_recipe(file), 1), 0)
+    with marked(out, "train"):
+        assert run(*words) == 1
+    assert f"{out}: another process is at work there" in capsys.readouterr().err
+    assert run(*words) == 0
+    assert not (out / MARK).exists()
+
+
+@pytest.mark.slow
+def test_two_processes_plan_together(data: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "model"
+    file.write_text(yaml.safe_dump({**SHARED, "val_split": "", "minutes": 0.02}))
+    words = ("--config", file, "--out", out, "--proposals", tmp_path / "store", "--device", "cpu")
+    said = run_two("-m", "detector", "train", data, *words)
+    assert "0.02 minutes: " in said[0], said
+    assert read_model_config(out).class_names

@@ -264,6 +264,9 @@ def test_classes_from_a_list_or_a_file(voc: VOC, tmp_path: Path, capsys: pytest.
     for i, given in enumerate(("cat", str(names))):
         assert run(voc.root, "--classes", given, "--sheet", "0", "--out", tmp_path / str(i)) == 3
         assert "class 'dog' is not in the class list" in capsys.readouterr().out
+    many = ",".join(["cat", *(f"class{i}" for i in range(200))])  # longer than any file's name
+    assert run(voc.root, "--classes", many, "--sheet", "0", "--out", tmp_path / "many") == 3
+    assert "class 'dog' is not in the class list" in capsys.readouterr().out
     assert run(voc.root, "--classes", "cat,,dog", "--out", tmp_path / "x") == 1
     assert "an empty name" in capsys.readouterr().err
 

@@ -160,3 +160,15 @@ def test_a_budget_of_0_leaves_multibox_out_but_where_it_proposes_alone(folder: P
     # A merged set that is asked for by name has MultiBox's boxes all the same.
     merged = MethodRunner(parse_methods("single+multibox"), model=copied).propose(image())["single+multibox"][0]
     assert set(merged.source) == {Source.SELECTIVE_SEARCH, Source.MULTIBOX}
+
+
+def test_a_view_keeps_the_maps_of_each_ensemble() -> None:
+    """MultiBox's network runs in torch, also where the classifier runs in a runtime whose maps are other things."""
+    first, view = Ensemble([member()], CPU), ImageView(image())
+    other = member()
+    torch.nn.init.normal_(other.net.conv1.conv.weight, std=0.1)
+    second = Ensemble([other], CPU)
+    boxes = MultiBoxSource(head(), first, MAPS).propose(view).boxes
+    found = second.predict(view, boxes).probs
+    np.testing.assert_array_equal(found, second.predict(image(), boxes).probs)
+    assert np.abs(found - first.predict(view, boxes).probs).max() > 1e-3

@@ -23,7 +23,7 @@ from detector.training.average import WeightAverage
 from detector.training.batches import RegionBatches
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.loop import Interrupted, Machine
-from detector.training.pool import ImagePool
+from detector.training.pool import ImagePool, _free_in_groups, free_memory
 from detector.training.region_loss import class_loss
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.region_trainer import Progress, RegionTrainer, measure_statistics, truth_accuracy
@@ -96,6 +96,23 @@ class Stopping(RegionTrainer[Any]):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, []),
+        ({"memory.max": "max", "memory.current": "5"}, []),
+        ({"memory.max": "1000", "memory.current": "300"}, [700]),
+        ({"memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "1100"}, [0]),
+    ],
+)
+def test_a_container_s_limit_counts(files: dict[str, str], free: list[int], tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert list(_free_in_groups(tmp_path)) == free
+    assert free_memory() > 0
+
+
 def test_resumed_run_equals_uninterrupted_run_to_the_bit(pool: ImagePool, tmp_path: Path) -> None:
     whole = make_trainer(pool, tmp_path / "whole")
     expected = whole.run().state_dict()
