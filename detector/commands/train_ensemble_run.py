@@ -29,7 +29,7 @@ from detector.commands.train_run import (
     with_options,
     with_splits,
 )
-from detector.model.config import MODEL_FILE, ProposalConfig
+from detector.model.config import MODEL_FILE, ProposalConfig, named_folder, read_detector_config
 from detector.recipes.build import check_beginning
 from detector.recipes.export import average_members, join_members
 from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
@@ -58,8 +58,10 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         if recorded is None:
             recipe = asked_recipe(request, processes)
             check_jobs(recipe, request)
-            for index in range(len(recipe.members)):
-                check_beginning(recipe.member(index))
+            for index, plan in enumerate(recipe.members):
+                if plan.trained is None:
+                    check_beginning(recipe.member(index))
+            check_trained(recipe, request)
             if processes.writes:
                 begin_folder(folder, "train", recipe, recipe.base.training.seed)
         else:
@@ -68,7 +70,10 @@ def run_ensemble_training(request: TrainRequest) -> Path:
             if request.resume is Resume.auto:
                 check_same_recipe(folder, recorded, asked_recipe(request, processes, recorded.base.model.proposals))
         processes.wait()
-        members = [folder / f"member-{i}" for i in range(len(recipe.members))]
+        members = [
+            folder / f"member-{i}" if plan.trained is None else named_folder(plan.trained)
+            for i, plan in enumerate(recipe.members)
+        ]
         devices = devices_of(request, processes)
         if len(devices) > 1 and not recipe.chain:
             where = f"on {len(devices)} GPUs" if request.jobs == 1 else f"{len(devices)} at a time"
@@ -76,6 +81,8 @@ def run_ensemble_training(request: TrainRequest) -> Path:
             train_side_by_side(recipe, request, members, devices)
         else:
             for index, member in enumerate(members):
+                if recipe.members[index].trained is not None:
+                    continue
                 tell(f"member {index + 1} of {len(members)}")
                 before = members[index - 1].resolve() if index else None  # the run may go on from another folder
                 train_one(member_request(request, member), processes, recipe.member(index, before))
@@ -87,6 +94,17 @@ def run_ensemble_training(request: TrainRequest) -> Path:
                 join_members(members, folder, name)
         processes.wait()
     return folder
+
+
+def check_trained(recipe: EnsembleRecipe, request: TrainRequest) -> None:
+    """UserError where a model that joins as it is cannot be read, or has other classes than the data."""
+    named = [plan.trained for plan in recipe.members if plan.trained is not None]
+    if not named:
+        return
+    keys = tuple(str(key) for key in read_parts(request, recipe.base)[0].class_keys)
+    for name in named:
+        if read_detector_config(named_folder(name)).class_keys != keys:
+            raise UserError(f"{name}: knows other classes than the data, or in another order; its networks cannot join")
 
 
 def check_jobs(recipe: EnsembleRecipe, request: TrainRequest) -> None:

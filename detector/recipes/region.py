@@ -126,6 +126,7 @@ class MemberPlan(BaseModel):
 
     Attributes:
         seed: of its sampling and order; ``None`` counts on from the recipe's. init, width: in place of the recipe's.
+        trained: "bundled" or a model folder, whose networks are taken as they are, and nothing is trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,6 +134,13 @@ class MemberPlan(BaseModel):
     seed: int | None = Field(default=None, ge=0)
     init: str | None = None
     width: float | None = Field(default=None, gt=0, le=4)
+    trained: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _as_it_is(self) -> MemberPlan:
+        if self.trained is not None and self != MemberPlan.model_construct(trained=self.trained):
+            raise ValueError("a trained member is taken as it is: it has no seed, init or width")
+        return self
 
 
 class EnsembleRecipe(BaseModel):

@@ -109,6 +109,32 @@ def test_only_a_chain_has_a_mean() -> None:
         mean_weights([{"a": torch.zeros(2)}, {"a": torch.zeros(3)}])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_networks_that_are_trained_already_join_as_they_are(data: Path, tmp_path: Path, jobs: int) -> None:
+    assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}]), "--out", tmp_path / "pair") == 0
+    pair = read_model_config(tmp_path / "pair")
+    config = write_ensemble(tmp_path, [{"trained": str(tmp_path / "pair")}, {"seed": 7}, {}])
+    assert run("train", data, "--config", config, "--jobs", jobs, "--device", "cpu", "--out", tmp_path / "four") == 0
+    four = read_model_config(tmp_path / "four")
+    assert [member.sha256 for member in four.members[:2]] == [member.sha256 for member in pair.members]
+    assert len({member.sha256 for member in four.members}) == 4
+    assert four.provenance["member 0 member 0 data"] == pair.provenance["member 0 data"]
+    assert not (tmp_path / "four" / "member-0").exists()
+    assert [read_recipe(tmp_path / "four" / f"member-{i}" / "recipe.yaml").training.seed for i in (1, 2)] == [7, 2]
+
+
+def test_a_trained_network_is_taken_as_it_is(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for plan in ({"seed": 1}, {"init": "random"}, {"width": 0.5}):
+        with pytest.raises(ValidationError, match="a trained member is taken as it is"):
+            MemberPlan(trained="bundled", **plan)
+    assert run("train", data, "--config", write_ensemble(tmp_path, [{"trained": "bundled"}]), "--out", "out") == 1
+    assert "bundled: knows other classes than the data" in capsys.readouterr().err
+    assert run("train", data, "--config", write_ensemble(tmp_path, [{"trained": "gone"}]), "--out", "out") == 1
+    assert "gone: no such model directory" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_members_of_other_beginnings() -> None:
     base = TrainRecipe.model_validate(RECIPE)
     recipe = EnsembleRecipe(base=base, members=(MemberPlan(init="bundled"), MemberPlan(width=0.5), MemberPlan(seed=3)))
