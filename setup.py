@@ -37,7 +37,6 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "Pillow>=12.3",
-        "pycocotools>=2.0.8",
         "pydantic>=2.8",
         "PyYAML>=6.0",
         "typer>=0.12",
@@ -49,12 +48,11 @@ setup(
     ],
     extras_require={
         "test": [
-            *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14", "hotcoco>=1.3"),
+            *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14", "pycocotools>=2.0.8"),
             *("pandas>=2.2", "supervision>=0.26", "pyarrow>=17", "httpx2>=2.16", *ONNX, *DEMO),
         ],
         "interop": ["pandas>=2.2", "supervision>=0.26"],
         "demo": DEMO,
-        "hotcoco": ["hotcoco>=1.3"],
         "parquet": ["pyarrow>=17"],
         "ray": ["ray[data]>=2.51"],
         "onnx": ONNX,

@@ -176,7 +176,7 @@ IMPORT_NAMES = {
     "pil": "pillow", "cv2": "opencv-python", "yaml": "pyyaml", "skimage": "scikit-image", "sklearn": "scikit-learn",
     "markdown_it": "markdown-it-py",
 }  # fmt: skip
-OPTIONAL = {"hotcoco", "faster_coco_eval", "ray"}
+OPTIONAL = {"ray"}
 """Taken where they are installed, never needed."""
 
 

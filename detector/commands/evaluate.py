@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.evaluate_options import Engine, Format, Metric, OnError, OnFault
+from detector.commands.evaluate_options import Format, Metric, OnError, OnFault
 from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, ShardWord
 
@@ -65,9 +65,6 @@ def evaluate(
             rich_help_panel="Metric",
         ),
     ] = "1",
-    engine: Annotated[
-        Engine, typer.Option(help="Engine for the COCO metric.", rich_help_panel="Metric")
-    ] = Engine.builtin,
     format: Annotated[
         Format | None,
         typer.Option(help="Format of the detections.", show_default="by the file's name", rich_help_panel="Data"),
@@ -180,7 +177,6 @@ def evaluate(
         bootstrap=bootstrap,
         seed=seed,
         crops=crops,
-        engine=engine,
         format=format,
         image_list=image_list,
         invalid=invalid,

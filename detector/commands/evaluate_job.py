@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from detector.commands.console import SKIPPED, Faults, say
 from detector.commands.detection_files import JSONL_FILE
 from detector.commands.evaluate_data import Measured, first_of_run, load_measured, read_for
-from detector.commands.evaluate_options import Engine, Format, Metric, OnError, OnFault
+from detector.commands.evaluate_options import Format, Metric, OnError, OnFault
 from detector.commands.evaluate_summary import summary
 from detector.commands.resume import may_go_on
 from detector.evaluation.assemble import assemble, score
@@ -44,7 +44,6 @@ class EvaluateRequest:
     bootstrap: int
     seed: int
     crops: str
-    engine: Engine
     format: Format | None
     image_list: Path | None
     invalid: OnFault
@@ -141,7 +140,6 @@ def run_config(request: EvaluateRequest, measured: Measured, first: int | None) 
         "image_list": image_list.resolve() if image_list else None,
         "bootstrap": request.bootstrap,
         "crops": int(request.crops),
-        "engine": request.engine,
         "invalid": request.invalid,
         "unknown_classes": request.unknown_classes,
         "score_threshold": request.score_threshold,
@@ -241,7 +239,6 @@ def _measure_detections(
             measured.truth,
             measured.class_names,
             blacklist=measured.blacklist,
-            engine=request.engine.value,
             bootstrap_samples=request.bootstrap,
             seed=request.seed,
             faults=measured.faults,

@@ -16,14 +16,6 @@ class Metric(str, Enum):
     images = "images"
 
 
-class Engine(str, Enum):
-    """COCO evaluators; the numbers are the same."""
-
-    builtin = "builtin"
-    pycocotools = "pycocotools"
-    hotcoco = "hotcoco"
-
-
 class Format(str, Enum):
     """Detection files."""
 

@@ -31,7 +31,6 @@ def score(
     class_names: tuple[str, ...],
     *,
     blacklist: Iterable[tuple[str, int]] = (),
-    engine: str = "builtin",
     bootstrap_samples: int = 0,
     seed: int = 0,
     faults: Iterable[Fault] = (),
@@ -39,12 +38,10 @@ def score(
     """Score by the metric's name; what the data set left out while it was read goes into the result's notes.
 
     Raises:
-        UserError: the metric or the engine is unknown.
+        UserError: the metric is unknown.
     """
     if metric == "coco":
-        result = evaluate_coco(
-            detections, truth, class_names, engine=engine, bootstrap_samples=bootstrap_samples, seed=seed
-        )
+        result = evaluate_coco(detections, truth, class_names, bootstrap_samples=bootstrap_samples, seed=seed)
     elif metric == "ilsvrc_det":
         result = evaluate_ilsvrc_det(
             detections,

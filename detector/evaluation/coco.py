@@ -1,19 +1,18 @@
 """COCO detection: AP over ten IoU thresholds, four area ranges and three limits on detections.
 
-pycocotools is the reference. Our own engine gives its numbers for every input that it takes; others sit behind the same
-function (:mod:`detector.evaluation.coco_engines`).
+pycocotools is the reference: the numbers are its own for every input that it takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.average_precision import COCO_LEVELS
 from detector.evaluation.bootstrap import DEFAULT_LEVEL, Bootstrap, bootstrap
-from detector.evaluation.coco_engines import ENGINES, CocoArrays, run_engine
 from detector.evaluation.kernels import IGNORED, accumulate_coco, match_coco
 from detector.evaluation.matches import Matches
 from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, class_curve, count, prepare
@@ -25,13 +24,26 @@ AREA_RANGES: NDArray[np.float64] = np.array([[0, 1e10], [0, 32.0**2], [32.0**2, 
 MAX_DETECTIONS = (1, 10, 100)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoArrays:
+    """What the numbers are means of.
+
+    Attributes:
+        precision: ``(T, R, K, A, D)`` float64 by IoU threshold, recall level, class, area range and limit on
+            detections; -1 where no truth counts.
+        recall: ``(T, K, A, D)`` float64; -1 likewise.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+
+
 def evaluate_coco(
     detections: DetectionInput,
     truth: TruthInput,
     class_names: Sequence[str],
     *,
     max_detections: tuple[int, int, int] = MAX_DETECTIONS,
-    engine: str = "builtin",
     bootstrap_samples: int = 0,
     seed: int = 0,
 ) -> EvaluationResult:
@@ -42,16 +54,13 @@ def evaluate_coco(
             A truth that is ``crowd`` may take up many detections; one that is ``ignore`` takes up one. Neither counts.
             (pycocotools overwrites an annotation's own "ignore" with its "iscrowd"; annotations of COCO have none.)
         max_detections: how many detections of an image and class take part, ascending; AP uses the last.
-        engine: "builtin", or "pycocotools" or "hotcoco" where installed. The numbers are the same; matches, counts
-            and curves always come from the built-in one, which is the fastest of the three.
 
     Returns:
         The result; ``metric`` is "coco", ``mean_ap`` is COCO's AP. Numbers that COCO prints as -1 (no such truth) are
         NaN. Curves, true and false positives of the classes are those at IoU 0.5, all areas.
 
     Raises:
-        ValueError: a truth whose label has no name; limits that do not ascend. UserError: an engine that is unknown or
-        not installed.
+        ValueError: a truth whose label has no name; limits that do not ascend.
     """
     if list(max_detections) != sorted(set(max_detections)) or len(max_detections) != 3 or max_detections[0] < 1:
         raise ValueError(f"max_detections must be three ascending numbers from 1, not {max_detections}")
@@ -60,11 +69,8 @@ def evaluate_coco(
     outcome, rank, matched = _match(ready, int(limits[-1]))
     uncounted = ready.truth.ignore | ready.truth.crowd
     positives = _positives(ready, uncounted)
-    if engine == "builtin":
-        bounds = np.searchsorted(ready.detections.labels, np.arange(len(class_names) + 1))
-        arrays = CocoArrays(*accumulate_coco(outcome, rank, bounds, positives, limits, COCO_LEVELS))
-    else:
-        arrays = run_engine(engine, ready, IOU_THRESHOLDS, AREA_RANGES, limits)
+    bounds = np.searchsorted(ready.detections.labels, np.arange(len(class_names) + 1))
+    arrays = CocoArrays(*accumulate_coco(outcome, rank, bounds, positives, limits, COCO_LEVELS))
     inside = _inside(ready, 0)
     matches = Matches(
         ready.class_names,
@@ -81,7 +87,7 @@ def evaluate_coco(
     )
     counts = _counts(ready, matches, rank, int(limits[-1]))
     spread = bootstrap(matches, samples=bootstrap_samples, seed=seed) if bootstrap_samples else None
-    settings: dict[str, object] = {"max_detections": list(max_detections), "engine": engine}
+    settings: dict[str, object] = {"max_detections": list(max_detections)}
     if bootstrap_samples:
         settings |= {"bootstrap_samples": bootstrap_samples, "bootstrap_seed": seed, "level": DEFAULT_LEVEL}
     numbers = _numbers(arrays.precision, arrays.recall, limits)
@@ -207,6 +213,3 @@ def _class_row(
         scores=curve.scores,
         numbers=numbers,
     )
-
-
-__all__ = ["ENGINES", "evaluate_coco"]

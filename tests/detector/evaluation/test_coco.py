@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
+from coco_reference import coco_of, reference_arrays
 from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation import coco as coco_module
-from detector.evaluation.coco import evaluate_coco
-from detector.evaluation.coco_engines import CocoArrays, installed_engines
+from detector.evaluation.coco import MAX_DETECTIONS, CocoArrays, evaluate_coco
+from detector.evaluation.prepare import prepare
 from detector.evaluation.read_files import read_detections
 from detector.evaluation.read_truth import read_coco_truth
 from detector.types import Detections, GroundTruth
-from proposals.errors import UserError
 
 Case = tuple[dict[str, Any], list[dict[str, Any]]]
 CLASSES = 250
@@ -69,15 +68,9 @@ def reference(case: Case, limits: tuple[int, int, int]) -> tuple[CocoArrays, Any
     """What pycocotools says."""
     dataset, results = case
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = json.loads(json.dumps(dataset))
-        truth.createIndex()
-        if results:
-            found = truth.loadRes(json.loads(json.dumps(results)))
-        else:
-            found = COCO()
-            found.dataset = {**dataset, "annotations": []}
-            found.createIndex()
+        truth = coco_of(json.loads(json.dumps(dataset)))
+        none = coco_of({**dataset, "annotations": []})
+        found = truth.loadRes(json.loads(json.dumps(results))) if results else none
         run = COCOeval(truth, found, "bbox")
         run.params.maxDets = list(limits)
         run.evaluate()
@@ -105,9 +98,14 @@ def ours(case: Case, tmp_path: Path, **settings: Any) -> Any:
     """Our result by way of the files, as a user would have it."""
     (tmp_path / "truth.json").write_text(json.dumps(case[0]), encoding="utf-8")
     (tmp_path / "results.json").write_text(json.dumps(case[1]), encoding="utf-8")
-    truth = read_coco_truth(tmp_path / "truth.json")
-    found = read_detections(tmp_path / "results.json", truth.class_names, class_keys=truth.class_keys)
-    return evaluate_coco(found, truth.table, truth.class_names, **settings)
+    return evaluate_coco(*tables(tmp_path), **settings)
+
+
+def tables(folder: Path) -> Any:
+    """Detections, truth and class names from the files that ``ours`` has written."""
+    truth = read_coco_truth(folder / "truth.json")
+    found = read_detections(folder / "results.json", truth.class_names, class_keys=truth.class_keys)
+    return found, truth.table, truth.class_names
 
 
 SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 15))]
@@ -187,46 +185,45 @@ def test_perfect_boxes_with_annotation_ids_from_zero(tmp_path: Path) -> None:
     assert ours(case, tmp_path).mean_ap == pytest.approx(1)
 
 
-@pytest.mark.parametrize("engine", ["pycocotools", "hotcoco"])
 @pytest.mark.parametrize("seed", range(3))
-def test_engines_agree(engine: str, seed: int, tmp_path: Path) -> None:
-    # hotcoco is in the "test" extra, so its absence is a fault of the environment and not a reason to skip.
-    assert engine in installed_engines(), "pip install '.[test]'"
+def test_tables_give_the_numbers_of_the_reference(seed: int, tmp_path: Path) -> None:
     case = random_case(seed, n_images=4, n_classes=30)
-    mine, other = ours(case, tmp_path), ours(case, tmp_path, engine=engine)
-    assert mine.numbers == pytest.approx(other.numbers, abs=1e-9, nan_ok=True)
-    for row, twin in zip(mine.classes, other.classes, strict=True):
-        assert row.ap == pytest.approx(twin.ap, abs=1e-9, nan_ok=True)
-        assert row.numbers == pytest.approx(twin.numbers, abs=1e-9, nan_ok=True)
+    result = ours(case, tmp_path)
+    limits = np.array(MAX_DETECTIONS)
+    expected = reference_arrays(prepare(*tables(tmp_path)))
+    numbers = coco_module._numbers(expected.precision, expected.recall, limits)
+    assert result.numbers == pytest.approx(numbers, abs=1e-9, nan_ok=True)
+    assert len(result.classes) == 30
+    for label, row in enumerate(result.classes):
+        only = slice(label, label + 1)
+        own = coco_module._numbers(expected.precision[:, :, only], expected.recall[:, only], limits)
+        assert row.ap == pytest.approx(own.pop("ap"), abs=1e-9, nan_ok=True)
+        assert row.numbers == pytest.approx(own, abs=1e-9, nan_ok=True)
 
 
-@pytest.mark.parametrize("engine", ["builtin", "pycocotools", "hotcoco"])
-def test_engines_on_nothing(engine: str) -> None:
+def test_nothing_has_no_number() -> None:
     empty = GroundTruth.of(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    assert np.isnan(evaluate_coco({}, {}, ["a"], engine=engine).mean_ap)
-    assert np.isnan(evaluate_coco({}, {"i": empty}, ["a"], engine=engine).mean_ap)
+    assert np.isnan(evaluate_coco({}, {}, ["a"]).mean_ap)
+    assert np.isnan(evaluate_coco({}, {"i": empty}, ["a"]).mean_ap)
+    expected = reference_arrays(prepare({}, {"i": empty}, ["a"]))
+    assert (expected.precision == -1).all()
+    assert (expected.recall == -1).all()
 
 
-@pytest.mark.parametrize("engine", ["builtin", "pycocotools", "hotcoco"])
-def test_ignored_truth_takes_up_one_detection(engine: str) -> None:
+def test_ignored_truth_takes_up_one_detection(arrays_of: list[CocoArrays]) -> None:
     boxes = np.array([[0, 0, 50, 50], [60, 60, 90, 90]], np.float32)
     truth = GroundTruth(
         boxes, np.zeros(2, np.int64), np.array([True, False]), np.zeros(2, np.bool_), np.array([2500.0, 900.0])
     )
     found = Detections(boxes[[0, 0, 1]], np.array([0.9, 0.8, 0.7], np.float32), np.zeros(3, np.int64), (100, 100))
-    result = evaluate_coco({"i": found}, {"i": truth}, ["a"], engine=engine)
+    result = evaluate_coco({"i": found}, {"i": truth}, ["a"])
     assert result.mean_ap == pytest.approx(0.5)  # one of the two detections of the ignored object is a false positive
     assert result.counts.detections_ignored == {"matched a crowd or ignored object": 1}
+    expected = reference_arrays(prepare({"i": found}, {"i": truth}, ["a"]))
+    np.testing.assert_allclose(arrays_of[0].precision, expected.precision, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(arrays_of[0].recall, expected.recall, rtol=0, atol=1e-9)
 
 
-def test_unknown_engine_and_limits() -> None:
-    with pytest.raises(UserError, match="engine 'magic' is unknown"):
-        evaluate_coco({}, {}, ["a"], engine="magic")
+def test_limits_must_ascend() -> None:
     with pytest.raises(ValueError, match="max_detections"):
         evaluate_coco({}, {}, ["a"], max_detections=(10, 1, 100))
-
-
-def test_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.evaluation.coco_engines.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="hotcoco' is not installed; pip install"):
-        evaluate_coco({}, {}, ["a"], engine="hotcoco")
