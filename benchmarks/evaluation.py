@@ -34,10 +34,10 @@ from detector.evaluation.read_files import read_detections
 from detector.evaluation.tables import DetectionTable, TruthTable
 from detector.evaluation.voc import evaluate_voc
 from detector.evaluation.warmup import warmup
-from detector.evaluation.write_files import write_coco_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from coco_reference import reference_arrays
+from official_files import write_coco_results
 
 
 def make_set(images: int, classes: int, per_image: int, objects: int = 7) -> tuple[DetectionTable, TruthTable]:

@@ -16,9 +16,3 @@ def from_inclusive(box: Sequence[float], first_pixel: int) -> list[float]:
     """``xmin ymin xmax ymax`` of a kit as half-open ``x1 y1 x2 y2``."""
     x1, y1, x2, y2 = box
     return [x1 - first_pixel, y1 - first_pixel, x2 + (1 - first_pixel), y2 + (1 - first_pixel)]
-
-
-def to_inclusive(box: Sequence[float], first_pixel: int) -> list[float]:
-    """The inverse of :func:`from_inclusive`."""
-    x1, y1, x2, y2 = box
-    return [x1 + first_pixel, y1 + first_pixel, x2 - (1 - first_pixel), y2 - (1 - first_pixel)]

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from official_files import write_coco_results, write_voc
 
 from detector.evaluation.class_index import ClassIndex, id_text
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.read_files import read_detections
 from detector.evaluation.read_truth import read_coco_truth
 from detector.evaluation.tables import DetectionTable, canonical_order
-from detector.evaluation.write_files import write_coco_results, write_voc
 from proposals.errors import UserError
 
 # Every name is another class's id.

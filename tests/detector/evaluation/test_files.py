@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from official_files import write_coco_results, write_ilsvrc, write_voc
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -22,7 +23,6 @@ from detector.evaluation.read_files import read_detections, read_image_numbers
 from detector.evaluation.read_truth import read_coco_truth
 from detector.evaluation.tables import DetectionTable
 from detector.evaluation.voc import evaluate_voc
-from detector.evaluation.write_files import write_coco_results, write_ilsvrc, write_voc
 from detector.types import Detections, GroundTruth
 from proposals.errors import UserError
 

@@ -15,7 +15,7 @@ from typing import TextIO
 
 import numpy as np
 
-from detector.evaluation.inclusive import ILSVRC_FIRST_PIXEL, VOC_FIRST_PIXEL, to_inclusive
+from detector.evaluation.inclusive import ILSVRC_FIRST_PIXEL, VOC_FIRST_PIXEL
 from detector.evaluation.tables import DetectionTable
 from proposals.errors import UserError
 
@@ -123,6 +123,12 @@ def _new(path: Path) -> Iterator[TextIO]:
 def _json_id(name: str) -> str:
     """An image id in JSON: a number where it is one."""
     return json.dumps(int(name) if name.isascii() and name.isdecimal() and len(name) <= 18 else name)
+
+
+def to_inclusive(box: Sequence[float], first_pixel: int) -> list[float]:
+    """The inverse of :func:`detector.evaluation.inclusive.from_inclusive`."""
+    x1, y1, x2, y2 = box
+    return [x1 + first_pixel, y1 + first_pixel, x2 - (1 - first_pixel), y2 - (1 - first_pixel)]
 
 
 def _words(box: list[float]) -> str:
