@@ -317,7 +317,7 @@ def test_an_exported_model(place: Path) -> None:
 
 
 def write_evaluation(folder: Path) -> None:
-    from detector.report.example import example_evaluation
+    from example_report import example_evaluation
 
     example_evaluation(folder / "pictures", n_images=4).save(folder)
 

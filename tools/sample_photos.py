@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from example_report import CLASS_NAMES, example_data_set
+
 from detector.data.write import voc_xml
-from detector.report.example import CLASS_NAMES, example_data_set
 
 
 def make_photos(folder: Path, train: int, val: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from example_report import CLASS_NAMES, example_data_set, example_detections, example_proposals
 from made_up_evaluation import made_up_evaluation
 
 from detector.commands.report import report
-from detector.report.example import CLASS_NAMES, example_data_set, example_detections, example_proposals
 from proposals.boxes import is_valid
 from proposals.errors import UserError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_report import CLASS_NAMES, example_evaluation
 
 from detector.evaluation.analysis_types import Evaluation, PictureInfo
 from detector.evaluation.assemble import assemble
@@ -14,7 +15,6 @@ from detector.evaluation.error_analysis import detection_kinds
 from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.voc import evaluate_voc
 from detector.report.collect import collect
-from detector.report.example import CLASS_NAMES, example_evaluation
 from detector.types import Detections, GroundTruth
 from proposals.types import Proposals, Source
 

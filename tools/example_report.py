@@ -1,6 +1,6 @@
 """Pictures, objects and detections of a detector that does not exist, to look at a report before there is a model.
 
-``python -m detector.report.example FOLDER`` writes such a report.
+``python tools/example_report.py FOLDER`` writes such a report.
 
 The pictures are collages of scikit-image's sample photographs; the detections are the objects, moved, confused, doubled
 and lost by chance. Everything comes from one seed.
@@ -8,11 +8,14 @@ and lost by chance. Everything comes from one seed.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detector.evaluation.analysis_types import Evaluation, PictureInfo
 from detector.evaluation.assemble import assemble, score
@@ -67,7 +70,7 @@ def example_evaluation(folder: Path, n_images: int = 60, seed: int = 0) -> Evalu
         info={
             "data": "Collages of sample photographs",
             "model": "An example: these detections are made up, there is no model behind them",
-            "command": "python -m detector.report.example FOLDER",
+            "command": "python tools/example_report.py FOLDER",
         },
     )
 
@@ -170,8 +173,6 @@ def _jitter(box: NDArray[np.float32], amount: float, rng: np.random.Generator) -
 
 
 if __name__ == "__main__":
-    import sys
-
     from detector.report.write import write_report
 
     place = Path(sys.argv[1])
