@@ -1,4 +1,4 @@
-"""Curves as picture files: precision against recall, recall of proposals, and the course of a training.
+"""Curves as picture files: recall of proposals, and the course of a training.
 
 The format is that of the file's suffix (.png, .svg, .pdf). Figures are made without pyplot, so that nothing opens a
 window, keeps a figure alive, or depends on the machine's matplotlib settings.
@@ -13,14 +13,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detector.report.palette import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, hex_colour
+from detector.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, hex_colour
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from detector.report.content import ClassRow, Curve
 
 Points = tuple[Sequence[float], Sequence[float]]
 """x and y of one line, of one length."""
@@ -30,25 +28,6 @@ BOOKKEEPING = ("epoch", "seconds", "regions_per_second", "crops_per_second", "pi
 # Yellow is too light for a line on white; dashes tell apart what is left to those who see no hues.
 _LINES = tuple(hex_colour(c) for c in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY))
 _DASHES = ("-", "--", ":", "-.")
-MOST_NAMED = 12
-"""With more classes than this, only the mean and the extremes are named."""
-
-
-def plot_precision_recall(classes: Sequence[ClassRow], mean: Curve, path: Path, title: str = "") -> None:
-    """The classes' curves and their mean; with many classes the best and the worst are drawn over the pale rest."""
-    figure, axes = _figure(title, "Recall", "Precision")
-    known = sorted((c for c in classes if c.ap.value is not None), key=lambda c: -(c.ap.value or 0.0))
-    named = known if len(known) <= MOST_NAMED else known[:3] + known[-3:]
-    for row in known:
-        if row not in named:
-            _staircase(axes, row.curve, color="0.85", linewidth=0.8)
-    for row, (colour, dash) in zip(named, _styles(len(named)), strict=True):
-        label = f"{_plain(row.name)}  {100 * (row.ap.value or 0.0):.1f}"
-        _staircase(axes, row.curve, color=colour, linestyle=dash, linewidth=1.6, label=label)
-    if mean.recall:
-        _staircase(axes, mean, color=hex_colour(INK), linewidth=2.6, label="mean of the classes")
-    axes.set(xlim=(0, 1.005), ylim=(0, 1.02))
-    _finish(figure, axes, path)
 
 
 def plot_recall(
@@ -147,10 +126,6 @@ def _plain(text: str) -> str:
     """``text`` with what matplotlib would take for mathematics or hide (a label that begins with ``_``) defused."""
     text = text.replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
-
-
-def _staircase(axes: Axes, curve: Curve, **style: object) -> None:
-    axes.step([0.0, *curve.recall], [*curve.precision[:1], *curve.precision], where="pre", **style)  # type: ignore[arg-type]
 
 
 def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
