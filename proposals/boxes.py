@@ -7,26 +7,12 @@ Boxes are ``x1 y1 x2 y2`` in pixels of the original image, continuous and half-o
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
 
 # exp() of a larger log-scale makes boxes of absurd size; the bound is that of torchvision's BoxCoder (1000 / 16).
 MAX_LOG_SCALE = float(np.log(1000.0 / 16.0))
-
-
-def as_boxes(boxes: ArrayLike) -> NDArray[np.float32]:
-    """Any ``(N, 4)`` nesting of numbers, or an empty one, as a ``(N, 4)`` float32 array.
-
-    Raises:
-        ValueError: the shape is not ``(N, 4)``.
-    """
-    array = np.asarray(boxes, dtype=np.float32)
-    if array.size == 0:
-        return np.zeros((0, 4), np.float32)
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (N, 4), not {array.shape}")
-    return array
 
 
 def area(boxes: FloatArray) -> FloatArray:

@@ -136,10 +136,6 @@ class Dataset:
         """``(K,)`` number of boxes of each class."""
         return np.bincount(self.labels, minlength=self.num_classes)
 
-    def index(self) -> dict[str, int]:
-        """Position of each image id. Built anew by each call: keep it, and not in a loader worker."""
-        return {image_id: i for i, image_id in enumerate(self.image_ids)}
-
     def blacklisted(self) -> list[tuple[str, int]]:
         """``blacklist`` as pairs (image id, label), as the evaluation of ILSVRC DET takes it."""
         return [(self.image_ids[image], label) for image, label in self.blacklist.tolist()]

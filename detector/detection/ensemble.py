@@ -30,7 +30,7 @@ from detector.nets.region_net import (
 )
 from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, to_tensor
-from proposals.boxes import FloatArray, decode
+from proposals.boxes import FloatArray, decode, flip_horizontal
 
 CPU_BATCH = 64  # larger batches fall out of the cache: 64 was fastest of 16 to 512 on 2 cores
 GPU_BATCH = 512
@@ -346,7 +346,7 @@ class Ensemble:
                 break
             for flipped in (False, True)[: 1 + mirror]:
                 maps = self.maps_of(view, number, member, flipped)
-                placed = _mirrored(boxes, view.image.shape[1]) if flipped else boxes
+                placed = flip_horizontal(boxes, view.image.shape[1]) if flipped else boxes
                 for part in self._parts(boxes):
                     found = member.pooled_output(maps, placed[part], self.dtype).each(Tensor.cpu)
                     yield number, part, found, other if flipped else side
@@ -369,11 +369,6 @@ class Ensemble:
                 view.first_maps[first] = member.first_maps(image, self.device, self.dtype)
             view.maps[key] = member.maps(view.first_maps[first], view.image.shape[:2], self.dtype)
         return view.maps[key]
-
-
-def _mirrored(boxes: FloatArray, width: int) -> FloatArray:
-    """``boxes`` ``(N, 4)`` in the mirror image of one ``width`` pixels wide."""
-    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:

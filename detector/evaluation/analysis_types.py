@@ -97,16 +97,6 @@ class ErrorAnalysis:
     classes: tuple[ClassErrors, ...]
     examples: tuple[ErrorExample, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> ErrorAnalysis:
-        """The inverse of :meth:`to_dict`."""
-        return from_plain(cls, plain)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:

@@ -52,16 +52,6 @@ def ap_at_levels(recall: FloatArray, precision: FloatArray, levels: FloatArray) 
     return float(padded[index].mean())
 
 
-def ap_11_point(recall: FloatArray, precision: FloatArray) -> float:
-    """VOC 2007: the mean of the best precision at recall 0, 0.1, ... 1."""
-    return ap_at_levels(recall, precision, ELEVEN_LEVELS)
-
-
-def ap_101_point(recall: FloatArray, precision: FloatArray) -> float:
-    """COCO: the mean of the best precision at recall 0, 0.01, ... 1."""
-    return ap_at_levels(recall, precision, COCO_LEVELS)
-
-
 def ap_area(recall: FloatArray, precision: FloatArray) -> float:
     """VOC 2010 and later, ILSVRC: the area under the envelope of the curve."""
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope(precision)))

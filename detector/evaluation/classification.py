@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from detector.evaluation.bootstrap import DEFAULT_LEVEL, percentile_interval
 from detector.evaluation.confidence import expected_calibration_error
 from detector.evaluation.result import Interval
+from proposals.boxes import flip_horizontal
 
 CROP_COUNTS = (1, 10, 144)
 CROP = 224
@@ -163,9 +164,7 @@ def through_windows(
     table = np.empty((len(windows), *upright.shape[1:]))
     table[~mirrored] = upright
     if mirrored.any():
-        flipped = windows[mirrored]
-        width = image.shape[1]
-        flipped = np.stack([width - flipped[:, 2], flipped[:, 1], width - flipped[:, 0], flipped[:, 3]], axis=1)
+        flipped = flip_horizontal(windows[mirrored], image.shape[1])
         table[mirrored] = probabilities(np.ascontiguousarray(image[:, ::-1]), flipped)
     mean: NDArray[np.float64] = table.reshape(len(boxes), crops, *table.shape[1:]).mean(axis=1)
     return mean

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.matches import Matches
-from detector.evaluation.plain import from_plain, to_plain
+from detector.evaluation.plain import to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +150,12 @@ class EvaluationResult:
         """The names of the classes, by label."""
         return tuple(row.name for row in self.classes)
 
-    @property
-    def classes_without_truth(self) -> tuple[str, ...]:
-        """Classes that are left out of the mean because no truth of theirs counts."""
-        return tuple(row.name for row in self.classes if row.truths == 0)
-
     def to_dict(self, curve_points: int | None = 200) -> dict[str, Any]:
         """Plain dicts, lists, numbers and None, ready for JSON; curves thinned to ``curve_points`` (None: whole)."""
         plain: dict[str, Any] = to_plain(self, skip=("matches",))
         if curve_points is not None:
             plain["classes"] = [to_plain(row.thinned(curve_points)) for row in self.classes]
         return plain
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> EvaluationResult:
-        """The inverse of :meth:`to_dict`; ``matches`` is None."""
-        return from_plain(cls, plain)
 
     def to_csv(self) -> str:
         """One line per class and a last one for the mean, with a header."""

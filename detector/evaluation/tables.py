@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.types import Detections, GroundTruth, ImageRecord
+from detector.types import Detections, GroundTruth
 from proposals.types import check_array
 
 
@@ -180,21 +180,12 @@ class TruthTable:
         """The table of ``{image_id: GroundTruth}``; a table is returned as it is."""
         if isinstance(truth, TruthTable):
             return truth
-        return cls._from(tuple(truth), list(truth.values()), np.zeros((len(truth), 2), np.int64))
-
-    @classmethod
-    def of_records(cls, records: Sequence[ImageRecord]) -> TruthTable:
-        """The table of a data set's records, with the images' sizes."""
-        sizes = np.array([record.image_size for record in records], np.int64).reshape(-1, 2)
-        return cls._from(tuple(r.image_id for r in records), [r.ground_truth for r in records], sizes)
-
-    @classmethod
-    def _from(cls, ids: tuple[str, ...], values: list[GroundTruth], sizes: NDArray[np.int64]) -> TruthTable:
+        values = list(truth.values())
         boxes = _stack([t.boxes for t in values], 4)
         none = np.zeros(0, np.bool_)
         return cls(
-            ids,
-            sizes,
+            tuple(truth),
+            np.zeros((len(truth), 2), np.int64),
             np.repeat(np.arange(len(values)), [len(t) for t in values]).astype(np.int64),
             np.concatenate([np.zeros(0, np.int64), *(t.labels for t in values)]),
             boxes,

@@ -66,7 +66,6 @@ class Choice(BaseModel):
     side: int
     count: int
     recall: float
-    tried: tuple[str, ...] = ()
 
     @property
     def proposals(self) -> ProposalConfig:
@@ -110,6 +109,4 @@ def choose_proposals(
             found.append(Choice(search=search, side=candidate.side, count=count, recall=value))
     best = max(choice.recall for choice in found)
     enough = [choice for choice in found if choice.recall >= best - config.tolerance]
-    chosen = min(enough, key=lambda choice: (choice.count, -choice.recall))
-    tried = tuple(f"side {c.side}, k {c.search.k[0]:g}: {c.count} regions, recall {c.recall:.3f}" for c in found)
-    return chosen.model_copy(update={"tried": tried})
+    return min(enough, key=lambda choice: (choice.count, -choice.recall))

@@ -26,7 +26,7 @@ from detector.training.region_batch import RegionBatch, Shown
 from detector.training.region_settings import LearningConfig
 from detector.training.sampling import perturbed_boxes
 from detector.training.schedule import ScheduleConfig
-from proposals.boxes import FloatArray, clip, encode, iou, is_valid
+from proposals.boxes import FloatArray, clip, encode, flip_horizontal, iou, is_valid
 from proposals.multibox import MultiBoxConfig
 
 Boxes = NDArray[np.float32]
@@ -201,9 +201,7 @@ class SharedBatches:
 
         def place(boxes: Boxes) -> NDArray[np.float64]:
             placed = boxes.astype(np.float64) * scale + np.array([left, top] * 2)
-            if mirror:
-                placed[:, [0, 2]] = size[1] - placed[:, [2, 0]]
-            return np.asarray(placed, np.float64)
+            return np.asarray(flip_horizontal(placed, size[1]) if mirror else placed, np.float64)
 
         own = slice(int(pool.first[number]), int(pool.first[number + 1]))
         whole = place(pool.boxes[own])
@@ -230,9 +228,7 @@ class SharedBatches:
         if shows.any():
             named[shows] = labels[best[shows]]
             deltas[shows] = encode(boxes[shows], truth[best[shows]])
-        original = boxes.copy()
-        if mirror:
-            original[:, [0, 2]] = size[1] - original[:, [2, 0]]
+        original = flip_horizontal(boxes, size[1]) if mirror else boxes
         original = ((original - np.array([left, top] * 2)) / scale).astype(np.float32)
         return _Drawn(
             canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32),

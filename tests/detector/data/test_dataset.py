@@ -101,7 +101,6 @@ def test_records() -> None:
         dataset[3]
     assert dataset.class_counts().tolist() == [1, 2]
     assert dataset.image_of_box().tolist() == [0, 0, 2]
-    assert dataset.index() == {"i0": 0, "i1": 1, "i2": 2}
     assert "3 images, 3 boxes, 2 classes, no faults" in repr(dataset)
 
 

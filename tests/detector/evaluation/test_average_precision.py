@@ -11,9 +11,8 @@ from detector.evaluation.average_precision import (
     COCO_LEVELS,
     ELEVEN_LEVELS,
     RECALL_LEVELS,
-    ap_11_point,
-    ap_101_point,
     ap_area,
+    ap_at_levels,
     average_precision,
     precision_recall,
 )
@@ -44,7 +43,8 @@ def devkit_10(recall: list[float], precision: list[float]) -> float:
 def test_readings_equal_the_devkits(flags: list[bool], extra: int) -> None:
     positives = max(sum(flags) + extra, 1)
     recall, precision = precision_recall(np.array(flags, np.bool_), positives)
-    assert ap_11_point(recall, precision) == pytest.approx(devkit_07(recall.tolist(), precision.tolist()), abs=1e-12)
+    expected = devkit_07(recall.tolist(), precision.tolist())
+    assert ap_at_levels(recall, precision, ELEVEN_LEVELS) == pytest.approx(expected, abs=1e-12)
     assert ap_area(recall, precision) == pytest.approx(devkit_10(recall.tolist(), precision.tolist()), abs=1e-12)
 
 
@@ -60,8 +60,8 @@ def test_recall_on_a_level() -> None:
     # 3 of 10 found: 0.3 is below the devkit's fourth level, so three levels count; 7 of 10: 0.7 reaches the eighth.
     three = precision_recall(np.ones(3, np.bool_), 10)
     seven = precision_recall(np.ones(7, np.bool_), 10)
-    assert ap_11_point(*three) == pytest.approx(3 / 11)
-    assert ap_11_point(*seven) == pytest.approx(8 / 11)
+    assert ap_at_levels(*three, ELEVEN_LEVELS) == pytest.approx(3 / 11)
+    assert ap_at_levels(*seven, ELEVEN_LEVELS) == pytest.approx(8 / 11)
 
 
 def test_known_curve() -> None:
@@ -69,8 +69,8 @@ def test_known_curve() -> None:
     assert recall.tolist() == [0.5, 0.5, 1.0]
     assert precision.tolist() == [1.0, 0.5, 2 / 3]
     assert ap_area(recall, precision) == pytest.approx(0.5 + 0.5 * 2 / 3)
-    assert ap_11_point(recall, precision) == pytest.approx((6 + 5 * 2 / 3) / 11)
-    assert ap_101_point(recall, precision) == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert ap_at_levels(recall, precision, ELEVEN_LEVELS) == pytest.approx((6 + 5 * 2 / 3) / 11)
+    assert ap_at_levels(recall, precision, COCO_LEVELS) == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
 def test_coco_levels_are_the_references() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 
+from detector.model.config import ProposalConfig
 from detector.model.proposals import search_source
+from detector.training import proposal_choice
 from detector.training.pool import ImagePool
 from detector.training.proposal_choice import Candidate, ProposalChoiceConfig, choose_proposals
 from proposals.errors import UserError
@@ -48,7 +52,6 @@ def test_the_fewest_regions_that_cover_the_objects_are_chosen() -> None:
     choice = choose_proposals(pool, config, 0)
     assert choice.count == 400
     assert choice.recall > 0.95
-    assert len(choice.tried) == 3
     found = search_source(choice.proposals).propose(pool.images[0])
     assert found.image_size == (160, 160)
     assert len(found) > 0
@@ -61,11 +64,19 @@ def test_small_objects_need_a_larger_copy() -> None:
     assert choose_proposals(pool, config, 0).side == 160
 
 
-def test_time_is_bounded() -> None:
+def test_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+
+    def source_of(config: ProposalConfig, seed: int) -> Any:
+        searched.append(config.search_side)
+        return search_source(config, seed)
+
+    monkeypatch.setattr(proposal_choice, "search_source", source_of)
     ticks = iter([0.0, 100.0, 200.0])
     pool = discs(2, 4, 24)
     config = ProposalChoiceConfig(candidates=candidates(160, 120, 80), counts=(50,), seconds=10)
-    assert len(choose_proposals(pool, config, 0, clock=lambda: next(ticks)).tried) == 1
+    assert choose_proposals(pool, config, 0, clock=lambda: next(ticks)).side == 160
+    assert searched == [160]
 
 
 def test_no_object_is_no_choice() -> None:
