@@ -35,6 +35,7 @@ from detector.evaluation.average_precision import average_precision, precision_r
 from detector.evaluation.matches import Matches, Outcome
 
 BACKGROUND_IOU = 0.1
+"""IoU up to which a detection covers nothing."""
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
@@ -43,7 +44,6 @@ def analyse_errors(
     matches: Matches,
     *,
     proposals: Mapping[str, ArrayLike] | None = None,
-    background_iou: float = BACKGROUND_IOU,
     examples: int = 20,
 ) -> ErrorAnalysis:
     """Name every error and say what each kind costs.
@@ -52,10 +52,9 @@ def analyse_errors(
         matches: of an evaluation; of COCO's, the first IoU threshold is analysed.
         proposals: boxes ``(P, 4)`` of each image by id, to tell what no proposal covered from what was covered but
             scored low; an image that is absent had none. None: not known.
-        background_iou: IoU up to which a detection covers nothing.
         examples: how many errors of each class and kind to keep for a gallery.
     """
-    found = _classify(matches, background_iou)
+    found = _classify(matches)
     by_proposals = None if proposals is None else _proposal_iou(matches, proposals)
     missed = np.flatnonzero(found.missed)
     split: dict[str, BoolArray] = {}
@@ -75,7 +74,7 @@ def analyse_errors(
     mean = _mean(base)
     return ErrorAnalysis(
         iou_threshold=float(matches.iou_thresholds[0]),
-        background_threshold=background_iou,
+        background_threshold=BACKGROUND_IOU,
         mean_ap=mean,
         proposals_known=proposals is not None,
         counts={kind: int(values.sum()) for kind, values in counts.items()},
@@ -94,11 +93,11 @@ def analyse_errors(
     )
 
 
-def detection_kinds(matches: Matches, background_iou: float = BACKGROUND_IOU) -> NDArray[np.str_]:
+def detection_kinds(matches: Matches) -> NDArray[np.str_]:
     """The kind of error ``(N,)`` of each detection; "" for a true positive, "ignored" for one that does not count."""
     names = np.array(["", "ignored", *DETECTION_ERRORS])
     kinds = np.where(matches.outcome[0] == Outcome.IGNORED, "ignored", "").astype(names.dtype)
-    found = _classify(matches, background_iou)
+    found = _classify(matches)
     kinds[found.rows] = found.kind
     return kinds
 
@@ -135,7 +134,7 @@ class _Errors:
     taken: BoolArray
 
 
-def _classify(matches: Matches, background_iou: float) -> _Errors:
+def _classify(matches: Matches) -> _Errors:
     taken = np.zeros(len(matches.truth), np.bool_)
     taken[matches.matched[matches.outcome[0] == Outcome.TRUE_POSITIVE]] = True
     rows = np.flatnonzero(matches.outcome[0] == Outcome.FALSE_POSITIVE)
@@ -145,10 +144,10 @@ def _classify(matches: Matches, background_iou: float) -> _Errors:
     own_iou = iou[:, 0]
     asked = np.where(own >= 0, np.append(matches.truth_iou, 0.0)[own], -1.0)
     tests = {
-        "localisation": (own >= 0) & (own_iou >= background_iou) & (own_iou <= asked),
+        "localisation": (own >= 0) & (own_iou >= BACKGROUND_IOU) & (own_iou <= asked),
         "classification": other >= 0,
         "duplicate": used >= 0,
-        "background": iou[:, 3] <= background_iou,
+        "background": iou[:, 3] <= BACKGROUND_IOU,
     }
     kind = np.select(list(tests.values()), list(tests), default="both")
     column = np.select([kind == "localisation", kind == "classification", kind == "duplicate"], [0, 1, 2], default=3)

@@ -18,21 +18,16 @@ MOST_PROPOSALS = 60
 
 
 def gallery_pictures(
-    matches: Matches,
-    errors: ErrorAnalysis,
-    pictures: Mapping[str, PictureInfo],
-    *,
-    most_detections: int = MOST_DETECTIONS,
+    matches: Matches, errors: ErrorAnalysis, pictures: Mapping[str, PictureInfo]
 ) -> dict[str, PictureInfo]:
-    """The pictures of ``errors.examples`` with their objects and detections, by image id.
+    """The pictures of ``errors.examples`` with their objects and best detections, by image id.
 
     Args:
         matches: of the evaluation. errors: their analysis.
         pictures: file, size and proposals of each image by id; an example of an image that is absent gets none.
-        most_detections: how many of the best are kept of each picture.
     """
     table, truth = matches.detections, matches.truth
-    kinds = detection_kinds(matches, errors.background_threshold)
+    kinds = detection_kinds(matches)
     found_by_image = _rows_by_image(table.image, -table.scores)
     truth_by_image = _rows_by_image(truth.image, np.arange(len(truth), dtype=np.float64))
     position = {name: i for i, name in enumerate(truth.image_ids)}
@@ -57,7 +52,7 @@ def gallery_pictures(
                 round(float(table.scores[row]), 5),
                 str(kinds[row]),
             )
-            for row in found_by_image.get(position[name], ())[:most_detections]
+            for row in found_by_image.get(position[name], ())[:MOST_DETECTIONS]
         )
         filled[name] = replace(pictures[name], truths=objects, detections=found)
     return filled

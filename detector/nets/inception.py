@@ -34,19 +34,9 @@ class ConvUnit(nn.Module):
     With batch normalisation the convolution has no bias. ``(N, in, H, W)`` -> ``(N, out, H / stride, W / stride)``.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        *,
-        stride: int = 1,
-        padding: int | None = None,
-        norm: Norm,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, norm: Norm) -> None:
         super().__init__()
-        padding = kernel // 2 if padding is None else padding
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=norm == "none")
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=norm == "none")
         if norm == "batch":
             self.bn = nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS)
         self.norm: Norm = norm

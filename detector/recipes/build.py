@@ -32,6 +32,9 @@ from detector.training.region_trainer import Progress, RegionTrainer, Teacher, t
 from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
 
+VALIDATE_IMAGES = 2000
+"""So many validate a training of crops, but all at its end."""
+
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
 
 
@@ -152,14 +155,13 @@ def crop_trainer(
     kind: type[RegionTrainer[Any]] = RegionTrainer,
     log_every: int = 50,
     validate_every: int = 1000,
-    validate_images: int = 2000,
     **given: Any,
 ) -> RegionTrainer[Any]:
     """A trainer of a net that names crops, validated by its top-1 on the annotated boxes of ``val``.
 
     Args:
         start: puts first weights into the net. teacher: see :class:`RegionTrainer`. kind: of the trainer.
-            validate_images: so many of ``val``, but all at the end. given: see :func:`crop_batches`.
+            given: see :func:`crop_batches`.
 
     Raises:
         UserError: the net does not fit the classes, there is no object, or something is missing.
@@ -174,7 +176,7 @@ def crop_trainer(
     def measure(net: nn.Module, last: bool) -> float | None:
         if val is None or not len(val.boxes):
             return None
-        found = truth_accuracy(net, val, config, None if last else validate_images, machine.processes)
+        found = truth_accuracy(net, val, config, None if last else VALIDATE_IMAGES, machine.processes)
         return found if math.isfinite(found) else None
 
     return kind(

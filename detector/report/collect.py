@@ -68,14 +68,11 @@ KINDS = {
 CURVE_POINTS = 120
 
 
-def collect(
-    evaluation: Evaluation, *, config: str = "", command: str = "", max_cases: int = 400, max_pictures: int = 200
-) -> Report:
+def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, max_pictures: int = 200) -> Report:
     """The report on ``evaluation``.
 
     Args:
-        config: of the run, as YAML text. command: as it was typed; ``evaluation.info`` may hold it too.
-        max_cases, max_pictures: limits of the gallery.
+        config: of the run, as YAML text. max_cases, max_pictures: limits of the gallery.
     """
     result, errors, info = evaluation.result, evaluation.errors, evaluation.info
     kinds = _kinds(errors)
@@ -102,7 +99,7 @@ def collect(
         cases=cases,
         cases_in_all=sum(kind.count for kind in kinds),
         facts=_facts(result, info),
-        command=command or info.get("command", ""),
+        command=info.get("command", ""),
         config=config,
     )
 

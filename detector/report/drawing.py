@@ -57,9 +57,7 @@ def draw_detections(
     detections: Detections,
     class_names: Sequence[str],
     *,
-    show_scores: bool = True,
     score_threshold: float = 0.0,
-    scale: float = 1.0,
     min_side: int | None = None,
     in_place: bool = False,
 ) -> Picture:
@@ -68,7 +66,7 @@ def draw_detections(
     Args:
         image: ``(H, W, 3)`` uint8 RGB. detections: those of this image.
         class_names: the name of each label, any Unicode; a label beyond them is shown as its number.
-        score_threshold: detections below it are left out. scale: bolder lines and larger text.
+        score_threshold: detections below it are left out.
         min_side: enlarge a smaller picture until its longer side has this many pixels, so that the text can be read.
         in_place: draw into ``image`` itself and not into a copy, unless it is enlarged.
 
@@ -76,14 +74,14 @@ def draw_detections(
         ``(H, W, 3)`` uint8 RGB, of the input's size unless ``min_side`` enlarged it.
     """
     canvas, factor = _canvas(image, min_side, in_place)
-    style = Style.of(canvas.shape[:2], scale)
+    style = Style.of(canvas.shape[:2])
     kept = detections.select(detections.scores >= score_threshold)
     boxes = kept.boxes * factor
     for i in reversed(range(len(kept))):
         _outline(canvas, boxes[i], class_colour(int(kept.labels[i])), style)
     plates = _Plates(canvas.shape[:2], style)
     for box, label, score in zip(boxes, kept.labels.tolist(), kept.scores.tolist(), strict=True):
-        plates.add(box, _name(class_names, label), f"{score:.2f}" if show_scores else "", class_colour(label))
+        plates.add(box, _name(class_names, label), f"{score:.2f}", class_colour(label))
     return plates.paint(canvas)
 
 
@@ -92,7 +90,6 @@ def draw_truth(
     truth: GroundTruth,
     class_names: Sequence[str],
     *,
-    scale: float = 1.0,
     min_side: int | None = None,
 ) -> Picture:
     """``image`` with its annotated objects: a dashed box where ``ignore`` or ``crowd`` is set.
@@ -101,7 +98,7 @@ def draw_truth(
     point or line that it is, one with NaN in it not at all.
     """
     canvas, factor = _canvas(image, min_side)
-    style = Style.of(canvas.shape[:2], scale)
+    style = Style.of(canvas.shape[:2])
     plates = _Plates(canvas.shape[:2], style)
     for box, label, ignore, crowd in zip(
         truth.boxes * factor, truth.labels.tolist(), truth.ignore.tolist(), truth.crowd.tolist(), strict=True
@@ -119,7 +116,6 @@ def draw_proposals(
     limit: int | None = 200,
     *,
     legend: bool = True,
-    scale: float = 1.0,
     in_place: bool = False,
 ) -> Picture:
     """``image`` with its proposals, coloured by source: where many agree, the lines grow solid.
@@ -133,14 +129,14 @@ def draw_proposals(
         ``(H, W, 3)`` uint8 RGB of the input's size.
     """
     canvas, _ = _canvas(image, None, in_place)
-    style = Style.of(canvas.shape[:2], scale * 0.6)
+    style = Style.of(canvas.shape[:2], 0.6)
     shown = take_turns(proposals.source, limit)
     alpha = float(np.clip(5.0 / max(len(shown), 1) ** 0.5, 0.2, 0.9))
     for i in shown[::-1]:
         _outline(canvas, proposals.boxes[i], SOURCE_COLOURS[Source(proposals.source[i])], style, alpha, seam=False)
     if not legend or not len(proposals):
         return canvas
-    plates = _Plates(canvas.shape[:2], Style.of(canvas.shape[:2], scale))
+    plates = _Plates(canvas.shape[:2], Style.of(canvas.shape[:2]))
     counts = {s: (int(np.sum(proposals.source[shown] == s)), int(np.sum(proposals.source == s))) for s in Source}
     for source, (drawn, total) in counts.items():
         if total:
@@ -331,7 +327,6 @@ def draw_sheet(
     columns: int = 4,
     *,
     cell: int = 320,
-    background: Colour = WHITE,
 ) -> Picture:
     """A contact sheet: the pictures in rows, each scaled into a square of ``cell`` pixels, its caption below.
 
@@ -356,8 +351,8 @@ def draw_sheet(
     rows = [small[i : i + columns] for i in range(0, len(small), columns)]
     heights = [max(p.height for p in row) for row in rows]
     height = gap + sum(h + line + gap for h in heights)
-    sheet = Image.new("RGB", (gap + columns * (cell + gap), height), background)
-    draw, ink, top = ImageDraw.Draw(sheet), ink_on(background), gap
+    sheet = Image.new("RGB", (gap + columns * (cell + gap), height), WHITE)
+    draw, ink, top = ImageDraw.Draw(sheet), ink_on(WHITE), gap
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
             left = gap + c * (cell + gap)

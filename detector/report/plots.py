@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,35 +49,28 @@ def plot_recall(
     _finish(figure, axes, path)
 
 
-def plot_training(
-    log: Path | Sequence[Mapping[str, float]],
-    path: Path,
-    *,
-    x: str = "step",
-    leave_out: Collection[str] = BOOKKEEPING,
-    title: str = "",
-) -> None:
+def plot_training(log: Path | Sequence[Mapping[str, float]], path: Path) -> None:
     """The course of a training: one panel for losses, one for each other family of numbers.
 
     Args:
         log: one mapping per record, in order, or a CSV file of them with a header; keys may come and go, values that
             are not finite leave a gap. A file's cells that are empty or no numbers are left out.
-        x: the key of the horizontal axis. leave_out: keys that get no line.
 
-    Keys that end in "loss" share a panel, and so do keys with one first word (``top1_train``, ``top1_val``).
+    The horizontal axis is ``step``; the keys of ``BOOKKEEPING`` get no line. Keys that end in "loss" share a panel, and
+    so do keys with one first word (``top1_train``, ``top1_val``).
     """
     rows = read_log(log) if isinstance(log, Path) else log
-    names = list(dict.fromkeys(k for row in rows for k in row if k != x and k not in leave_out))
+    names = list(dict.fromkeys(k for row in rows for k in row if k != "step" and k not in BOOKKEEPING))
     families: dict[str, list[str]] = {}
     for name in names:
         family = "loss" if name.endswith("loss") else name.split("_")[0].split("/")[0]
         families.setdefault(family, []).append(name)
     # Losses are looked at first, the learning rate last.
     ordered = sorted(families.items(), key=lambda item: (item[0] != "loss", item[0] == "rate"))
-    figure, panels = _panels(len(families) or 1, title)
+    figure, panels = _panels(len(families) or 1)
     for axes, (family, members) in zip(panels, ordered, strict=False):
         for name, (colour, dash) in zip(members, _styles(len(members)), strict=True):
-            points = [(row[x], row[name]) for row in rows if name in row and x in row]
+            points = [(row["step"], row[name]) for row in rows if name in row and "step" in row]
             axes.plot(
                 [p[0] for p in points],
                 [p[1] if math.isfinite(p[1]) else math.nan for p in points],
@@ -90,7 +83,7 @@ def plot_training(
         axes.set_ylabel(_plain(family))
         if len(members) > 1 or members[0] != family:
             axes.legend(frameon=False, fontsize=9)
-    panels[-1].set_xlabel(_plain(x))
+    panels[-1].set_xlabel("step")
     _save(figure, path)
 
 
@@ -135,7 +128,7 @@ def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, title: str = "") -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.6 if count == 1 else 2.4 * count), layout="constrained")

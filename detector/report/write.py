@@ -37,7 +37,6 @@ def write_report(
     page: Path,
     *,
     config: str = "",
-    command: str = "",
     pictures_in_folder: bool = False,
 ) -> Written:
     """Write ``page`` and, beside it under the same name, ``.json`` and ``.csv``; nothing that exists is overwritten.
@@ -46,7 +45,7 @@ def write_report(
 
     Args:
         evaluation: with the paths of its pictures; one whose file is gone is shown as boxes alone.
-        page: the HTML file. config: the run's, YAML text. command: as it was typed.
+        page: the HTML file. config: the run's, YAML text.
         pictures_in_folder: put the pictures into ``<page's name>-pictures`` beside the page and show up to
             ``FOLDER_PICTURES`` of them, larger; otherwise the ``EMBEDDED_PICTURES`` worst are inside the page.
 
@@ -61,7 +60,7 @@ def write_report(
         if target is not None and target.exists() and (target == page or not going_on):
             raise UserError(f"{target}: exists already; name another page with --out, or remove it")
     limits = (FOLDER_CASES, FOLDER_PICTURES) if folder else (EMBEDDED_CASES, EMBEDDED_PICTURES)
-    report = collect(evaluation, config=config, command=command, max_cases=limits[0], max_pictures=limits[1])
+    report = collect(evaluation, config=config, max_cases=limits[0], max_pictures=limits[1])
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()

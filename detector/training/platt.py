@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Margins = NDArray[np.float64]
+STEPS = 100
 SMALLEST_SLOPE = 1e-3  # so that a sigmoid never turns the order of the margins round, nor makes all of them equal
 
 
@@ -24,7 +25,7 @@ class Sigmoid(NamedTuple):
         return np.asarray(0.5 * (1 + np.tanh(0.5 * (self.slope * margins + self.offset))))
 
 
-def fit_sigmoid(margins: Margins, positive: NDArray[np.bool_], steps: int = 100) -> Sigmoid:
+def fit_sigmoid(margins: Margins, positive: NDArray[np.bool_]) -> Sigmoid:
     """The sigmoid of greatest likelihood for ``margins`` ``(n,)`` of which some are ``positive`` ``(n,)``.
 
     Without a positive or without a negative it is that of the smoothed share of positives at a margin of 0.
@@ -41,7 +42,7 @@ def fit_sigmoid(margins: Margins, positive: NDArray[np.bool_], steps: int = 100)
         return float(np.sum(np.logaddexp(0, z) - target * z))
 
     value = loss(slope, offset)
-    for _ in range(steps):
+    for _ in range(STEPS):
         p = Sigmoid(slope, offset)(margins)
         gradient = np.array([np.dot(p - target, margins), np.sum(p - target)])
         if np.abs(gradient).max() < 1e-5:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,7 +121,6 @@ class ImagePool:
         records: Dataset | Sequence[ImageRecord],
         *,
         workers: int = 2,
-        progress: Callable[[int], None] | None = None,
         memory: int | None = None,
     ) -> ImagePool:
         """Decode the pictures of ``records``.
@@ -153,8 +152,6 @@ class ImagePool:
         boxes, labels, counts, skipped, sizes, ids = [], [], [], [], [], []
         with ThreadPoolExecutor(workers) as pool:
             for found in pool.map(read, range(len(records))):
-                if progress is not None:
-                    progress(len(images))
                 if isinstance(found, str):
                     skipped.append(found)
                     continue

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from proposals.boxes import clip, iou, paired_iou
 
 Boxes = NDArray[np.float32]
+FOREGROUND_TRIES, BACKGROUND_TRIES = 12, 20
 
 
 class BalanceConfig(BaseModel):
@@ -84,7 +85,7 @@ def perturbed_boxes(rng: np.random.Generator, boxes: Boxes, strength: float) -> 
 
 
 def foreground_regions(
-    rng: np.random.Generator, truth: Boxes, sizes: NDArray[np.float32], config: SamplingConfig, tries: int = 12
+    rng: np.random.Generator, truth: Boxes, sizes: NDArray[np.float32], config: SamplingConfig
 ) -> Boxes:
     """A region ``(N, 4)`` for each object of ``truth`` ``(N, 4)`` in images of ``sizes`` ``(N, 2)`` (height, width).
 
@@ -93,14 +94,14 @@ def foreground_regions(
     regions = truth.copy()
     open_ = np.ones(len(truth), np.bool_)
     perturb = rng.random(len(truth)) < config.perturbed
-    for attempt in range(tries):
+    for attempt in range(FOREGROUND_TRIES):
         where = np.flatnonzero(open_)
         if not len(where):
             break
         strength = rng.uniform(0.0, 0.8, (len(where), 1)).astype(np.float32)
         candidates = googlenet_crops(rng, sizes[where], config.area, config.aspect)
         # An object far from square or small has no GoogLeNet crop on it: after half of the tries perturb it instead.
-        use = perturb[where] | (attempt >= tries // 2)
+        use = perturb[where] | (attempt >= FOREGROUND_TRIES // 2)
         moved = perturbed_boxes(rng, truth[where], strength)  # type: ignore[arg-type]
         limit = np.concatenate([np.zeros_like(sizes[where]), sizes[where][:, ::-1]], axis=1)
         moved = np.concatenate([np.maximum(moved[:, :2], limit[:, :2]), np.minimum(moved[:, 2:], limit[:, 2:])], axis=1)
@@ -112,14 +113,14 @@ def foreground_regions(
 
 
 def background_region(
-    rng: np.random.Generator, truth: Boxes, image_size: tuple[int, int], config: SamplingConfig, tries: int = 20
+    rng: np.random.Generator, truth: Boxes, image_size: tuple[int, int], config: SamplingConfig
 ) -> Boxes | None:
     """One region ``(1, 4)`` of an image that overlaps none of its objects ``(N, 4)`` by ``iou_background`` or more.
 
     Half are GoogLeNet crops, half lie near an object. ``None`` when every try failed, as where one fills the image.
     """
     size = np.array([image_size], np.float32)
-    for _ in range(tries):
+    for _ in range(BACKGROUND_TRIES):
         if len(truth) and rng.random() < 0.5:
             region = perturbed_boxes(rng, truth[rng.integers(len(truth))][None], float(rng.uniform(1.0, 2.5)))
             region = clip(region, image_size).astype(np.float32)
