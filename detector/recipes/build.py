@@ -22,11 +22,10 @@ from detector.recipes.build_shared import new_shared_net
 from detector.recipes.initialization import initialise, initialise_region_net, region_heads
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.recipes.teacher import find_teacher
-from detector.training.batches import RegionBatches
+from detector.training.batches import CropBatches, RegionBatches
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
-from detector.training.region_batch import RegionSource
 from detector.training.region_settings import CropTrainingConfig, RegionTrainingConfig
 from detector.training.region_trainer import Progress, RegionTrainer, Teacher, truth_accuracy
 from detector.training.windows import WindowBatches, Windows
@@ -116,7 +115,7 @@ def crop_batches(
     processes: Processes = ALONE,
     *,
     windows: Windows | None = None,
-) -> RegionSource:
+) -> CropBatches:
     """The batches of crops that ``config`` asks for.
 
     Args:

@@ -140,7 +140,7 @@ class CropBatches(ABC):
         return torch.from_numpy(deltas), torch.from_numpy(overlaps)
 
     def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
-        """See :class:`detector.training.region_batch.RegionSource`."""
+        """This process's part of the batches of ``steps``, made ahead by ``threads`` while the net computes."""
         part = self.processes.part(self.batch_size)
         return make_ahead(lambda step: self.batch(step, self.size_of(step), part), steps, threads)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from detector.training.pool import ImagePool
 
 UNREADABLE = -100  # label of a crop whose image could not be read: the loss passes over it
 
@@ -77,35 +74,3 @@ class RegionBatch(NamedTuple):
             f"{shown.image} [{' '.join(f'{value:.1f}' for value in shown.box.tolist())}] label {label}"
             for shown, label in zip(self.shown, self.labels.tolist(), strict=True)
         ]
-
-
-class RegionSource(Protocol):
-    """Where a training's batches come from; each depends on the seed and the step alone."""
-
-    @property
-    def pool(self) -> ImagePool:
-        """The images."""
-        ...
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        ...
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Batches in which the data are shown once."""
-        ...
-
-    @property
-    def unreadable(self) -> dict[str, str]:
-        """What went wrong with each image that could not be read since the run began, by the image's id."""
-        ...
-
-    def batch(self, step: int) -> RegionBatch:
-        """The whole batch of ``step``."""
-        ...
-
-    def stream(self, steps: Iterator[int], threads: int) -> Iterator[RegionBatch]:
-        """This process's part of the batches of ``steps``, made ahead by ``threads`` while the net computes."""
-        ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,41 +11,13 @@ from torch import Tensor
 from detector.nets.googlenet import AUX_LOSS_WEIGHT, Logits
 from detector.nets.region_head import HeadLogits
 from detector.training.region_batch import UNREADABLE, RegionBatch
+from detector.training.region_settings import LearningConfig
 from proposals.multibox import MultiBoxOutput
 from proposals.multibox_loss import match_priors, multibox_loss
 
 # Deviations of tx ty tw th, by which they are divided to be of one size (Fast R-CNN's code).
 DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
 BOX_WEIGHT = 0.5  # of MultiBox's boxes beside its confidences
-
-
-class LossSettings(Protocol):
-    """What weighs how much; see :class:`detector.training.region_settings.LearningConfig`."""
-
-    @property
-    def label_smoothing(self) -> float:
-        """Of the labels."""
-        ...
-
-    @property
-    def box(self) -> float:
-        """Weight of the boxes' loss."""
-        ...
-
-    @property
-    def overlap(self) -> float:
-        """Weight of the overlaps' loss."""
-        ...
-
-    @property
-    def box_divisor(self) -> float:
-        """What the boxes' loss of a region is divided by, beside the number of regions."""
-        ...
-
-    @property
-    def teacher_share(self) -> float:
-        """Of a teacher's answers in the classes' loss."""
-        ...
 
 
 class RegionLoss(NamedTuple):
@@ -90,7 +62,7 @@ def region_loss(
     output: Tensor | Logits | HeadLogits,
     batch: RegionBatch,
     num_classes: int,
-    config: LossSettings,
+    config: LearningConfig,
     answers: Tensor | None = None,
 ) -> RegionLoss:
     """The loss of a net's ``output`` for ``batch``, K = ``num_classes``, and a teacher's ``answers``, if there is one.

@@ -17,15 +17,15 @@ from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, image_levels
 from detector.nets.weights import to_tensor
 from detector.training.average import parameter_groups
-from detector.training.batches import loader_threads
+from detector.training.batches import CropBatches, loader_threads
 from detector.training.loop import Machine, Net, Outcome, Trainer, on_device
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.proposed_regions import ProposedRegions
-from detector.training.region_batch import RegionBatch, RegionSource
+from detector.training.region_batch import RegionBatch
 from detector.training.region_loss import region_loss
 from detector.training.region_settings import CropTrainingConfig, LearningConfig
-from detector.training.shared_batches import SharedTrainingConfig
+from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
 from proposals.errors import UserError
 
 Item = TypeVar("Item")
@@ -83,7 +83,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         self,
         config: LearningConfig,
         make_net: Callable[[], Net],
-        batches: RegionSource,
+        batches: CropBatches | SharedBatches,
         folder: Path,
         *,
         machine: Machine,
@@ -113,7 +113,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
 
     @property
     def steps_per_epoch(self) -> float:
-        """See :class:`detector.training.region_batch.RegionSource`."""
+        """Batches in which the data are shown once."""
         return self.batches.steps_per_epoch
 
     def stream(self, steps: Iterator[int]) -> Iterator[RegionBatch]:

@@ -146,7 +146,7 @@ class SharedBatches:
         return len(self.pool.images) / self.config.images
 
     def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
-        """See :class:`detector.training.region_batch.RegionSource`."""
+        """This process's part of the batches of ``steps``, made ahead by ``threads`` while the net computes."""
         part = self.processes.part(self.config.images)
         return make_ahead(lambda step: self.batch(step, part), steps, threads)
 
