@@ -18,7 +18,7 @@ from detector.commands.train_common import load_pool, save_sheet, save_sheet_of
 from detector.data import Dataset
 from detector.model.proposals import stored_source
 from detector.recipes.budget import Costs, plan_training
-from detector.recipes.build import build_trainer, check_beginning, find_windows
+from detector.recipes.build import build_trainer, check_beginning
 from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for
 from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
@@ -26,6 +26,7 @@ from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.loop import Machine
 from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import Progress, RegionTrainer
+from detector.training.windows import Windows
 from proposals.recall import best_overlaps, recall
 
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe)
@@ -147,9 +148,10 @@ class CropJob(Job[TrainRecipe]):
         if not recipe.training.background:
             self.pools = [pool.whole() for pool in self.pools]
         if recipe.training.regions == "windows":
-            processes = self.machine.processes
-            with progress("proposing", len(self.pools[0].images), "image") as advance:
-                windows = find_windows(recipe, self.pools[0], self.store, processes=processes, advance=advance)
+            pool, training = self.pools[0], recipe.training
+            with progress("proposing", len(pool.images), "image") as advance:
+                boxes = propose_for(recipe.model.proposals, pool, self.store, self.machine.processes, advance)
+                windows = Windows.label(pool, boxes, training.num_classes, training.sampling)
             self.given["windows"] = windows
             tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
 
@@ -186,8 +188,8 @@ class SharedJob(Job[SharedRecipe]):
             self.proposals = [np.zeros((0, 4), np.float32)] * len(self.pool.images)
             return
         with progress("proposing", len(self.pool.images), "image") as advance:
-            self.proposals = propose_for(
-                self.recipe.model.proposals, self.pool, self.store, self.machine.processes, advance
+            self.proposals = list(
+                propose_for(self.recipe.model.proposals, self.pool, self.store, self.machine.processes, advance)
             )
         truths = [self.pool.truth(index) for index in range(len(self.pool.images))]
         self.covered = float(recall(best_overlaps(self.proposals, truths, [ALL]), 0.5)[0])

@@ -120,7 +120,7 @@ def _train(
     if not len(pool.boxes):
         raise UserError(f"{request.data}: the training data hold no usable object")
     with progress("proposing", len(pool.images), "image") as advance:
-        found = propose_for(model.proposals, pool, request.proposals, processes, advance)
+        found = list(propose_for(model.proposals, pool, request.proposals, processes, advance))
     table = make_table(pool, found, len(train.class_names))
     with progress("computing features", len(pool.images), "image") as advance:
         features = compute_features(members, pool, table, folder, device, advance, processes)

@@ -7,14 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from detector.data import Dataset, load_dataset
 from detector.model.config import named_folder, read_detector_config
-from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.efficientnet_lite import EfficientNetLite
 from detector.nets.region_net import RegionNet
 from detector.nets.trunks import Network, build_network
@@ -35,32 +32,6 @@ VALIDATE_IMAGES = 2000
 """So many validate a training of crops, but all at its end."""
 
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
-
-
-def find_windows(
-    recipe: TrainRecipe,
-    pool: ImagePool,
-    store: Path,
-    *,
-    processes: Processes = ALONE,
-    advance: Callable[[], None] = lambda: None,
-) -> Windows:
-    """The windows of ``pool`` for a recipe that trains on windows; ``advance`` is called after each picture.
-
-    Each of several processes proposes for some of the pictures; the store is theirs in common.
-    """
-    config = recipe.model.proposals
-    source = stored_source(config, store)
-
-    def propose(index: int) -> NDArray[np.float32]:
-        return proposed_boxes(source, pool.images[index], config.max_proposals)
-
-    for index in range(processes.rank, len(pool.images), processes.count):
-        propose(index)
-        advance()
-    processes.wait()
-    boxes = (propose(index) for index in range(len(pool.images)))
-    return Windows.label(pool, boxes, recipe.training.num_classes, recipe.training.sampling)
 
 
 def with_classes(recipe: RecipeT, num_classes: int) -> RecipeT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,18 @@ MEASURED_SCORE = 0.01  # detections below it do not count in the validation's me
 
 def propose_for(
     config: ProposalConfig, pool: ImagePool, store: Path, processes: Processes, advance: Callable[[], None]
-) -> list[NDArray[np.float32]]:
-    """The proposals ``(P, 4)`` of each image; each of several processes makes its share, in the store of all."""
+) -> Iterator[NDArray[np.float32]]:
+    """The proposals ``(P, 4)`` of each image, read from the store one after another.
+
+    They are made at once, and ``advance`` is called after each image; each of several processes makes its share, in the
+    store of all.
+    """
     source = stored_source(config, store)
     for index in range(processes.rank, len(pool.images), processes.count):
         proposed_boxes(source, pool.images[index], config.max_proposals)
         advance()
     processes.wait()
-    return [proposed_boxes(source, image, config.max_proposals) for image in pool.images]
+    return (proposed_boxes(source, image, config.max_proposals) for image in pool.images)
 
 
 def shared_trainer(
