@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from detector.evaluation.analysis_kernels import pair_by_iou
 from detector.evaluation.analysis_types import Calibration, ConfusionMatrix, RecallBin
+from detector.evaluation.confidence import expected_calibration_error, reliability
 from detector.evaluation.matches import Matches, Outcome
 
+SCORE_BINS = 10
 # COCO's borders between small, medium and large are 32 and 96.
 SIZE_EDGES = (0.0, 16.0, 32.0, 64.0, 96.0, 128.0, 256.0, float("inf"))
 ASPECT_EDGES = (0.0, 1 / 3, 2 / 3, 3 / 2, 3.0, float("inf"))
 ASPECT_NAMES = ("very tall", "tall", "about square", "wide", "very wide")
 
 
-def calibration(matches: Matches, bins: int = 10) -> Calibration:
-    """How far scores are from the share of true positives, in ``bins`` equal bins of [0, 1].
+def calibration(matches: Matches) -> Calibration:
+    """How far scores are from the share of true positives, in equal bins of [0, 1].
 
     Counted detections at the first IoU threshold.
     """
@@ -26,38 +28,22 @@ def calibration(matches: Matches, bins: int = 10) -> Calibration:
     scores, labels = matches.detections.scores[kept], matches.detections.labels[kept]
     true = matches.outcome[0][kept] == Outcome.TRUE_POSITIVE
     inside = (scores >= 0) & (scores <= 1)
-    count, mean_score, precision = _binned(scores[inside], true[inside], bins)
+    found = reliability(scores[inside], true[inside], SCORE_BINS)
     by_class = {}
     for label, name in enumerate(matches.class_names):
         own = inside & (labels == label)
-        by_class[name] = _expected(*_binned(scores[own], true[own], bins))
-    gap = np.abs(mean_score - precision)[count > 0]
+        by_class[name] = expected_calibration_error(scores[own], true[own], SCORE_BINS)
+    gap = np.abs(found.confidence - found.accuracy)[found.count > 0]
     return Calibration(
-        edges=np.linspace(0, 1, bins + 1),
-        count=count,
-        mean_score=mean_score,
-        precision=precision,
-        expected_error=_expected(count, mean_score, precision),
+        edges=np.linspace(0, 1, SCORE_BINS + 1),
+        count=found.count,
+        mean_score=found.confidence,
+        precision=found.accuracy,
+        expected_error=found.expected_error,
         max_error=float(gap.max()) if len(gap) else float("nan"),
         by_class=by_class,
         outside=int((~inside).sum()),
     )
-
-
-def _binned(
-    scores: NDArray[np.float64], true: NDArray[np.bool_], bins: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    index = np.minimum((scores * bins).astype(np.int64), bins - 1)
-    count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        mean_score = np.bincount(index, scores, bins) / count
-        precision = np.bincount(index, true, bins) / count
-    return count, mean_score, precision
-
-
-def _expected(count: NDArray[np.int64], mean_score: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    total = int(count.sum())
-    return float(np.nansum(count * np.abs(mean_score - precision)) / total) if total else float("nan")
 
 
 def best_f1_threshold(matches: Matches) -> float:

@@ -103,7 +103,7 @@ class Calibration:
     """Whether a score of 0.8 means right eight times in ten.
 
     Attributes:
-        edges: ``(B + 1,)`` float64, the bins of the score, from 0 to 1.
+        edges: ``(B + 1,)`` float64, the bins of the score, from 0 to 1; a score on an edge is in the lower bin.
         count: ``(B,)`` int64 counted detections in each bin.
         mean_score, precision: ``(B,)`` float64, NaN where the bin is empty.
         expected_error: mean of ``|mean_score - precision|`` over detections (ECE). max_error: its maximum over bins.

@@ -13,25 +13,32 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 
 BINS = 15  # as in the paper
 COLDEST, HOTTEST = 0.05, 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Answers with a confidence in (low, high]; means are NaN where there are none."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Answers by the bin of their confidence: the first holds those in [0, 1/B], the next those in (1/B, 2/B], ...
 
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
+    Attributes:
+        count: ``(B,)`` int64 answers. confidence, accuracy: ``(B,)`` float64, their means; NaN where there are none.
+    """
+
+    count: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def expected_error(self) -> float:
+        """The mean of |accuracy - confidence| over the answers, in [0, 1]; NaN without answers."""
+        total = int(self.count.sum())
+        return float(np.nansum(self.count * np.abs(self.accuracy - self.confidence)) / total) if total else float("nan")
 
 
-def reliability(confidences: ArrayLike, correct: ArrayLike, bins: int = BINS) -> list[ReliabilityBin]:
-    """Confidence beside accuracy, bin by bin; a confidence of 0 falls into the first bin.
+def reliability(confidences: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
+    """Confidence beside accuracy, bin by bin.
 
     Args:
         confidences: ``(n,)`` in [0, 1], of each answer. correct: ``(n,)`` bool. bins: of equal width.
@@ -44,28 +51,16 @@ def reliability(confidences: ArrayLike, correct: ArrayLike, bins: int = BINS) ->
         raise ValueError(f"confidences and correct must both be (n,), bins positive; not {sure.shape}, {right.shape}")
     if not ((sure >= 0) & (sure <= 1)).all():
         raise ValueError("confidences must be in [0, 1]")
-    edges = np.linspace(0, 1, bins + 1)
-    which = np.maximum(np.searchsorted(edges, sure, side="left") - 1, 0)
-    counts = np.bincount(which, minlength=bins)
-    sums = np.bincount(which, sure, bins), np.bincount(which, right.astype(np.float64), bins)
+    which = np.maximum(np.searchsorted(np.linspace(0, 1, bins + 1), sure, side="left") - 1, 0)
+    count = np.bincount(which, minlength=bins)
     with np.errstate(invalid="ignore"):
-        confidence, accuracy = (total / counts for total in sums)
-    return [
-        ReliabilityBin(float(edges[i]), float(edges[i + 1]), int(counts[i]), float(confidence[i]), float(accuracy[i]))
-        for i in range(bins)
-    ]
+        confidence, accuracy = (np.bincount(which, values, bins) / count for values in (sure, right))
+    return Reliability(count, confidence, accuracy)
 
 
 def expected_calibration_error(confidences: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
-    """The mean of |accuracy - confidence| over the answers' bins, in [0, 1]; NaN without answers.
-
-    Arguments and errors as for :func:`reliability`.
-    """
-    table = [row for row in reliability(confidences, correct, bins) if row.count]
-    total = sum(row.count for row in table)
-    if not total:
-        return float("nan")
-    return sum(row.count * abs(row.accuracy - row.confidence) for row in table) / total
+    """The expected error of :func:`reliability`."""
+    return reliability(confidences, correct, bins).expected_error
 
 
 def tempered(log_probs: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -92,6 +87,8 @@ def fit_temperature(log_probs: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: other shapes, labels out of range, NaN, or no answer is left.
     """
+    from scipy.optimize import minimize_scalar
+
     table, wanted = np.asarray(log_probs, np.float64), np.asarray(labels, np.int64)
     if table.ndim != 2 or wanted.shape != table.shape[:1]:
         raise ValueError(f"log_probs must be (n, C) and labels (n,), not {table.shape} and {wanted.shape}")
