@@ -44,13 +44,8 @@ def classify(
     skipped: dict[str, int] = {}
     with progress("evaluate", len(dataset), "image") as advance:
         samples = annotated_samples(model.class_names, dataset, faults, whole_images, skipped, advance)
-
-        def log_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
-            with np.errstate(divide="ignore"):
-                return np.log(np.asarray(model.classifier.predict(image, boxes).probs, np.float64))
-
         result = evaluate_classification(
-            log_probabilities,
+            lambda image, boxes: model.classifier.predict(image, boxes).probs,
             samples,
             model.class_names,
             crops=crops,

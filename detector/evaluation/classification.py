@@ -8,7 +8,7 @@ boxes can look through it: for whole pictures the windows are of the picture, fo
 - 144: shorter side 256, 288, 320, 352; three squares along the longer side; in each the four corners, the centre and
   the whole square; and their mirror images: 4 x 3 x 6 x 2.
 
-Softmax probabilities are averaged over the windows.
+Probabilities are averaged over the windows.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ CROP_COUNTS = (1, 10, 144)
 CROP = 224
 SCALES = (256, 288, 320, 352)
 
-Logits = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.floating]]
-Probabilities = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float64]]
+Probabilities = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.floating]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,55 +122,35 @@ def _five(left: float, top: float, side: float, share: float) -> list[tuple[floa
     return [(x, y, x + part, y + part) for x, y in [*corners, (left + rest / 2, top + rest / 2)]]
 
 
-def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities ``(N, K)`` of logits ``(N, K)``."""
-    shifted = np.exp(np.asarray(logits, np.float64) - np.max(logits, axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 def region_probabilities(
-    logits: Logits, image: NDArray[np.uint8], boxes: NDArray[np.floating], crops: int, whole: bool = True
+    probabilities: Probabilities, image: NDArray[np.uint8], boxes: NDArray[np.floating], crops: int, whole: bool = True
 ) -> NDArray[np.float64]:
-    """Probabilities ``(R, K)`` of regions, averaged over their windows.
+    """Probabilities ``(R, C)`` of regions, averaged over their windows.
 
     Args:
-        logits: called with a picture and ``(N, 4)`` float32 boxes in it, returns ``(N, K)`` logits; where it returns
-            log-probabilities the result is their mean probability just as well.
+        probabilities: called with a picture and ``(N, 4)`` float32 boxes in it, returns ``(N, C)``.
         image: ``(H, W, 3)`` uint8 RGB. boxes: ``(R, 4)`` in its pixels. crops: one of ``CROP_COUNTS``.
         whole: with one crop, look at the region itself and not at its centre square, as detection does.
     """
     if not len(boxes):
         return np.zeros((0, 0))
-    return through_windows(lambda picture, windows: softmax(logits(picture, windows)), image, boxes, crops, whole)
-
-
-def through_windows(
-    probabilities: Probabilities, image: NDArray[np.uint8], boxes: NDArray[np.floating], crops: int, whole: bool = True
-) -> NDArray[np.float64]:
-    """The mean ``(R, ...)`` of what ``probabilities`` says of the windows of each region, R at least 1.
-
-    Args:
-        probabilities: called with a picture and ``(N, 4)`` float32 boxes in it, returns ``(N, ...)``. The others: as
-            for :func:`region_probabilities`.
-    """
     if crops == 1 and whole:
-        return probabilities(image, np.asarray(boxes, np.float32))
+        return np.asarray(probabilities(image, np.asarray(boxes, np.float32)), np.float64)
     pairs = [crop_windows(box, crops) for box in boxes.tolist()]
     windows = np.concatenate([pair[0] for pair in pairs])
     mirrored = np.concatenate([pair[1] for pair in pairs])
     upright = probabilities(image, windows[~mirrored])
-    table = np.empty((len(windows), *upright.shape[1:]))
+    table = np.empty((len(windows), upright.shape[1]))
     table[~mirrored] = upright
     if mirrored.any():
         flipped = flip_horizontal(windows[mirrored], image.shape[1])
         table[mirrored] = probabilities(np.ascontiguousarray(image[:, ::-1]), flipped)
-    mean: NDArray[np.float64] = table.reshape(len(boxes), crops, *table.shape[1:]).mean(axis=1)
+    mean: NDArray[np.float64] = table.reshape(len(boxes), crops, -1).mean(axis=1)
     return mean
 
 
 def evaluate_classification(
-    logits: Logits,
+    probabilities: Probabilities,
     samples: Iterable[tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.int64]]],
     class_names: Sequence[str],
     *,
@@ -183,7 +162,8 @@ def evaluate_classification(
     """Accuracy over pictures (one box around each) or over their regions.
 
     Args:
-        logits: see :func:`region_probabilities`; outputs beyond the class names (the background) are wrong answers.
+        probabilities: see :func:`region_probabilities`; columns beyond the class names (the background) are wrong
+            answers.
         samples: picture ``(H, W, 3)`` uint8 RGB, boxes ``(R, 4)``, labels ``(R,)``.
         class_names: one per label. crops, whole: see :func:`region_probabilities`. bootstrap_samples: resamples of the
             regions for the intervals. seed: of the resampling.
@@ -192,7 +172,7 @@ def evaluate_classification(
     labels: list[NDArray[np.int64]] = []
     for image, boxes, wanted in samples:
         if len(boxes):
-            tables.append(answers(region_probabilities(logits, image, boxes, crops, whole), wanted))
+            tables.append(answers(region_probabilities(probabilities, image, boxes, crops, whole), wanted))
             labels.append(wanted)
     return summarise(
         np.concatenate([np.zeros((0, 3)), *tables]),

@@ -15,7 +15,6 @@ from detector.evaluation.classification import (
     evaluate_classification,
     in_top_k,
     region_probabilities,
-    softmax,
     topk_accuracy,
 )
 
@@ -83,9 +82,15 @@ def test_other_numbers_of_crops() -> None:
 
 
 def mean_colour(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Logits: the mean of each channel inside the box."""
+    """The mean of each channel inside the box."""
     rounded = boxes.round().astype(int)
     return np.array([image[y1:y2, x1:x2].reshape(-1, 3).mean(axis=0) / 32 for x1, y1, x2, y2 in rounded])
+
+
+def by_colour(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities: the softmax of the mean colours."""
+    odds = np.exp(mean_colour(image, boxes))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
 def left_red() -> NDArray[np.uint8]:
@@ -104,8 +109,8 @@ def test_probabilities_are_averaged_over_the_windows(crops: int) -> None:
     for window, flip in zip(windows, mirrored, strict=True):
         if flip:
             window = np.array([64 - window[2], window[1], 64 - window[0], window[3]])
-        by_hand.append(softmax(mean_colour(image[:, ::-1] if flip else image, window[None]))[0])
-    result = region_probabilities(mean_colour, image, box, crops, whole=False)
+        by_hand.append(by_colour(image[:, ::-1] if flip else image, window[None])[0])
+    result = region_probabilities(by_colour, image, box, crops, whole=False)
     np.testing.assert_allclose(result, [np.mean(by_hand, axis=0)], atol=1e-9)
     np.testing.assert_allclose(result.sum(axis=1), 1)
 
@@ -125,16 +130,16 @@ def test_mirrored_windows_show_the_same_pixels_mirrored() -> None:
 
 def test_whole_regions_are_looked_at_as_they_are() -> None:
     boxes = np.array([[0.0, 0, 32, 10], [32, 0, 64, 64]])
-    result = region_probabilities(mean_colour, left_red(), boxes, 1)
+    result = region_probabilities(by_colour, left_red(), boxes, 1)
     assert result.argmax(axis=1).tolist() == [0, 2]
-    assert region_probabilities(mean_colour, left_red(), boxes[:0], 1).shape == (0, 0)
+    assert region_probabilities(by_colour, left_red(), boxes[:0], 1).shape == (0, 0)
 
 
 @pytest.mark.parametrize("crops", [1, 10, 144])
 def test_accuracy_of_regions(crops: int) -> None:
     boxes = np.array([[0.0, 0, 32, 64], [32, 0, 64, 64], [0, 0, 32, 32], [32, 32, 64, 64]])
     samples = [(left_red(), boxes, np.array([0, 2, 0, 0])), (left_red(), boxes[:0], np.zeros(0, np.int64))]
-    result = evaluate_classification(mean_colour, samples, ["red", "green", "blue"], crops=crops)
+    result = evaluate_classification(by_colour, samples, ["red", "green", "blue"], crops=crops)
     assert (result.top1, result.top5, result.count, result.crops) == (0.75, 1, 4, crops)
     assert result.by_class["blue"] == 1
     assert result.by_class["red"] == pytest.approx(2 / 3)
@@ -144,6 +149,6 @@ def test_accuracy_of_regions(crops: int) -> None:
 
 
 def test_no_regions() -> None:
-    result = evaluate_classification(mean_colour, [], ["red"])
+    result = evaluate_classification(by_colour, [], ["red"])
     assert np.isnan(result.top1)
     assert result.top5_interval is None
