@@ -163,37 +163,10 @@ def evaluate(
 
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """
+    options = {name: value for name, value in locals().items() if name != "help_all"}
     from detector.commands.evaluate_job import EvaluateRequest, run_evaluation
 
-    request = EvaluateRequest(
-        data=data,
-        model=model,
-        detections=detections,
-        metric=metric,
-        split=split,
-        images=images,
-        report=report,
-        out=out,
-        bootstrap=bootstrap,
-        seed=seed,
-        crops=crops,
-        format=format,
-        image_list=image_list,
-        invalid=invalid,
-        unknown_classes=unknown_classes,
-        score_threshold=score_threshold,
-        max_detections=max_detections,
-        search_side=search_side,
-        members=members,
-        exact=exact,
-        first=first,
-        device=device,
-        precision=precision,
-        on_error=on_error,
-        shard=shard,
-        resume=resume,
-    )
-    lines, code = run_evaluation(request)
+    lines, code = run_evaluation(EvaluateRequest(**options))
     for line in lines:
         typer.echo(line)
     raise typer.Exit(code)

@@ -115,6 +115,7 @@ def train(
 
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
+    options = {name: value for name, value in locals().items() if name != "help_all"}
     from detector.commands.train_common import say_once
     from detector.commands.train_run import TrainRequest, run_training, task_of
     from detector.model.config import read_model_config
@@ -124,24 +125,7 @@ def train(
 
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
-    request = TrainRequest(
-        data=data,
-        recipe=recipe,
-        config=config,
-        out=out,
-        resume=read_resume(resume, out),
-        init=init,
-        minutes=minutes,
-        steps=steps,
-        seed=seed,
-        members=members,
-        proposals=proposals,
-        device=device,
-        micro_batch=micro_batch,
-        checkpoint_minutes=checkpoint_minutes,
-        jobs=jobs,
-        split=split,
-    )
+    request = TrainRequest(**{**options, "resume": read_resume(resume, out)})
     run, task = run_training, task_of(request)
     if task == "ensemble":
         from detector.commands.train_ensemble_run import run_ensemble_training as run
