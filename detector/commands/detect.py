@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.console import SKIPPED, Faults, OnError, say
 from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, ShardWord, may_go_on
 from proposals.errors import UserError
@@ -58,13 +58,6 @@ class Runtime(str, Enum):
     torch = "torch"
     onnx = "onnx"
     openvino = "openvino"
-
-
-class OnError(str, Enum):
-    """What an image that cannot be read does to the run."""
-
-    fail = "fail"
-    skip = "skip"
 
 
 def detect(

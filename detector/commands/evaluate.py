@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.evaluate_options import Format, Metric, OnError, OnFault
+from detector.commands.console import OnError
+from detector.commands.evaluate_options import Format, Metric, OnFault
 from detector.commands.help_all import HelpAll
 from detector.commands.resume import ResumeWord, ShardWord
 

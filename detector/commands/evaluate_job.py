@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.console import SKIPPED, Faults, OnError, say
 from detector.commands.detection_files import JSONL_FILE
 from detector.commands.evaluate_data import Measured, first_of_run, load_measured, read_for
-from detector.commands.evaluate_options import Format, Metric, OnError, OnFault
+from detector.commands.evaluate_options import Format, Metric, OnFault
 from detector.commands.evaluate_summary import summary
 from detector.commands.resume import may_go_on
 from detector.evaluation.assemble import assemble, score

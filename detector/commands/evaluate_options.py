@@ -31,10 +31,3 @@ class OnFault(str, Enum):
 
     error = "error"
     skip = "skip"
-
-
-class OnError(str, Enum):
-    """What an image that cannot be read does to the run."""
-
-    fail = "fail"
-    skip = "skip"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress, quiet_pillow, tell
+from detector.commands.console import SKIPPED, Faults, OnError, progress, quiet_pillow, tell
 from detector.commands.resume import ShardWord
 from proposals.errors import UserError
 
@@ -39,8 +39,8 @@ def propose(
         int | None, typer.Option(min=1, metavar="N", help="Worker processes.", show_default="one per core")
     ] = None,
     on_error: Annotated[
-        str, typer.Option(metavar="fail|skip", help="If an image cannot be read: fail or skip.")
-    ] = "fail",
+        OnError, typer.Option(help="If an image cannot be read: fail, or skip it and exit with code 3.")
+    ] = OnError.fail,
     shard: ShardWord = None,
 ) -> None:
     """Propose boxes in many images and store them, one checksummed file per image.
@@ -59,11 +59,9 @@ def propose(
     from proposals.selective_search import SelectiveSearch, available_cores
     from proposals.store import ProposalStore
 
-    if on_error not in ("fail", "skip"):
-        raise UserError(f"--on-error must be fail or skip, not {on_error!r}")
     part = None if shard is None else Shard.parse(shard)
     search = SelectiveSearch(preset, seed, threads=1)
-    faults = Faults(skip=on_error == "skip")
+    faults = Faults(skip=on_error is OnError.skip)
     pictures = find_inputs(inputs, faults)
     if part is not None:
         job = begin_shard(out, pictures, search.settings(), part)

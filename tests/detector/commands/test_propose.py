@@ -116,13 +116,19 @@ def test_propose_skips_or_stops_at_a_broken_picture(photos, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--preset", "best"], "best"), (["--on-error", "cry"], "cry"), (["/no/such/place"], "place")],
+    [(["--preset", "best"], "best"), (["/no/such/place"], "place")],
 )
 def test_propose_says_what_is_wrong_in_a_line(photos, tmp_path, capsys, arguments, words):
     assert run("propose", photos, "--out", tmp_path / "store", "--workers", 1, *arguments) == 1
     error = capsys.readouterr().err
     assert words in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_wrong_command_line_is_code_2(photos, tmp_path, capsys):
+    assert run("propose", photos, "--out", tmp_path / "store", "--workers", 1, "--on-error", "cry") == 2
+    assert "cry" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.fixture
