@@ -158,11 +158,15 @@ def write_settings(path: Path, settings: BaseModel) -> None:
     write_whole(path, dump_yaml(settings))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all: under a temporary name first."""
     temporary = path.with_name(path.name + ".unfinished")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def dump_yaml(settings: BaseModel) -> str:

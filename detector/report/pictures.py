@@ -13,6 +13,7 @@ from PIL import Image
 
 from detector.images.read import read_image_reduced
 from detector.report.content import PictureEntry
+from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
 QUALITY = 74
@@ -75,9 +76,7 @@ def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) 
             return Sources()
         names = f"{number:05d}-small.jpg", f"{number:05d}.jpg"
         for name, data in zip(names, (small, large), strict=True):
-            temporary = folder / f"{name}.unfinished"  # a file with the right name is a whole one
-            temporary.write_bytes(data)
-            temporary.replace(folder / name)
+            write_whole(folder / name, data)
         return Sources(*(f"{folder.name}/{name}" for name in names))
 
     with ThreadPoolExecutor(workers) as pool:

@@ -13,6 +13,7 @@ from detector.report.collect import collect
 from detector.report.html import render
 from detector.report.pictures import embedded, in_folder
 from detector.report.tables import csv_text, numbers
+from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
 PAGE = "report.html"
@@ -65,9 +66,10 @@ def write_report(
         page.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
         sources = in_folder(report.pictures, folder) if folder else embedded(report.pictures)
-        _write(written.json, json.dumps(numbers(report), ensure_ascii=True, allow_nan=False, indent=1))
-        _write(written.csv, csv_text(report))
-        _write(page, render(report, sources))  # last: it takes the place of ``unfinished``
+        write_whole(written.json, json.dumps(numbers(report), ensure_ascii=True, allow_nan=False, indent=1))
+        # Names of files that are not UTF-8 hold lone surrogates, which no encoding can write.
+        write_whole(written.csv, csv_text(report).encode("utf-8", "replace"))
+        write_whole(page, render(report, sources).encode("utf-8", "replace"))  # last: in the place of ``unfinished``
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -76,15 +78,3 @@ def write_report(
                 path.unlink(missing_ok=True)
         raise UserError(f"{page}: cannot write the report: {error.strerror}; name another place with --out") from error
     return written
-
-
-def _write(path: Path, text: str) -> None:
-    """Under a temporary name first, so that a file with the right name is a whole one."""
-    temporary = path.with_name(f"{path.name}{UNFINISHED}")
-    try:
-        # Names of files that are not UTF-8 hold lone surrogates, which no encoding can write.
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

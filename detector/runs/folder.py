@@ -27,6 +27,7 @@ import yaml
 
 from detector.runs.leftovers import MARK, UNFINISHED, marked, unmark
 from detector.runs.shards import JOURNAL_FILE
+from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
 CONFIG_FILE = "config.yaml"
@@ -238,9 +239,7 @@ def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | N
         "git": git_state(),
         "machine": {"system": platform.platform(), "processors": os.cpu_count()},
     }
-    temporary = path.with_name(path.name + UNFINISHED)
-    temporary.write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
 
 
 def _move_into_place(temporary: Path, final: Path, inside: bool) -> None:

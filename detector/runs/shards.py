@@ -15,6 +15,7 @@ from typing import Any
 from detector.runs.leftovers import UNFINISHED
 from detector.shown import brief, shown
 from detector.strict_json import JSON_FAULTS, json_text
+from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
 SHARD_FILE = "shard.json"
@@ -140,10 +141,7 @@ class Part:
     def write(self) -> None:
         """Write ``shard.json``, whole or not at all, which makes the folder a finished shard."""
         record = {"job": asdict(self.job), "faults": self.faults, "size": self.size, "counts": self.counts}
-        path = self.folder / SHARD_FILE
-        temporary = path.with_name(path.name + UNFINISHED)
-        temporary.write_text(json_text(record) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(self.folder / SHARD_FILE, json_text(record) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Part:

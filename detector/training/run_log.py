@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from detector.strict_yaml import write_whole
+
 LOG_FILE = "log.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -56,10 +58,7 @@ class RunLog:
         if not kept:
             self.path.unlink()
             return
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            file.writelines([header, *kept])
-        temporary.replace(self.path)
+        write_whole(self.path, "".join([header, *kept]))
 
     def close(self) -> None:
         """Nothing more is written."""
