@@ -13,16 +13,10 @@ from types import FrameType
 
 from detector.training.loop import Interrupted
 from proposals.errors import UserError
+from proposals.selective_search import available_cores
 
 POLL_SECONDS = 0.2
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def shared_environment(jobs: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -30,7 +24,7 @@ def shared_environment(jobs: int, environment: Mapping[str, str] = os.environ) -
 
     They find the package where this process found it, wherever it was started.
     """
-    threads = str(max(1, cores() // jobs))
+    threads = str(max(1, available_cores() // jobs))
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
     return {**environment, "PYTHONPATH": os.pathsep.join(paths), **dict.fromkeys(THREAD_VARIABLES, threads)}
 

@@ -15,7 +15,7 @@ from detector.evaluation.columns import OnFault
 from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.image_names import joined_by_file
 from detector.evaluation.read_files import read_detections, read_image_numbers, recognise_format
-from detector.evaluation.read_truth import blacklist_of_dataset, read_coco_truth, truth_of_dataset
+from detector.evaluation.read_truth import read_coco_truth, truth_of_dataset
 from detector.evaluation.tables import DetectionTable, TruthTable
 from detector.runs.folder import CONFIG_FILE
 from detector.shown import shown
@@ -96,7 +96,7 @@ def load_measured(
         truth_of_dataset(dataset),
         dataset.class_names,
         dataset.class_keys,
-        blacklist_of_dataset(dataset),
+        dataset.blacklisted(),
         metric or DEFAULT_METRIC[dataset.format],
         dataset,
         dataset.split,

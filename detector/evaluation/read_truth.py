@@ -54,11 +54,6 @@ def truth_of_dataset(dataset: Dataset) -> TruthTable:
     )
 
 
-def blacklist_of_dataset(dataset: Dataset) -> list[tuple[str, int]]:
-    """ILSVRC's (image id, label) pairs that are left out."""
-    return [(dataset.image_ids[image], label) for image, label in dataset.blacklist.tolist()]
-
-
 def read_coco_truth(path: Path | str) -> CocoTruth:
     """Read a COCO annotation file as pycocotools does: boxes, areas and crowds as they are, no picture needed.
 

@@ -22,7 +22,6 @@ from detector.model.config import (
     MemberConfig,
     ModelConfig,
     ProposalConfig,
-    WeightsFile,
     read_detector_config,
     read_model_config,
 )
@@ -30,7 +29,7 @@ from detector.model.proposals import search_source
 from detector.nets.multibox import read_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.trunks import build_network, build_trunk
-from detector.nets.weights import load_into, read_weights, sha256
+from detector.nets.weights import load_checked
 from detector.strict_yaml import parse
 from proposals.errors import UserError
 from proposals.selective_search import SelectiveSearchConfig, resolve_config
@@ -46,11 +45,12 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     """
     if config.head is None:
         net = build_network(config.net)
-        load_checked(net, folder, config)
+        load_checked(net, folder / config.file, config.sha256, "the member")
         return Member(net, config.crop, config.normalization)
     net = build_trunk(config.net)
     head = RegionHead(config.head, num_classes, net.num_features)
-    load_checked(nn.ModuleDict({"trunk": net, "head": head}), folder, config)
+    whole = nn.ModuleDict({"trunk": net, "head": head})
+    load_checked(whole, folder / config.file, config.sha256, "the member")
     return Member(net, config.crop, config.normalization, head, config.shared)
 
 
@@ -89,17 +89,6 @@ def load_ensemble(
     own = [read_member(folder, member, len(config.class_names)) for member in files]
     name, ready = with_runtime(runtime, folder, files, own, device, precision)
     return Ensemble(ready, device, temperature=config.temperature, precision=precision, runtime=name)
-
-
-def load_checked(net: nn.Module, folder: Path, config: WeightsFile) -> None:
-    """Load a file of ``folder`` into ``net``; UserError as for :func:`read_member`."""
-    path = folder / config.file
-    if not path.is_file():
-        raise UserError(f"{folder}: the member {config.file} named in {MODEL_FILE} is missing")
-    if path.stat().st_size and sha256(path) != config.sha256:
-        state = read_weights(path)  # names the fault of a damaged file; a sound but other one is refused below
-        raise UserError(f"{path}: {len(state)} tensors, but not the file that {MODEL_FILE} names (its SHA-256 differs)")
-    load_into(net, read_weights(path), path)
 
 
 def choose_device(name: str) -> torch.device:

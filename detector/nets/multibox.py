@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from detector.nets.region_net import SharedMaps, sizes_by_level
-from detector.nets.weights import check_file, load_into, read_weights, save_weights, sha256
+from detector.nets.weights import load_checked, save_weights, sha256
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig, MultiBoxHead, MultiBoxProposalConfig
 
@@ -48,9 +48,8 @@ def read_multibox(folder: Path, member: MultiBoxMember) -> MultiBoxHead:
     Raises:
         UserError: the file is missing, damaged or changed, or does not fit the architecture.
     """
-    check_file(folder / member.file, member.sha256, "MultiBox's")
     head = MultiBoxHead(member.channels, sizes_by_level(member.net, member.maps), member.net)
-    load_into(head, read_weights(folder / member.file), folder / member.file)
+    load_checked(head, folder / member.file, member.sha256, "MultiBox's")
     return head.eval()
 
 

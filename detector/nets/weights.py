@@ -72,14 +72,6 @@ def _sha256_310(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
     return digest.hexdigest()
 
 
-def check_file(path: Path, digest: str, whose: str) -> None:
-    """UserError where ``path``, which is ``whose`` ("MultiBox's"), is missing, or its SHA-256 is not ``digest``."""
-    if not path.is_file():
-        raise UserError(f"{path.parent}: {whose} {path.name} is missing")
-    if sha256(path) != digest:
-        raise UserError(f"{path}: not the file that the settings name (its SHA-256 differs)")
-
-
 def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """``state`` with its floating-point tensors in float16."""
     return {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
@@ -127,6 +119,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         reason = shown(" ".join(str(error).split()))
         raise UserError(f"{path}: not a safetensors file ({reason}); pickled weights are refused") from None
     return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def load_checked(net: nn.Module, path: Path, digest: str, whose: str) -> None:
+    """Load ``path``, which is ``whose`` ("the member") and has the SHA-256 ``digest``, into ``net``.
+
+    Raises:
+        UserError: the file is missing, damaged or another one, or does not fit the architecture.
+    """
+    if not path.is_file():
+        raise UserError(f"{path.parent}: {whose} {path.name} named in model.yaml is missing")
+    if path.stat().st_size and sha256(path) != digest:
+        state = read_weights(path)  # names the fault of a damaged file; a sound but other one is refused below
+        raise UserError(f"{path}: {len(state)} tensors, but not the file that model.yaml names (its SHA-256 differs)")
+    load_into(net, read_weights(path), path)
 
 
 def load_into(net: nn.Module, state: Mapping[str, Tensor], origin: Path | str) -> None:

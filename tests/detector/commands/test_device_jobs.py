@@ -87,7 +87,7 @@ def test_a_device_named_twice_has_two_jobs_at_a_time(tmp_path: Path) -> None:
 
 
 def test_processes_side_by_side_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.commands.device_jobs.cores", lambda: 8)
+    monkeypatch.setattr("detector.commands.device_jobs.available_cores", lambda: 8)
     shared = shared_environment(3, {"HOME": "/h", "OMP_NUM_THREADS": "8"})
     assert shared["HOME"] == "/h"
     assert {shared[name] for name in THREAD_VARIABLES} == {"2"}
