@@ -11,7 +11,7 @@ from detector.shown import shown
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.commands.evaluate_settings import EvaluateSettings
+    from detector.commands.evaluate_data import EvaluateSettings
     from detector.evaluation.paired import Comparison, Difference
 
 
@@ -35,8 +35,7 @@ def compare(
 
     [bold]Example:[/bold] detector compare runs/evaluate-old runs/evaluate-new
     """
-    from detector.commands.evaluate_data import load_measured, read_for
-    from detector.commands.evaluate_settings import read_evaluate_settings
+    from detector.commands.evaluate_data import load_measured, read_evaluate_settings, read_for
     from detector.evaluation.assemble import score
     from detector.evaluation.paired import compare as compare_results
     from detector.strict_json import json_text

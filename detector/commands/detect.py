@@ -284,8 +284,7 @@ def detect(
     from detector.commands.detect_ray import detect_all_on_ray, join_cluster
 
     cluster = join_cluster(address) if on_ray else None  # while the model is loaded
-    from detector.commands.detect_run import detect_all, settings_of
-    from detector.commands.detect_terminal import introduce, show_images
+    from detector.commands.detect_run import detect_all, introduce, settings_of, show_images
     from detector.commands.detection_run import job_of, one_at_a_time
     from detector.model.load import choose_device, load_model
 

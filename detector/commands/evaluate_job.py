@@ -13,11 +13,11 @@ from detector.commands.console import SKIPPED, Faults, OnError, say
 from detector.commands.detection_files import JSONL_FILE
 from detector.commands.evaluate_data import Measured, first_of_run, load_measured, read_for
 from detector.commands.evaluate_options import Format, Metric, OnFault
-from detector.commands.evaluate_summary import summary
 from detector.commands.resume import may_go_on
 from detector.evaluation.assemble import assemble, score
 from detector.evaluation.class_index import ClassIndex
 from detector.evaluation.read_files import read_detections
+from detector.evaluation.result import EvaluationResult, Interval
 from detector.evaluation.tables import DetectionTable
 from detector.runs.folder import final_path, new_run_folder
 from detector.runs.shards import Shard
@@ -27,6 +27,8 @@ from proposals.types import Proposals
 
 if TYPE_CHECKING:
     from detector.commands.evaluate_run import EvaluateRun
+
+CLASSES_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,32 @@ def _measure_detections(
             text = (folder / "config.yaml").read_text(encoding="utf-8")
             write_report(evaluation, folder / PAGE, config=text)
     return summary(result), folder
+
+
+def summary(result: EvaluationResult) -> list[str]:
+    """The numbers for a terminal, then what was counted."""
+    lines = [f"{result.metric}: mean AP {_percent(result.mean_ap)}{_interval(result.interval)}"]
+    others = {name: value for name, value in result.numbers.items() if name not in ("mean_ap", "ap")}
+    if others:
+        lines.append("  ".join(f"{name} {_percent(value)}" for name, value in others.items()))
+    names = [shown(row.name) for row in result.classes[:CLASSES_SHOWN]]
+    width = max(map(len, names), default=0)
+    for name, row in zip(names, result.classes, strict=False):
+        lines.append(
+            f"  {name:<{width}}  {_percent(row.ap):>5}{_interval(row.interval)}  "
+            f"{row.true_positives} of {row.truths} found, {row.false_positives} false"
+        )
+    if len(result.classes) > len(names):
+        lines.append(f"  ... {len(result.classes) - len(names)} more classes in per_class.csv")
+    return lines + result.counts.sentences()
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{100 * value:.1f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return "" if interval is None else f" ({_percent(interval.low)} to {_percent(interval.high)})"
 
 
 def check_classes(names: Sequence[str], measured: Measured, unknown: OnFault) -> None:

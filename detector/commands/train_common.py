@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -161,18 +161,21 @@ def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
 
 
 def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None:
-    """``crops.png``: crops as they enter the net, with what they are labelled; ``names`` by label."""
-    crops = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-    save_sheet_of(list(crops), batch.labels.tolist(), names, folder)
-
-
-def save_sheet_of(crops: list[NDArray[np.uint8]], labels: list[int], names: tuple[str, ...], folder: Path) -> None:
-    """As :func:`save_sheet`, of ``crops`` of one size."""
+    """``crops.png``: regions as they enter the net, with what they are labelled; ``names`` of the classes."""
     from detector.report.drawing import draw_sheet
 
+    images = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    labels, words = batch.labels.tolist(), (*names, "background")
     keep = np.unique(np.linspace(0, len(labels) - 1, SHEET_CROPS).astype(int)).tolist()  # objects come first
-    shown = [names[labels[i]] if labels[i] >= 0 else "unreadable" for i in keep]
-    write_picture(folder / "crops.png", draw_sheet([crops[i] for i in keep], shown, columns=8))
+    if batch.rois is None:
+        crops = [images[i] for i in keep]
+    else:
+        crops = []
+        for image, x1, y1, x2, y2 in batch.rois[keep].round().int().tolist():
+            crop = Image.fromarray(images[image]).crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
+            crops.append(np.asarray(crop.resize((64, 64))))
+    shown = [words[labels[i]] if labels[i] >= 0 else "unreadable" for i in keep]
+    write_picture(folder / "crops.png", draw_sheet(crops, shown, columns=8))
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from detector.commands.console import progress
-from detector.commands.train_common import load_pool, save_sheet, save_sheet_of
+from detector.commands.train_common import load_pool
 from detector.data import Dataset
 from detector.model.proposals import stored_source
 from detector.recipes.budget import Costs, plan_training
@@ -24,7 +23,6 @@ from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.loop import Machine
-from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.windows import Windows
 from proposals.recall import best_overlaps, recall
@@ -64,10 +62,6 @@ class Job(ABC, Generic[RecipeT]):
     @abstractmethod
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         """The trainer, whose net has its first weights."""
-
-    @abstractmethod
-    def save_sheet(self, batch: RegionBatch, folder: Path) -> None:
-        """``crops.png``: regions as they enter the net, with what they are labelled."""
 
     @abstractmethod
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
@@ -162,11 +156,6 @@ class CropJob(Job[TrainRecipe]):
             self.recipe, self.pools[0], val, self.keys, folder, machine=self.machine, report=report, **self.given
         )
 
-    def save_sheet(self, batch: RegionBatch, folder: Path) -> None:
-        """See the base class."""
-        background = ("background",) if self.recipe.training.background else ()
-        save_sheet(batch, (*self.train.class_names, *background), folder)
-
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""
         crop = self.recipe.training.crop
@@ -219,16 +208,6 @@ class SharedJob(Job[SharedRecipe]):
             self.recipe, self.pool, self.proposals, self.keys, folder,
             machine=self.machine, report=report, measure=self.measure,
         )  # fmt: skip
-
-    def save_sheet(self, batch: RegionBatch, folder: Path) -> None:
-        """See the base class."""
-        assert batch.rois is not None
-        shown = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-        crops = []
-        for image, x1, y1, x2, y2 in batch.rois.round().int().tolist():
-            crop = Image.fromarray(shown[image]).crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))).resize((64, 64))
-            crops.append(np.asarray(crop))
-        save_sheet_of(crops, batch.labels.tolist(), (*self.train.class_names, "background"), folder)
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""

@@ -16,6 +16,7 @@ from detector.commands.train_common import (
     own_device,
     prepare_folder,
     read_data,
+    save_sheet,
     show_progress,
     suited_proposals,
     teller,
@@ -277,7 +278,7 @@ def train_network(job: CropJob | SharedJob, folder: Path, processes: Processes) 
             trainer.resume()
             tell(f"going on from step {trainer.step} of {steps}")
         elif processes.writes:
-            job.save_sheet(trainer.batches.batch(0), folder)
+            save_sheet(trainer.batches.batch(0), job.train.class_names, folder)
         try:
             net = trainer.run()
         finally:

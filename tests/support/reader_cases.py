@@ -19,9 +19,8 @@ from mutations import json_text, mutated_bytes, mutated_tree, value_or_error
 from torch import nn
 
 from detector.commands import detection_files
-from detector.commands.evaluate_data import first_of_run
-from detector.commands.evaluate_settings import read_evaluate_settings
-from detector.commands.evaluate_summary import summary
+from detector.commands.evaluate_data import first_of_run, read_evaluate_settings
+from detector.commands.evaluate_job import summary
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import assemble, score
 from detector.evaluation.image_names import joined_by_file
