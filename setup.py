@@ -48,8 +48,8 @@ setup(
     ],
     extras_require={
         "test": [
-            *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14", "pycocotools>=2.0.8"),
-            *("pandas>=2.2", "supervision>=0.26", "pyarrow>=17", "httpx2>=2.16", *ONNX, *DEMO),
+            *("pytest>=8.0", "hypothesis>=6.100", "pytest-xdist>=3.5", "setuptools>=77", "mypy>=1.14"),
+            *("pycocotools>=2.0.8", "pandas>=2.2", "supervision>=0.26", "pyarrow>=17", "httpx2>=2.16", *ONNX, *DEMO),
         ],
         "interop": ["pandas>=2.2", "supervision>=0.26"],
         "demo": DEMO,

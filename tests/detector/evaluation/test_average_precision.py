@@ -74,7 +74,7 @@ def test_known_curve() -> None:
 
 
 def test_coco_levels_are_the_references() -> None:
-    evaluation = pytest.importorskip("pycocotools.cocoeval", reason="a requirement of the toolkit")
+    evaluation = pytest.importorskip("pycocotools.cocoeval", reason="pip install googlenet-detector[test]")
     assert np.array_equal(COCO_LEVELS, evaluation.Params("bbox").recThrs)
 
 
