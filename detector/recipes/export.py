@@ -112,8 +112,9 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
 def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool) -> ModelConfig:
     """Make ``out`` a model directory of one network, whose weights are the mean of those in ``folders``.
 
-    They are those of one chain of trainings (Izmailov et al., Averaging weights leads to wider optima, 2018). All else
-    is the first one's.
+    They are of one chain of trainings (Izmailov et al., Averaging weights leads to wider optima, 2018), or have all
+    begun with the same trained network (Wortsman et al., Model soups, 2022). All else
+    is the first one's, but for MultiBox, which the mean has only if all of them have it.
 
     Args:
         half: store the mean in float16.
@@ -128,9 +129,9 @@ def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool
         for number, config in enumerate(configs)
         for key, value in config.provenance.items()
     }
-    multibox = configs[0].multibox
+    heads = [read_weights(f / c.multibox.file) for f, c in zip(folders, configs, strict=True) if c.multibox is not None]
+    multibox = configs[0].multibox if len(heads) == len(configs) else None
     if multibox is not None:
-        heads = [read_weights(folder / multibox.file) for folder in folders]
         save_weights(out / multibox.file, mean_weights(heads), half=half)
         multibox = multibox.model_copy(update={"sha256": sha256(out / multibox.file)})
     made = configs[0].model_copy(

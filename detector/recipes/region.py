@@ -150,7 +150,8 @@ class EnsembleRecipe(BaseModel):
         base: the recipe of every member; also what the finished model says of itself. members: one plan each.
         chain: each member begins with the weights of the one before it, at the full rate again, in place of the
             recipe's ``init`` (Huang et al., Snapshot ensembles, 2017): all of the time goes into all of the members.
-        mean: the result is one network, whose weights are the mean of the members', which those of a chain can have.
+        mean: the result is one network, whose weights are the mean of the members', if they are of a chain or all begin
+            with the same trained network (Wortsman et al., Model soups, 2022).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -165,8 +166,9 @@ class EnsembleRecipe(BaseModel):
     def _chained(self) -> EnsembleRecipe:
         if self.chain and any(plan.width is not None or plan.init is not None for plan in self.members):
             raise ValueError("the members of a chain have no init and no width of their own: only a seed")
-        if self.mean and not self.chain:
-            raise ValueError("mean is for the members of a chain")
+        alike = self.base.init != "random" and all(plan.width is None and plan.init is None for plan in self.members)
+        if self.mean and not self.chain and not alike:
+            raise ValueError("mean is for members of a chain, or that all begin with one trained network")
         return self
 
     def member(self, index: int, before: Path | None = None) -> OneRecipe:

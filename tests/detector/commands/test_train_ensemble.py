@@ -97,11 +97,14 @@ def test_members_differ_in_sampling_and_share_first_weights() -> None:
     assert len({member.model_copy(update={"training": None}).model_dump_json() for member in members}) == 1
 
 
-def test_only_a_chain_has_a_mean() -> None:
+def test_only_members_with_one_beginning_have_a_mean() -> None:
     base = TrainRecipe.model_validate(RECIPE)
     assert EnsembleRecipe(base=base, chain=True, mean=True, members=(MemberPlan(), MemberPlan())).mean
-    with pytest.raises(ValidationError, match="mean is for the members of a chain"):
-        EnsembleRecipe(base=base, mean=True, members=(MemberPlan(),))
+    tuned = base.model_copy(update={"init": "bundled"})
+    assert EnsembleRecipe(base=tuned, mean=True, members=(MemberPlan(trained="bundled"), MemberPlan(seed=2))).mean
+    for beginning, plan in ((base, MemberPlan()), (tuned, MemberPlan(init="other")), (tuned, MemberPlan(width=0.2))):
+        with pytest.raises(ValidationError, match="mean is for members of a chain, or that all begin with one trained"):
+            EnsembleRecipe(base=beginning, mean=True, members=(MemberPlan(), plan))
     for plan in (MemberPlan(width=0.5), MemberPlan(init="bundled")):
         with pytest.raises(ValidationError, match="no init and no width of their own"):
             EnsembleRecipe(base=base, chain=True, members=(MemberPlan(), plan))
