@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.serving import app as serving
 
 BYTES = {"Content-Type": "application/octet-stream"}
@@ -45,7 +46,8 @@ def test_the_page_and_its_assets(client: TestClient) -> None:
 def test_the_model(client: TestClient) -> None:
     model = client.get("/model").json()
     assert (model["name"], model["networks"], model["classes"][0]) == ("googlenet-voc", 2, "tomato")
-    assert (model["threshold"], model["least"]) == (0.44, 0.05)
+    wanted = read_model_config(BUNDLED_MODEL).postprocess.score_threshold
+    assert (model["threshold"], model["least"]) == (wanted, 0.05)
 
 
 def test_the_card_has_no_markup_of_its_own_no_links_and_no_images(client: TestClient) -> None:
