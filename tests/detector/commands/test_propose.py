@@ -1,10 +1,12 @@
 """``detector propose`` and ``detector evaluate-proposals`` from the command line's side."""
 
 import csv
+import errno
 import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from PIL import Image
 from skimage import data
 
 from detector.cli import main
+from detector.commands.store_shards import begin_shard
+from detector.runs.shards import Shard
 from proposals.selective_search import SelectiveSearch
 from proposals.store import ProposalStore, read_proposals
 
@@ -182,3 +186,19 @@ def test_evaluate_proposals_counts_crowds_on_request(coco, tmp_path, capsys):
 def test_evaluate_proposals_refuses_an_unknown_method(coco, capsys):
     assert run("evaluate-proposals", "--data", coco, "--methods", "edge-boxes") == 1
     assert "edge-boxes" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_a_shard_that_can_go_on(tmp_path, monkeypatch):
+    store, shard = tmp_path / "store", Shard(1, 2)
+    job = begin_shard(store, [], {"k": 100}, shard)
+
+    def full(path, *content, **how):
+        with path.open("wb"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            begin_shard(store, [], {"k": 100}, shard)
+    assert begin_shard(store, [], {"k": 100}, shard) == job
