@@ -174,7 +174,8 @@ class RegionBatches(CropBatches):
             while region is None:  # most images have room for background; one that has none is passed over
                 image = int(rng.integers(len(self.pool.images)))
                 height, width = self.pool.sizes[image]
-                region = background_region(rng, self.pool.truth(image), (int(height), int(width)), self.sampling)
+                taken = np.concatenate([self.pool.truth(image), self.pool.unsure(image)])
+                region = background_region(rng, taken, (int(height), int(width)), self.sampling)
             images.append(image)
             regions.append(region[0])
             labels.append(self.num_classes)

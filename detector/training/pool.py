@@ -79,6 +79,7 @@ class ImagePool:
         first: ``(M + 1,)`` int64; the objects of image i are ``first[i]:first[i + 1]``.
         skipped: one line for each image or object that could not be used.
         ids: the images' names in the data set, M of them, or none.
+        ignored: of each image ``(J, 4)`` float32, its ignored ("difficult") and crowd objects, or none.
     """
 
     images: Sequence[NDArray[np.uint8]]
@@ -89,6 +90,7 @@ class ImagePool:
     first: NDArray[np.int64]
     skipped: list[str] = field(default_factory=list)
     ids: Sequence[str] = ()
+    ignored: Sequence[NDArray[np.float32]] = ()
 
     @property
     def in_memory(self) -> bool:
@@ -130,7 +132,7 @@ class ImagePool:
 
         Unusable pictures (unreadable, or not of the annotation's size) and unusable boxes are skipped and counted.
 
-        Ignored ("difficult") and crowd objects are left out of the objects.
+        Ignored ("difficult") and crowd objects are no objects; they are in :attr:`ignored`.
         """
         limit = free_memory() // 2 if memory is None else memory
         taken, lock = 0, threading.Lock()
@@ -149,7 +151,7 @@ class ImagePool:
                 return str(error)
 
         images: list[NDArray[np.uint8] | ImageRecord] = []
-        boxes, labels, counts, skipped, sizes, ids = [], [], [], [], [], []
+        boxes, labels, counts, skipped, sizes, ids, ignored = [], [], [], [], [], [], []
         with ThreadPoolExecutor(workers) as pool:
             for found in pool.map(read, range(len(records))):
                 if isinstance(found, str):
@@ -158,7 +160,8 @@ class ImagePool:
                 record, image = found
                 truth = record.ground_truth
                 inside = clip(truth.boxes, record.image_size)
-                good = is_valid(inside) & ~truth.ignore & ~truth.crowd
+                apart = truth.ignore | truth.crowd
+                good = is_valid(inside) & ~apart
                 if not is_valid(inside).all():
                     skipped.append(f"{record.path}: {int((~is_valid(inside)).sum())} boxes without area in the image")
                 images.append(record if image is None else image)
@@ -167,6 +170,7 @@ class ImagePool:
                 boxes.append(inside[good].astype(np.float32))
                 labels.append(truth.labels[good])
                 counts.append(int(good.sum()))
+                ignored.append(inside[is_valid(inside) & apart].astype(np.float32))
         first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
         return cls(
             images=Pictures(images),
@@ -177,8 +181,13 @@ class ImagePool:
             first=first,
             skipped=skipped,
             ids=ids,
+            ignored=ignored,
         )
 
     def truth(self, image: int) -> NDArray[np.float32]:
         """Boxes ``(n, 4)`` of the objects of one image."""
         return self.boxes[self.first[image] : self.first[image + 1]]
+
+    def unsure(self, image: int) -> NDArray[np.float32]:
+        """Boxes ``(J, 4)`` of what is neither object nor background in one image."""
+        return self.ignored[image] if self.ignored else np.zeros((0, 4), np.float32)

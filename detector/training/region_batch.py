@@ -30,7 +30,7 @@ class RegionBatch(NamedTuple):
             not learned. overlaps: ``(R,)`` float32, the IoU with the nearest object; ``None`` likewise.
         rois, level: of regions in whole images, as in :mod:`detector.nets.region_net`.
         objects: ``(T, 7)`` float32, of whole images: number of the image, ``x1 y1 x2 y2`` on its canvas, 1, or 0 for an
-            object of which too little is left to be found, and the label.
+            ignored object and one of which too little is left to be found, and the label.
     """
 
     images: Tensor

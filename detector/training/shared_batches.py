@@ -2,7 +2,7 @@
 
 An image is mirrored or not, resized by a random factor and laid on a canvas that all images of the batch share: larger
 ones are cut, smaller ones leave a border of the mean colour. Its regions are its proposals and perturbed copies of its
-objects; they are labelled as R-CNN's (tech report, section 2.3).
+objects; they are labelled as R-CNN's (tech report, section 2.3), and no background is taken from ignored objects.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from detector.training.region_batch import RegionBatch, Shown
 from detector.training.region_settings import LearningConfig
 from detector.training.sampling import perturbed_boxes
 from detector.training.schedule import ScheduleConfig
-from proposals.boxes import FloatArray, clip, encode, flip_horizontal, iou, is_valid
+from proposals.boxes import FloatArray, clip, encode, flip_horizontal, intersection, iou, is_valid
+from proposals.boxes import area as area_of
 from proposals.multibox import MultiBoxConfig
 
 Boxes = NDArray[np.float32]
@@ -106,7 +107,7 @@ class _Drawn(NamedTuple):
     deltas: NDArray[np.float32]
     overlaps: NDArray[np.float32]
     objects: NDArray[np.float32]
-    """``(T, 6)``: where they are on the canvas; 1, or 0 where too little of one is left; the label."""
+    """``(T, 6)``: where they are on the canvas; 1, or 0 for ignored ones and where too little is left; the label."""
 
 
 class SharedBatches:
@@ -210,7 +211,10 @@ class SharedBatches:
         seen = (left_of[:, 2:] - left_of[:, :2]).prod(axis=1) / area
         found, cut = seen >= config.visible, (seen < config.visible) & (seen > 0)
         truth, labels, lost = left_of[found], pool.labels[own][found], left_of[cut]
+        unsure = clip(place(pool.unsure(number)), size)
+        unsure = unsure[is_valid(unsure)]
         objects = np.concatenate([left_of, found[:, None], pool.labels[own][:, None]], axis=1)[found | cut]
+        objects = np.concatenate([objects, np.pad(unsure, ((0, 0), (0, 2)))])
         candidates = clip(place(self.proposals[number]), size)
         if len(truth) and config.copies:
             again = np.repeat(truth, config.copies, axis=0)
@@ -220,6 +224,10 @@ class SharedBatches:
         candidates = candidates[is_valid(candidates) & (sides >= 4).all(axis=1)]
         if len(lost):
             candidates = candidates[iou(candidates, lost).max(axis=1) < 0.3]
+        if len(unsure):
+            hidden = (intersection(candidates, unsure) / area_of(candidates)[:, None]).max(axis=1) >= 0.5
+            shown_object = (iou(candidates, truth) >= 0.5).any(axis=1)
+            candidates = candidates[shown_object | ~hidden]
         chosen, best, overlap = self._choose(rng, candidates, truth)
         boxes = candidates[chosen]
         shows = overlap >= 0.5

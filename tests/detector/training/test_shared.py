@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ from detector.recipes.initialization import initialise_region_net, trained_head
 from detector.training.augment import AugmentConfig
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
+from detector.training.region_batch import RegionBatch
 from detector.training.region_loss import DELTA_SCALE
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig, canvas_size, image_odds
-from proposals.boxes import decode, iou
+from proposals.boxes import area, decode, intersection, iou
 from proposals.multibox import MultiBoxConfig
 
 CPU = torch.device("cpu")
@@ -90,6 +92,28 @@ def make_trainer(folder: Path, log: list[Progress] | None = None, **changes: Any
     report = (lambda entry: None) if log is None else log.append
     batches = SharedBatches(pool, proposals, 2, settings)
     return shared_trainer(settings, batches, folder, machine=Machine(CPU), report=report, log_every=2)
+
+
+def test_no_background_is_taken_from_ignored_objects() -> None:
+    pool, proposals = make_pool()
+    apart = [np.array([[20, 0, width, height]], np.float32) for height, width in pool.sizes]
+    whole = config(zoom=(1.0, 1.0))
+    batch = SharedBatches(replace(pool, ignored=apart), proposals, 2, whole).batch(0)
+    assert batch.objects is not None
+    unsure = batch.objects[batch.objects[:, 5] == 0].numpy()
+    np.testing.assert_array_equal(unsure[:, 0], range(len(batch.images)))
+
+    def hidden(batch: RegionBatch) -> list[bool]:
+        assert batch.rois is not None
+        assert batch.overlaps is not None
+        return [
+            bool(intersection(roi[None, 1:], unsure[int(roi[0]), None, 1:5]) >= 0.5 * area(roi[None, 1:]))
+            for roi, overlap in zip(batch.rois.numpy(), batch.overlaps, strict=True)
+            if overlap < 0.5
+        ]
+
+    assert any(hidden(SharedBatches(pool, proposals, 2, whole).batch(0)))
+    assert not any(hidden(batch))
 
 
 @pytest.mark.parametrize("step", range(6))
