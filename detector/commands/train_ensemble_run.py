@@ -57,7 +57,6 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         recorded = read_ensemble_recipe(folder / RECIPE_FILE) if made.resuming else None
         if recorded is None:
             recipe = asked_recipe(request, processes)
-            check_jobs(recipe, request)
             for index, plan in enumerate(recipe.members):
                 if plan.trained is None:
                     check_beginning(recipe.member(index))
@@ -66,7 +65,6 @@ def run_ensemble_training(request: TrainRequest) -> Path:
                 begin_folder(folder, "train", recipe, recipe.base.training.seed)
         else:
             recipe = recorded
-            check_jobs(recipe, request)
             if request.resume is Resume.auto:
                 check_same_recipe(folder, recorded, asked_recipe(request, processes, recorded.base.model.proposals))
         processes.wait()
@@ -75,7 +73,7 @@ def run_ensemble_training(request: TrainRequest) -> Path:
             for i, plan in enumerate(recipe.members)
         ]
         devices = devices_of(request, processes)
-        if len(devices) > 1 and not recipe.chain:
+        if len(devices) > 1:
             where = f"on {len(devices)} GPUs" if request.jobs == 1 else f"{len(devices)} at a time"
             tell(f"{len(members)} members {where}; each one's progress is in member-*.txt in {folder}")
             train_side_by_side(recipe, request, members, devices)
@@ -84,8 +82,7 @@ def run_ensemble_training(request: TrainRequest) -> Path:
                 if recipe.members[index].trained is not None:
                     continue
                 tell(f"member {index + 1} of {len(members)}")
-                before = members[index - 1].resolve() if index else None  # the run may go on from another folder
-                train_one(member_request(request, member), processes, recipe.member(index, before))
+                train_one(member_request(request, member), processes, recipe.member(index))
         if processes.writes:
             name = recipe.base.model.name or folder.resolve().name
             if recipe.mean:
@@ -105,12 +102,6 @@ def check_trained(recipe: EnsembleRecipe, request: TrainRequest) -> None:
     for name in named:
         if read_detector_config(named_folder(name)).class_keys != keys:
             raise UserError(f"{name}: knows other classes than the data, or in another order; its networks cannot join")
-
-
-def check_jobs(recipe: EnsembleRecipe, request: TrainRequest) -> None:
-    """UserError where the members of a chain are to be trained side by side."""
-    if recipe.chain and request.jobs > 1:
-        raise UserError("--jobs: in a chain each member begins where the one before it ended; leave it out")
 
 
 def asked_recipe(

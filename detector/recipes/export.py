@@ -112,9 +112,8 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
 def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool) -> ModelConfig:
     """Make ``out`` a model directory of one network, whose weights are the mean of those in ``folders``.
 
-    They are of one chain of trainings (Izmailov et al., Averaging weights leads to wider optima, 2018), or have all
-    begun with the same trained network (Wortsman et al., Model soups, 2022). All else
-    is the first one's, but for MultiBox, which the mean has only if all of them have it.
+    They have all begun with the same trained network (Wortsman et al., Model soups, 2022). All else is the first one's,
+    but for MultiBox, which the mean has only if all of them have it.
 
     Args:
         half: store the mean in float16.

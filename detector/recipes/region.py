@@ -148,10 +148,8 @@ class EnsembleRecipe(BaseModel):
 
     Attributes:
         base: the recipe of every member; also what the finished model says of itself. members: one plan each.
-        chain: each member begins with the weights of the one before it, at the full rate again, in place of the
-            recipe's ``init`` (Huang et al., Snapshot ensembles, 2017): all of the time goes into all of the members.
-        mean: the result is one network, whose weights are the mean of the members', if they are of a chain or all begin
-            with the same trained network (Wortsman et al., Model soups, 2022).
+        mean: the result is one network, whose weights are the mean of the members', if all of them begin with the same
+            trained network (Wortsman et al., Model soups, 2022).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -159,27 +157,22 @@ class EnsembleRecipe(BaseModel):
     task: Literal["ensemble"] = "ensemble"
     base: AnyRecipe
     members: tuple[MemberPlan, ...] = Field(min_length=1)
-    chain: bool = False
     mean: bool = False
 
     @model_validator(mode="after")
-    def _chained(self) -> EnsembleRecipe:
-        if self.chain and any(plan.width is not None or plan.init is not None for plan in self.members):
-            raise ValueError("the members of a chain have no init and no width of their own: only a seed")
+    def _alike(self) -> EnsembleRecipe:
         alike = self.base.init != "random" and all(plan.width is None and plan.init is None for plan in self.members)
-        if self.mean and not self.chain and not alike:
-            raise ValueError("mean is for members of a chain, or that all begin with one trained network")
+        if self.mean and not alike:
+            raise ValueError("mean is for members that all begin with one trained network")
         return self
 
-    def member(self, index: int, before: Path | None = None) -> OneRecipe:
-        """The recipe of one member; ``before``: the folder of the member before it, of a chain."""
+    def member(self, index: int) -> OneRecipe:
+        """The recipe of one member."""
         plan, training = self.members[index], self.base.training
         seed = training.seed + index if plan.seed is None else plan.seed
         net = training.net if plan.width is None else training.net.model_copy(update={"width": plan.width})
         training = training.model_copy(update={"seed": seed, "net": net})
         init = self.base.init if plan.init is None else plan.init
-        if self.chain and before is not None:
-            init = str(before)
         return self.base.model_copy(update={"training": training, "init": init})
 
 
