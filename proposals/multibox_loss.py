@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from proposals.boxes import FloatArray, decode, encode, iou, paired_iou
+from proposals.boxes import FloatArray, area, decode, encode, intersection, iou, paired_iou
 from proposals.multibox import DEVIATION
 
 FOUND, BACKGROUND = 0.5, 0.4  # IoU with an object from which on a prior is to find it, and below which it shows none
 NEAREST = 0.2  # the least IoU of an object's nearest prior
-UNSURE = 0.3  # IoU with an object that is cut off, from which on a prior is neither
+UNSURE = 0.3  # IoU with an object that is cut off or ignored, from which on a prior is neither
+HIDDEN = 0.5  # likewise the share of a prior that lies in one
 HARD, LEAST = 3, 64  # background for each match, and how much there is at least
 
 
@@ -49,6 +50,7 @@ def match_priors(priors: FloatArray, objects: FloatArray, unsure: FloatArray) ->
     background = np.ones(len(priors), np.bool_)
     if len(unsure):
         background &= iou(priors, unsure).max(axis=1) < UNSURE
+        background &= intersection(priors, unsure).max(axis=1) < HIDDEN * area(priors)
     if not len(objects):
         return Matches(np.zeros(0, np.int64), np.zeros(0, np.int64), background)
     table = iou(priors, objects)

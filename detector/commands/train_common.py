@@ -161,11 +161,13 @@ def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
 
 
 def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None:
-    """``crops.png``: regions as they enter the net, with what they are labelled; ``names`` of the classes."""
+    """``crops.png``: regions as they enter the net, if there are any, with their labels; ``names`` of the classes."""
     from detector.report.drawing import draw_sheet
 
     images = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
     labels, words = batch.labels.tolist(), (*names, "background")
+    if not labels:
+        return
     keep = np.unique(np.linspace(0, len(labels) - 1, SHEET_CROPS).astype(int)).tolist()  # objects come first
     if batch.rois is None:
         crops = [images[i] for i in keep]

@@ -30,10 +30,11 @@ from detector.commands.train_run import (
     with_splits,
 )
 from detector.model.config import MODEL_FILE, ProposalConfig, named_folder, read_detector_config
+from detector.nets.trunks import NetConfig
 from detector.recipes.build import check_beginning
 from detector.recipes.export import average_members, join_members
 from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
-from detector.strict_yaml import dump_yaml
+from detector.strict_yaml import dump_yaml, parse
 from detector.training.processes import Processes, joined_processes
 from proposals.errors import UserError
 
@@ -94,14 +95,27 @@ def run_ensemble_training(request: TrainRequest) -> Path:
 
 
 def check_trained(recipe: EnsembleRecipe, request: TrainRequest) -> None:
-    """UserError where a model that joins as it is cannot be read, or has other classes than the data."""
+    """UserError where a model that joins as it is cannot be read, or is not of the kind that can."""
     named = [plan.trained for plan in recipe.members if plan.trained is not None]
     if not named:
         return
     keys = tuple(str(key) for key in read_parts(request, recipe.base)[0].class_keys)
+    training = recipe.base.training
     for name in named:
-        if read_detector_config(named_folder(name)).class_keys != keys:
+        config = read_detector_config(named_folder(name))
+        if config.class_keys != keys:
             raise UserError(f"{name}: knows other classes than the data, or in another order; its networks cannot join")
+        if recipe.mean and (len(config.members) > 1 or not alike(config.members[0].net, training.net)):
+            raise UserError(f"{name}: has no part in a mean of weights: it is not one network of the recipe's kind")
+    first = recipe.members[0].trained
+    if first is not None and training.grid and read_detector_config(named_folder(first)).members[0].head is None:
+        raise UserError(f"{first}: has no boxes and overlaps, and the others have; let it be the last of the members")
+
+
+def alike(net: NetConfig, other: NetConfig) -> bool:
+    """Whether two trunks have weights of the same shapes."""
+    without = {"num_outputs", "dropout", "aux", "aux_pool", "transform_input"}
+    return net.model_dump(exclude=without) == other.model_dump(exclude=without)
 
 
 def asked_recipe(
@@ -117,7 +131,7 @@ def asked_recipe(
     base = with_options(recipe.base, request)
     if request.split is not None:
         base = with_splits(base, *read_parts(request, base))
-    return recipe.model_copy(update={"base": base})
+    return parse(EnsembleRecipe, {**dict(recipe), "base": base}, request.config)  # --init may forbid a mean
 
 
 def member_request(request: TrainRequest, member: Path) -> TrainRequest:

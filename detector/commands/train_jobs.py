@@ -202,6 +202,8 @@ class SharedJob(Job[SharedRecipe]):
         alone = self.recipe.training.only_multibox
         if self.val is not None and self.machine.processes.count == 1 and not alone:
             some = self.val.subset(np.arange(min(len(self.val), self.recipe.val_images)))
+            usable = set(load_pool(some, self.machine.tell).ids)
+            some = some.subset(np.array([i for i, name in enumerate(some.image_ids) if name in usable], np.int64))
             source = stored_source(self.recipe.model.proposals, self.store)
             self.measure = ValidationAP(self.recipe, self.crop, some, source)
         return build_shared_trainer(

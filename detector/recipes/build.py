@@ -74,6 +74,8 @@ def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None
                 read_detector_config(named_folder(recipe.init))  # the model that gets it
             initialise_region_net(new_shared_net(recipe.training, max(len(class_keys), 1)), recipe.init, class_keys)
         else:
+            if recipe.init == "random" and recipe.training.net.kind == "efficientnet_lite":
+                raise UserError("an EfficientNet-Lite is trained from published weights only: give --init")
             start_crop_net(new_crop_net(recipe.training), recipe, class_keys)
     if class_keys:
         find_teacher(recipe, class_keys, torch.device("cpu"))

@@ -28,6 +28,7 @@ from detector.training.processes import Processes
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
 from detector.types import Detections
+from proposals.errors import UserError
 from proposals.types import ProposalSource
 
 MEASURED_SCORE = 0.01  # detections below it do not count in the validation's mean AP
@@ -38,15 +39,22 @@ def propose_for(
 ) -> Iterator[NDArray[np.float32]]:
     """The proposals ``(P, 4)`` of each image, read from the store one after another.
 
-    They are made at once, and ``advance`` is called after each image; each of several processes makes its share, in the
-    store of all.
+    They are made at once, and ``advance`` is called after each image; one that cannot be read has none. Each of several
+    processes makes its share, in the store of all.
     """
     source = stored_source(config, store)
+
+    def boxes(index: int) -> NDArray[np.float32]:
+        try:
+            return proposed_boxes(source, pool.images[index], config.max_proposals)
+        except UserError:  # a picture that is read when it is needed, and has become unreadable
+            return np.zeros((0, 4), np.float32)
+
     for index in range(processes.rank, len(pool.images), processes.count):
-        proposed_boxes(source, pool.images[index], config.max_proposals)
+        boxes(index)
         advance()
     processes.wait()
-    return (proposed_boxes(source, image, config.max_proposals) for image in pool.images)
+    return map(boxes, range(len(pool.images)))
 
 
 def shared_trainer(

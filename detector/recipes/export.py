@@ -24,6 +24,7 @@ from detector.nets.weights import copy_file, halved, read_weights, save_weights,
 from detector.recipes.initialization import trained_head
 from detector.recipes.region import OneRecipe, SharedRecipe
 from detector.runs.folder import final_path
+from proposals.calibration import Calibration
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ def save_svms(
             "licence": recipe.licence,
             "members": tuple(members),
             "temperature": 1.0,  # each SVM has a sigmoid of its own
+            "postprocess": model.postprocess.model_copy(update={"calibration": Calibration()}),
             "scores": {},
             "provenance": provenance(dataset, recipe.init, seconds),
         }

@@ -13,6 +13,7 @@ from detector.nets.region_net import SharedMaps
 from detector.strict_yaml import read_settings, read_yaml
 from detector.training.region_settings import LearningConfig, RegionTrainingConfig
 from detector.training.shared_batches import SharedTrainingConfig
+from proposals.errors import UserError
 
 
 class ModelFacts(BaseModel):
@@ -178,7 +179,12 @@ class EnsembleRecipe(BaseModel):
 
 def read_recipe(path: Path) -> OneRecipe:
     """The recipe of one network in a YAML file, by its task; UserError in one line for anything wrong with it."""
-    return read_settings(RECIPES.get(_task(read_yaml(path)), TrainRecipe), path)
+    task = _task(read_yaml(path))
+    if task == "experiment":
+        raise UserError(f"{path}: an experiment; detector reproduce {path} runs it")
+    if task not in RECIPES:
+        raise UserError(f"{path}: task must be one of {', '.join(RECIPES)}, svm, ensemble")
+    return read_settings(RECIPES[task], path)
 
 
 def read_ensemble_recipe(path: Path) -> EnsembleRecipe:

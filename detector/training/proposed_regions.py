@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detector.nets.region_net import SharedMaps, region_levels
 from detector.training.region_batch import RegionBatch
+from detector.training.sampling import hidden
 from proposals.boxes import encode, iou
 from proposals.multibox import MultiBoxOutput, MultiBoxProposalConfig, ranked_boxes
 from proposals.multibox_loss import UNSURE
@@ -51,7 +52,8 @@ class ProposedRegions:
             found, cut = objects[objects[:, 4] == 1], objects[objects[:, 4] == 0, :4]
             boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=LEAST_SIDE) >= LEAST_SIDE]
             if len(cut):
-                boxes = boxes[iou(boxes, cut).max(axis=1) < UNSURE]
+                shows = (iou(boxes, found[:, :4]) >= 0.5).any(axis=1)
+                boxes = boxes[(iou(boxes, cut).max(axis=1) < UNSURE) & (shows | ~hidden(boxes, cut))]
             rows = (old.rois[:, 0] == number).nonzero()[:, 0]
             kept = rows[: len(rows) - min(len(boxes), len(rows) // 2)]
             boxes = boxes[: len(rows) - len(kept)]

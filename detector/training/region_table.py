@@ -1,7 +1,7 @@
 """The regions that SVMs are trained on, with what each overlaps, in flat arrays.
 
 Glossary: R regions of all images together, K classes. An image's regions are its annotated boxes and its proposals;
-they stand together, in the images' order.
+they stand together, in the images' order. Background in ignored objects is left out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.training.pool import ImagePool
+from detector.training.sampling import hidden
 from proposals.boxes import clip, iou, is_valid
 
 Boxes = NDArray[np.float32]
@@ -77,7 +78,8 @@ def make_table(pool: ImagePool, proposals: Sequence[Boxes], num_classes: int) ->
         height, width = pool.sizes[image].tolist()
         boxes = clip(np.concatenate([truth, found]).astype(np.float32), (int(height), int(width))).astype(np.float32)
         annotated = np.arange(len(boxes)) < len(truth)
-        good = is_valid(boxes)
+        apart = hidden(boxes, pool.unsure(image)) & ~annotated & ~(iou(boxes, truth) >= 0.5).any(axis=1)
+        good = is_valid(boxes) & ~apart
         best, overlap, by_class = overlaps(boxes[good], truth, pool.labels[own], num_classes)
         columns.append((boxes[good], np.where(best < 0, -1, best + own.start), overlap, annotated[good], by_class))
     counts = [len(column[0]) for column in columns]

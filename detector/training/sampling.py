@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from proposals.boxes import clip, iou, paired_iou
+from proposals.boxes import FloatArray, area, clip, intersection, iou, paired_iou
 
 Boxes = NDArray[np.float32]
 FOREGROUND_TRIES, BACKGROUND_TRIES = 12, 20
@@ -58,6 +58,14 @@ class SamplingConfig(BaseModel):
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     minimum_side: float = Field(default=8, ge=1)
     balance: BalanceConfig = BalanceConfig()
+
+
+def hidden(boxes: FloatArray, ignored: FloatArray) -> NDArray[np.bool_]:
+    """Of ``boxes`` ``(N, 4)`` those of whose area at least half lies in one of the ``ignored`` ``(J, 4)`` objects."""
+    if not len(ignored):
+        return np.zeros(len(boxes), np.bool_)
+    shares = intersection(boxes, ignored).max(axis=1) / np.maximum(area(boxes), 1e-9)
+    return np.asarray(shares >= 0.5)
 
 
 def googlenet_crops(

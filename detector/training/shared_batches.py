@@ -24,14 +24,15 @@ from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import RegionBatch, Shown
 from detector.training.region_settings import LearningConfig
-from detector.training.sampling import perturbed_boxes
+from detector.training.sampling import hidden, perturbed_boxes
 from detector.training.schedule import ScheduleConfig
-from proposals.boxes import FloatArray, clip, encode, flip_horizontal, intersection, iou, is_valid
-from proposals.boxes import area as area_of
+from proposals.boxes import FloatArray, clip, encode, flip_horizontal, iou, is_valid
+from proposals.errors import UserError
 from proposals.multibox import MultiBoxConfig
 
 Boxes = NDArray[np.float32]
 CANVAS_STEP = 32  # canvas sides are multiples of it
+TRIES = 20  # other images in the place of one that cannot be read any more
 
 
 class SharedTrainingConfig(LearningConfig):
@@ -98,8 +99,9 @@ class SharedTrainingConfig(LearningConfig):
 
 
 class _Drawn(NamedTuple):
-    """One image on its canvas, and its regions: there, and in the image itself."""
+    """One image, by its number, on its canvas, and its regions: there, and in the image itself."""
 
+    number: int
     canvas: NDArray[np.uint8]
     boxes: Boxes
     original: Boxes
@@ -131,6 +133,7 @@ class SharedBatches:
         self.pool, self.proposals, self.num_classes = pool, proposals, num_classes
         self.config, self.processes = config, processes
         self.unreadable: dict[str, str] = {}
+        """What went wrong with each picture that could not be read since the run began, by the picture's id."""
         tall = pool.sizes[:, 0] > pool.sizes[:, 1]
         odds = image_odds(pool, num_classes, config.balance)
         self.shapes = [  # images that are as high as wide go with the wide ones
@@ -162,14 +165,14 @@ class SharedBatches:
         amounts = draw_distortion(config.images, config.augment, generator)
         mine = slice(0, config.images) if part is None else part
         drawn = [
-            self._draw(np.random.default_rng(int(seed)), int(number), canvas)
+            self._draw(np.random.default_rng(int(seed)), int(number), rows, canvas)
             for number, seed in zip(numbers[mine], seeds[mine], strict=True)
         ]
         images = apply_distortion(to_tensor(np.stack([one.canvas for one in drawn])), amounts.part(mine))
         boxes = np.concatenate([one.boxes for one in drawn])
         owner = np.repeat(np.arange(len(drawn)), [len(one.boxes) for one in drawn]).astype(np.float32)
         objects = [np.insert(one.objects, 0, number, axis=1) for number, one in enumerate(drawn)]
-        names = [self.pool.name(int(number)) for number in numbers[mine]]
+        names = [self.pool.name(one.number) for one in drawn]
         return RegionBatch(
             images,
             torch.from_numpy(np.concatenate([one.labels for one in drawn])),
@@ -181,10 +184,20 @@ class SharedBatches:
             objects=torch.from_numpy(np.concatenate(objects)),
         )
 
-    def _draw(self, rng: np.random.Generator, number: int, size: tuple[int, int]) -> _Drawn:
-        """Image ``number`` on a canvas of ``size`` (height, width), with regions."""
+    def _read(self, rng: np.random.Generator, number: int, among: NDArray[np.int64]) -> tuple[int, NDArray[np.uint8]]:
+        """Image ``number``, or another of ``among`` if it has become unreadable; and its number."""
+        for _ in range(TRIES):
+            try:
+                return number, self.pool.images[number]
+            except UserError as fault:
+                self.unreadable[self.pool.name(number)] = str(fault)
+                number = int(rng.choice(among))
+        return number, self.pool.images[number]
+
+    def _draw(self, rng: np.random.Generator, number: int, among: NDArray[np.int64], size: tuple[int, int]) -> _Drawn:
+        """Image ``number``, or else one of ``among``, on a canvas of ``size`` (height, width), with regions."""
         config, pool = self.config, self.pool
-        image = pool.images[number]
+        number, image = self._read(rng, number, among)
         height, width = image.shape[:2]
         factor = config.maps.image_side / max(height, width) * np.exp(rng.uniform(*np.log(config.zoom)))
         new = (max(1, round(height * factor)), max(1, round(width * factor)))
@@ -224,10 +237,8 @@ class SharedBatches:
         candidates = candidates[is_valid(candidates) & (sides >= 4).all(axis=1)]
         if len(lost):
             candidates = candidates[iou(candidates, lost).max(axis=1) < 0.3]
-        if len(unsure):
-            hidden = (intersection(candidates, unsure) / area_of(candidates)[:, None]).max(axis=1) >= 0.5
-            shown_object = (iou(candidates, truth) >= 0.5).any(axis=1)
-            candidates = candidates[shown_object | ~hidden]
+        shows_object = (iou(candidates, truth) >= 0.5).any(axis=1)
+        candidates = candidates[shows_object | ~hidden(candidates, unsure)]
         chosen, best, overlap = self._choose(rng, candidates, truth)
         boxes = candidates[chosen]
         shows = overlap >= 0.5
@@ -239,7 +250,7 @@ class SharedBatches:
         original = flip_horizontal(boxes, size[1]) if mirror else boxes
         original = ((original - np.array([left, top] * 2)) / scale).astype(np.float32)
         return _Drawn(
-            canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32),
+            number, canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32),
             objects.astype(np.float32),
         )  # fmt: skip
 

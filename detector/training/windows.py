@@ -1,8 +1,9 @@
 """R-CNN's fine-tuning: batches from all windows of the set, proposals and annotated boxes (tech report, section 2.3).
 
 A window's label is that of the object that it overlaps most if their IoU is at least ``iou_foreground``, and background
-below ``iou_background``; what lies between is left out (nothing does in R-CNN, where both are 0.5). A batch of 128 has
-32 of the one and 96 of the other, uniformly from the whole set and not picture by picture.
+below ``iou_background``; what lies between is left out (nothing does in R-CNN, where both are 0.5), and so is
+background in ignored objects. A batch of 128 has 32 of the one and 96 of the other, uniformly from the whole set and
+not picture by picture.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from detector.training.batches import CropBatches, Drawn
 from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
-from detector.training.sampling import SamplingConfig
+from detector.training.sampling import SamplingConfig, hidden
 from proposals.boxes import iou
 from proposals.errors import UserError
 
@@ -58,7 +59,7 @@ class Windows:
             overlap = iou(both, truth) if len(truth) else np.zeros((len(both), 1))
             best = overlap.max(axis=1)
             label = np.full(len(both), -1, np.int32)
-            label[best < config.iou_background] = num_classes
+            label[(best < config.iou_background) & ~hidden(both, pool.unsure(image))] = num_classes
             covers = best >= config.iou_foreground
             label[covers] = pool.labels[own][overlap[covers].argmax(axis=1)] if len(truth) else num_classes
             kept = label >= 0

@@ -51,6 +51,13 @@ def test_what_is_cut_off_is_neither_found_nor_background() -> None:
     assert matches.background[-1]
 
 
+def test_no_prior_within_an_ignored_object_is_background() -> None:
+    half = np.array([[0, 0, 1000, GRID[0, 3]]], np.float32)
+    matches = match_priors(GRID, NONE, half)
+    assert matches.background.tolist() == (GRID[:, 3] - half[0, 3] > (GRID[:, 3] - GRID[:, 1]) / 2).tolist()
+    assert matches.background.any()
+
+
 def test_the_loss_is_its_formula() -> None:
     rng = np.random.default_rng(0)
     objects = np.array([[2, 1, 22, 21]], np.float32)

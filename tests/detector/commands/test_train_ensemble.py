@@ -134,6 +134,32 @@ def test_a_trained_network_is_taken_as_it_is(data: Path, tmp_path: Path, capsys:
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
+def test_what_cannot_join_is_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(words: str, *more: object) -> None:
+        assert run("train", data, "--config", config, "--out", tmp_path / "out", *more) == 1
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+    assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}]), "--out", tmp_path / "pair") == 0
+    config = write_ensemble(tmp_path, [{}, {"trained": str(tmp_path / "pair")}])
+    ensemble = yaml.safe_load(config.read_text())
+    ensemble |= {"mean": True}
+    ensemble["base"]["init"] = str(tmp_path / "pair")
+    config.write_text(yaml.safe_dump(ensemble))
+    refused("has no part in a mean of weights")
+    ensemble["members"] = [{}, {}]
+    config.write_text(yaml.safe_dump(ensemble))
+    refused("mean is for members that all begin with one trained network", "--init", "random")
+    ensemble |= {"mean": False, "members": [{"trained": str(tmp_path / "pair")}, {}]}
+    ensemble["base"] |= {"init": "random"}
+    ensemble["base"]["training"] |= {"grid": 3}
+    config.write_text(yaml.safe_dump(ensemble))
+    refused("has no boxes and overlaps")
+
+
 def test_members_of_other_beginnings() -> None:
     base = TrainRecipe.model_validate(RECIPE)
     recipe = EnsembleRecipe(base=base, members=(MemberPlan(init="bundled"), MemberPlan(width=0.5), MemberPlan(seed=3)))

@@ -25,6 +25,7 @@ from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, read_weights
+from proposals.calibration import Calibration
 from proposals.selective_search import SelectiveSearchConfig
 
 XML = """<annotation><filename>{name}.png</filename><size><width>64</width><height>56</height><depth>3</depth></size>
@@ -64,7 +65,8 @@ def save(folder: Path, classes: tuple[str, ...] = CLASSES, *, shared: bool = Tru
     facts: dict[str, Any] = {
         "name": "t", "class_names": classes, "class_keys": classes, "licence": "MIT",
         "proposals": ProposalConfig(selective_search=search, search_side=64, max_proposals=60),
-        "postprocess": PostprocessConfig(score_threshold=0.2), "scores": {"val_mean_ap": 0.5},
+        "postprocess": PostprocessConfig(score_threshold=0.2, calibration=Calibration(offset=-0.5)),
+        "scores": {"val_mean_ap": 0.5},
     }  # fmt: skip
     inputs = CropConfig(size=32, context_pad=2), Normalization()
     if not shared:
@@ -116,6 +118,8 @@ def test_all_but_the_classes_stays_the_models(tmp_path: Path, model: Path) -> No
     assert train(make_data(tmp_path / "data", [["red"], ["blue"]]), tmp_path, model) == 0
     before, after = read_model_config(model), read_model_config(tmp_path / "svms")
     assert after.members[0].head == HeadShape(kind="svm", grid=2, shared=True, overlap=2)
+    assert after.postprocess.calibration == Calibration() != before.postprocess.calibration  # it was the softmax's, too
+    after = after.model_copy(update={"postprocess": before.postprocess})
     kept: set[str] = {"proposals", "postprocess", "refinement", "class_names", "class_keys", "background"}
     assert after.model_dump(include=kept) == before.model_dump(include=kept)
     assert after.scores == {}  # they were the softmax's

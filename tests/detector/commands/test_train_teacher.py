@@ -231,6 +231,7 @@ def test_faults_of_the_command_are_one_line(data: Path, tmp_path: Path, capsys: 
 
     recipe = write(tmp_path, TEACHER)
     assert "--init" in fault("--recipe", "teacher")
+    assert "from published weights only" in fault("--recipe", "teacher", "--init", "random")
     assert "gone.pth: cannot be loaded" in fault("--config", recipe, "--init", "gone.pth")
     torch.save({"fc.weight": torch.zeros(2)}, "other.pth")
     assert "not the weights of EfficientNet-Lite0" in fault("--config", recipe, "--init", "other.pth")

@@ -166,6 +166,14 @@ def test_other_words_behind_resume_are_no_values(data: Path, word: str, capsys: 
     assert f"--resume {word}" in capsys.readouterr().err
 
 
+def test_a_task_that_train_does_not_know_is_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for task, words in (("experiment", "detector reproduce r.yaml runs it"), ("cook", "task must be one of regions")):
+        Path("r.yaml").write_text(f"task: {task}\nensembles: {{}}\n")
+        assert run("train", data, "--config", "r.yaml", "--out", "out") == 1
+        assert words in capsys.readouterr().err
+        assert not Path("out").exists()
+
+
 def test_pictures_without_boxes_are_for_the_classifier(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", folders) == 1
     assert "no boxes" in capsys.readouterr().err

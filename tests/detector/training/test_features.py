@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,18 @@ def test_labels_and_overlaps_by_class(pool: ImagePool, table: RegionTable) -> No
     np.testing.assert_array_equal(labels[shows], pool.labels[table.truth[shows]])
     np.testing.assert_allclose(table.class_overlap.max(axis=1), table.overlap)
     assert table.class_overlap[0].tolist() == pytest.approx([1, 0])
+
+
+def test_background_in_an_ignored_object_is_left_out(pool: ImagePool) -> None:
+    """The rest stays: what is not in it, what lies on a true object, and the annotated boxes."""
+    found = np.array([[4, 6, 24, 32], [30, 0, 60, 20], [0, 0, 10, 10]], np.float32)
+    crowd = np.array([[0, 0, 40, 48]], np.float32)
+    ignored = [crowd, crowd[:0], crowd]
+    table = make_table(replace(pool, ignored=ignored), [found] * 3, 2)
+    boxes = [table.boxes[table.of_image(image)].tolist() for image in range(3)]
+    assert boxes[0] == [*pool.boxes[:2].tolist(), *found[:2].tolist()]
+    assert boxes[1] == found.tolist()
+    assert boxes[2] == [pool.boxes[2].tolist(), found[1].tolist()]
 
 
 def test_as_many_proposals_as_images(pool: ImagePool) -> None:

@@ -44,6 +44,17 @@ def chosen(count: int, regions: int = 6) -> RegionBatch:
     return batch
 
 
+def test_a_box_within_an_ignored_object_is_no_background() -> None:
+    inside = torch.tensor([[0, 0, 0, 64, 64, 0, 0]], dtype=torch.float32)
+    choose = ProposedRegions(made_up_batch()._replace(objects=torch.cat([OBJECTS, inside])), 4, 2, MAPS)
+    choose(MultiBoxOutput(torch.zeros(2, 4, 4), torch.tensor([[2.0, 1.0, 3.0, 4.0]] * 2), PRIORS))
+    rois = choose.batch.rois
+    assert rois is not None
+    first = rois[rois[:, 0] == 0, 1:]
+    assert torch.equal(first[-1], PRIORS[0])  # which lies on the true object
+    assert not any(torch.equal(box, PRIORS[1]) for box in first)
+
+
 def test_the_last_regions_of_an_image_make_room() -> None:
     before, batch = made_up_batch(), chosen(4)
     assert batch.rois is not None

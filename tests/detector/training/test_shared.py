@@ -14,29 +14,36 @@ import torch
 import yaml
 from command_line import run
 from numpy.typing import NDArray
+from PIL import Image
 from red_squares import red_squares
 
+from detector.commands.train_jobs import SharedJob
 from detector.crop import CropConfig
 from detector.detection.ensemble import Ensemble, ImageView, Member
 from detector.detection.multibox_source import MultiBoxSource
-from detector.model.config import read_model_config
+from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
 from detector.nets.googlenet import FIRST_LAYERS, GoogLeNetConfig
 from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, SharedMaps
 from detector.nets.weights import Normalization
-from detector.recipes.build_shared import shared_trainer
+from detector.recipes.build import load_splits
+from detector.recipes.build_shared import propose_for, shared_trainer
 from detector.recipes.initialization import initialise_region_net, trained_head
+from detector.recipes.region import SharedRecipe
 from detector.training.augment import AugmentConfig
 from detector.training.loop import Interrupted, Machine
 from detector.training.pool import ImagePool
+from detector.training.processes import ALONE
 from detector.training.region_batch import RegionBatch
 from detector.training.region_loss import DELTA_SCALE
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig, canvas_size, image_odds
+from detector.types import GroundTruth, ImageRecord
 from proposals.boxes import area, decode, intersection, iou
+from proposals.errors import UserError
 from proposals.multibox import MultiBoxConfig
 
 CPU = torch.device("cpu")
@@ -288,6 +295,44 @@ def test_statistics_are_those_of_many_batches(tmp_path: Path) -> None:
     norm = net.trunk.conv1.bn
     assert int(norm.num_batches_tracked) == 2 * 2  # two batches, two levels
     assert float(norm.running_mean.abs().max()) > 0
+
+
+def test_a_picture_that_becomes_unreadable_gives_way_to_another(tmp_path: Path) -> None:
+    records = []
+    for i in range(4):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(np.full((48, 64, 3), 20 * i, np.uint8)).save(path)
+        truth = GroundTruth.of(np.array([[4, 4, 30, 36]], np.float32), np.array([i % 2]))
+        records.append(ImageRecord(f"p{i}", path, (48, 64), truth))
+    pool = ImagePool.load(records, memory=0)
+    records[1].path.write_bytes(b"no picture any more")
+    advanced: list[int] = []
+    proposals = list(propose_for(ProposalConfig(), pool, tmp_path / "store", ALONE, lambda: advanced.append(1)))
+    assert len(advanced) == len(proposals) == 4
+    assert not len(proposals[1])
+    batches = SharedBatches(pool, proposals, 2, config())
+    shown = {region.image for step in range(8) for region in batches.batch(step).shown}
+    assert shown == {"p0", "p2", "p3"}
+    assert set(batches.unreadable) == {"p1"}
+    for record in records:
+        record.path.write_bytes(b"none")
+    with pytest.raises(UserError):
+        batches.batch(0)
+
+
+def test_held_out_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    data = red_squares(tmp_path / "data")
+    recipe = SharedRecipe(init="random", training=config())
+    train, val = load_splits(data, "train", "val")
+    assert val is not None
+    said: list[str] = []
+    val[0].path.write_bytes(val[0].path.read_bytes()[:200])
+    job = SharedJob(recipe, train, val, tmp_path / "store", Machine(CPU, tell=said.append))
+    job.load()
+    job.trainer(tmp_path, lambda entry: None)
+    assert job.measure is not None
+    assert list(job.measure.data.image_ids) == list(val.image_ids[1:])
+    assert any(str(val[0].path) in line for line in said)
 
 
 def test_frozen_layers_stay_as_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,17 @@ def test_what_is_neither_is_left_out() -> None:
     for box, owner, label in zip(some.boxes, some.owner, some.labels, strict=True):
         best = iou(box[None], POOL.truth(owner)).max()
         assert best >= 0.7 if label < 2 else best < 0.3
+
+
+def test_no_background_is_taken_from_ignored_objects() -> None:
+    right = [np.array([[20, 0, width, height]], np.float32) for height, width in POOL.sizes]
+    all_, some = (Windows.label(pool, proposals(), 2, SAMPLING) for pool in (POOL, replace(POOL, ignored=right)))
+    gone = {tuple(box) for box in all_.boxes[all_.background].tolist()} - {tuple(box) for box in some.boxes.tolist()}
+    assert gone
+    for x1, _, x2, _ in gone:
+        assert x2 - 20 >= (x2 - x1) / 2
+    assert all(x2 - 20 < (x2 - x1) / 2 for x1, _, x2, _ in some.boxes[some.background].tolist())
+    np.testing.assert_array_equal(all_.boxes[all_.foreground], some.boxes[some.foreground])
 
 
 def test_tiny_proposals_are_left_out() -> None:
