@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from detector.commands.console import progress
 from detector.commands.train_common import load_pool
+from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.model.proposals import stored_source
 from detector.recipes.budget import Costs, plan_training
@@ -38,7 +39,7 @@ Report = Callable[[Progress], None]
 
 
 class Job(ABC, Generic[RecipeT]):
-    """One training.
+    """One training; :meth:`load` sets ``crop``, what the model says of its crops.
 
     Args:
         recipe: what to do, resolved for the data. train, val: the data. store: of proposals. machine: where it runs.
@@ -50,6 +51,7 @@ class Job(ABC, Generic[RecipeT]):
             train, val = held_out(train, recipe.hold_out, recipe.training.seed)
         self.train, self.val, self.store, self.machine = train, val, store, machine
         self.keys = tuple(str(key) for key in train.class_keys)
+        self.crop: CropConfig
 
     def check(self) -> None:
         """UserError for what is wrong with the first weights: before the images are read."""
@@ -63,13 +65,13 @@ class Job(ABC, Generic[RecipeT]):
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         """The trainer, whose net has its first weights."""
 
-    @abstractmethod
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """Make ``folder`` a model folder as well."""
+        save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds)
 
-    @abstractmethod
     def sample(self, train: Dataset) -> Job[RecipeT]:
         """The same job on other training data, without validation."""
+        return type(self)(self.recipe.model_copy(update={"hold_out": 0.0}), train, None, self.store, self.machine)
 
     @property
     def images_in_step(self) -> float:
@@ -138,32 +140,24 @@ class CropJob(Job[TrainRecipe]):
         """See the base class."""
         tell, recipe = self.machine.tell, self.recipe
         self.pools = [load_pool(data, tell) for data in (self.train, self.val) if data is not None]
-        self.given: dict[str, Any] = {}
+        self.crop = recipe.training.crop
+        self.windows: Windows | None = None
         if not recipe.training.background:
             self.pools = [pool.whole() for pool in self.pools]
         if recipe.training.regions == "windows":
             pool, training = self.pools[0], recipe.training
             with progress("proposing", len(pool.images), "image") as advance:
                 boxes = propose_for(recipe.model.proposals, pool, self.store, self.machine.processes, advance)
-                windows = Windows.label(pool, boxes, training.num_classes, training.sampling)
-            self.given["windows"] = windows
+                self.windows = windows = Windows.label(pool, boxes, training.num_classes, training.sampling)
             tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         """See the base class."""
         val = self.pools[1] if len(self.pools) > 1 else None
         return build_trainer(
-            self.recipe, self.pools[0], val, self.keys, folder, machine=self.machine, report=report, **self.given
-        )
-
-    def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
-        """See the base class."""
-        crop = self.recipe.training.crop
-        save_trained(folder, self.recipe, self.train, net, crop, trainer.last_metric, trainer.seconds)
-
-    def sample(self, train: Dataset) -> CropJob:
-        """See the base class."""
-        return CropJob(self.recipe.model_copy(update={"hold_out": 0.0}), train, None, self.store, self.machine)
+            self.recipe, self.pools[0], val, self.keys, folder,
+            machine=self.machine, report=report, windows=self.windows,
+        )  # fmt: skip
 
 
 class SharedJob(Job[SharedRecipe]):
@@ -213,7 +207,7 @@ class SharedJob(Job[SharedRecipe]):
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """See the base class."""
-        save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds)
+        super().save(folder, trainer, net)
         if not self.recipe.training.only_multibox:
             self.show(folder, trainer)
 
@@ -234,10 +228,6 @@ class SharedJob(Job[SharedRecipe]):
         for line in write_training_page(folder, self.train, facts, self.covered, shown):
             self.machine.tell(line)
         self.machine.tell(f"{folder / PAGE} shows the course, what it finds and what to do next")
-
-    def sample(self, train: Dataset) -> SharedJob:
-        """See the base class."""
-        return SharedJob(self.recipe.model_copy(update={"hold_out": 0.0}), train, None, self.store, self.machine)
 
 
 def job_of(

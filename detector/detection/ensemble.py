@@ -17,12 +17,10 @@ from detector.detection.precision import detection_dtype
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.region_net import (
-    FirstMaps,
     ImageMaps,
     PooledMaps,
     SharedMaps,
     cell_grid,
-    first_maps,
     image_levels,
     level_zero_size,
     region_levels,
@@ -45,7 +43,6 @@ class ImageView:
     def __init__(self, image: NDArray[np.uint8]) -> None:
         self.image = image
         self.pyramid = ImagePyramid(image)
-        self.first_maps: dict[tuple[Ensemble, int, bool], FirstMaps] = {}
         self.maps: dict[tuple[Ensemble, int, bool], ImageMaps] = {}
 
 
@@ -126,32 +123,13 @@ class Member:
             return RegionOutput(torch.softmax(y, 1))
         return self.head(y)  # type: ignore[no-any-return]
 
-    def first_maps(
-        self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32
-    ) -> FirstMaps:
-        """What the layers up to 3b make of ``image`` ``(H, W, 3)`` RGB, of a member with ``shared``."""
+    def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> ImageMaps:
+        """The maps to pool regions of ``image`` ``(H, W, 3)`` RGB from, of a member with ``shared``."""
         assert self.shared is not None
         assert isinstance(self.net, GoogLeNet)
         x = self.level_zero(image, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return first_maps(self.net, x, self.shared)
-
-    def maps(self, first: FirstMaps, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> ImageMaps:
-        """The maps to pool from, of an image of ``image_size`` (height, width)."""
-        assert self.shared is not None
-        assert isinstance(self.net, GoogLeNet)
-        with torch.autocast(first.levels[0].device.type, dtype, enabled=dtype != torch.float32):
-            return ImageMaps(self.net, first, image_size, self.shared)
-
-    def begins_as(self, other: Member) -> bool:
-        """Whether the first maps of ``other``, of any image, are this member's too."""
-        assert self.shared is not None
-        assert other.shared is not None
-        assert isinstance(self.net, GoogLeNet)
-        assert isinstance(other.net, GoogLeNet)
-        mine = self.normalization, self.shared.image_side, self.shared.levels
-        others = other.normalization, other.shared.image_side, other.shared.levels
-        return mine == others and self.net.begins_as(other.net)
+            return ImageMaps(self.net, x, image.shape[:2], self.shared)
 
     def level_zero(self, image: NDArray[np.uint8], device: torch.device) -> Tensor:
         """``image`` ``(H, W, 3)`` RGB at level 0's size, normalised: ``(1, 3, H', W')``, channels last."""
@@ -167,7 +145,7 @@ class Member:
         level = torch.from_numpy(region_levels(rois[:, 1:].cpu().numpy(), self.shared)).to(x.device)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             levels = image_levels(x, self.shared)
-            maps = [self.net.stage_4(self.net.stage_3(each)) for each in levels]
+            maps = [self.net.map_4e(each) for each in levels]
             cells = PooledMaps(maps, levels, cell_grid(self.net.config)).cells(rois, level, self.shared)
             return self.net.after_4e(cells).float()
 
@@ -182,8 +160,7 @@ class Member:
 class Ensemble:
     """The mean of the members' softmaxes, for any number of members, one included (paper, section 8).
 
-    Members that crop alike share the crops; those whose layers up to 3b are the same, as of a training that left them
-    alone (``frozen``), share their maps. Boxes are moved by the mean of those members that have box regression, and
+    Members that crop alike share the crops. Boxes are moved by the mean of those members that have box regression, and
     overlaps are the mean of those that predict them.
 
     Args:
@@ -219,7 +196,6 @@ class Ensemble:
         self.runtime = runtime
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         self.pooling: list[tuple[int, Member]] = []
-        self.first_alike: dict[int, int] = {}  # of each member that pools, the first one with the same first maps
         self.members: list[Member] = []
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
@@ -228,8 +204,6 @@ class Ensemble:
             ready = replace(member, net=net, head=head)
             self.members.append(ready)
             if member.shared is not None:
-                alike = (other for other, each in self.pooling if each.begins_as(ready))
-                self.first_alike[number] = next(alike, number)
                 self.pooling.append((number, ready))
             else:
                 self.groups.setdefault((member.crop, member.normalization), []).append((number, ready))
@@ -363,11 +337,7 @@ class Ensemble:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
         key = self, number, flipped
         if key not in view.maps:
-            first = self, self.first_alike[number], flipped
-            if first not in view.first_maps:
-                image = view.image[:, ::-1] if flipped else view.image
-                view.first_maps[first] = member.first_maps(image, self.device, self.dtype)
-            view.maps[key] = member.maps(view.first_maps[first], view.image.shape[:2], self.dtype)
+            view.maps[key] = member.maps(view.image[:, ::-1] if flipped else view.image, self.device, self.dtype)
         return view.maps[key]
 
 

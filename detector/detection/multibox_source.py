@@ -36,7 +36,6 @@ class MultiBoxSource:
         if self.pools_alike:
             maps = ensemble.maps_of(view, 0, member, False)
         else:
-            first = member.first_maps(view.image, ensemble.device, ensemble.dtype)
-            maps = member.maps(first, view.image.shape[:2], ensemble.dtype)
+            maps = member.maps(view.image, ensemble.device, ensemble.dtype)
         # In full precision, so that a short format changes what is proposed no more than it has changed the maps.
         return maps.proposed(self.head, self.config)

@@ -21,7 +21,6 @@ from torch import Tensor
 from detector.detection.ensemble import Member
 from detector.detection.precision import detection_dtype
 from detector.nets.region_head import RegionOutput
-from detector.nets.region_net import FirstMaps
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
 
@@ -128,16 +127,10 @@ class RuntimeMember(Member):
             return Member.output(self, x, dtype)
         return self._named(self.runs[0](x.contiguous().numpy()))
 
-    def first_maps(
-        self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32
-    ) -> FirstMaps:
-        """The first graph has all layers up to 4e: this is what it takes."""
-        return FirstMaps([self.level_zero(image, device)], [])
-
-    def maps(self, first: FirstMaps, image_size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Any:
+    def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
         """The arrays that the second graph takes, and what boxes are multiplied by."""
-        x = first.levels[0]
-        scale = np.array([x.shape[3] / image_size[1], x.shape[2] / image_size[0]] * 2)
+        x = self.level_zero(image, device)
+        scale = np.array([x.shape[3] / image.shape[1], x.shape[2] / image.shape[0]] * 2)
         return *self.runs[0](x.contiguous().numpy()), scale
 
     def pooled_output(self, maps: Any, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:

@@ -35,7 +35,7 @@ TABLE_1: dict[str, InceptionChannels] = {
 AUX_LOSS_WEIGHT = 0.3  # paper, section 5
 AUX_DROPOUT = 0.7
 FIRST_LAYERS = ("conv1", "conv2", "conv3", "inception3a", "inception3b")
-BEHIND_3B = {"num_outputs": 1, "pool4_kernel": 2, "aux": False, "aux_pool": "paper", "dropout": 0.0}  # settings
+
 STAGE_4 = ("4a", "4b", "4c", "4d", "4e")
 
 
@@ -202,18 +202,11 @@ class GoogLeNet(nn.Module):
 
         ``taps``, if given, receives the outputs of 4a and 4d under those names.
         """
-        return self.stage_4(self.stage_3(x), taps)
-
-    def stage_3(self, x: Tensor) -> Tensor:
-        """The layers up to 3b and the pooling behind it: ``(N, 3, S, S)`` -> ``(N, 480, S/16, S/16)``."""
         if self.config.transform_input:
             x = remap_imagenet_normalisation(x)
         x = self.norm1(self.maxpool1(self.conv1(x)))
         x = self.maxpool2(self.norm2(self.conv3(self.conv2(x))))
-        return self.maxpool3(self.inception3b(self.inception3a(x)))  # type: ignore[no-any-return, operator]
-
-    def stage_4(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
-        """4a to 4e, of what :meth:`stage_3` gives; ``taps`` as for :meth:`map_4e`."""
+        x = self.maxpool3(self.inception3b(self.inception3a(x)))  # type: ignore[operator]
         for name in STAGE_4:
             x = self.get_submodule(f"inception{name}")(x)
             if taps is not None and name in ("4a", "4d"):
@@ -233,15 +226,6 @@ class GoogLeNet(nn.Module):
             if not any(weight.requires_grad for weight in layer.parameters()):
                 layer.eval()
         return self
-
-    def begins_as(self, other: GoogLeNet) -> bool:
-        """Whether the layers up to 3b, in evaluation mode, compute what those of ``other`` do."""
-        mine, others = (each.config.model_copy(update=BEHIND_3B) for each in (self, other))
-        return mine == others and all(
-            torch.equal(own, its)
-            for layer, its_layer in zip(self._first_layers(), other._first_layers(), strict=True)
-            for own, its in zip(layer.state_dict().values(), its_layer.state_dict().values(), strict=True)
-        )
 
     def _first_layers(self) -> list[nn.Module]:
         return [self.get_submodule(name) for name in FIRST_LAYERS]

@@ -270,34 +270,22 @@ class RegionNet(nn.Module):
         return self.head.logits(self.trunk.after_4e(cells), self.dropout)._replace(proposed=proposed)
 
 
-class FirstMaps(NamedTuple):
-    """An image's ``levels``, and what a network's layers up to 3b make of each."""
-
-    levels: list[Tensor]
-    maps: list[Tensor]
-
-
-def first_maps(net: GoogLeNet, x: Tensor, config: SharedMaps) -> FirstMaps:
-    """Of the normalised image ``x`` ``(1, 3, H, W)``, at level 0's size."""
-    levels = image_levels(x, config)
-    return FirstMaps(levels, [net.stage_3(level) for level in levels])
-
-
 class ImageMaps:
     """The maps of one image by one network, computed once and asked about regions as often as one likes.
 
     Args:
-        net: a trunk in evaluation mode. first: of this net, or of one whose layers up to 3b are the same.
+        net: a trunk in evaluation mode. x: the normalised image ``(1, 3, H, W)``, at level 0's size.
         image_size: (height, width) of the image whose pixels boxes are in.
     """
 
-    def __init__(self, net: GoogLeNet, first: FirstMaps, image_size: tuple[int, int], config: SharedMaps) -> None:
+    def __init__(self, net: GoogLeNet, x: Tensor, image_size: tuple[int, int], config: SharedMaps) -> None:
         self.net, self.config = net, config
-        self.level_maps = [net.stage_4(x) for x in first.maps]
-        self.grids = level_grids(first.levels, self.level_maps, cell_grid(net.config))
-        self.maps = PooledMaps(self.level_maps, first.levels, cell_grid(net.config))
+        levels = image_levels(x, config)
+        self.level_maps = [net.map_4e(level) for level in levels]
+        self.grids = level_grids(levels, self.level_maps, cell_grid(net.config))
+        self.maps = PooledMaps(self.level_maps, levels, cell_grid(net.config))
         self.image_size = image_size
-        height, width = first.levels[0].shape[2:]
+        height, width = x.shape[2:]
         self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
 
     def features(self, boxes: FloatArray) -> Tensor:

@@ -23,7 +23,7 @@ from detector.training.batches import CropBatches, RegionBatches
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
-from detector.training.region_settings import CropTrainingConfig, RegionTrainingConfig
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.region_trainer import Progress, RegionTrainer, Teacher, truth_accuracy
 from detector.training.windows import WindowBatches, Windows
 from proposals.errors import UserError
@@ -82,7 +82,7 @@ def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None
 
 
 def crop_batches(
-    config: CropTrainingConfig,
+    config: RegionTrainingConfig,
     train: ImagePool,
     num_classes: int,
     processes: Processes = ALONE,
@@ -106,7 +106,6 @@ def crop_batches(
         "batch_size": config.batch_size,
         "seed": config.seed,
         "processes": processes,
-        "size_of": config.crop_size,
     }
     if config.regions == "windows" and windows is None:
         raise UserError("regions: windows needs the proposals of the training images")

@@ -49,7 +49,6 @@ class CropBatches(ABC):
 
     Args:
         processes: each makes its part of a batch.
-        size_of: the side of the crops in a step; by default the crop's own.
     """
 
     def __init__(
@@ -63,9 +62,7 @@ class CropBatches(ABC):
         batch_size: int,
         seed: int,
         processes: Processes = ALONE,
-        size_of: Callable[[int], int] | None = None,
     ) -> None:
-        self.size_of = size_of or (lambda step: crop.size)
         self.pool, self.num_classes, self.crop, self.fill = pool, num_classes, crop, fill
         self.sampling, self.augment, self.batch_size, self.seed = sampling, augment, batch_size, seed
         self.processes = processes
@@ -82,17 +79,13 @@ class CropBatches(ABC):
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
         """The ``batch_size`` regions of ``step``, foreground first."""
 
-    def batch(self, step: int, size: int | None = None, part: slice | None = None) -> RegionBatch:
-        """The batch of ``step``, or the ``part`` of it, with crops of ``size`` pixels.
+    def batch(self, step: int, part: slice | None = None) -> RegionBatch:
+        """The batch of ``step``, or the ``part`` of it.
 
-        By default the crop's own size; the context scales along. What is drawn at random is drawn for the whole batch,
-        so that parts are those of the whole.
+        What is drawn at random is drawn for the whole batch, so that parts are those of the whole.
         """
         rng = np.random.default_rng([self.seed, 2, step])
-        size = size or self.crop.size
-        crop = self.crop.model_copy(
-            update={"size": size, "context_pad": round(self.crop.context_pad * size / self.crop.size)}
-        )
+        crop = self.crop
         drawn = self.draw(rng, step)
         mirror = rng.random(self.batch_size) < self.augment.mirror
         kinds = rng.integers(len(INTERPOLATIONS), size=self.batch_size)
@@ -100,7 +93,7 @@ class CropBatches(ABC):
         amounts = draw_distortion(self.batch_size, self.augment, generator)
 
         mine = range(self.batch_size)[part or slice(None)]
-        crops = np.empty((len(mine), size, size, 3), np.uint8)
+        crops = np.empty((len(mine), crop.size, crop.size, 3), np.uint8)
         labels = np.empty(len(mine), np.int64)
         shown = []
         for place, i in enumerate(mine):
@@ -142,7 +135,7 @@ class CropBatches(ABC):
     def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
         """This process's part of the batches of ``steps``, made ahead by ``threads`` while the net computes."""
         part = self.processes.part(self.batch_size)
-        return make_ahead(lambda step: self.batch(step, self.size_of(step), part), steps, threads)
+        return make_ahead(lambda step: self.batch(step, part), steps, threads)
 
 
 class RegionBatches(CropBatches):

@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The type of the forward pass on ``device``; see :class:`detector.training.settings.RunSettings`.
+    """The type of the forward pass on ``device``; see :class:`detector.training.region_settings.LearningConfig`.
 
     Raises:
         UserError: the device cannot compute so.

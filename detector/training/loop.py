@@ -22,8 +22,8 @@ from detector.training.denormals import flushed_denormals
 from detector.training.gradients import Gradients, Outcome, add
 from detector.training.machine import Machine, mixed_seed, on_device
 from detector.training.processes import share_normalization
+from detector.training.region_settings import LearningConfig
 from detector.training.run_log import RunLog
-from detector.training.settings import RunSettings
 from detector.training.watch import Watch
 from proposals.errors import UserError
 
@@ -51,7 +51,7 @@ class Trainer(ABC, Generic[Net, Item]):
 
     def __init__(
         self,
-        config: RunSettings,
+        config: LearningConfig,
         net: Net,
         optimizer: torch.optim.Optimizer,
         folder: Path,

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.crop import CropConfig
+from detector.detection.precision import Precision
 from detector.nets.efficientnet_lite import STAGES
 from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization
 from detector.training.augment import AugmentConfig
 from detector.training.sampling import SamplingConfig
-from detector.training.settings import RunSettings
+from detector.training.schedule import ScheduleConfig
 
 BLOCKS = sum(stage[4] for stage in STAGES)
 
 
-class LearningConfig(RunSettings):
-    """How any region network learns; see also :class:`detector.training.settings.RunSettings`.
+class LearningConfig(BaseModel):
+    """How any region network learns.
 
     Attributes:
+        schedule: the learning rate; ``schedule.rate`` is for a batch of 128. steps: batches.
+        batch_size: examples in a batch, of all processes together.
+        average: decay of the running mean of the weights (Polyak averaging) that becomes the result.
+        precision: of the forward and backward pass; "auto" is bfloat16 on a GPU that has it, float16 with a scaled
+            loss on an older one, float32 on the CPU. Weights, their mean and the optimizer stay float32.
+        patience: stop after so many validations in a row without a better one; 0 never does.
+        result: "last" takes the averaged weights of the end, "best" those of the best validation.
+        shared_normalization: whether batch normalisation sees the whole batch of several processes, as one process
+            would, or each its own part, which waits for nothing.
+        seed: of all chance. init_seed: of the new weights alone; ``None`` takes ``seed``. The paper's ensemble had one
+            set of first weights for all members, so that they differ by sampling and order alone.
         normalization: of the images. augment: how they are changed.
         optimizer: "sgd" with ``momentum``, of Nesterov's kind or not, or "adamw".
         weight_decay: on convolution and linear weights only.
@@ -33,6 +45,18 @@ class LearningConfig(RunSettings):
             Vinyals and Dean, Distilling the knowledge in a neural network, 2015, at temperature 1); 0 without one.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schedule: ScheduleConfig = ScheduleConfig()
+    steps: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    average: float = Field(default=0.999, ge=0, lt=1)
+    precision: Precision = "auto"
+    patience: int = Field(default=0, ge=0)
+    result: Literal["last", "best"] = "last"
+    shared_normalization: bool = True
+    seed: int = Field(default=0, ge=0)
+    init_seed: int | None = Field(default=None, ge=0)
     normalization: Normalization = Normalization()
     augment: AugmentConfig = AugmentConfig()
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -48,13 +72,18 @@ class LearningConfig(RunSettings):
     teacher_share: float = Field(default=0.0, ge=0, le=1)
 
     @property
+    def first_seed(self) -> int:
+        """The seed of the new weights."""
+        return self.seed if self.init_seed is None else self.init_seed
+
+    @property
     def box_divisor(self) -> float:
         """See :func:`detector.training.region_loss.region_loss`."""
         return 1.0
 
 
-class CropTrainingConfig(LearningConfig):
-    """Learning from crops.
+class RegionTrainingConfig(LearningConfig):
+    """Everything that decides the outcome of a run on crops.
 
     Attributes:
         regions: "drawn" afresh around the objects, or "windows": the model's own proposals and the annotated boxes of
@@ -62,8 +91,9 @@ class CropTrainingConfig(LearningConfig):
         background: whether there is a class of background, K + 1 outputs in all; without it the regions are whole
             images and the outputs K: a classifier to begin detection nets from.
         crop: how regions become crops. sampling: how they are drawn.
-        crop_sizes: pairs (share of the run, crop side): from that share on crops have that side. Small crops first cost
-            less and teach the same; the last entry should be the crop's own size. Empty: always the crop's own.
+        net: of any trunk. grid: cells a side that boxes and overlaps are predicted from; 0 for a net that only names
+            crops. frozen_blocks: the stem and so many of the first blocks of an EfficientNet-Lite keep their
+            weights: they know edges already, and their maps are the largest. Its depthwise convolutions always do.
     """
 
     regions: Literal["drawn", "windows"] = "drawn"
@@ -71,35 +101,15 @@ class CropTrainingConfig(LearningConfig):
     crop: CropConfig
     sampling: SamplingConfig = SamplingConfig()
     batch_size: int = Field(default=128, ge=2)
-    crop_sizes: tuple[tuple[float, int], ...] = ()
-
-    @model_validator(mode="after")
-    def _whole_images(self) -> CropTrainingConfig:
-        if not self.background and (self.sampling.foreground != 1 or self.regions != "drawn"):
-            raise ValueError("without background, sampling.foreground must be 1 and the regions drawn")
-        return self
-
-    def crop_size(self, step: int) -> int:
-        """The crops' side in ``step``."""
-        size = self.crop.size
-        for share, side in self.crop_sizes:
-            if step >= share * self.steps:
-                size = side
-        return size
-
-
-class RegionTrainingConfig(CropTrainingConfig):
-    """Everything that decides the outcome of a run on crops.
-
-    Attributes:
-        net: of any trunk. grid: cells a side that boxes and overlaps are predicted from; 0 for a net that only names
-            crops. frozen_blocks: the stem and so many of the first blocks of an EfficientNet-Lite keep their
-            weights: they know edges already, and their maps are the largest. Its depthwise convolutions always do.
-    """
-
     net: NetConfig
     grid: int = Field(default=0, ge=0, le=14)
     frozen_blocks: int = Field(default=0, ge=0, le=BLOCKS)
+
+    @model_validator(mode="after")
+    def _whole_images(self) -> RegionTrainingConfig:
+        if not self.background and (self.sampling.foreground != 1 or self.regions != "drawn"):
+            raise ValueError("without background, sampling.foreground must be 1 and the regions drawn")
+        return self
 
     @model_validator(mode="after")
     def _heads(self) -> RegionTrainingConfig:

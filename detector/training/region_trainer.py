@@ -24,7 +24,7 @@ from detector.training.processes import ALONE, Processes
 from detector.training.proposed_regions import ProposedRegions
 from detector.training.region_batch import RegionBatch
 from detector.training.region_loss import region_loss
-from detector.training.region_settings import CropTrainingConfig, LearningConfig
+from detector.training.region_settings import LearningConfig, RegionTrainingConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
 from proposals.errors import UserError
 
@@ -265,7 +265,7 @@ def measure_statistics(net: Net, batches: Iterable[Item], run: Callable[[Net, It
 def truth_accuracy(
     net: nn.Module,
     pool: ImagePool,
-    config: CropTrainingConfig,
+    config: RegionTrainingConfig,
     limit: int | None = None,
     processes: Processes = ALONE,
 ) -> float:

@@ -50,9 +50,8 @@ class SharedTrainingConfig(LearningConfig):
             is left on the canvas is neither object nor background.
         balance: images are drawn by the rarest of their classes: 0 all alike, 1 as if classes were equally frequent.
         dropout: before the classifier.
-        frozen: whether the layers up to Inception 3b keep their weights and normalisation statistics. Fast R-CNN keeps
-            its first layers too (section 4.5): they cost most of a step, and members that keep the same ones share
-            these maps at detection.
+        frozen: whether the layers up to Inception 3b keep their weights and normalisation statistics, as Fast R-CNN
+            keeps its first layers (section 4.5): they cost a third of a step.
         multibox: the head that learns to propose from the same maps; ``None`` for none. proposed: share of an image's
             regions that are its boxes; see :mod:`detector.training.proposed_regions`. only_multibox: nothing else
             learns.

@@ -338,7 +338,7 @@ FILE_READERS = {
     "model safetensors": weights,
     "recipe regions": recipe("finetune.yaml", read_recipe),
     "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
-    "recipe ensemble": recipe("ensemble.yaml", read_ensemble_recipe),
+    "recipe ensemble": recipe("voc.yaml", read_ensemble_recipe),
     "recipe classifier": recipe("classifier.yaml", read_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
     "checkpoint": checkpoint,

@@ -74,13 +74,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_classifier_s_maps_are_used_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[bool] = []
-    plain = Member.first_maps
+    plain = Member.maps
 
     def counted(self: Member, *args: Any) -> Any:
         made.append(True)
         return plain(self, *args)
 
-    monkeypatch.setattr(Member, "first_maps", counted)
+    monkeypatch.setattr(Member, "maps", counted)
     ensemble = Ensemble([member()], CPU)
     source, view = MultiBoxSource(head(), ensemble, MAPS), ImageView(image())
     found = source.propose(view)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -141,7 +139,7 @@ def test_one_region_that_is_the_whole_picture_is_the_crop() -> None:
     image = picture(48, 48)
     whole = np.array([[0, 0, 48, 48]], np.float32)
     pooling, cropping = member(shared, net), member(None, net, CropConfig(size=48, context_pad=0))
-    maps = pooling.maps(pooling.first_maps(image, CPU), image.shape[:2])
+    maps = pooling.maps(image, CPU)
     # The grid begins at 6.5 and not at 4: shift the region by that, and the samples fall on the cells.
     off = cell_grid(net).first - cell_grid(net).stride / 2
     with torch.inference_mode():
@@ -229,39 +227,12 @@ def of_one_beginning() -> tuple[Member, Member]:
     return one, two
 
 
-def test_members_of_one_beginning_share_its_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_on_maps_have_the_mean_of_their_outputs() -> None:
     image, boxes = picture(), np.array([[0, 0, 60, 50], [10, 10, 40, 40]], np.float32)
     each = [Ensemble([one], CPU).predict(image, boxes) for one in of_one_beginning()]
     assert float(np.abs(each[0].probs - each[1].probs).max()) > 0.01
-    passes = []
-    plain = Trunk.stage_3
-
-    def counted(self: Trunk, x: torch.Tensor) -> torch.Tensor:
-        passes.append(1)
-        return plain(self, x)
-
-    monkeypatch.setattr(Trunk, "stage_3", counted)
-    found = Ensemble(of_one_beginning(), CPU).predict(image, boxes, mirror=True)
-    assert len(passes) == 2 * SHARED.levels  # the image and its mirror image
     both = Ensemble(of_one_beginning(), CPU).predict(image, boxes)
     np.testing.assert_allclose(both.probs, (each[0].probs + each[1].probs) / 2, atol=1e-6)
-    assert found.probs.shape == both.probs.shape
-
-
-@pytest.mark.parametrize("differs", ["weights", "statistics", "input", "normalisation"])
-def test_members_of_other_beginnings_share_nothing(differs: str) -> None:
-    one, two = of_one_beginning()
-    first = two.net.conv1
-    if differs == "weights":
-        first.conv.weight.data[0, 0, 0, 0] += 1e-3  # type: ignore[index, operator, union-attr]
-    elif differs == "statistics":
-        first.bn.running_mean.data[0] += 1e-3  # type: ignore[index, operator, union-attr]
-    elif differs == "input":
-        two = replace(two, shared=SHARED.model_copy(update={"image_side": 64}))
-    else:
-        two = replace(two, normalization=Normalization(mean=(1, 2, 3)))
-    assert Ensemble([one, two], CPU).first_alike == {0: 0, 1: 1}
-    assert Ensemble(of_one_beginning(), CPU).first_alike == {0: 0, 1: 0}
 
 
 def test_only_the_first_members_look_when_asked() -> None:

@@ -106,7 +106,7 @@ def test_features_are_what_the_classes_are_scored_on(pool: ImagePool, table: Reg
     )
     with torch.inference_mode():
         seen = members[0].net.trunk(Normalization()(to_tensor(crops))).mean((2, 3))
-        maps = members[1].maps(members[1].first_maps(pool.images[0], CPU), pool.images[0].shape[:2])
+        maps = members[1].maps(pool.images[0], CPU)
         pooled = maps.features(table.boxes[table.of_image(0)]).mean((2, 3))
     np.testing.assert_allclose(cropped.pooled(rows), seen, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(shared.pooled(np.arange(6)), pooled, rtol=2e-3, atol=2e-3)
