@@ -50,8 +50,9 @@ def frames(path: Path) -> tuple[list[tuple[str, int]], str | None]:
 
 def test_a_tar_file(tmp_path: Path) -> None:
     path = write_tar(
-        tmp_path / "s1.tar", ("a.png", png(1)), ("a.json", b"{}"), ("deep/b.PNG", png(2)), ("a.png", png(3))
-    )
+        tmp_path / "s1.tar", ("a.png", png(1)), ("a.json", b"{}"), ("deep/b.PNG", png(2)), ("a.png", png(3)),
+        ("deep/._b.PNG", b"what macOS keeps beside a file"),
+    )  # fmt: skip
     assert frames(path) == ([("s1.tar/a", 1), ("s1.tar/deep/b", 2), ("s1.tar/a-2", 3)], None)
 
 
