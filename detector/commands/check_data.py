@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detector.data.check import CheckedSplit, CheckReport
 
 _CLASSES_SHOWN = 30
+_CELL = 320  # pixels a side of each image on a sheet
 
 
 def check_data(
@@ -108,6 +109,9 @@ def _class_list(given: str | None) -> list[str] | None:
 
 
 def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int) -> None:
+    import numpy as np
+    from PIL import Image
+
     from detector.data.check import sample
     from detector.images.read import read_image
     from detector.images.write import write_picture
@@ -121,10 +125,13 @@ def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int
     pictures, captions = [], []
     for i in chosen:
         record = dataset[i]
-        pictures.append(draw_truth(read_image(record.path), record.ground_truth, dataset.class_names, min_side=320))
+        drawn = draw_truth(read_image(record.path), record.ground_truth, dataset.class_names, min_side=_CELL)
+        small = Image.fromarray(drawn)
+        small.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)  # at once: all of them in full would fill the memory
+        pictures.append(np.asarray(small))
         kind = faulty.get(str(record.path))
         captions.append(f"{record.image_id} ({kind})" if kind else record.image_id)
-    write_picture(path, draw_sheet(pictures, captions, columns=6))
+    write_picture(path, draw_sheet(pictures, captions, columns=6, cell=_CELL))
 
 
 def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> None:
