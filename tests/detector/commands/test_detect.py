@@ -413,9 +413,21 @@ def test_show_without_a_program_to_open_images(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options", [["--device", "tpu"], ["--score-threshold", "2"], ["--on-error", "x"], ["--format", "xml"], ["--nope"]]
-)
+def test_the_device_may_be_one_of_several_gpus(
+    run_cli: Any, fake_model: Any, picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_cli("detect", picture("a.png"), "--out", "none", "--device", "tpu")
+    assert (done.code, done.error_lines) == (1, ["error: device 'tpu': choose auto, cpu or cuda"])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    done = run_cli("detect", "a.png", "--out", "found", "--device", "cuda:1")
+    assert done.code == 0, done.err
+    _, options = fake_model.calls[-1]
+    assert options["device"] == "cuda:1"
+    done = run_cli("detect", "a.png", "--engine", "ray", "--device", "cuda:1")
+    assert done.error_lines == ["error: --device cuda:1: with --engine ray, Ray gives each process its GPU; name cuda"]
+
+
+@pytest.mark.parametrize("options", [["--score-threshold", "2"], ["--on-error", "x"], ["--format", "xml"], ["--nope"]])
 def test_a_wrong_command_line_is_code_2(run_cli: Any, fake_model: Any, picture: Any, options: list[str]) -> None:
     done = run_cli("detect", picture("a.png"), *options)
     assert done.code == 2
