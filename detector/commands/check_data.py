@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import FAILED, SKIPPED, progress, say
-from detector.commands.streams import can_show
 from detector.shown import one_line
 from proposals.errors import UserError
 
@@ -179,10 +178,9 @@ def _print_histogram(console: Any, content: dict[str, Any]) -> None:
     table.add_column("")
     rows = [(name, [split["classes"][name]["boxes"] for split in splits]) for name in splits[0]["classes"]]
     rows.sort(key=lambda row: -max(row[1]))
-    block = "█" if can_show("█") else "#"
     most = max((max(counts) for _, counts in rows), default=0) or 1
     for name, counts in rows[:_CLASSES_SHOWN]:
-        table.add_row(one_line(name), *map(str, counts), block * round(20 * max(counts) / most))
+        table.add_row(one_line(name), *map(str, counts), "#" * round(20 * max(counts) / most))
     console.print(table)
     if len(rows) > _CLASSES_SHOWN:
         console.print(f"... and {len(rows) - _CLASSES_SHOWN} more classes, in check.json")
