@@ -42,30 +42,22 @@ class MergeConfig(BaseModel):
     share: float = Field(default=0.5, gt=0, lt=1)
 
 
-def merge(
-    selective_search: Proposals,
-    multibox: Proposals,
-    *,
-    budget: Budget | None = None,
-    iou_threshold: float = 0.9,
-    lead: int = 0,
-    share: float = 0.5,
-) -> Proposals:
+def merge(selective_search: Proposals, multibox: Proposals, config: MergeConfig | None = None) -> Proposals:
     """The union of both sources' best boxes, each with its own ``source`` and score; scores do not compare across.
 
     Args:
-        selective_search, multibox: of the same image, best first. The others: see :class:`MergeConfig`.
+        selective_search, multibox: of the same image, best first.
 
     Returns:
         Boxes in the order in which they should be tried. Every box within the budget is there, or one with an IoU
-        greater than ``iou_threshold`` (or the same box) stands before its place.
+        greater than ``config.iou_threshold`` (or the same box) stands before its place.
 
     Raises:
-        ValueError: proposals of images of different sizes, or a setting out of its range.
+        ValueError: proposals of images of different sizes.
     """
     if selective_search.image_size != multibox.image_size:
         raise ValueError(f"proposals of different images: {selective_search.image_size}, {multibox.image_size}")
-    config = MergeConfig(budget=budget or Budget(), iou_threshold=iou_threshold, lead=lead, share=share)
+    config = config or MergeConfig()
     first = selective_search.select(slice(config.budget.selective_search))
     second = multibox.select(slice(config.budget.multibox))
     turn = np.concatenate(

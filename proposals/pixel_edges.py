@@ -93,13 +93,6 @@ def words_needed(height: int, width: int) -> int:
     return 10 * (places + places % 2)
 
 
-def smooth(planes: NDArray[np.uint8], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Planes ``(C, H, W)`` convolved with a symmetric ``kernel`` in both directions, borders mirrored: float32."""
-    out = np.empty(planes.shape, np.float32)
-    _smooth(planes, kernel, out)
-    return out
-
-
 def edge_keys(
     smoothed: NDArray[np.float32], connectivity: int = 8, out: NDArray[np.uint16] | None = None
 ) -> NDArray[np.uint16]:
@@ -129,6 +122,7 @@ def reflect(i, n):  # type: ignore[no-untyped-def]
 
 @njit("void(uint8[:,:,::1], float32[::1], float32[:,:,::1])", cache=True, nogil=True)
 def _smooth(planes, kernel, out):  # type: ignore[no-untyped-def]
+    """``out``: planes ``(C, H, W)`` convolved with a symmetric ``kernel`` in both directions, borders mirrored."""
     channels, height, width = planes.shape
     radius = len(kernel) // 2
     row = np.empty(width + 2 * radius, np.float32)

@@ -20,7 +20,7 @@ from red_squares import red_squares
 from detector.crop import CropConfig, crop_regions
 from detector.evaluation import evaluate_coco, evaluate_ilsvrc_det, evaluate_voc
 from detector.types import Detections, GroundTruth
-from proposals.merge import merge
+from proposals.merge import MergeConfig, merge
 from proposals.selective_search import selective_search
 from proposals.types import Proposals, Source
 
@@ -56,7 +56,7 @@ def test_merge() -> None:
         )
         for seed, source in ((0, Source.SELECTIVE_SEARCH), (1, Source.MULTIBOX))
     )
-    merged = merge(search, learned, iou_threshold=0.6, lead=5, share=0.4)
+    merged = merge(search, learned, MergeConfig(iou_threshold=0.6, lead=5, share=0.4))
     assert (len(merged), int(merged.source[:40].sum())) == (102, 60)
     assert weighted(merged.boxes) == pytest.approx(183.25248, abs=1e-3)
 

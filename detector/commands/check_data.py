@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import FAILED, SKIPPED, progress, say
-from detector.commands.streams import can_show
 from detector.shown import one_line
 from proposals.errors import UserError
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from detector.data.check import CheckedSplit, CheckReport
 
 _CLASSES_SHOWN = 30
+_CELL = 320  # pixels a side of each image on a sheet
 
 
 def check_data(
@@ -108,6 +108,9 @@ def _class_list(given: str | None) -> list[str] | None:
 
 
 def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int) -> None:
+    import numpy as np
+    from PIL import Image
+
     from detector.data.check import sample
     from detector.images.read import read_image
     from detector.images.write import write_picture
@@ -121,10 +124,13 @@ def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int
     pictures, captions = [], []
     for i in chosen:
         record = dataset[i]
-        pictures.append(draw_truth(read_image(record.path), record.ground_truth, dataset.class_names, min_side=320))
+        drawn = draw_truth(read_image(record.path), record.ground_truth, dataset.class_names, min_side=_CELL)
+        small = Image.fromarray(drawn)
+        small.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)  # at once: all of them in full would fill the memory
+        pictures.append(np.asarray(small))
         kind = faulty.get(str(record.path))
         captions.append(f"{record.image_id} ({kind})" if kind else record.image_id)
-    write_picture(path, draw_sheet(pictures, captions, columns=6))
+    write_picture(path, draw_sheet(pictures, captions, columns=6, cell=_CELL))
 
 
 def _print_report(report: CheckReport, content: dict[str, Any], show: int) -> None:
@@ -172,10 +178,9 @@ def _print_histogram(console: Any, content: dict[str, Any]) -> None:
     table.add_column("")
     rows = [(name, [split["classes"][name]["boxes"] for split in splits]) for name in splits[0]["classes"]]
     rows.sort(key=lambda row: -max(row[1]))
-    block = "█" if can_show("█") else "#"
     most = max((max(counts) for _, counts in rows), default=0) or 1
     for name, counts in rows[:_CLASSES_SHOWN]:
-        table.add_row(one_line(name), *map(str, counts), block * round(20 * max(counts) / most))
+        table.add_row(one_line(name), *map(str, counts), "#" * round(20 * max(counts) / most))
     console.print(table)
     if len(rows) > _CLASSES_SHOWN:
         console.print(f"... and {len(rows) - _CLASSES_SHOWN} more classes, in check.json")

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 def clean(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DIR]...", help="Where to look, also in the folders in it.", show_default="."),
+        typer.Argument(
+            metavar="[DIR]...",
+            help="Where to look, also in the folders in it, or an unfinished folder.",
+            show_default=".",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them without asking.")] = False,
 ) -> None:

@@ -34,14 +34,6 @@ class Engine(str, Enum):
     ray = "ray"
 
 
-class Device(str, Enum):
-    """Where the network runs; auto is the GPU if there is one."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 class Precision(str, Enum):
     """What the region classifiers compute in."""
 
@@ -162,7 +154,7 @@ def detect(
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed for proposal ranking.", rich_help_panel="Proposals")
     ] = 0,
-    device: Annotated[Device, typer.Option(help="auto takes a GPU if there is one.")] = Device.auto,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
     precision: Annotated[
         Precision,
         typer.Option(
@@ -266,6 +258,8 @@ def detect(
         raise UserError("--engine ray draws no images: leave out --pictures and --proposal-pictures")
     if on_ray and workers:
         raise UserError("--workers is for this process alone; with --engine ray, Ray takes all of its cores")
+    if on_ray and device.startswith("cuda:"):
+        raise UserError(f"--device {device}: with --engine ray, Ray gives each process its GPU; name cuda")
     if address is not None and not on_ray:
         raise UserError("--address is of a Ray cluster: give --engine ray, too")
     pictures = not on_ray if pictures is None else pictures
@@ -302,10 +296,10 @@ def detect(
         "runtime": None if runtime is Runtime.torch else runtime.value,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device.value)
+    alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
     if not alone:
         settings["threads"] = 1
-    how: dict[str, Any] = {"device": device.value, "precision": precision.value, "seed": seed}
+    how: dict[str, Any] = {"device": device, "precision": precision.value, "seed": seed}
     detector = load_model(model, **how, **settings)
     config = {
         "inputs": inputs,
@@ -324,14 +318,14 @@ def detect(
         "on_error": on_error,
         "frame_step": frame_step,
     }
-    introduce(model, detector, str(choose_device(device.value)))
+    introduce(model, detector, str(choose_device(device)))
     job = job_of(
         "detect",
         found,
         config,
         model,
         detector,
-        device=device.value,
+        device=device,
         precision=precision.value,
         seed=seed,
         shard=part,

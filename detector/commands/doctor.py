@@ -167,9 +167,10 @@ def check_compiled_kernels() -> Iterator[Finding]:
 
 
 def check_bundled_model() -> Iterator[Finding]:
-    """The bundled models: each member's file against the checksum and the architecture in ``model.yaml``."""
+    """The bundled models: each file of weights against the checksum and the architecture in ``model.yaml``."""
     from detector.model.config import BUNDLED_MODEL, read_model_config
     from detector.model.load import read_member
+    from detector.nets.multibox import read_multibox
     from proposals.errors import UserError
 
     folders = sorted({BUNDLED_MODEL, *(path.parent for path in BUNDLED_MODEL.parent.glob("*/model.yaml"))})
@@ -179,6 +180,8 @@ def check_bundled_model() -> Iterator[Finding]:
             config = read_model_config(folder)
             for member in config.members:
                 read_member(folder, member, len(config.class_names))
+            if config.multibox is not None:
+                read_multibox(folder, config.multibox)
         except UserError as fault:
             yield Finding(FAULT, subject, f"{fault}: install the toolkit again")
         else:

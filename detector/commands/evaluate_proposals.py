@@ -30,7 +30,7 @@ def evaluate_proposals(
         typer.Option(
             metavar="NAMES",
             help="With commas between: presets of selective search (single, fast, quality, googlenet), multibox, "
-            "PRESET+multibox (merged as in detection), PRESET-then-multibox (one after the other).",
+            "PRESET+multibox (merged as in detection).",
         ),
     ] = "single,fast,googlenet",
     budgets: Annotated[

@@ -107,7 +107,10 @@ class PictureInput:
 
 @dataclass(frozen=True, slots=True)
 class VideoInput:
-    """Every ``step``-th frame of a video, from its first; ids are ``<image_id>/<frame number>``."""
+    """Every ``step``-th frame of a video, from its first; ids are ``<image_id>/<frame number>``.
+
+    Its own id keeps the file's ending, so that ``clip.mp4/000000`` is no image of a folder ``clip`` beside it.
+    """
 
     image_id: str
     path: str
@@ -139,7 +142,10 @@ class VideoInput:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveInput:
-    """The images in a tar or Parquet file; ids are ``<image_id>/<name>``, with ``-2``... where a name comes again."""
+    """The images in a tar or Parquet file; ids are ``<image_id>/<name>``, with ``-2``... where a name comes again.
+
+    Its own id keeps the file's ending, as a video's does.
+    """
 
     image_id: str
     path: str
@@ -282,10 +288,11 @@ class _Search:
         real = os.path.realpath(path) if link else os.path.join(self.real_folder(folder), name)  # noqa: PTH118
         if not self.seen.add(real):
             return
-        if _suffix(path) in VIDEO_SUFFIXES:
-            self.inputs.append(VideoInput(self.ids.unique(image_id), path, self.video_step))
-        elif _suffix(path) in ARCHIVE_SUFFIXES:
-            self.inputs.append(ArchiveInput(self.ids.unique(image_id), path))
+        suffix = _suffix(path)
+        if suffix in VIDEO_SUFFIXES:
+            self.inputs.append(VideoInput(self.ids.unique(image_id + suffix), path, self.video_step))
+        elif suffix in ARCHIVE_SUFFIXES:
+            self.inputs.append(ArchiveInput(self.ids.unique(image_id + suffix), path))
         else:
             self.inputs.append(PictureInput(self.ids.unique(image_id), path))
 

@@ -71,6 +71,7 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
     )
     from detector.commands.formats import write_formats
     from detector.commands.tally import Tally
+    from detector.runs.shards import copy_results
 
     with (folder / JSONL_FILE).open("wb") as lines, progress("merging", len(parts), "shard") as advance:
         for part in parts:
@@ -81,7 +82,7 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
                 shutil.copyfileobj(own, lines)
             for name in (PICTURES, PROPOSAL_PICTURES):
                 if (part.folder / name).is_dir():
-                    shutil.copytree(part.folder / name, folder / name, dirs_exist_ok=True)
+                    copy_results(part.folder / name, folder / name)
             advance()
     tally = Tally()
     for saved in read_detections(folder / JSONL_FILE):

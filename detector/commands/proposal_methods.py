@@ -1,7 +1,7 @@
 """The proposal methods that ``evaluate-proposals`` knows by name, made so that each source runs once per image.
 
-A name is a preset of selective search (``fast``), ``multibox``, ``PRESET+multibox`` for both merged as detection merges
-them, or ``PRESET-then-multibox`` for one after the other, the order that merging has to beat.
+A name is a preset of selective search (``fast``), ``multibox``, or ``PRESET+multibox`` for both merged as detection
+merges them.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from proposals.types import Proposals, ProposalSource
 
 MULTIBOX = "multibox"
 MERGED = "+" + MULTIBOX
-THEN = "-then-" + MULTIBOX
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method by its name: the preset it searches with ("" for none), and how MultiBox joins ("" for not)."""
+    """A method by its name: the preset it searches with ("" for none), and whether MultiBox proposes."""
 
     name: str
     preset: str
-    joined: str
+    multibox: bool
 
 
 def parse_methods(names: str) -> list[Method]:
@@ -46,10 +45,9 @@ def parse_methods(names: str) -> list[Method]:
     found = []
     for name in (part.strip() for part in names.split(",")):
         if name == MULTIBOX:
-            found.append(Method(name, "", MULTIBOX))
+            found.append(Method(name, "", multibox=True))
         elif name:
-            joined = next((ending for ending in (MERGED, THEN) if name.endswith(ending)), "")
-            found.append(Method(name, name[: len(name) - len(joined)], joined))
+            found.append(Method(name, name.removesuffix(MERGED), multibox=name.endswith(MERGED)))
     if not found or len({m.name for m in found}) != len(found):
         raise UserError("--methods needs at least one name, each only once")
     return found
@@ -85,7 +83,7 @@ class MethodRunner:
             source: ProposalSource = search if store is None else ProposalStore(store, search.settings(), search)
             self.sources[preset] = source if search_side is None else ResizedSource(source, search_side)
         self.merging = MergeConfig()
-        if any(m.joined for m in methods):
+        if any(m.multibox for m in methods):
             detector = load_model(model, members=1)
             if detector.multibox is None:
                 raise UserError(f"{model or 'the bundled model'}: has no MultiBox; see train --recipe multibox")
@@ -110,15 +108,11 @@ class MethodRunner:
         return {method.name: self._method(method, found) for method in self.methods}
 
     def _method(self, method: Method, found: dict[str, tuple[Proposals, float]]) -> tuple[Proposals, float]:
-        if method.joined in ("", MULTIBOX):
+        if not (method.preset and method.multibox):
             return found[method.preset or MULTIBOX]
         (search, first_seconds), (learned, second_seconds) = found[method.preset], found[MULTIBOX]
         start = time.perf_counter()
-        both = (
-            merge(search, learned, **dict(self.merging))
-            if method.joined == MERGED
-            else one_after_other(search, learned)
-        )
+        both = merge(search, learned, self.merging)
         return both, first_seconds + second_seconds + time.perf_counter() - start
 
 
@@ -131,13 +125,3 @@ class OfImage:
     def propose(self, image: NDArray[np.uint8]) -> Proposals:
         """See :class:`proposals.types.ProposalSource`; the seconds are those of the maps, too."""
         return self.multibox.propose(ImageView(image))
-
-
-def one_after_other(first: Proposals, second: Proposals) -> Proposals:
-    """All of ``first``, then all of ``second``, duplicates kept."""
-    return Proposals(
-        np.concatenate([first.boxes, second.boxes]),
-        np.concatenate([first.scores, second.scores]),
-        np.concatenate([first.source, second.source]),
-        first.image_size,
-    )

@@ -13,12 +13,3 @@ def tolerant_streams() -> None:
         if reconfigure is not None:
             with contextlib.suppress(OSError, ValueError):  # closed, or its file was exchanged for another kind
                 reconfigure(errors="backslashreplace")
-
-
-def can_show(sign: str) -> bool:
-    """Whether standard output's encoding has ``sign``."""
-    try:
-        sign.encode(getattr(sys.stdout, "encoding", None) or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

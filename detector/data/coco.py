@@ -107,6 +107,8 @@ def _looks_like_coco(path: Path) -> bool:
             head = file.read(_HEAD)
     except OSError:
         return False
+    if len(head) < _HEAD:  # the whole file; Label Studio's YOLO export has one of categories alone
+        return b'"images"' in head
     # A huge list may come first and fill the head; then its entries must be COCO's.
     return any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
 

@@ -158,8 +158,8 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
             found = _pictures_of(finder, name)
         picture = checked(finder, found[0]) if found else Match("")
         if not picture.picture:
-            kind, text = picture.kind or "missing-image", picture.message or "there is no image of this name"
-            builder.fault(kind, pictures / name, text)
+            text = picture.message or "there is no image of this name"
+            builder.fault(picture.kind or "missing-image", pictures / name, text)
             continue
         if len(found) > 1:
             text = f"{found[0]} is taken; it shares its name with {' and '.join(found[1:])}"

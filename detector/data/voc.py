@@ -7,8 +7,8 @@ Layouts that are read:
   every year that has it; ``2007/trainval`` names one year's;
 - photographs with their XML files beside them, or in ``Annotations/`` (``annotations``, ``labels``, ``xml``), as
   labelling tools leave them; no lists are needed;
-- folders ``train/``, ``test/``... each like the last; folders with other names (one for each class, say) are parts of
-  one set without splits.
+- folders ``train/``, ``test/``... each like the last, where an id that is taken has its folder's name before it;
+  folders with other names (one for each class, say) are parts of one set without splits.
 
 A line of a list is a name, with or without quotes and a flag behind it (``1``, ``0``, or ``-1``: the picture is not of
 the class). The picture of an annotation is the one that its ``<filename>`` names, else the one that is called like it.
@@ -261,6 +261,8 @@ def _read_part(
     id_prefix: str,
 ) -> None:
     prefix = relative_prefix(builder.root, finder.folder)
+    # Folders number their images anew; the same name in a kit's list is the same image.
+    before = builder.image_ids() if part.lists is None else frozenset()
     used: dict[str, str] = {}
     for name, xml_name in entries:
         if xml_name is None:
@@ -289,7 +291,8 @@ def _read_part(
         if part.lists is None:
             annotation = _compared(builder, prefix + match.picture, annotation)
         if annotation is not None:
-            add_annotation(builder, id_prefix + stem, prefix + match.picture, xml, annotation)
+            image_id = f"{part.name}/{stem}" if stem in before else id_prefix + stem
+            add_annotation(builder, image_id, prefix + match.picture, xml, annotation)
     if part.lists is None:
         for picture in finder.all():
             if picture not in used:

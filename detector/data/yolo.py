@@ -142,9 +142,10 @@ def _has_labels(folder: Path) -> bool:
 
 
 def _below(folder: Path) -> tuple[PictureFinder, list[Match]]:
-    """The pictures in a folder and in those below it."""
+    """The pictures in a folder and in those below it, without hidden ones."""
     finder = PictureFinder(folder)
-    below = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())
+    folders = (path.relative_to(folder) for path in folder.rglob("*") if path.is_dir())
+    below = sorted(sub.as_posix() for sub in folders if not any(part.startswith(".") for part in sub.parts))
     names = [*finder.all(), *(f"{sub}/{name}" for sub in below for name in PictureFinder(folder / sub).all())]
     return finder, [checked(finder, name) for name in names]
 

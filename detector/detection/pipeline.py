@@ -116,7 +116,7 @@ class Detector:
             return learned.select(best)
         with self.stages.time("propose"):
             found = self.proposals.propose(view.image).select(best)
-            return found if learned is None else merge(found, learned, **dict(self.merging)).select(best)
+            return found if learned is None else merge(found, learned, self.merging).select(best)
 
     def classify(self, view: ImageView, proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of an image."""

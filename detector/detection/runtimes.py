@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,22 +21,13 @@ from torch import Tensor
 from detector.detection.ensemble import Member
 from detector.detection.precision import detection_dtype
 from detector.nets.region_head import RegionOutput
+from detector.nets.weights import WeightsFile
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
 
 GRAPHS_FILE = "graphs.json"
 SUFFIXES = {"onnx": "onnx", "openvino": "xml", "torchscript": "pt"}
 Run = Callable[..., Sequence[NDArray[np.float32]]]
-
-
-class WeightsFile(Protocol):
-    """Names a network's weights; :class:`detector.model.config.WeightsFile` is one."""
-
-    @property
-    def file(self) -> str: ...
-
-    @property
-    def sha256(self) -> str: ...
 
 
 def _onnx(path: Path, dtype: torch.dtype) -> Run:

@@ -145,8 +145,6 @@ def postprocess(
     if config.soft_sigma is not None:
         kept, score = soft_nms(found, score, label, config.soft_sigma, least, config.max_detections)
     else:
-        # Not at the top: it brings in PyTorch's compiler, 150 MB that would stand beside a large image being decoded.
-
         # In float32 as the IoUs are: an IoU of exactly the threshold is not greater than it.
         threshold, count = np.float32(config.nms_threshold), config.max_detections
         own = [np.flatnonzero(label == each) for each in np.unique(label)]

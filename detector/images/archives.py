@@ -18,9 +18,9 @@ ROWS = 16  # of a Parquet file in memory at a time
 def encoded_images(path: str) -> Iterator[tuple[str, bytes]]:
     """Names and encoded bytes of the images in a file, in its order; one is in memory at a time, or a few.
 
-    Of a tar file the members that end as images do, named without that ending; other members, such as labels, are
-    passed over. Of a Parquet file the column ``image``, bytes or a struct with ``bytes``, named by the column
-    ``image_id`` if there is one, and otherwise by number from ``000000`` on.
+    Of a tar file the members that end as images do, named without that ending; other members, such as labels, and
+    hidden ones (``._a.jpg`` of macOS) are passed over. Of a Parquet file the column ``image``, bytes or a struct with
+    ``bytes``, named by the column ``image_id`` if there is one, and otherwise by number from ``000000`` on.
 
     Raises:
         UserError: cannot be read, is cut short or damaged, or has no such column; what comes before is given first.
@@ -38,7 +38,8 @@ def _of_tar(path: str) -> Iterator[tuple[str, bytes]]:
             while (member := file.next()) is not None:
                 file.members.clear()  # type: ignore[attr-defined] # tarfile would remember all of them
                 name = PurePosixPath(member.name)
-                if member.isreg() and not member.issparse() and name.suffix.lower() in PICTURE_SUFFIXES:
+                wanted = name.suffix.lower() in PICTURE_SUFFIXES and not name.name.startswith(".")
+                if wanted and member.isreg() and not member.issparse():
                     content = file.extractfile(member)
                     assert content is not None
                     yield str(name.with_suffix("")), content.read()

@@ -5,11 +5,10 @@ The directory is all that a :class:`detector.detection.pipeline.Detector` needs,
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.crop import CropConfig
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
@@ -17,7 +16,7 @@ from detector.nets.multibox import MultiBoxMember
 from detector.nets.region_head import HeadShape
 from detector.nets.region_net import SharedMaps
 from detector.nets.trunks import NetConfig
-from detector.nets.weights import Normalization
+from detector.nets.weights import Normalization, WeightsFile
 from detector.strict_yaml import read_settings
 from proposals.errors import UserError
 from proposals.selective_search import SelectiveSearchConfig
@@ -29,22 +28,6 @@ BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default"
 def named_folder(name: str) -> Path:
     """The model directory that a recipe calls ``name``: a path, or "bundled" for the package's own."""
     return BUNDLED_MODEL if name == "bundled" else Path(name)
-
-
-class WeightsFile(BaseModel):
-    """A file of weights in the model's folder, and its SHA-256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-    @field_validator("file")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        if not re.fullmatch(r"[\w][\w.-]*\.safetensors", value):
-            raise ValueError("must be the name of a .safetensors file in the model's folder")
-        return value
 
 
 class MemberConfig(WeightsFile):

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from detector.nets.region_net import SharedMaps, sizes_by_level
-from detector.nets.weights import load_checked, save_weights, sha256
+from detector.nets.weights import WeightsFile, load_checked, save_weights, sha256
 from proposals.merge import MergeConfig
 from proposals.multibox import MultiBoxConfig, MultiBoxHead, MultiBoxProposalConfig
 
 WEIGHTS = "multibox.safetensors"
 
 
-class MultiBoxMember(BaseModel):
-    """A trained head: its file with its SHA-256, the architecture, its maps, and how it is used.
+class MultiBoxMember(WeightsFile):
+    """A trained head: its file, the architecture, its maps, and how it is used.
 
     Attributes:
-        file, sha256: weights. net: the architecture. channels: of the maps.
+        net: the architecture. channels: of the maps.
         maps: the scales of the image, if other than those that the first network pools regions from.
         proposals: how boxes become proposals. merge: how those join selective search's.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     file: str = WEIGHTS
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     net: MultiBoxConfig
     channels: int = Field(ge=1)
     maps: SharedMaps
     proposals: MultiBoxProposalConfig = MultiBoxProposalConfig()
     merge: MergeConfig = MergeConfig()
-
-    @field_validator("file")
-    @classmethod
-    def _plain_name(cls, value: str) -> str:
-        if not re.fullmatch(r"\w[\w-]*\.safetensors", value):
-            raise ValueError("must be the name of a .safetensors file in the same folder")
-        return value
 
 
 def read_multibox(folder: Path, member: MultiBoxMember) -> MultiBoxHead:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
@@ -51,6 +52,22 @@ class Normalization(BaseModel):
         mean = torch.tensor(self.mean, device=crops.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=crops.device).view(1, 3, 1, 1)
         return (crops.float() - mean).div_(std)
+
+
+class WeightsFile(BaseModel):
+    """A file of weights in the model's folder, and its SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*\.safetensors", value):
+            raise ValueError("must be the name of a .safetensors file in the model's folder")
+        return value
 
 
 def to_tensor(crops: NDArray[np.uint8]) -> Tensor:

@@ -101,12 +101,8 @@ def plain(value: Any) -> Any:
 
 
 def new_run_path(verb: str, root: Path = Path("runs")) -> Path:
-    """A free ``runs/<verb>-<date>-<time>``; a number follows where two runs begin in one second."""
-    return free_path(root / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}")
-
-
-def free_path(path: Path) -> Path:
-    """``path``, or ``path-2``, ``path-3``...: the first that does not exist, whole or unfinished."""
+    """A free ``runs/<verb>-<date>-<time>``; a number follows where that is there, whole or unfinished."""
+    path = root / f"{verb}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidate, number = path, 1
     while candidate.exists() or candidate.with_name(candidate.name + UNFINISHED).exists():
         number += 1

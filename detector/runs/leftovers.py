@@ -79,9 +79,13 @@ def unmark(folder: Path) -> None:
 
 
 def find_leftovers(root: Path) -> list[Leftover]:
-    """The temporary folders of runs in ``root`` and a few folders below it, sorted by path; links are not followed."""
+    """The temporary folders of runs in ``root`` and a few folders below it, sorted by path; links are not followed.
+
+    ``root`` may be such a folder itself.
+    """
     found = []
-    for path in _unfinished_folders(root, _DEPTH):
+    is_one = UNFINISHED in root.name and _read_mark(root) is not None
+    for path in [root] if is_one else _unfinished_folders(root, _DEPTH):
         mark = _read_mark(path)
         if mark is not None:
             alive = mark["host"] != platform.node()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -189,6 +190,23 @@ def read_job(journal: Path) -> Job | None:
         raise UserError(f"{journal}: cannot read: {error.strerror}") from None
     except (*JSON_FAULTS, LookupError, TypeError, UserError):
         return None
+
+
+def copy_results(source: Path, target: Path, *left_out: str) -> None:
+    """Copy a part's folder ``source`` into ``target``, which may have others' files.
+
+    Args:
+        left_out: patterns of names that are not copied.
+
+    Raises:
+        UserError: a file cannot be read or written.
+    """
+    try:
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*left_out))
+    except OSError as error:
+        # copytree tells of all files at once, of each as (source, target, reason).
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise UserError(f"{source}: cannot be copied: {reason}; check the space and the permissions") from error
 
 
 def read_parts(folders: Sequence[Path]) -> list[Part]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proposals.boxes import iou
-from proposals.merge import Budget, merge
+from proposals.merge import Budget, MergeConfig, merge
 from proposals.recall import best_overlaps, recall
 from proposals.types import Proposals, Source
 
@@ -50,7 +50,7 @@ def test_union_without_duplicates(
     n: int, m: int, seed: int, coarse: bool, threshold: float, lead: int, share: float
 ) -> None:
     search, learned = pair(n, m, seed, coarse=coarse)
-    merged = merge(search, learned, iou_threshold=threshold, lead=lead, share=share)
+    merged = merge(search, learned, MergeConfig(iou_threshold=threshold, lead=lead, share=share))
     # Each is one of the inputs, whole: box, score and source.
     given_rows = {(*b, s, c) for p in (search, learned) for b, s, c in _rows(p)}
     rows = [(*b, s, c) for b, s, c in _rows(merged)]
@@ -81,7 +81,7 @@ def test_every_beginning_has_its_share_of_each_source(seed: int, lead: int, shar
     rank = -np.arange(total, dtype=np.float32)
     search = Proposals(boxes[:total], rank, np.full(total, Source.SELECTIVE_SEARCH, np.uint8), (10, 200))
     learned = Proposals(boxes[total:], rank, np.full(total, Source.MULTIBOX, np.uint8), (10, 200))
-    merged = merge(search, learned, budget=Budget(multibox=None), lead=lead, share=share)
+    merged = merge(search, learned, MergeConfig(budget=Budget(multibox=None), lead=lead, share=share))
     start = merged.select(slice(n))
     of_learned = int((start.source == Source.MULTIBOX).sum())
     if n <= lead:
@@ -98,7 +98,7 @@ def test_every_beginning_has_its_share_of_each_source(seed: int, lead: int, shar
 def test_recall_of_the_whole_union_is_at_least_that_of_each_source(seed: int, threshold: float) -> None:
     search, learned = pair(30, 30, seed)
     truth = proposals(8, Source.GIVEN, seed + 2).boxes
-    merged = merge(search, learned, iou_threshold=threshold)
+    merged = merge(search, learned, MergeConfig(iou_threshold=threshold))
     for source in (search, learned):
         alone = best_overlaps([source.boxes], [truth], [len(source)])
         both = best_overlaps([merged.boxes], [truth], [len(merged)])
@@ -111,11 +111,11 @@ def test_recall_of_the_whole_union_is_at_least_that_of_each_source(seed: int, th
 
 def test_budgets() -> None:
     search, learned = pair(30, 30, 5)
-    merged = merge(search, learned, budget=Budget(selective_search=7, multibox=4), iou_threshold=1)
+    merged = merge(search, learned, MergeConfig(budget=Budget(selective_search=7, multibox=4), iou_threshold=1))
     counts = [int((merged.source == s).sum()) for s in (Source.SELECTIVE_SEARCH, Source.MULTIBOX)]
     assert counts == [7, 4]
     assert set(merged.source[:8]) == {1, 2}
-    none = merge(search, learned, budget=Budget(multibox=0), iou_threshold=1)
+    none = merge(search, learned, MergeConfig(budget=Budget(multibox=0), iou_threshold=1))
     np.testing.assert_array_equal(
         none.boxes, search.boxes[np.sort(np.unique(search.boxes, axis=0, return_index=True)[1])]
     )
@@ -127,21 +127,21 @@ def test_of_equal_boxes_the_one_whose_turn_comes_first_stays() -> None:
     search = Proposals(box, np.zeros(1, np.float32), np.array([Source.SELECTIVE_SEARCH], np.uint8), SIZE)
     learned = Proposals(box, np.ones(1, np.float32), np.array([Source.MULTIBOX], np.uint8), SIZE)
     assert merge(search, learned).source.tolist() == [Source.MULTIBOX]
-    assert merge(search, learned, share=0.2).source.tolist() == [Source.SELECTIVE_SEARCH]
-    assert merge(search, learned, share=0.2, lead=1).source.tolist() == [Source.MULTIBOX]
+    assert merge(search, learned, MergeConfig(share=0.2)).source.tolist() == [Source.SELECTIVE_SEARCH]
+    assert merge(search, learned, MergeConfig(share=0.2, lead=1)).source.tolist() == [Source.MULTIBOX]
 
 
 def test_near_duplicates_only_above_the_threshold() -> None:
     search, learned = pair(1, 1, 0)
     search = Proposals(np.array([[0, 0, 10, 10]], np.float32), search.scores, search.source, SIZE)
     learned = Proposals(np.array([[0, 0, 10, 9]], np.float32), learned.scores, learned.source, SIZE)  # IoU 0.9
-    assert len(merge(search, learned, iou_threshold=0.9)) == 2
-    assert len(merge(search, learned, iou_threshold=0.89)) == 1
+    assert len(merge(search, learned, MergeConfig(iou_threshold=0.9))) == 2
+    assert len(merge(search, learned, MergeConfig(iou_threshold=0.89))) == 1
 
 
 def test_images_must_be_the_same_and_settings_make_sense() -> None:
-    search, learned = pair(2, 2, 0)
+    search = proposals(2, Source.SELECTIVE_SEARCH, 0)
     with pytest.raises(ValueError, match="different images"):
         merge(search, Proposals.empty((60, 81)))
     with pytest.raises(ValueError, match="iou_threshold"):
-        merge(search, learned, iou_threshold=0)
+        MergeConfig(iou_threshold=0)

@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 from skimage import data as data_of_skimage
 
 from proposals import pixel_edges, superpixels
-from proposals.pixel_edges import DROPPED_BITS, edge_keys, gaussian_kernel, smooth, sort_edges, words_needed
+from proposals.pixel_edges import DROPPED_BITS, _smooth, edge_keys, gaussian_kernel, sort_edges, words_needed
 from proposals.pixel_layout import raster, tiles
 from proposals.superpixels import join, join_common, segment
 
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+def smooth(planes):
+    out = np.empty(planes.shape, np.float32)
+    _smooth(planes, gaussian_kernel(0.8), out)
+    return out
 
 
 def reference_weights(planes, sigma):
@@ -134,7 +140,7 @@ def test_smoothing_equals_opencv():
     cv2 = pytest.importorskip("cv2")
     image = np.random.default_rng(1).integers(0, 256, (37, 53), dtype=np.uint8)
     expected = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.8)
-    np.testing.assert_allclose(smooth(image[None], gaussian_kernel(0.8))[0], expected, atol=1e-3)
+    np.testing.assert_allclose(smooth(image[None])[0], expected, atol=1e-3)
 
 
 def test_min_size_holds_and_labels_are_numbered_in_raster_order():
@@ -209,7 +215,7 @@ def test_more_edges_put_off_than_the_room_holds():
 def test_equal_edges_are_in_raster_order_within_a_direction():
     planes = np.random.default_rng(5).integers(0, 3, (1, 12, 15), dtype=np.uint8) * np.uint8(80)
     edges = sort_edges(planes)
-    keys = edge_keys(smooth(planes, gaussian_kernel(0.8))).reshape(4, -1)
+    keys = edge_keys(smooth(planes)).reshape(4, -1)
     inside = [(key, direction, p) for direction in range(4) for p, key in enumerate(keys[direction]) if key < 65535]
     assert [(int(e % 4), int(e // 4)) for e in edges.order] == [(d, p) for _, d, p in sorted(inside)]
     for key, direction, p in inside[::7]:

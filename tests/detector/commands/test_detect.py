@@ -283,9 +283,9 @@ def test_a_video(run_cli: Any, fake_model: Any, tmp_path: Path) -> None:
     writer.release()
     done = run_cli("detect", "clip.avi", "--out", "found", "--frame-step", "2")
     assert done.code == 0
-    assert [line["image_id"] for line in lines_of(tmp_path / "found")] == [f"clip/{n:06d}" for n in (0, 2, 4)]
+    assert [line["image_id"] for line in lines_of(tmp_path / "found")] == [f"clip.avi/{n:06d}" for n in (0, 2, 4)]
     assert done.out.splitlines()[1].startswith("clip.avi #2: tomato 0.9"), "colours must not be exchanged"
-    assert (tmp_path / "found" / "pictures" / "clip" / "000004.jpg").is_file()
+    assert (tmp_path / "found" / "pictures" / "clip.avi" / "000004.jpg").is_file()
 
 
 @pytest.mark.parametrize("named", [("a.png", "b.png"), ("clip.avi",)])
@@ -413,9 +413,21 @@ def test_show_without_a_program_to_open_images(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options", [["--device", "tpu"], ["--score-threshold", "2"], ["--on-error", "x"], ["--format", "xml"], ["--nope"]]
-)
+def test_the_device_may_be_one_of_several_gpus(
+    run_cli: Any, fake_model: Any, picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_cli("detect", picture("a.png"), "--out", "none", "--device", "tpu")
+    assert (done.code, done.error_lines) == (1, ["error: device 'tpu': choose auto, cpu or cuda"])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    done = run_cli("detect", "a.png", "--out", "found", "--device", "cuda:1")
+    assert done.code == 0, done.err
+    _, options = fake_model.calls[-1]
+    assert options["device"] == "cuda:1"
+    done = run_cli("detect", "a.png", "--engine", "ray", "--device", "cuda:1")
+    assert done.error_lines == ["error: --device cuda:1: with --engine ray, Ray gives each process its GPU; name cuda"]
+
+
+@pytest.mark.parametrize("options", [["--score-threshold", "2"], ["--on-error", "x"], ["--format", "xml"], ["--nope"]])
 def test_a_wrong_command_line_is_code_2(run_cli: Any, fake_model: Any, picture: Any, options: list[str]) -> None:
     done = run_cli("detect", picture("a.png"), *options)
     assert done.code == 2
@@ -529,6 +541,6 @@ def test_every_image_of_an_archive(run_cli: Any, fake_model: Any, picture: Any, 
             file.add(photo, photo.name)
     done = run_cli("detect", "shard.tar", "--out", "found", "--on-error", "skip")
     assert done.code == (3 if damaged else 0)
-    wanted = ["shard/a", "shard/c"] if damaged else ["shard/a", "shard/b", "shard/c"]
+    wanted = [f"shard.tar/{name}" for name in ("ac" if damaged else "abc")]
     assert [line["image_id"] for line in lines_of(tmp_path / "found")] == wanted
     assert ("1 of its images could not be read" in done.err) == damaged

@@ -119,12 +119,17 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from detector.crop import CropConfig
     from detector.model.save import save_model
     from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+    from detector.nets.region_net import SharedMaps, sizes_by_level
     from detector.nets.weights import Normalization
+    from proposals.multibox import MultiBoxConfig, MultiBoxHead
 
     config = GoogLeNetConfig(num_outputs=2, width=0.125, stem="stride4", aux=False)
     nets = [(config, GoogLeNet(config).state_dict(), CropConfig(size=32, context_pad=4), Normalization())]
     folder = tmp_path / "models" / "default"
-    save_model(folder, nets, name="tiny", class_names=("cat",), class_keys=("n1",), licence="MIT")
+    boxes = MultiBoxConfig(channels=8, count=4)
+    head = MultiBoxHead(config.inception("4e").out, sizes_by_level(boxes, SharedMaps()), boxes)
+    facts: dict[str, Any] = {"name": "tiny", "class_names": ("cat",), "class_keys": ("n1",), "licence": "MIT"}
+    save_model(folder, nets, multibox=head, **facts)
     monkeypatch.setattr("detector.model.config.BUNDLED_MODEL", folder)
     return folder
 
@@ -135,14 +140,15 @@ def test_a_sound_bundled_model(bundled: Path) -> None:
     assert "1 network, checksums agree" in finding.text
 
 
-def test_one_flipped_bit_of_the_bundled_model(bundled: Path) -> None:
-    (member,) = bundled.glob("*.safetensors")
-    data = bytearray(member.read_bytes())
-    data[-1] ^= 1
-    member.write_bytes(data)
-    (finding,) = doctor.check_bundled_model()
-    assert finding.status == FAULT
-    assert member.name in finding.text
+@pytest.mark.parametrize("flip", [True, False], ids=["one flipped bit", "cut short"])
+def test_damaged_weights_of_the_bundled_model(bundled: Path, flip: bool) -> None:
+    for weights in sorted(bundled.glob("*.safetensors")):
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if flip else whole[: len(whole) // 2])
+        (finding,) = doctor.check_bundled_model()
+        weights.write_bytes(whole)
+        assert finding.status == FAULT
+        assert weights.name in finding.text
     assert "install the toolkit again" in finding.text
 
 

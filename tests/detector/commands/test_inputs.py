@@ -53,8 +53,8 @@ def test_a_file_is_taken_at_its_word(files: Any) -> None:
 
 def test_a_folder_is_searched_in_natural_order(files: Any) -> None:
     files("in/10.jpg", "in/9.jpg", "in/a/1.tif", "in/b.txt", "in/.c.jpg", "in/.git/d.jpg", "in/clip.MP4")
-    assert ids("in") == ["9", "10", "a/1", "clip"]
-    assert ids("in/") == ["9", "10", "a/1", "clip"]
+    assert ids("in") == ["9", "10", "a/1", "clip.mp4"]
+    assert ids("in/") == ["9", "10", "a/1", "clip.mp4"]
 
 
 @given(st.lists(st.text("ab.-019 Z", min_size=1, max_size=8), max_size=8))
@@ -87,6 +87,14 @@ def test_ids_stay_different(files: Any) -> None:
     files("x/a.jpg", "y/a.jpg", "y/a.png", "a-2.jpg")
     found = ids("a-2.jpg", "x", "y")
     assert found == ["a-2", "a", "a-3", "a-4"]
+
+
+def test_a_frame_is_no_image_of_a_folder_that_is_called_like_its_video(clip: Path) -> None:
+    folder = clip.with_suffix("")
+    folder.mkdir()
+    (folder / "000000.png").write_bytes(png((1, 2, 3)))
+    found = [frame.image_id for one in find_inputs([str(clip.parent)], refuse, video_step=7) for frame in one.frames()]
+    assert found == ["clip/000000", "clip.avi/000000"]
 
 
 def test_patterns(files: Any) -> None:
@@ -191,7 +199,7 @@ def test_frames(clip: Path, step: int, numbers: Any) -> None:
     (found,) = find_inputs([str(clip)], refuse, video_step=step)
     assert isinstance(found, VideoInput)
     frames = list(found.frames())
-    assert [frame.image_id for frame in frames] == [f"clip/{number:06d}" for number in numbers]
+    assert [frame.image_id for frame in frames] == [f"clip.avi/{number:06d}" for number in numbers]
     assert found.count() == len(frames)
     for frame, number in zip(frames, numbers, strict=True):
         assert frame.image.shape == (48, 64, 3)

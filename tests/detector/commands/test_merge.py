@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -349,6 +350,26 @@ def test_what_exists_is_not_merged_over(two_parts: Any, run_cli: Any, tmp_path: 
     before = files(tmp_path / "merged")
     assert "already exists and is not empty" in merge("part-1", "part-2").err
     assert files(tmp_path / "merged") == before
+
+
+@pytest.mark.parametrize("verb", ["detect", "propose"])
+def test_a_disk_that_is_full_while_merging_is_one_line(
+    run_cli: Any, fake_model: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    (photos / "c.png").unlink()
+    options = ("--preset", "single", "--workers", 1) if verb == "propose" else ()
+    assert run_cli(verb, photos, *options, "--shard", "1/1", "--out", "part").code == 0
+
+    def full(source: str, target: str, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", source)
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    done = run_cli("merge", "part", "--out", "merged")
+    (line,) = done.error_lines
+    assert done.code == 1
+    assert line.startswith("error: part/")
+    assert "cannot be copied: [Errno 28] No space left on device" in line
+    assert not (tmp_path / "merged").exists()
 
 
 # --- evaluate ----------

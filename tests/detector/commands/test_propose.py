@@ -16,6 +16,7 @@ from skimage import data
 from detector.cli import main
 from detector.commands.store_shards import begin_shard
 from detector.runs.shards import Shard
+from proposals.errors import UserError
 from proposals.selective_search import SelectiveSearch
 from proposals.store import ProposalStore, read_proposals
 
@@ -188,6 +189,19 @@ def test_evaluate_proposals_refuses_an_unknown_method(coco, capsys):
     assert "edge-boxes" in capsys.readouterr().err
 
 
+def test_a_shard_where_nothing_may_be_written_is_a_line(photos, tmp_path, capsys, monkeypatch):
+    def refuse(path, *how, **options):  # root may write everywhere, so the refusal is played
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    store = tmp_path / "locked" / "store"
+    assert run("propose", photos, "--preset", "single", "--workers", 1, "--shard", "1/2", "--out", store) == 1
+    assert (
+        capsys.readouterr().err
+        == f"error: {store}: cannot write here: Permission denied; free space, or name another --out\n"
+    )
+
+
 def test_a_full_disk_leaves_a_shard_that_can_go_on(tmp_path, monkeypatch):
     store, shard = tmp_path / "store", Shard(1, 2)
     job = begin_shard(store, [], {"k": 100}, shard)
@@ -199,6 +213,6 @@ def test_a_full_disk_leaves_a_shard_that_can_go_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         patch.setattr(Path, "write_text", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(UserError, match="store: cannot write here: No space left"):
             begin_shard(store, [], {"k": 100}, shard)
     assert begin_shard(store, [], {"k": 100}, shard) == job

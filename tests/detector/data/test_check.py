@@ -257,6 +257,19 @@ def test_report_and_sheets(voc: VOC, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not list((tmp_path / "none").glob("sheet*"))
 
 
+def test_a_sheet_holds_no_image_in_full(voc: VOC, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    def draw(images: list[NDArray[np.uint8]], *rest: object, **options: object) -> NDArray[np.uint8]:
+        shapes.extend(image.shape for image in images)
+        return images[0]
+
+    monkeypatch.setattr("detector.report.drawing.draw_sheet", draw)
+    Image.new("RGB", (700, 350)).save(voc.add("wide", xml(BOX, size=(700, 350))))
+    run(voc.root, "--split", "train", "--out", tmp_path / "out")
+    assert sorted(set(shapes)) == [(160, 320, 3), (240, 320, 3)]
+
+
 def test_classes_from_a_list_or_a_file(voc: VOC, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     voc.add("dog", xml(BOX, name="dog"), seed=6)
     names = tmp_path / "names.txt"

@@ -68,6 +68,13 @@ def test_table_has_200_classes_in_the_kits_order() -> None:
     assert dict(zip(WNIDS, NAMES, strict=True))["n02121808"] == "domestic cat"
 
 
+def test_a_missing_image_loses_no_other(root: Path) -> None:
+    put(root / "ImageSets" / "DET" / "val.txt", "val/v1 1\nval/none 2\nval/v2 3\n")
+    dataset = load_dataset(root, "val")
+    assert list(dataset.image_ids) == ["v1", "v2"]
+    assert count_faults(dataset.faults) == {"missing-image": 1}
+
+
 def test_validation_split(root: Path) -> None:
     dataset = load_dataset(root, "val")
     assert dataset.format == "ilsvrc_det"

@@ -33,6 +33,17 @@ def test_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
         assert word in message
 
 
+def test_the_yolo_export_of_label_studio(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (20, 10)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 1 1\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    (tmp_path / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2026}}')
+    dataset = load_dataset(tmp_path)
+    assert (dataset.format, dataset.class_names, dataset.boxes.tolist()) == ("yolo", ("cat",), [[0, 0, 20, 10]])
+
+
 def test_unknown_file(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_text("x")

@@ -151,6 +151,18 @@ def test_folders_as_splits(tmp_path: Path) -> None:
     assert (dataset.split, list(dataset.image_ids), dataset.class_names) == ("train", ["a"], ("cup", "mug"))
 
 
+def test_splits_with_the_same_names(tmp_path: Path) -> None:
+    for split, x in (("train", 10), ("val", 20)):
+        add(tmp_path / split, "1", annotation(obj("mug", 1, 1, x, 20)), "", "")
+    add(tmp_path / "val", "2", annotation(obj("mug", 1, 1, 30, 20)), "", "")
+    both = load_dataset(tmp_path, "train+val")
+    assert list(both.image_ids) == ["1", "val/1", "2"]
+    assert both.boxes[:, 2].tolist() == [10, 20, 30]
+    assert [str(r.path.relative_to(tmp_path)) for r in both] == ["train/1.jpg", "val/1.jpg", "val/2.jpg"]
+    assert not both.faults
+    assert list(load_dataset(tmp_path, "val").image_ids) == ["1", "2"]
+
+
 def test_other_folders_are_parts_of_one_set(tmp_path: Path) -> None:
     add(tmp_path / "mugs", "1", annotation(obj("mug", 1, 1, 20, 20)), "", "")
     add(tmp_path / "cups", "1", annotation(obj("cup", 1, 1, 20, 20)), "", "")

@@ -49,6 +49,14 @@ def test_boxes_are_shares_of_the_picture(root: Path) -> None:
     assert not dataset.faults
 
 
+def test_hidden_folders_are_left_out(root: Path) -> None:
+    train = root / "images" / "train"
+    add(train / ".ipynb_checkpoints" / "deep", "a-checkpoint", None)
+    add(train / "more", "e", "0 0.5 0.5 1 1", root / "labels" / "train" / "more")
+    names = [image_id.removeprefix("images/train/") for image_id in load_dataset(root, "train").image_ids]
+    assert names == ["a", "b", "c", "more/e"]
+
+
 def test_splits_and_the_data_file_itself(root: Path) -> None:
     assert dataset_splits(root) == dataset_splits(root / "data.yaml") == ("train", "val")
     assert len(load_dataset(root / "data.yaml", "train+val")) == 4

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from detector.runs.folder import CONFIG_FILE, final_path, free_path, git_state, new_run_folder, plain, refuse_occupied
+from detector.runs.folder import CONFIG_FILE, final_path, git_state, new_run_folder, new_run_path, plain, refuse_occupied
 from proposals.errors import UserError
 
 
@@ -152,11 +152,12 @@ def test_the_default_is_dated_and_never_the_same(tmp_path: Path, monkeypatch: py
     assert all(re.fullmatch(r"detect-\d{8}-\d{6}(-\d)?", name) for name in made)
 
 
-def test_free_path_counts_unfinished_folders(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a-2.unfinished").mkdir()
-    assert free_path(tmp_path / "a") == tmp_path / "a-3"
-    assert free_path(tmp_path / "b") == tmp_path / "b"
+def test_the_default_counts_unfinished_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.strftime", lambda form: "now")
+    (tmp_path / "a-now").mkdir()
+    (tmp_path / "a-now-2.unfinished").mkdir()
+    assert new_run_path("a", tmp_path) == tmp_path / "a-now-3"
+    assert new_run_path("b", tmp_path) == tmp_path / "b-now"
 
 
 class Colour(str, enum.Enum):

@@ -213,6 +213,21 @@ def test_clean_without_asking_in_named_folders(run_cli: Any, killed: Any, tmp_pa
     assert (one.exists(), other.exists()) == (False, True)
 
 
+def test_clean_takes_the_path_that_doctor_prints(run_cli: Any, killed: Any, tmp_path: Path) -> None:
+    killed("runs/a")
+    other = killed("runs/b")
+    done = run_cli("clean", "runs/a.unfinished", "--yes")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "1 removed")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [other.name]
+
+
+def test_a_link_named_to_clean_is_left_alone(run_cli: Any, killed: Any, tmp_path: Path) -> None:
+    folder = killed("a/out")
+    (tmp_path / "link.unfinished").symlink_to(folder)
+    assert run_cli("clean", "link.unfinished", "--yes").out == "nothing to remove\n"
+    assert folder.is_dir()
+
+
 def test_clean_keeps_a_live_run(run_cli: Any, tmp_path: Path) -> None:
     run = Run(tmp_path / "out")
     try:
