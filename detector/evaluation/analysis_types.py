@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.plain import from_plain, to_plain
-from detector.evaluation.result import EvaluationResult
+from detector.evaluation.result import CURVE_POINTS, EvaluationResult
 from detector.strict_json import JSON_FAULTS, json_fault, json_text
 
 # The kinds of error of a detection, in the order in which they are tested, then that of a truth.
@@ -228,7 +228,7 @@ class Evaluation:
     images: dict[str, PictureInfo]
     info: dict[str, str]
 
-    def to_dict(self, curve_points: int | None = 200) -> dict[str, Any]:
+    def to_dict(self, curve_points: int | None = CURVE_POINTS) -> dict[str, Any]:
         """Plain values for JSON; curves thinned to ``curve_points`` points."""
         plain = {name: to_plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "result"}
         return {"result": self.result.to_dict(curve_points), **plain}

@@ -19,7 +19,7 @@ from detector.evaluation.analysis_types import (
     RecallBin,
 )
 from detector.evaluation.average_precision import envelope
-from detector.evaluation.result import ClassResult, Counts, EvaluationResult, Interval
+from detector.evaluation.result import CURVE_POINTS, LEFT_OUT, ClassResult, Counts, EvaluationResult, Interval
 from detector.report.cases import gallery
 from detector.report.content import (
     CalibrationBin,
@@ -65,7 +65,7 @@ KINDS = {
     "missed_by_proposals": ("Missed: no proposal", "No proposal covered the object, so it was never looked at."),
     "missed_by_classifier": ("Missed: scored low", "A proposal covered the object, but its class was scored too low."),
 }
-CURVE_POINTS = 120
+DRAWN_POINTS = 120
 
 
 def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, max_pictures: int = 200) -> Report:
@@ -75,6 +75,8 @@ def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, m
         config: of the run, as YAML text. max_cases, max_pictures: limits of the gallery.
     """
     result, errors, info = evaluation.result, evaluation.errors, evaluation.info
+    # As a file keeps them, so that the page is the same before the evaluation is saved and after it was read.
+    rows = [row.thinned(CURVE_POINTS) for row in result.classes]
     kinds = _kinds(errors)
     at_iou = f" at IoU {errors.iou_threshold:.2f}"
     pictures, cases = gallery(evaluation, max_cases=max_cases, max_pictures=max_pictures)
@@ -83,8 +85,8 @@ def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, m
         title=info.get("data", "") or "Evaluation",
         subtitle=info.get("model") or info.get("detections") or "",
         headlines=_headlines(result),
-        classes=tuple(_class_row(row, lost.get(row.name), [k.key for k in kinds]) for row in result.classes),
-        mean_curve=mean_curve(result.classes),
+        classes=tuple(_class_row(row, lost.get(row.name), [k.key for k in kinds]) for row in rows),
+        mean_curve=mean_curve(rows),
         curve_note=f"The best precision at each recall or beyond,{at_iou}.",
         kinds=kinds,
         error_note=f"Judged{at_iou}, where the mean AP is {points(_known(errors.mean_ap))}.",
@@ -133,7 +135,7 @@ def _steps(row: ClassResult) -> tuple[NDArray[np.float64], NDArray[np.float64], 
 
 
 def _thinned(recall: NDArray[np.float64], precision: NDArray[np.float64], scores: NDArray[np.float64]) -> Curve:
-    keep = np.unique(np.linspace(0, max(len(recall) - 1, 0), CURVE_POINTS).round().astype(np.int64))[: len(recall)]
+    keep = np.unique(np.linspace(0, max(len(recall) - 1, 0), DRAWN_POINTS).round().astype(np.int64))[: len(recall)]
     score = tuple(_known(v) for v in scores[keep].tolist())
     return Curve(tuple(recall[keep].tolist()), tuple(precision[keep].tolist()), score)
 
@@ -231,8 +233,15 @@ def _counted(counts: Counts) -> tuple[Counted, ...]:
         Counted("Pictures", counts.images, 0, pictures),
         _counted_row("Objects", counts.truths_counted, counts.truths_ignored),
         _counted_row("Detections", counts.detections_counted, counts.detections_ignored),
-        *(Counted(what[:1].upper() + what[1:], n, 0, "counted, but worth a look") for what, n in counts.notes.items()),
+        *(_note(what, n) for what, n in counts.notes.items()),
     )
+
+
+def _note(what: str, n: int) -> Counted:
+    name = what[:1].upper() + what[1:]
+    if what.startswith(LEFT_OUT):
+        return Counted(name, 0, n, "left out while the data set was read")
+    return Counted(name, n, 0, "counted, but worth a look")
 
 
 def _counted_row(what: str, counted: int, ignored: Mapping[str, int]) -> Counted:

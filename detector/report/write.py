@@ -51,8 +51,10 @@ def write_report(
             ``FOLDER_PICTURES`` of them, larger; otherwise the ``EMBEDDED_PICTURES`` worst are inside the page.
 
     Raises:
-        UserError: one of the files exists already, or cannot be written.
+        UserError: one of the files exists already, or cannot be written; the page has the name of its numbers.
     """
+    if page.suffix.lower() in (".json", ".csv"):
+        raise UserError(f"{page}: the numbers beside the page get this name; name the page with --out {page.stem}.html")
     folder = page.with_name(f"{page.stem}-pictures") if pictures_in_folder else None
     written = Written(page, page.with_suffix(".json"), page.with_suffix(".csv"), folder)
     unfinished = page.with_name(f"{page.name}{UNFINISHED}")

@@ -357,3 +357,35 @@ def test_page_is_the_same_after_the_evaluation_was_saved_and_read(evaluation: Ev
     evaluation.save(tmp_path)
     again = Evaluation.load(tmp_path / "evaluation.json")
     assert collect(again) == collect(evaluation)
+
+
+@pytest.mark.parametrize("right", [40, 900])
+def test_long_curves_are_the_same_after_the_evaluation_was_saved_and_read(tmp_path: Path, right: int) -> None:
+    n = 3000
+    boxes = np.arange(n, dtype=np.float32)[:, None] * 100 + np.array([0, 0, 50, 50], np.float32)
+    objects = np.sort(np.random.default_rng(0).permutation(n)[:right])
+    found = Detections(boxes, np.linspace(1, 0, n).astype(np.float32), np.zeros(n, np.int64), (100, 100 * n))
+    truth = GroundTruth.of(boxes[objects], np.zeros(right, np.int64))
+    result = evaluate_voc({"a": found}, {"a": truth}, ["cat"], year=2010)
+    evaluation = replace(made_up_evaluation(tmp_path / "pictures", 1), result=result)
+    evaluation.save(tmp_path)
+    report, again = collect(evaluation), collect(Evaluation.load(tmp_path / "evaluation.json"))
+    assert report.classes[0].curve == again.classes[0].curve
+    assert report.mean_curve == again.mean_curve
+    levels = np.array(report.mean_curve.precision)
+    assert levels.mean() == pytest.approx(result.mean_ap, abs=0.02)  # of 101 levels
+
+
+def test_what_the_data_set_left_out_is_not_said_to_be_counted(evaluation: Evaluation) -> None:
+    notes = {"data set: image left out (missing-image)": 3, "objects without area": 2}
+    result = replace(evaluation.result, counts=replace(evaluation.result.counts, notes=notes))
+    left_out, odd = collect(replace(evaluation, result=result)).counted[3:]
+    assert (left_out.counted, left_out.ignored, left_out.why) == (0, 3, "left out while the data set was read")
+    assert (odd.counted, odd.ignored, odd.why) == (2, 0, "counted, but worth a look")
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.CSV"])
+def test_a_page_is_not_called_like_its_numbers(evaluation: Evaluation, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"--out x\.html"):
+        write_report(evaluation, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
