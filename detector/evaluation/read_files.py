@@ -61,7 +61,7 @@ def read_detections(
     if kind == "coco":
         return _read_coco(path, Columns(str(path), invalid, unknown_class, True, _names_of(keys, class_names)), keys)
     classes = ClassIndex(class_names)
-    file = path / JSONL_FILE if kind == "jsonl" and path.is_dir() else path
+    file = path if kind == "voc" else detection_files(path, kind)[0]
     columns = Columns(str(file), invalid, unknown_class, False, _ids_of(class_names, keys))
     if kind == "jsonl":
         return _read_jsonl(file, columns, classes)
@@ -71,7 +71,7 @@ def read_detections(
         return _read_voc(file, columns, classes)
     if kind == "ilsvrc_det":
         if image_numbers is None:
-            raise UserError(f"{path}: an ILSVRC submission names images by number; the list of the images is needed")
+            raise UserError(f"{path}: an ILSVRC submission has numbers for images; name their list with --image-list")
         return _read_ilsvrc(file, columns, len(class_names), image_numbers)
     raise UserError(f"{path}: format {kind!r} is unknown; choose one of {', '.join(FORMATS)}")
 
@@ -94,6 +94,13 @@ def recognise_format(path: Path) -> str:
     if path.suffix.lower() not in known:
         raise UserError(f"{path}: {path.suffix or 'no'} ending tells no format; say which with --format")
     return known[path.suffix.lower()]
+
+
+def detection_files(path: Path, format: str) -> list[Path]:
+    """The files that hold the detections at ``path``, sorted."""
+    if format == "voc":
+        return sorted(path.glob("*_det_*.txt"))
+    return [path / JSONL_FILE if format == "jsonl" and path.is_dir() else path]
 
 
 def _ids_of(names: Sequence[str], keys: Sequence[str | int]) -> Callable[[str], str]:
@@ -207,7 +214,7 @@ def _read_coco(path: Path, columns: Columns, keys: Sequence[str | int]) -> Detec
 
 def _read_voc(path: Path, columns: Columns, classes: ClassIndex) -> DetectionTable:
     """``<competition>_det_<set>_<class>.txt`` with lines ``image score xmin ymin xmax ymax``, 1-based, inclusive."""
-    for file in sorted(path.glob("*_det_*.txt")):
+    for file in detection_files(path, "voc"):
         if not file.is_file():
             raise UserError(f"{file}: not a file that can be read; remove it")
         words = file.stem.split("_det_", 1)[1].split("_")[1:]

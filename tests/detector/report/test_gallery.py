@@ -33,7 +33,7 @@ def test_picture_holds_its_objects_and_the_verdict_on_each_detection() -> None:
     result = evaluate_voc({"a": found, "b": found}, {"a": truth, "b": truth}, ["cat", "dog"], year=2010)
     given = Proposals(boxes, np.array([0.5, 0.25, 0.1], np.float32), np.full(3, Source.MULTIBOX, np.uint8), (100, 100))
     info = PictureInfo("a.jpg", 100, 100, proposal_rows(given, most=2))
-    evaluation = assemble(result, proposals={"a": given.boxes}, pictures={"a": info, "unused": info})
+    evaluation = assemble(result, proposals={"a": given.boxes}, picture_of={"a": info, "unused": info}.get)
     assert set(evaluation.images) == {"a"}, "b's picture is not known, and of the other there is no example"
     picture = evaluation.images["a"]
     assert [t.note for t in sorted(picture.truths, key=lambda t: t.box)] == ["", "", "difficult"]
