@@ -371,9 +371,7 @@ def voc(picture: Any, tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-@pytest.mark.parametrize(
-    ("count", "more"), [(1, ()), (2, ("--unknown-classes", "skip")), (7, ()), (2, ("--first", 4))]
-)
+@pytest.mark.parametrize(("count", "more"), [(1, ()), (2, ("--unknown-classes", "skip")), (7, ()), (2, ("--first", 4))])
 def test_merged_shards_of_evaluate_are_measured_as_one_run(
     run_cli: Any, fake_model: Any, voc: Path, tmp_path: Path, count: int, more: tuple[Any, ...]
 ) -> None:
