@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detector.evaluation.bootstrap import DEFAULT_LEVEL, draw_weights, percentile_interval
+from detector.evaluation.bootstrap import draw_weights, percentile_interval
 from detector.evaluation.confidence import expected_calibration_error
 from detector.evaluation.result import Interval
 from proposals.boxes import flip_horizontal
@@ -206,4 +206,4 @@ def _intervals(sums: NDArray[np.float64], samples: int, seed: int) -> tuple[Inte
         return None, None
     drawn = np.concatenate([weights @ sums for weights in draw_weights(len(sums), samples, seed)])
     shares = drawn[:, :2] / drawn[:, 2:]
-    return percentile_interval(shares[:, 0], DEFAULT_LEVEL), percentile_interval(shares[:, 1], DEFAULT_LEVEL)
+    return percentile_interval(shares[:, 0]), percentile_interval(shares[:, 1])
