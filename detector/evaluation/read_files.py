@@ -16,7 +16,6 @@ from pathlib import Path
 
 from detector.evaluation.class_index import ClassIndex, id_text
 from detector.evaluation.columns import Columns, OnFault
-from detector.evaluation.inclusive import ILSVRC_FIRST_PIXEL, VOC_FIRST_PIXEL, from_inclusive
 from detector.evaluation.json_stream import stream_objects
 from detector.evaluation.tables import DetectionTable
 from detector.shown import brief
@@ -26,6 +25,9 @@ from proposals.errors import UserError
 FORMATS = ("jsonl", "csv", "coco", "voc", "ilsvrc_det")
 JSONL_FILE = "detections.jsonl"
 TWICE = "its image stands in the file a second time"
+# What the first pixel of an image is called in the kits' annotations and submissions.
+VOC_FIRST_PIXEL = 1
+ILSVRC_FIRST_PIXEL = 0
 
 
 def read_detections(
@@ -241,6 +243,16 @@ def _read_ilsvrc(path: Path, columns: Columns, num_classes: int, numbers: Mappin
         box = from_inclusive((x1, y1, x2, y2), ILSVRC_FIRST_PIXEL)
         columns.add(columns.image(image_id), int(label) - 1 if known else -1, score, box, fields[1])
     return columns.table()
+
+
+def from_inclusive(box: Sequence[float], first_pixel: int) -> list[float]:
+    """``xmin ymin xmax ymax`` of a kit as half-open ``x1 y1 x2 y2``.
+
+    The kits name the last pixel inside, ours end where it ends. They measure ``xmax - xmin + 1``, so widths, heights
+    and overlaps agree exactly; only the origin differs.
+    """
+    x1, y1, x2, y2 = box
+    return [x1 - first_pixel, y1 - first_pixel, x2 + (1 - first_pixel), y2 + (1 - first_pixel)]
 
 
 def _lines(path: Path, fields: int) -> Iterator[list[str]]:

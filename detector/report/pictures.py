@@ -17,6 +17,7 @@ from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
 QUALITY = 74
+WORKERS = 4
 SMALL, LARGE = 480, 1280
 """The longer side in pixels of a thumbnail, and of a picture that is opened from a folder."""
 
@@ -29,7 +30,7 @@ class Sources:
     large: str = ""
 
 
-def jpeg(path: Path, longer_sides: Sequence[int], quality: int = QUALITY) -> list[bytes]:
+def jpeg(path: Path, longer_sides: Sequence[int]) -> list[bytes]:
     """The picture of ``path``, once for each of ``longer_sides``, at most of its own size.
 
     Raises:
@@ -41,12 +42,12 @@ def jpeg(path: Path, longer_sides: Sequence[int], quality: int = QUALITY) -> lis
         factor = min(1.0, side / max(picture.size))
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
         file = io.BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=quality)
+        picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=QUALITY)
         files.append(file.getvalue())
     return files
 
 
-def embedded(pictures: Sequence[PictureEntry], workers: int = 4) -> list[Sources]:
+def embedded(pictures: Sequence[PictureEntry]) -> list[Sources]:
     """A data URI for each picture, which keeps the page in one file."""
 
     def one(picture: PictureEntry) -> Sources:
@@ -56,11 +57,11 @@ def embedded(pictures: Sequence[PictureEntry], workers: int = 4) -> list[Sources
             return Sources()
         return Sources(small=f"data:image/jpeg;base64,{b64encode(data).decode()}")
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(one, pictures))
 
 
-def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) -> list[Sources]:
+def in_folder(pictures: Sequence[PictureEntry], folder: Path) -> list[Sources]:
     """A thumbnail and a larger picture of each, written to ``folder``; files are numbered, whatever the images' names.
 
     Args:
@@ -79,5 +80,5 @@ def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) 
             write_whole(folder / name, data)
         return Sources(*(f"{folder.name}/{name}" for name in names))
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(one, enumerate(pictures)))
