@@ -51,6 +51,10 @@ class ErrorExample:
     truth_class: str | None
     iou: float
 
+    def __post_init__(self) -> None:
+        if any(box is not None and len(box) != 4 for box in (self.box, self.truth_box)):
+            raise ValueError("ErrorExample: a box has four numbers")
+
 
 @dataclass(frozen=True, slots=True)
 class ClassErrors:
@@ -187,6 +191,10 @@ class PictureBox:
     score: float
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if len(self.box) != 4:
+            raise ValueError("PictureBox: a box has four numbers")
+
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
@@ -205,6 +213,10 @@ class PictureInfo:
     proposals: tuple[tuple[float, ...], ...] = ()
     truths: tuple[PictureBox, ...] = ()
     detections: tuple[PictureBox, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(len(row) != 6 for row in self.proposals):
+            raise ValueError("PictureInfo: a proposal has six numbers")
 
 
 @dataclass(frozen=True, slots=True)

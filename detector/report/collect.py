@@ -11,28 +11,14 @@ from numpy.typing import NDArray
 from detector.evaluation.analysis_types import (
     ERROR_KINDS,
     MISSED_KINDS,
-    Calibration,
     ClassErrors,
-    ConfusionMatrix,
     ErrorAnalysis,
     Evaluation,
-    RecallBin,
 )
 from detector.evaluation.average_precision import envelope
 from detector.evaluation.result import CURVE_POINTS, LEFT_OUT, ClassResult, Counts, EvaluationResult, Interval
 from detector.report.cases import gallery
-from detector.report.content import (
-    CalibrationBin,
-    ClassRow,
-    Confusion,
-    Counted,
-    Curve,
-    ErrorKind,
-    Headline,
-    Number,
-    Report,
-    Share,
-)
+from detector.report.content import ClassRow, Counted, Curve, ErrorKind, Headline, Number, Report, known
 from detector.report.sections import points
 
 METRICS = {
@@ -89,13 +75,11 @@ def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, m
         mean_curve=mean_curve(rows),
         curve_note=f"The best precision at each recall or beyond,{at_iou}.",
         kinds=kinds,
-        error_note=f"Judged{at_iou}, where the mean AP is {points(_known(errors.mean_ap))}.",
-        sizes=_sizes(evaluation.recall_by_size),
-        aspects=_shares(evaluation.recall_by_aspect),
-        calibration=_calibration(evaluation.calibration),
-        calibration_error=_known(evaluation.calibration.expected_error),
-        calibration_outside=evaluation.calibration.outside,
-        confusion=_confusion(evaluation.confusion),
+        error_note=f"Judged{at_iou}, where the mean AP is {points(known(errors.mean_ap))}.",
+        sizes=evaluation.recall_by_size,
+        aspects=evaluation.recall_by_aspect,
+        calibration=evaluation.calibration,
+        confusion=evaluation.confusion,
         counted=_counted(result.counts),
         pictures=pictures,
         cases=cases,
@@ -136,17 +120,13 @@ def _steps(row: ClassResult) -> tuple[NDArray[np.float64], NDArray[np.float64], 
 
 def _thinned(recall: NDArray[np.float64], precision: NDArray[np.float64], scores: NDArray[np.float64]) -> Curve:
     keep = np.unique(np.linspace(0, max(len(recall) - 1, 0), DRAWN_POINTS).round().astype(np.int64))[: len(recall)]
-    score = tuple(_known(v) for v in scores[keep].tolist())
+    score = tuple(known(v) for v in scores[keep].tolist())
     return Curve(tuple(recall[keep].tolist()), tuple(precision[keep].tolist()), score)
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _number(value: float, interval: Interval | None) -> Number:
     if interval is None or not math.isfinite(value):
-        return Number(_known(value))
+        return Number(known(value))
     return Number(float(value), interval.low, interval.high)
 
 
@@ -155,7 +135,7 @@ def _headlines(result: EvaluationResult) -> tuple[Headline, ...]:
     lines = [Headline(name, _number(result.mean_ap, result.interval), note)]
     for key, value in result.numbers.items():
         if key not in ("mean_ap", "ap"):
-            lines.append(Headline(NUMBER_NAMES.get(key, key.replace("_", " ")), Number(_known(value))))
+            lines.append(Headline(NUMBER_NAMES.get(key, key.replace("_", " ")), Number(known(value))))
     recalls = [row.max_recall for row in result.classes if row.truths]
     if result.metric != "coco" and recalls:
         lines.append(Headline("Recall", Number(float(np.mean(recalls))), "of all detections, mean of the classes"))
@@ -169,7 +149,7 @@ def _class_row(row: ClassResult, errors: ClassErrors | None, keys: list[str]) ->
         ap=_number(row.ap, row.interval),
         truths=row.truths,
         detections=row.detections,
-        recall=_known(row.max_recall),
+        recall=known(row.max_recall),
         losses={key: 100 * cost for key, cost in losses.items() if math.isfinite(cost)},
         curve=interpolated(row),
     )
@@ -186,43 +166,6 @@ def _kinds(errors: ErrorAnalysis) -> tuple[ErrorKind, ...]:
 
 def _points(cost: float) -> float | None:
     return 100 * cost if math.isfinite(cost) else None
-
-
-def _sizes(bins: Iterable[RecallBin]) -> tuple[Share, ...]:
-    """Named by their ends, which say more under a column than words do."""
-    shares = []
-    for b in bins:
-        low, high = f"{b.low:g}", "" if math.isnan(b.high) else f"{b.high:g}"
-        short = f"≥{low}" if not high else f"<{high}" if b.low <= 0 else f"{low}–{high}"
-        shares.append(Share(b.name, b.found, b.truths, short))
-    return tuple(shares)
-
-
-def _shares(bins: Iterable[RecallBin]) -> tuple[Share, ...]:
-    return tuple(Share(b.name, b.found, b.truths) for b in bins)
-
-
-def _calibration(calibration: Calibration) -> tuple[CalibrationBin, ...]:
-    edges = calibration.edges.tolist()
-    rows = zip(
-        edges[:-1],
-        edges[1:],
-        calibration.count.tolist(),
-        calibration.mean_score.tolist(),
-        calibration.precision.tolist(),
-        strict=True,
-    )
-    return tuple(CalibrationBin(low, high, n, _known(score), _known(right)) for low, high, n, score, right in rows)
-
-
-def _confusion(confusion: ConfusionMatrix) -> Confusion:
-    rows, columns = np.nonzero(confusion.matrix)
-    counts = {(r, c): int(confusion.matrix[r, c]) for r, c in zip(rows.tolist(), columns.tolist(), strict=True)}
-    note = (
-        f"Detections with a score from {confusion.score_threshold:.2f}, paired with the objects whatever their class, "
-        f"down to IoU {confusion.iou_threshold:.2f}."
-    )
-    return Confusion(counts, note)
 
 
 def _counted(counts: Counts) -> tuple[Counted, ...]:

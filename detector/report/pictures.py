@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from detector.evaluation.analysis_types import PictureInfo
 from detector.images.read import read_image_reduced
-from detector.report.content import PictureEntry
 from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
@@ -47,10 +47,10 @@ def jpeg(path: Path, longer_sides: Sequence[int]) -> list[bytes]:
     return files
 
 
-def embedded(pictures: Sequence[PictureEntry]) -> list[Sources]:
+def embedded(pictures: Iterable[PictureInfo]) -> list[Sources]:
     """A data URI for each picture, which keeps the page in one file."""
 
-    def one(picture: PictureEntry) -> Sources:
+    def one(picture: PictureInfo) -> Sources:
         try:
             (data,) = jpeg(Path(picture.path), [SMALL])
         except UserError:
@@ -61,7 +61,7 @@ def embedded(pictures: Sequence[PictureEntry]) -> list[Sources]:
         return list(pool.map(one, pictures))
 
 
-def in_folder(pictures: Sequence[PictureEntry], folder: Path) -> list[Sources]:
+def in_folder(pictures: Iterable[PictureInfo], folder: Path) -> list[Sources]:
     """A thumbnail and a larger picture of each, written to ``folder``; files are numbered, whatever the images' names.
 
     Args:
@@ -69,7 +69,7 @@ def in_folder(pictures: Sequence[PictureEntry], folder: Path) -> list[Sources]:
     """
     folder.mkdir(parents=True, exist_ok=True)
 
-    def one(numbered: tuple[int, PictureEntry]) -> Sources:
+    def one(numbered: tuple[int, PictureInfo]) -> Sources:
         number, picture = numbered
         try:
             small, large = jpeg(Path(picture.path), [SMALL, LARGE])

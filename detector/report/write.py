@@ -67,7 +67,8 @@ def write_report(
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
-        sources = in_folder(report.pictures, folder) if folder else embedded(report.pictures)
+        pictures = report.pictures.values()
+        sources = in_folder(pictures, folder) if folder else embedded(pictures)
         write_whole(written.json, json.dumps(numbers(report), ensure_ascii=True, allow_nan=False, indent=1))
         # Names of files that are not UTF-8 hold lone surrogates, which no encoding can write.
         write_whole(written.csv, csv_text(report).encode("utf-8", "replace"))

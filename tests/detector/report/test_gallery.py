@@ -77,16 +77,19 @@ def test_example_shows_every_part_of_a_report(example: Evaluation) -> None:
     assert [row.name for row in report.classes] == list(CLASS_NAMES)
     assert report.headlines[0].number.low is not None
     assert {case.kind for case in report.cases} == {kind.key for kind in report.kinds}
-    assert report.confusion.counts
-    assert sum(share.total for share in report.sizes) == sum(share.total for share in report.aspects)
-    for picture in report.pictures:
+    assert report.confusion.matrix.any()
+    assert sum(group.truths for group in report.sizes) == sum(group.truths for group in report.aspects)
+    for picture in report.pictures.values():
         assert Path(picture.path).is_file()
         assert picture.proposals
-        assert {p.source for p in picture.proposals} <= set(Source)
+        assert {row[5] for row in picture.proposals} <= set(Source)
     for case in report.cases:
         picture = report.pictures[case.picture]
         inside = picture.truths if case.kind.startswith("missed") else picture.detections
-        assert any(np.allclose(case.box, other.box, atol=0.06) and other.label == case.label for other in inside)
+        assert any(
+            np.allclose(case.box, other.box, atol=0.06) and other.class_name == CLASS_NAMES[case.label]
+            for other in inside
+        )
 
 
 def test_interval_holds_the_number_and_has_a_width_with_many_classes() -> None:
