@@ -14,10 +14,10 @@ from detector.commands.console import say
 from detector.commands.detection_files import JSONL_FILE
 from detector.data import Dataset, Fault, coco_files, dataset_splits, load_dataset
 from detector.evaluation.analysis_types import PictureInfo
-from detector.evaluation.assemble import DEFAULT_METRIC
 from detector.evaluation.columns import OnFault
 from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.image_names import joined_by_file
+from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
 from detector.evaluation.read_files import detection_files, read_detections, read_image_numbers, recognise_format
 from detector.evaluation.read_truth import read_coco_truth, truth_of_dataset
 from detector.evaluation.tables import DetectionTable, TruthTable
@@ -85,11 +85,12 @@ def load_measured(
 ) -> Measured:
     """Read the data set, or its ``first`` so many images.
 
-    COCO's own metric on a COCO annotation file is measured on the file as it stands, every digit kept, images or not,
-    unless a model must look at the images; everything else on the data set as the toolkit reads it for training.
+    COCO's own metric on one COCO annotation file, named or chosen by its split, is measured on the file as it stands,
+    every digit kept, images or not, unless a model must look at the images; everything else on the data set as the
+    toolkit reads it for training.
 
     Raises:
-        UserError: no such data, split or image folder.
+        UserError: no such data, split or image folder; data without boxes, where no metric says what to do with it.
     """
     chosen = evaluation_split(data, split)
     files = coco_files(data, chosen)
@@ -130,7 +131,7 @@ class EvaluateSettings(BaseModel):
 
     data: str
     split: str | None
-    metric: Literal["voc07", "voc10", "coco", "ilsvrc_det"]
+    metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
     images: str | None
     model: str | None
     detections: str

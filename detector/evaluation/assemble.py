@@ -14,14 +14,11 @@ from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.error_analysis import analyse_errors
 from detector.evaluation.gallery import gallery_pictures
 from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
+from detector.evaluation.metrics import METRICS
 from detector.evaluation.prepare import DetectionInput, TruthInput
 from detector.evaluation.result import LEFT_OUT, EvaluationResult
 from detector.evaluation.voc import evaluate_voc
 from proposals.errors import UserError
-
-METRICS = ("voc07", "voc10", "coco", "ilsvrc_det")
-# What a data set is measured by where nothing else is asked for.
-DEFAULT_METRIC = {"voc": "voc07", "coco": "coco", "ilsvrc_det": "ilsvrc_det", "tiny_imagenet": "voc10", "yolo": "coco"}
 
 
 def score(

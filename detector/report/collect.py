@@ -16,17 +16,12 @@ from detector.evaluation.analysis_types import (
     Evaluation,
 )
 from detector.evaluation.average_precision import envelope
+from detector.evaluation.metrics import METRICS
 from detector.evaluation.result import CURVE_POINTS, LEFT_OUT, ClassResult, Counts, EvaluationResult, Interval
 from detector.report.cases import gallery
 from detector.report.content import ClassRow, Counted, Curve, ErrorKind, Headline, Number, Report, known
 from detector.report.sections import points
 
-METRICS = {
-    "voc07": ("mAP", "PASCAL VOC 2007: eleven points, IoU 0.5"),
-    "voc10": ("mAP", "PASCAL VOC 2010 and later: area under the curve, IoU 0.5"),
-    "coco": ("AP", "COCO: mean over IoU 0.50 to 0.95"),
-    "ilsvrc_det": ("mAP", "ILSVRC DET: IoU 0.5, lower for small objects"),
-}
 NUMBER_NAMES = {
     "ap": "AP",
     "ap50": "AP at IoU 0.50",

@@ -13,7 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from detector.commands.evaluate_options import Metric
 from detector.evaluation.analysis_types import Evaluation
+from detector.evaluation.assemble import score
+from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
 
 RED, BLUE, GREY = (250, 10, 10), (20, 20, 220), (90, 90, 90)
 XML = (
@@ -61,6 +64,13 @@ def detections(tmp_path: Path) -> Path:
         "\n".join([line("a", ("tomato", 0.9, LEFT), ("tomato", 0.8, RIGHT)), line("b", ("tomato", 0.7, LEFT))])
     )
     return path
+
+
+def test_every_metric_of_detection_is_offered() -> None:
+    assert [metric.value for metric in Metric] == [*METRICS, "regions", "images"]
+    assert set(DEFAULT_METRIC.values()) <= set(METRICS)
+    for metric in METRICS:
+        assert score(metric, {}, {}, ("cat",)).metric == metric
 
 
 def test_detections_from_a_file(run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path) -> None:
