@@ -208,7 +208,7 @@ def tables(out, data, plot):
             print(f"| {title} | {shown_at(found)} | {found.boxes[-1]:,.0f} | {found.seconds:.3f} |")
             curves[title] = (found.boxes.tolist(), found.recall.tolist())  # at last on images that all have
     if plot and curves:
-        plot_recall(curves, plot, x_label="proposals an image", y_label="Recall at IoU 0.5", log_x=True)
+        plot_recall(curves, plot, x_label="proposals an image", y_label="Recall at IoU 0.5")
 
     cells, truths = lines["cells"], read_truths(data, "trainval")
     print(f"\nTrainval, the paper's protocol: {len(cells):,} of {len(truths):,} images. Ours / the paper's.\n")

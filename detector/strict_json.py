@@ -26,12 +26,12 @@ def json_fault(error: Exception) -> str:
     return "a number of too many digits"
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
+def json_text(value: Any, *, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
     """``value`` as JSON, letters as they are; ``json.loads`` gives back every string, lone surrogates included.
 
     Raises:
         ValueError: NaN or infinity in ``value``; JSON has neither.
         TypeError: something that JSON has no form for.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

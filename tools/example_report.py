@@ -64,9 +64,9 @@ def example_evaluation(folder: Path, n_images: int = 60, seed: int = 0) -> Evalu
     return assemble(
         score("voc10", found, truth, CLASS_NAMES, bootstrap_samples=1000, seed=seed),
         proposals={name: p.boxes for name, p in given.items()},
-        pictures={
+        picture_of={
             r.image_id: PictureInfo(str(r.path), *r.image_size, proposal_rows(given[r.image_id])) for r in records
-        },
+        }.get,
         info={
             "data": "Collages of sample photographs",
             "model": "An example: these detections are made up, there is no model behind them",

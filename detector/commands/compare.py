@@ -35,13 +35,15 @@ def compare(
 
     [bold]Example:[/bold] detector compare runs/evaluate-old runs/evaluate-new
     """
-    from detector.commands.evaluate_data import load_measured, read_evaluate_settings, read_for
+    from detector.commands.evaluate_data import check_unchanged, load_measured, read_evaluate_settings, read_for
     from detector.evaluation.assemble import score
     from detector.evaluation.paired import compare as compare_results
     from detector.strict_json import json_text
 
     first, second = read_evaluate_settings(a), read_evaluate_settings(b)
     _check_alike(a, b, first, second)
+    for run, settings in ((a, first), (b, second)):
+        check_unchanged(run, settings)
     measured = load_measured(
         Path(first.data),
         first.split or None,

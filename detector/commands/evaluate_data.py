@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from detector.commands.console import say
 from detector.commands.detection_files import JSONL_FILE
-from detector.data import Dataset, Fault, dataset_splits, load_dataset
+from detector.data import Dataset, Fault, coco_files, dataset_splits, load_dataset
 from detector.evaluation.analysis_types import PictureInfo
-from detector.evaluation.assemble import DEFAULT_METRIC
 from detector.evaluation.columns import OnFault
 from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.image_names import joined_by_file
-from detector.evaluation.read_files import read_detections, read_image_numbers, recognise_format
+from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
+from detector.evaluation.read_files import detection_files, read_detections, read_image_numbers, recognise_format
 from detector.evaluation.read_truth import read_coco_truth, truth_of_dataset
 from detector.evaluation.tables import DetectionTable, TruthTable
 from detector.runs.folder import CONFIG_FILE
@@ -50,17 +51,27 @@ class Measured:
     faults: tuple[Fault, ...]
     files: Mapping[str, str]
 
-    def pictures(self, proposals: Mapping[str, Proposals] | None = None) -> dict[str, PictureInfo]:
-        """The image files by image id, absolute; with the best of ``proposals`` where they are given."""
-        if self.dataset is None:
-            return {}
-        found = {}
-        for i, image_id in enumerate(self.dataset.image_ids):
-            height, width = (int(side) for side in self.dataset.sizes[i])
+    def picture_of(self, proposals: Mapping[str, Proposals] | None = None) -> Callable[[str], PictureInfo | None]:
+        """The image file of an image id, absolute, with the best of ``proposals`` where they are given.
+
+        None where there is no image, or one whose size nothing says.
+        """
+        dataset = self.dataset
+        place = {} if dataset is None else {image_id: i for i, image_id in enumerate(dataset.image_ids)}
+
+        def info(image_id: str) -> PictureInfo | None:
+            if dataset is None or image_id not in place:
+                return None
+            index = place[image_id]
+            try:
+                height, width = dataset.image_size(index)
+            except UserError:  # the annotations do not say the size, and the file is gone
+                return None
             given = None if proposals is None else proposals.get(image_id)
             rows = () if given is None else proposal_rows(given)
-            found[image_id] = PictureInfo(str(self.dataset.path(i).resolve()), height, width, rows)
-        return found
+            return PictureInfo(str(dataset.path(index).resolve()), height, width, rows)
+
+        return info
 
 
 def load_measured(
@@ -74,25 +85,30 @@ def load_measured(
 ) -> Measured:
     """Read the data set, or its ``first`` so many images.
 
-    COCO's own metric on a COCO annotation file is measured on the file as it stands, every digit kept, images or not,
-    unless a model must look at the images; everything else on the data set as the toolkit reads it for training.
+    COCO's own metric on one COCO annotation file, named or chosen by its split, is measured on the file as it stands,
+    every digit kept, images or not, unless a model must look at the images; everything else on the data set as the
+    toolkit reads it for training.
 
     Raises:
-        UserError: no such data, split or image folder.
+        UserError: no such data, split or image folder; data without boxes, where no metric says what to do with it.
     """
-    as_it_stands = not pictures_needed and first is None and metric in (None, "coco")
-    file = _coco_file(data, split) if as_it_stands else None
-    if file is not None:
-        truth = read_coco_truth(file)
-        try:
-            dataset = load_dataset(file, images=images)
-        except UserError:
-            dataset = None  # no images for the gallery; the numbers need none
-        return Measured(
-            truth.table, truth.class_names, truth.class_keys, [], "coco", dataset, split or "", (), truth.files
-        )
     chosen = evaluation_split(data, split)
+    files = coco_files(data, chosen)
+    name = "+".join(files)
+    if len(files) == 1 and not pictures_needed and first is None and metric in (None, "coco"):
+        truth = read_coco_truth(files[name])
+        try:
+            dataset = load_dataset(data, chosen, images=images)
+        except UserError:
+            if images is not None:
+                raise
+            dataset = None  # no images for the gallery; the numbers need none
+        return Measured(truth.table, truth.class_names, truth.class_keys, [], "coco", dataset, name, (), truth.files)
     dataset = load_dataset(data, chosen, images=images)
+    if metric is None and dataset.format not in DEFAULT_METRIC:
+        raise UserError(
+            f"{data} has no boxes, only a class for each image; measure how a model names them with --metric images"
+        )
     if first is not None:
         dataset = dataset.subset(range(min(first, len(dataset))))
     return Measured(
@@ -102,7 +118,7 @@ def load_measured(
         dataset.blacklisted(),
         metric or DEFAULT_METRIC[dataset.format],
         dataset,
-        dataset.split,
+        name or dataset.split,
         dataset.faults,
         dict(zip(dataset.image_ids, dataset.paths, strict=True)),
     )
@@ -115,7 +131,7 @@ class EvaluateSettings(BaseModel):
 
     data: str
     split: str | None
-    metric: Literal["voc07", "voc10", "coco", "ilsvrc_det"]
+    metric: Literal[tuple(METRICS)]  # type: ignore[valid-type]
     images: str | None
     model: str | None
     detections: str
@@ -124,6 +140,7 @@ class EvaluateSettings(BaseModel):
     invalid: OnFault
     unknown_classes: OnFault
     first: int | None = Field(default=None, ge=1)
+    detections_sha256: str | None = None
 
 
 def read_evaluate_settings(run: Path) -> EvaluateSettings:
@@ -139,6 +156,35 @@ def read_evaluate_settings(run: Path) -> EvaluateSettings:
     if not isinstance(settings, dict) or not {"data", "metric", "detections"} <= set(settings):
         raise UserError(f"{run}: not a run of detector evaluate; name one")
     return parse(EvaluateSettings, settings, file)
+
+
+def digest_of(detections: Path, format: str | None) -> str | None:
+    """The SHA-256 of a file of detections, or of the list of those of a folder's; None for a pipe, read only once.
+
+    Raises:
+        UserError: they are not there or cannot be read, or their names tell no format.
+    """
+    digests = {}
+    for file in detection_files(detections, format or recognise_format(detections)):
+        if file.exists() and not file.is_file():
+            return None
+        try:
+            with file.open("rb") as content:
+                digests[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{file}: cannot read: {error.strerror}") from error
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    return hashlib.sha256(repr(digests).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def check_unchanged(run: Path, settings: EvaluateSettings) -> None:
+    """UserError where the detections that ``run`` has measured are gone or are others by now."""
+    path = run / settings.detections
+    if not path.exists():
+        raise UserError(f"{run}: the detections that it measured are gone ({path}); put them back, or evaluate anew")
+    if settings.detections_sha256 not in (None, digest_of(path, settings.format)):
+        raise UserError(f"{run}: the detections that it measured have changed since ({path}); evaluate them anew")
 
 
 def first_of_run(detections: Path) -> int | None:
@@ -176,18 +222,6 @@ def evaluation_split(data: Path, split: str | None) -> str | None:
     if len(available) == 1:
         return available[0]
     raise UserError(f"{data} has the splits {', '.join(available)}; name the one to measure on with --split")
-
-
-def _coco_file(data: Path, split: str | None) -> Path | None:
-    """The annotation file, if ``data`` is one or a folder with one for the split."""
-    if data.is_file():
-        return data if data.suffix.lower() == ".json" else None
-    folder = data / "annotations"
-    files = [file for file in sorted(folder.glob("instances_*.json")) if file.is_file()] if folder.is_dir() else []
-    if not files:
-        return None
-    chosen = evaluation_split(data, split)
-    return next((file for file in files if file.stem == f"instances_{chosen}"), None)
 
 
 def read_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from detector.commands.console import SKIPPED, Faults, OnError, say
 from detector.commands.detection_files import JSONL_FILE
-from detector.commands.evaluate_data import Measured, first_of_run, load_measured, read_for
+from detector.commands.evaluate_data import Measured, digest_of, first_of_run, load_measured, read_for
 from detector.commands.evaluate_options import Format, Metric, OnFault
 from detector.commands.resume import may_go_on
 from detector.evaluation.assemble import assemble, score
@@ -131,6 +132,7 @@ def run_evaluation(request: EvaluateRequest) -> tuple[list[str], int]:
 def run_config(request: EvaluateRequest, measured: Measured, first: int | None) -> dict[str, Any]:
     """What ``config.yaml`` says of the run."""
     images, detections, image_list = request.images, request.detections, request.image_list
+    digest = None if detections is None else digest_of(detections, request.format.value if request.format else None)
     return {
         "data": request.data.resolve(),
         "split": measured.split,
@@ -138,6 +140,7 @@ def run_config(request: EvaluateRequest, measured: Measured, first: int | None) 
         "metric": measured.metric,
         "model": None if detections else (request.model or "bundled"),
         "detections": detections.resolve() if detections else JSONL_FILE,
+        "detections_sha256": digest,
         "format": request.format,
         "image_list": image_list.resolve() if image_list else None,
         "bootstrap": request.bootstrap,
@@ -247,12 +250,12 @@ def _measure_detections(
         )
         info = {
             "data": f"{request.data.name} {measured.split}".strip(),
-            "command": " ".join(["detector", *sys.argv[1:]]),
+            "command": shlex.join(["detector", *sys.argv[1:]]),
             "created": time.strftime("%Y-%m-%d %H:%M"),
             ("detections" if detections else "model"): str(detections or request.model or "the bundled model"),
         }
         boxes = None if proposals is None else {name: given.boxes for name, given in proposals.items()}
-        evaluation = assemble(result, proposals=boxes, pictures=measured.pictures(proposals), info=info)
+        evaluation = assemble(result, proposals=boxes, picture_of=measured.picture_of(proposals), info=info)
         evaluation.save(folder)
         if request.report:
             from detector.report.write import PAGE, write_report

@@ -144,7 +144,7 @@ def evaluate_proposals(
         ):
             with (folder / file_name).open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([first, *lines])
-        plot_recall(curves, folder / "recall.png", x_label="proposals per image", log_x=True, title=protocol)
+        plot_recall(curves, folder / "recall.png", x_label="proposals per image", title=protocol)
         print(protocol)
         width = max(12, *(len(m.name) + 2 for m in chosen))
         print(f"{header[0]:{width}}{header[1]:>7}{header[2]:>9}" + "".join(f"{title:>11}" for title in header[3:]))

@@ -57,6 +57,8 @@ def merge(
         if job.verb == "evaluate":
             named = {name: job.config.get(name) for name in ("data", "split", "images", "metric")}
             words = [word for name, value in named.items() if value for word in (f"--{name}", str(value))]
+            if job.config.get("unknown_classes") == "skip":
+                words += ["--unknown-classes", "skip"]
             tell(f"measure them: {shlex.join(['detector', 'evaluate', *words, '--detections', str(out)])}")
     raise typer.Exit(SKIPPED if faults else 0)
 

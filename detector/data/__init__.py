@@ -2,6 +2,6 @@
 
 from detector.data.dataset import Dataset, read_record
 from detector.data.faults import Fault
-from detector.data.load import dataset_splits, load_dataset
+from detector.data.load import coco_files, dataset_splits, load_dataset
 
-__all__ = ["Dataset", "Fault", "dataset_splits", "load_dataset", "read_record"]
+__all__ = ["Dataset", "Fault", "coco_files", "dataset_splits", "load_dataset", "read_record"]

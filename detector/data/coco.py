@@ -46,12 +46,12 @@ _PROBE = 200
 
 def recognise(root: Path) -> bool:
     """Whether ``root`` is a JSON file or a folder with COCO files."""
-    return root.suffix.lower() == ".json" if root.is_file() else bool(_files(root))
+    return root.suffix.lower() == ".json" if root.is_file() else bool(annotation_files(root))
 
 
 def splits(root: Path) -> tuple[str, ...]:
     """``train2017``, ``val2017``...; empty for a file, or a folder of a single file."""
-    files = {} if root.is_file() else _files(root)
+    files = annotation_files(root)
     return tuple(files) if len(files) > 1 else ()
 
 
@@ -61,12 +61,8 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
     Raises:
         UserError: an unknown split, JSON of another kind, or no picture folder.
     """
-    if root.is_file():
-        files, folder = {"": root}, root.parent
-    else:
-        files, folder = _files(root), root
-    chosen = [_choose(root, files, split) for split in split_names] if split_names else list(files)
-    chosen = list(dict.fromkeys(chosen))
+    files, folder = annotation_files(root), root.parent if root.is_file() else root
+    chosen = chosen_splits(root, files, split_names)
     contents = {name: load_content(files[name]) for name in chosen}
     found = {name: _picture_folder(folder, files[name], name, contents[name], images) for name in chosen}
     # One root for all: the picture folder itself, or the data folder above several.
@@ -84,8 +80,10 @@ def read(root: Path, split_names: Sequence[str], wanted: Sequence[str] | None, i
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """Annotation file of each split."""
+def annotation_files(root: Path) -> dict[str, Path]:
+    """Annotation file of each split; of a single file, itself under the name ``""``."""
+    if root.is_file():
+        return {"": root}
     folders = list_entries(root).folders
     roboflow = {name: root / name / _ROBOFLOW for name in folders if (root / name / _ROBOFLOW).is_file()}
     if roboflow:
@@ -111,6 +109,15 @@ def _looks_like_coco(path: Path) -> bool:
         return b'"images"' in head
     # A huge list may come first and fill the head; then its entries must be COCO's.
     return any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
+
+
+def chosen_splits(root: Path, files: dict[str, Path], split_names: Sequence[str]) -> list[str]:
+    """The keys of ``files`` that ``split_names`` mean, each once; all where none is named.
+
+    Raises:
+        UserError: a name that means none of them, or several.
+    """
+    return list(dict.fromkeys(_choose(root, files, split) for split in split_names)) if split_names else list(files)
 
 
 def _choose(root: Path, files: dict[str, Path], split: str) -> str:

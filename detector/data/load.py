@@ -46,9 +46,7 @@ def load_dataset(
         if split is None:
             names: tuple[str, ...] = (training_split(available),) if available else ()
         else:
-            names = tuple(dict.fromkeys(part.strip() for part in split.split("+")))
-            if not all(names):
-                raise UserError(f"split {split!r} has an empty part; write e.g. train+val")
+            names = _parts(split)
             if not available and reader is not coco:
                 raise UserError(f"{root} has no split {split!r}: the set has no splits; leave --split out")
         folder = _image_folder(root, Path(images)) if images is not None else None
@@ -62,6 +60,29 @@ def dataset_splits(path: str | Path) -> tuple[str, ...]:
         root = Path(path)
         found: tuple[str, ...] = _recognise(root).splits(root)
     return found
+
+
+def coco_files(path: str | Path, split: str | None = None) -> dict[str, Path]:
+    """The COCO annotation files of ``split`` at ``path``, by the split's whole name (``""`` of a path to a file).
+
+    The choice is that of :func:`load_dataset`, but None means all of them. Empty for a set of another format.
+
+    Raises:
+        UserError: as :func:`load_dataset`.
+    """
+    with _told_in_a_line():
+        root = Path(path)
+        if _recognise(root) is not coco:
+            return {}
+        files = coco.annotation_files(root)
+        return {name: files[name] for name in coco.chosen_splits(root, files, () if split is None else _parts(split))}
+
+
+def _parts(split: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in split.split("+")))
+    if not all(names):
+        raise UserError(f"split {split!r} has an empty part; write e.g. train+val")
+    return names
 
 
 @contextmanager

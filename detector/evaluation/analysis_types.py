@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.plain import from_plain, to_plain
-from detector.evaluation.result import EvaluationResult
+from detector.evaluation.result import CURVE_POINTS, EvaluationResult
 from detector.strict_json import JSON_FAULTS, json_fault, json_text
 
 # The kinds of error of a detection, in the order in which they are tested, then that of a truth.
@@ -50,6 +50,10 @@ class ErrorExample:
     truth_box: tuple[float, ...] | None
     truth_class: str | None
     iou: float
+
+    def __post_init__(self) -> None:
+        if any(box is not None and len(box) != 4 for box in (self.box, self.truth_box)):
+            raise ValueError("ErrorExample: a box has four numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,10 @@ class PictureBox:
     score: float
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if len(self.box) != 4:
+            raise ValueError("PictureBox: a box has four numbers")
+
 
 @dataclass(frozen=True, slots=True)
 class PictureInfo:
@@ -205,6 +213,10 @@ class PictureInfo:
     proposals: tuple[tuple[float, ...], ...] = ()
     truths: tuple[PictureBox, ...] = ()
     detections: tuple[PictureBox, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(len(row) != 6 for row in self.proposals):
+            raise ValueError("PictureInfo: a proposal has six numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +240,7 @@ class Evaluation:
     images: dict[str, PictureInfo]
     info: dict[str, str]
 
-    def to_dict(self, curve_points: int | None = 200) -> dict[str, Any]:
+    def to_dict(self, curve_points: int | None = CURVE_POINTS) -> dict[str, Any]:
         """Plain values for JSON; curves thinned to ``curve_points`` points."""
         plain = {name: to_plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "result"}
         return {"result": self.result.to_dict(curve_points), **plain}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from numpy.typing import ArrayLike
@@ -14,14 +14,11 @@ from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.error_analysis import analyse_errors
 from detector.evaluation.gallery import gallery_pictures
 from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
+from detector.evaluation.metrics import METRICS
 from detector.evaluation.prepare import DetectionInput, TruthInput
-from detector.evaluation.result import EvaluationResult
+from detector.evaluation.result import LEFT_OUT, EvaluationResult
 from detector.evaluation.voc import evaluate_voc
 from proposals.errors import UserError
-
-METRICS = ("voc07", "voc10", "coco", "ilsvrc_det")
-# What a data set is measured by where nothing else is asked for.
-DEFAULT_METRIC = {"voc": "voc07", "coco": "coco", "ilsvrc_det": "ilsvrc_det", "tiny_imagenet": "voc10", "yolo": "coco"}
 
 
 def score(
@@ -59,7 +56,7 @@ def score(
     notes = dict(result.counts.notes)
     for fault in faults:
         if fault.effect in (IMAGE_LEFT_OUT, BOX_LEFT_OUT):
-            what = f"data set: {fault.effect} ({fault.kind})"
+            what = f"{LEFT_OUT}{fault.effect} ({fault.kind})"
             notes[what] = notes.get(what, 0) + 1
     return replace(result, counts=replace(result.counts, notes=notes))
 
@@ -68,7 +65,7 @@ def assemble(
     result: EvaluationResult,
     *,
     proposals: Mapping[str, ArrayLike] | None = None,
-    pictures: Mapping[str, PictureInfo] | None = None,
+    picture_of: Callable[[str], PictureInfo | None] = lambda image_id: None,
     info: Mapping[str, str] | None = None,
     examples: int = 20,
 ) -> Evaluation:
@@ -76,7 +73,7 @@ def assemble(
 
     Args:
         result: with its matches. proposals: boxes ``(P, 4)`` by image id, where known.
-        pictures: files by image id; those of the examples are kept, with their objects and detections.
+        picture_of: an image's file by its id, asked for those of the examples; kept with their objects and detections.
         info: see :class:`Evaluation`. examples: errors to keep of each class and kind.
 
     Raises:
@@ -92,6 +89,6 @@ def assemble(
         confusion=confusion_matrix(result.matches),
         recall_by_size=recall_by_size(result.matches),
         recall_by_aspect=recall_by_aspect(result.matches),
-        images=gallery_pictures(result.matches, errors, pictures or {}),
+        images=gallery_pictures(result.matches, errors, picture_of),
         info=dict(info or {}),
     )

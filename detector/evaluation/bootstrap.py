@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,30 +21,7 @@ DEFAULT_LEVEL = 0.95
 _BLOCK = 1 << 25
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Bootstrap:
-    """APs of resamples.
-
-    Attributes:
-        by_class: ``(B, K)`` float64; NaN where a resample has no counted truth of the class.
-    """
-
-    by_class: NDArray[np.float64]
-
-    def mean(self) -> NDArray[np.float64]:
-        """mAP ``(B,)`` of each resample, over the classes that it has."""
-        return _mean_of_defined(self.by_class)
-
-    def interval(self, mean_ap: float, level: float = DEFAULT_LEVEL) -> Interval | None:
-        """Of the mAP, which is ``mean_ap``; None where no resample has one."""
-        return corrected_interval(self.mean(), mean_ap, level)
-
-    def class_interval(self, label: int, ap: float, level: float = DEFAULT_LEVEL) -> Interval | None:
-        """Of one class' AP, which is ``ap``; None where no resample has one."""
-        return corrected_interval(self.by_class[:, label], ap, level)
-
-
-def percentile_interval(values: NDArray[np.float64], level: float) -> Interval | None:
+def percentile_interval(values: NDArray[np.float64], level: float = DEFAULT_LEVEL) -> Interval | None:
     """The middle ``level`` of ``values`` ``(B,)``, NaN left out; None if nothing is left."""
     values = values[~np.isnan(values)]
     if not len(values):
@@ -54,7 +30,7 @@ def percentile_interval(values: NDArray[np.float64], level: float) -> Interval |
     return Interval(float(low), float(high), level, len(values))
 
 
-def corrected_interval(values: NDArray[np.float64], estimate: float, level: float) -> Interval | None:
+def corrected_interval(values: NDArray[np.float64], estimate: float, level: float = DEFAULT_LEVEL) -> Interval | None:
     """The percentile interval of resamples ``values`` ``(B,)``, moved by their bias onto ``estimate``, within [0, 1].
 
     A resample lacks over a third of the images, and with them whole rare classes, and it doubles others, so its mAP is
@@ -85,19 +61,18 @@ def draw_weights(n_images: int, samples: int, seed: int) -> Iterator[NDArray[np.
         yield block
 
 
-def bootstrap(matches: Matches, *, samples: int = 1000, seed: int = 0) -> Bootstrap:
-    """AP of every class in ``samples`` resamples of the images, drawn from ``seed``."""
-    return bootstrap_together([matches], samples=samples, seed=seed)[0]
+def bootstrap(several: Sequence[Matches], *, samples: int, seed: int) -> list[NDArray[np.float64]]:
+    """AP ``(B, K)`` of every class in ``samples`` resamples of the images, drawn from ``seed``, of each evaluation.
 
-
-def bootstrap_together(several: Sequence[Matches], *, samples: int, seed: int) -> list[Bootstrap]:
-    """The same for evaluations of one data set, every resample being the same images for all of them."""
+    All are of one data set, and every resample is the same images for all of them. NaN where a resample has no counted
+    truth of the class.
+    """
     n_images = len(several[0].truth.image_ids)
     parts: list[list[NDArray[np.float64]]] = [[] for _ in several]
     for weights in draw_weights(n_images, samples, seed):
         for matches, part in zip(several, parts, strict=True):
             part.append(weighted_aps(matches, weights))
-    return [Bootstrap(np.concatenate(part)) for part in parts]
+    return [np.concatenate(part) for part in parts]
 
 
 def weighted_aps(matches: Matches, weights: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -132,7 +107,8 @@ def _resample(
     return values
 
 
-def _mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_of_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """mAP ``(B,)`` of each resample, over the classes that it has, from APs ``(B, K)``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any class gives NaN, as it should
         return np.asarray(np.nanmean(values, axis=1)) if values.shape[1] else np.full(len(values), np.nan)

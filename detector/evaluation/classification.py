@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detector.evaluation.bootstrap import DEFAULT_LEVEL, percentile_interval
+from detector.evaluation.bootstrap import draw_weights, percentile_interval
 from detector.evaluation.confidence import expected_calibration_error
 from detector.evaluation.result import Interval
 from proposals.boxes import flip_horizontal
@@ -37,7 +37,7 @@ class ClassificationResult:
 
     Attributes:
         top1, top5: shares of the pictures or regions; NaN where there are none. The papers' error is 1 minus this.
-        top1_interval, top5_interval: bootstrap intervals over them; None where there are none.
+        top1_interval, top5_interval: bootstrap intervals over the pictures; None where there are none.
         count: pictures or regions. crops: windows of each.
         calibration_error: the expected one of the best answers' probabilities, NaN where there are none; see
             :mod:`detector.evaluation.confidence`.
@@ -166,55 +166,33 @@ def evaluate_classification(
             answers.
         samples: picture ``(H, W, 3)`` uint8 RGB, boxes ``(R, 4)``, labels ``(R,)``.
         class_names: one per label. crops, whole: see :func:`region_probabilities`. bootstrap_samples: resamples of the
-            regions for the intervals. seed: of the resampling.
+            pictures for the intervals. seed: of the resampling.
     """
-    tables: list[NDArray[np.float64]] = []
-    labels: list[NDArray[np.int64]] = []
-    for image, boxes, wanted in samples:
+    # One row a region: whether the right class is the best answer, whether it is among the five best, the best's
+    # probability. One entry an image: how many regions it has.
+    parts: list[NDArray[np.float64]] = []
+    wanted: list[NDArray[np.int64]] = []
+    for image, boxes, labels in samples:
         if len(boxes):
-            tables.append(answers(region_probabilities(probabilities, image, boxes, crops, whole), wanted))
-            labels.append(wanted)
-    return summarise(
-        np.concatenate([np.zeros((0, 3)), *tables]),
-        np.concatenate([np.zeros(0, np.int64), *labels]),
-        class_names,
-        crops=crops,
-        bootstrap_samples=bootstrap_samples,
-        seed=seed,
-    )
-
-
-def answers(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """``(R, 3)``: whether the right class is the best answer, whether it is among the five best, and the best's
-    probability, for ``probabilities`` ``(R, C)`` and ``labels`` ``(R,)``.
-    """
-    hits = [in_top_k(probabilities, labels, k).astype(np.float64) for k in (1, 5)]
-    return np.stack([*hits, probabilities.max(axis=1)], axis=1)
-
-
-def summarise(
-    table: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    class_names: Sequence[str],
-    *,
-    crops: int,
-    bootstrap_samples: int,
-    seed: int,
-) -> ClassificationResult:
-    """The result of :func:`answers` ``(R, 3)`` about regions of ``labels`` ``(R,)``; see
-    :func:`evaluate_classification` for the rest.
-    """
+            scores = region_probabilities(probabilities, image, boxes, crops, whole)
+            hits = [in_top_k(scores, labels, k).astype(np.float64) for k in (1, 5)]
+            parts.append(np.stack([*hits, scores.max(axis=1)], axis=1))
+            wanted.append(labels)
+    table = np.concatenate([np.zeros((0, 3)), *parts])
+    every = np.concatenate([np.zeros(0, np.int64), *wanted])
     top1, top5 = table[:, 0] > 0, table[:, 1] > 0
+    sums = np.array([[*part[:, :2].sum(axis=0), len(part)] for part in parts]).reshape(-1, 3)
+    intervals = _intervals(sums, bootstrap_samples, seed)
     return ClassificationResult(
         top1=_share(top1),
         top5=_share(top5),
-        top1_interval=_interval(top1, bootstrap_samples, seed),
-        top5_interval=_interval(top5, bootstrap_samples, seed),
-        count=len(labels),
+        top1_interval=intervals[0],
+        top5_interval=intervals[1],
+        count=len(every),
         crops=crops,
         # A mean of float32 softmaxes may exceed 1 by rounding.
         calibration_error=expected_calibration_error(np.clip(table[:, 2], 0, 1), top1),
-        by_class={name: _share(top1[labels == i]) for i, name in enumerate(class_names)},
+        by_class={name: _share(top1[every == i]) for i, name in enumerate(class_names)},
     )
 
 
@@ -222,9 +200,10 @@ def _share(hits: NDArray[np.bool_]) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
 
 
-def _interval(hits: NDArray[np.bool_], samples: int, seed: int) -> Interval | None:
-    if not len(hits) or not samples:
-        return None
-    rng = np.random.default_rng(seed)
-    # How many of n draws with replacement hit is binomial.
-    return percentile_interval(rng.binomial(len(hits), hits.mean(), samples) / len(hits), DEFAULT_LEVEL)
+def _intervals(sums: NDArray[np.float64], samples: int, seed: int) -> tuple[Interval | None, Interval | None]:
+    """Of top-1 and top-5, from each image's hits and regions ``(I, 3)``: the regions of an image are no draws apart."""
+    if not len(sums) or not samples:
+        return None, None
+    drawn = np.concatenate([weights @ sums for weights in draw_weights(len(sums), samples, seed)])
+    shares = drawn[:, :2] / drawn[:, 2:]
+    return percentile_interval(shares[:, 0]), percentile_interval(shares[:, 1])

@@ -6,36 +6,20 @@ pycocotools is the reference: the numbers are its own for every input that it ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.average_precision import COCO_LEVELS
-from detector.evaluation.bootstrap import DEFAULT_LEVEL, Bootstrap, bootstrap
 from detector.evaluation.kernels import IGNORED, accumulate_coco, match_coco
 from detector.evaluation.matches import Matches
-from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, class_curve, count, prepare
-from detector.evaluation.result import ClassResult, Counts, EvaluationResult
+from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, count, matches_of, prepare, result_of
+from detector.evaluation.result import Counts, EvaluationResult
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 AREA_NAMES = ("all", "small", "medium", "large")
 AREA_RANGES: NDArray[np.float64] = np.array([[0, 1e10], [0, 32.0**2], [32.0**2, 96.0**2], [96.0**2, 1e10]])
 MAX_DETECTIONS = (1, 10, 100)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CocoArrays:
-    """What the numbers are means of.
-
-    Attributes:
-        precision: ``(T, R, K, A, D)`` float64 by IoU threshold, recall level, class, area range and limit on
-            detections; -1 where no truth counts.
-        recall: ``(T, K, A, D)`` float64; -1 likewise.
-    """
-
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
 
 
 def evaluate_coco(
@@ -70,36 +54,19 @@ def evaluate_coco(
     uncounted = ready.truth.ignore | ready.truth.crowd
     positives = _positives(ready, uncounted)
     bounds = np.searchsorted(ready.detections.labels, np.arange(len(class_names) + 1))
-    arrays = CocoArrays(*accumulate_coco(outcome, rank, bounds, positives, limits, COCO_LEVELS))
-    inside = _inside(ready, 0)
-    matches = Matches(
-        ready.class_names,
-        ready.detections,
-        ready.truth,
-        ready.rows,
-        ready.truth_rows,
-        outcome[0],
-        matched,
-        ~uncounted & inside,
-        np.full(len(uncounted), IOU_THRESHOLDS[0]),
-        IOU_THRESHOLDS,
-        "101 point",
-    )
-    counts = _counts(ready, matches, rank, int(limits[-1]))
-    spread = bootstrap(matches, samples=bootstrap_samples, seed=seed) if bootstrap_samples else None
-    settings: dict[str, object] = {"max_detections": list(max_detections)}
-    if bootstrap_samples:
-        settings |= {"bootstrap_samples": bootstrap_samples, "bootstrap_seed": seed, "level": DEFAULT_LEVEL}
-    numbers = _numbers(arrays.precision, arrays.recall, limits)
-    return EvaluationResult(
-        metric="coco",
-        mean_ap=numbers["ap"],
-        interval=spread.interval(numbers["ap"]) if spread else None,
-        numbers=numbers,
-        classes=tuple(_class_row(matches, arrays, label, limits, spread) for label in range(len(class_names))),
-        counts=counts,
-        settings=settings,
-        matches=matches,
+    precision, recall = accumulate_coco(outcome, rank, bounds, positives, limits, COCO_LEVELS)
+    counted = ~uncounted & _inside(ready, 0)
+    truth_iou = np.full(len(uncounted), IOU_THRESHOLDS[0])
+    matches = matches_of(ready, outcome[0], matched, counted, truth_iou, IOU_THRESHOLDS, "101 point")
+    return result_of(
+        "coco",
+        matches,
+        lambda label, *curve: _numbers(precision[:, :, label : label + 1], recall[:, label : label + 1], limits),
+        _numbers(precision, recall, limits),
+        counts=_counts(ready, matches, rank, int(limits[-1])),
+        settings={"max_detections": list(max_detections)},
+        samples=bootstrap_samples,
+        seed=seed,
     )
 
 
@@ -171,7 +138,12 @@ def _counts(ready: Prepared, matches: Matches, rank: NDArray[np.int64], limit: i
 def _numbers(
     precision: NDArray[np.float64], recall: NDArray[np.float64], limits: NDArray[np.int64]
 ) -> dict[str, float]:
-    """COCO's numbers from precision ``(T, R, K, A, D)`` and recall ``(T, K, A, D)``."""
+    """COCO's numbers: means over arrays whose cells are -1 where no truth counts.
+
+    Args:
+        precision: ``(T, R, K, A, D)`` by IoU threshold, recall level, class, area range and limit on detections.
+        recall: ``(T, K, A, D)``. limits: ``(D,)``.
+    """
     numbers = {"ap": _mean(precision[:, :, :, 0, -1])}
     for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
         line = int(np.argmin(np.abs(IOU_THRESHOLDS - threshold)))
@@ -188,28 +160,3 @@ def _numbers(
 def _mean(values: NDArray[np.float64]) -> float:
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else float("nan")
-
-
-def _class_row(
-    matches: Matches, arrays: CocoArrays, label: int, limits: NDArray[np.int64], spread: Bootstrap | None
-) -> ClassResult:
-    only = slice(label, label + 1)
-    numbers = _numbers(arrays.precision[:, :, only], arrays.recall[:, only], limits)
-    ap = numbers.pop("ap")
-    curve = class_curve(matches, label)
-    positives = int(matches.positives()[label])
-    return ClassResult(
-        label=label,
-        name=matches.class_names[label],
-        ap=ap,
-        interval=spread.class_interval(label, ap) if spread else None,
-        truths=positives,
-        detections=len(curve.scores),
-        true_positives=curve.true,
-        false_positives=len(curve.scores) - curve.true,
-        max_recall=curve.true / positives if positives else float("nan"),
-        recall=curve.recall,
-        precision=curve.precision,
-        scores=curve.scores,
-        numbers=numbers,
-    )

@@ -117,9 +117,9 @@ class Columns:
 
     def _check(self, i: int) -> bool:
         score, box = self._scores[i], self._boxes[i]
-        if not _is_number(score):
+        if not is_number(score):
             reason, value = BAD_SCORE, score
-        elif not (isinstance(box, list | tuple) and len(box) == 4 and all(_is_number(x) for x in box)):
+        elif not (isinstance(box, list | tuple) and len(box) == 4 and all(is_number(x) for x in box)):
             reason, value = BAD_BOX, box
         else:
             return True
@@ -133,7 +133,8 @@ class Columns:
         return False
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a score, a pixel or an area: finite and not beyond all measure."""
     # NaN is not below anything.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < TOO_LARGE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -18,13 +18,13 @@ MOST_PROPOSALS = 60
 
 
 def gallery_pictures(
-    matches: Matches, errors: ErrorAnalysis, pictures: Mapping[str, PictureInfo]
+    matches: Matches, errors: ErrorAnalysis, picture_of: Callable[[str], PictureInfo | None]
 ) -> dict[str, PictureInfo]:
     """The pictures of ``errors.examples`` with their objects and best detections, by image id.
 
     Args:
         matches: of the evaluation. errors: their analysis.
-        pictures: file, size and proposals of each image by id; an example of an image that is absent gets none.
+        picture_of: file, size and proposals of an image by its id, or None: its examples get no picture.
     """
     table, truth = matches.detections, matches.truth
     kinds = detection_kinds(matches)
@@ -34,7 +34,8 @@ def gallery_pictures(
     shown = dict.fromkeys(example.image_id for example in errors.examples)
     filled = {}
     for name in shown:
-        if name not in pictures or name not in position:
+        picture = picture_of(name)
+        if picture is None or name not in position:
             continue
         objects = tuple(
             PictureBox(
@@ -54,7 +55,7 @@ def gallery_pictures(
             )
             for row in found_by_image.get(position[name], ())[:MOST_DETECTIONS]
         )
-        filled[name] = replace(pictures[name], truths=objects, detections=found)
+        filled[name] = replace(picture, truths=objects, detections=found)
     return filled
 
 

@@ -33,7 +33,6 @@ class Matches:
         class_names: by label.
         detections, truth: the sorted tables; their image indices agree and follow the canonical order.
         rows: ``(N,)`` int64, each detection's row in the table that was given.
-        truth_rows: ``(M,)`` int64, each truth's row in the table that was given.
         outcome: ``(T, N)`` int8 codes of :class:`Outcome`, one line per IoU threshold (VOC and ILSVRC: one line).
         matched: ``(N,)`` int64, the truth that made it a true positive or ignored at the first threshold, else -1.
         counted: ``(M,)`` bool, the truths that should be found.
@@ -46,7 +45,6 @@ class Matches:
     detections: DetectionTable
     truth: TruthTable
     rows: NDArray[np.int64]
-    truth_rows: NDArray[np.int64]
     outcome: NDArray[np.int8]
     matched: NDArray[np.int64]
     counted: NDArray[np.bool_]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap_together, percentile_interval
+from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap, mean_of_classes, percentile_interval
 from detector.evaluation.plain import to_plain
 from detector.evaluation.result import EvaluationResult, Interval
 
@@ -83,15 +83,15 @@ def compare(
         raise ValueError("the two results are not of the same images and objects")
     if samples is None:
         samples = max(LEAST_SAMPLES, SAMPLES_PER_CLASS * len(a.classes))
-    spread_a, spread_b = bootstrap_together([a.matches, b.matches], samples=samples, seed=seed)
-    drawn = spread_b.by_class - spread_a.by_class
+    spread_a, spread_b = bootstrap([a.matches, b.matches], samples=samples, seed=seed)
+    drawn = spread_b - spread_a
     p_values = np.array([_p_value(drawn[:, label]) for label in range(drawn.shape[1])])
     adjusted = holm(p_values)
     classes = tuple(
         _difference(row.name, row.ap, other.ap, drawn[:, label], p_values[label], adjusted[label], level)
         for label, (row, other) in enumerate(zip(a.classes, b.classes, strict=True))
     )
-    mean_drawn = spread_b.mean() - spread_a.mean()
+    mean_drawn = mean_of_classes(spread_b) - mean_of_classes(spread_a)
     p_mean = _p_value(mean_drawn)
     mean = _difference("mean", a.mean_ap, b.mean_ap, mean_drawn, p_mean, p_mean, level)
     return Comparison(a.metric, len(truth.image_ids), samples, seed, level, mean, classes)

@@ -5,14 +5,14 @@ The protocols share all of this; only how they match differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.average_precision import average_precision, precision_recall
-from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap
+from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap, corrected_interval, mean_of_classes
 from detector.evaluation.matches import ApStyle, Matches, Outcome
 from detector.evaluation.result import ClassResult, Counts, EvaluationResult
 from detector.evaluation.tables import DetectionTable, TruthTable, canonical_order
@@ -36,7 +36,6 @@ class Prepared:
     detections: DetectionTable
     truth: TruthTable
     rows: NDArray[np.int64]
-    truth_rows: NDArray[np.int64]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     rejected: dict[str, int]
@@ -64,8 +63,7 @@ def prepare(detections: DetectionInput, truth: TruthInput, class_names: Sequence
     to_position[order] = np.arange(len(order))
 
     truth_image = to_position[wanted.image] if len(wanted) else wanted.image
-    truth_rows = np.lexsort((truth_image, wanted.labels))
-    sorted_truth = wanted.arranged(order, truth_image, truth_rows)
+    sorted_truth = wanted.arranged(order, truth_image, np.lexsort((truth_image, wanted.labels)))
 
     join = np.array([position.get(name, -1) for name in found.image_ids], np.int64)
     image = join[found.image] if len(found) else found.image
@@ -84,7 +82,7 @@ def prepare(detections: DetectionInput, truth: TruthInput, class_names: Sequence
     first = np.searchsorted(truth_key, key, side="left")
     last = np.searchsorted(truth_key, key, side="right")
     given = len(found) + sum(found.rejected.values())
-    return Prepared(tuple(class_names), sorted_found, sorted_truth, rows, truth_rows, first, last, rejected, given)
+    return Prepared(tuple(class_names), sorted_found, sorted_truth, rows, first, last, rejected, given)
 
 
 def count(
@@ -140,76 +138,90 @@ def single_threshold_result(
     seed: int,
 ) -> EvaluationResult:
     """The result of a protocol with one line of outcomes (VOC, ILSVRC)."""
-    matches = Matches(
-        prepared.class_names,
-        prepared.detections,
-        prepared.truth,
-        prepared.rows,
-        prepared.truth_rows,
-        outcome[None],
-        matched,
-        counted,
-        truth_iou,
-        np.array([iou_threshold]),
-        style,
-    )
-    spread = bootstrap(matches, samples=samples, seed=seed) if samples else None
+    matches = matches_of(prepared, outcome[None], matched, counted, truth_iou, np.array([iou_threshold]), style)
     positives = matches.positives()
+
+    def ap(label: int, recall: NDArray[np.float64], precision: NDArray[np.float64]) -> dict[str, float]:
+        return {"ap": average_precision(recall, precision, style) if positives[label] else float("nan")}
+
+    return result_of(metric, matches, ap, counts=counts, settings=settings, samples=samples, seed=seed)
+
+
+def matches_of(
+    prepared: Prepared,
+    outcome: NDArray[np.int8],
+    matched: NDArray[np.int64],
+    counted: NDArray[np.bool_],
+    truth_iou: NDArray[np.float64],
+    iou_thresholds: NDArray[np.float64],
+    style: ApStyle,
+) -> Matches:
+    """The tables of ``prepared`` with what became of them; see :class:`Matches`."""
+    names, found, truth, rows = prepared.class_names, prepared.detections, prepared.truth, prepared.rows
+    return Matches(names, found, truth, rows, outcome, matched, counted, truth_iou, iou_thresholds, style)
+
+
+def result_of(
+    metric: str,
+    matches: Matches,
+    numbers_of: Callable[[int, NDArray[np.float64], NDArray[np.float64]], dict[str, float]],
+    numbers: dict[str, float] | None = None,
+    *,
+    counts: Counts,
+    settings: dict[str, object],
+    samples: int,
+    seed: int,
+) -> EvaluationResult:
+    """The result of any protocol, with its intervals.
+
+    Args:
+        numbers_of: the numbers of a class, ``ap`` among them, from its label and the recall and precision ``(P,)`` of
+            its counted detections at the first IoU threshold.
+        numbers: the headline numbers, the mean AP first; None: the mean AP of the classes that have a counted truth.
+    """
+    positives = matches.positives()
+    (spread,) = bootstrap([matches], samples=samples, seed=seed) if samples else (None,)
     classes = []
-    for label, name in enumerate(prepared.class_names):
-        curve = class_curve(matches, label)
-        ap = average_precision(curve.recall, curve.precision, style) if positives[label] else float("nan")
+    for label, name in enumerate(matches.class_names):
+        part = matches.class_slice(label)
+        kept = matches.outcome[0, part] != Outcome.IGNORED
+        true = matches.outcome[0, part][kept] == Outcome.TRUE_POSITIVE
+        recall, precision = precision_recall(true, int(positives[label]))
+        own = numbers_of(label, recall, precision)
+        ap, found = own.pop("ap"), int(true.sum())
         classes.append(
             ClassResult(
                 label=label,
                 name=name,
                 ap=ap,
-                interval=spread.class_interval(label, ap) if spread else None,
+                interval=None if spread is None else corrected_interval(spread[:, label], ap),
                 truths=int(positives[label]),
-                detections=len(curve.scores),
-                true_positives=curve.true,
-                false_positives=len(curve.scores) - curve.true,
-                max_recall=curve.true / positives[label] if positives[label] else float("nan"),
-                recall=curve.recall,
-                precision=curve.precision,
-                scores=curve.scores,
-                numbers={},
+                detections=len(true),
+                true_positives=found,
+                false_positives=len(true) - found,
+                max_recall=found / positives[label] if positives[label] else float("nan"),
+                recall=recall,
+                precision=precision,
+                scores=matches.detections.scores[part][kept],
+                numbers=own,
             )
         )
-    defined = [row.ap for row in classes if row.truths]
-    mean_ap = float(np.mean(defined)) if defined else float("nan")
+    if numbers is None:
+        defined = [row.ap for row in classes if row.truths]
+        numbers = {"mean_ap": float(np.mean(defined)) if defined else float("nan")}
+    mean_ap = next(iter(numbers.values()))
     if samples:
         settings = {**settings, "bootstrap_samples": samples, "bootstrap_seed": seed, "level": DEFAULT_LEVEL}
     return EvaluationResult(
         metric=metric,
         mean_ap=mean_ap,
-        interval=spread.interval(mean_ap) if spread else None,
-        numbers={"mean_ap": mean_ap},
+        interval=None if spread is None else corrected_interval(mean_of_classes(spread), mean_ap),
+        numbers=numbers,
         classes=tuple(classes),
         counts=counts,
         settings=settings,
         matches=matches,
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Curve:
-    """Recall, precision and scores ``(P,)`` of the counted detections of a class, and how many are true."""
-
-    recall: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    true: int
-
-
-def class_curve(matches: Matches, label: int) -> Curve:
-    """The curve of one class at the first IoU threshold."""
-    part = matches.class_slice(label)
-    outcome = matches.outcome[0, part]
-    kept = outcome != Outcome.IGNORED
-    true = outcome[kept] == Outcome.TRUE_POSITIVE
-    recall, precision = precision_recall(true, int(matches.positives()[label]))
-    return Curve(recall, precision, matches.detections.scores[part][kept], int(true.sum()))
 
 
 def _add(reasons: dict[str, int], reason: str, n: int) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from detector.evaluation.class_index import ClassIndex, id_text
 from detector.evaluation.columns import Columns, OnFault
-from detector.evaluation.inclusive import ILSVRC_FIRST_PIXEL, VOC_FIRST_PIXEL, from_inclusive
 from detector.evaluation.json_stream import stream_objects
 from detector.evaluation.tables import DetectionTable
 from detector.shown import brief
@@ -26,6 +25,9 @@ from proposals.errors import UserError
 FORMATS = ("jsonl", "csv", "coco", "voc", "ilsvrc_det")
 JSONL_FILE = "detections.jsonl"
 TWICE = "its image stands in the file a second time"
+# What the first pixel of an image is called in the kits' annotations and submissions.
+VOC_FIRST_PIXEL = 1
+ILSVRC_FIRST_PIXEL = 0
 
 
 def read_detections(
@@ -61,7 +63,7 @@ def read_detections(
     if kind == "coco":
         return _read_coco(path, Columns(str(path), invalid, unknown_class, True, _names_of(keys, class_names)), keys)
     classes = ClassIndex(class_names)
-    file = path / JSONL_FILE if kind == "jsonl" and path.is_dir() else path
+    file = path if kind == "voc" else detection_files(path, kind)[0]
     columns = Columns(str(file), invalid, unknown_class, False, _ids_of(class_names, keys))
     if kind == "jsonl":
         return _read_jsonl(file, columns, classes)
@@ -71,7 +73,7 @@ def read_detections(
         return _read_voc(file, columns, classes)
     if kind == "ilsvrc_det":
         if image_numbers is None:
-            raise UserError(f"{path}: an ILSVRC submission names images by number; the list of the images is needed")
+            raise UserError(f"{path}: an ILSVRC submission has numbers for images; name their list with --image-list")
         return _read_ilsvrc(file, columns, len(class_names), image_numbers)
     raise UserError(f"{path}: format {kind!r} is unknown; choose one of {', '.join(FORMATS)}")
 
@@ -94,6 +96,13 @@ def recognise_format(path: Path) -> str:
     if path.suffix.lower() not in known:
         raise UserError(f"{path}: {path.suffix or 'no'} ending tells no format; say which with --format")
     return known[path.suffix.lower()]
+
+
+def detection_files(path: Path, format: str) -> list[Path]:
+    """The files that hold the detections at ``path``, sorted."""
+    if format == "voc":
+        return sorted(path.glob("*_det_*.txt"))
+    return [path / JSONL_FILE if format == "jsonl" and path.is_dir() else path]
 
 
 def _ids_of(names: Sequence[str], keys: Sequence[str | int]) -> Callable[[str], str]:
@@ -207,7 +216,7 @@ def _read_coco(path: Path, columns: Columns, keys: Sequence[str | int]) -> Detec
 
 def _read_voc(path: Path, columns: Columns, classes: ClassIndex) -> DetectionTable:
     """``<competition>_det_<set>_<class>.txt`` with lines ``image score xmin ymin xmax ymax``, 1-based, inclusive."""
-    for file in sorted(path.glob("*_det_*.txt")):
+    for file in detection_files(path, "voc"):
         if not file.is_file():
             raise UserError(f"{file}: not a file that can be read; remove it")
         words = file.stem.split("_det_", 1)[1].split("_")[1:]
@@ -234,6 +243,16 @@ def _read_ilsvrc(path: Path, columns: Columns, num_classes: int, numbers: Mappin
         box = from_inclusive((x1, y1, x2, y2), ILSVRC_FIRST_PIXEL)
         columns.add(columns.image(image_id), int(label) - 1 if known else -1, score, box, fields[1])
     return columns.table()
+
+
+def from_inclusive(box: Sequence[float], first_pixel: int) -> list[float]:
+    """``xmin ymin xmax ymax`` of a kit as half-open ``x1 y1 x2 y2``.
+
+    The kits name the last pixel inside, ours end where it ends. They measure ``xmax - xmin + 1``, so widths, heights
+    and overlaps agree exactly; only the origin differs.
+    """
+    x1, y1, x2, y2 = box
+    return [x1 - first_pixel, y1 - first_pixel, x2 + (1 - first_pixel), y2 + (1 - first_pixel)]
 
 
 def _lines(path: Path, fields: int) -> Iterator[list[str]]:

@@ -6,7 +6,6 @@ numbers are those of the file as it stands, so for them it is read here, as the 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import numpy as np
 
 from detector.data import Dataset
 from detector.data.classes import Classes
+from detector.data.coco_content import load_content, size_of
 from detector.evaluation.class_index import id_key, id_text
-from detector.evaluation.columns import TOO_LARGE
+from detector.evaluation.columns import is_number
 from detector.evaluation.tables import TruthTable
 from detector.shown import brief
-from detector.strict_json import JSON_FAULTS, json_fault
 from proposals.errors import UserError
 
 
@@ -65,7 +64,7 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
             without a box of four numbers or a listed category, or with an area or crowd mark that is no number.
     """
     path = Path(path)
-    content = _load(path)
+    content = load_content(path)
     images = {key: i for i, key in enumerate(_ids(content["images"], "image", path))}
     category_ids = _ids(content["categories"], "category", path)
     categories = sorted(
@@ -76,6 +75,8 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
     rows: list[tuple[int, int, list[float], float, bool]] = []
     rejected: dict[str, int] = {}
     for number, entry in enumerate(content["annotations"], 1):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: annotation {number} is {brief(entry)}, no annotation")
         owner, category = id_text(entry.get("image_id")), id_text(entry.get("category_id"))
         image = images.get(owner) if owner is not None else None
         if image is None:
@@ -84,22 +85,22 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
             rejected["image not in the file"] = rejected.get("image not in the file", 0) + 1
             continue
         box, area, crowd = entry.get("bbox"), entry.get("area"), entry.get("iscrowd", False)
-        if category not in label or not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        if category not in label or not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
             raise UserError(
                 f"{path}: annotation {number} has no bbox of four numbers, or a category that is not listed: "
                 f"bbox {brief(box)}, category_id {brief(entry.get('category_id'))}"
             )
         if area is None:
             area = box[2] * box[3]
-        if not _is_number(area):
+        if not is_number(area):
             raise UserError(f"{path}: annotation {number}: area is {brief(area)}, not a number")
-        if not (crowd is None or isinstance(crowd, bool) or _is_number(crowd)):
+        if not (crowd is None or isinstance(crowd, bool) or is_number(crowd)):
             raise UserError(f"{path}: annotation {number}: iscrowd is {brief(crowd)}, neither 0 nor 1")
         rows.append((image, label[category], box, area, bool(crowd)))
     boxes = np.array([row[2] for row in rows], np.float64).reshape(-1, 4)
     sides = boxes[:, 2:].copy()
     boxes[:, 2:] += boxes[:, :2]
-    sizes = [[_side(entry.get("height")), _side(entry.get("width"))] for entry in content["images"]]
+    sizes = [size_of(entry) or (0, 0) for entry in content["images"]]
     table = TruthTable(
         image_ids=tuple(images),
         image_sizes=np.array(sizes, np.int64).reshape(-1, 2),
@@ -117,10 +118,12 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
     return CocoTruth(table, classes.names, keys, files)
 
 
-def _ids(entries: list[dict[str, Any]], kind: str, path: Path) -> dict[str, int | str]:
+def _ids(entries: list[Any], kind: str, path: Path) -> dict[str, int | str]:
     """The ids of images or categories by their text, in the file's order."""
     found: dict[str, int | str] = {}
     for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: {kind} {number} is {brief(entry)}, no {kind}")
         key = id_key(entry.get("id"))
         if key is None:
             given = "missing" if entry.get("id") is None else f"{brief(entry['id'])}, neither number nor text"
@@ -134,27 +137,3 @@ def _ids(entries: list[dict[str, Any]], kind: str, path: Path) -> dict[str, int 
 def _order(key: int | str) -> tuple[bool, int, str]:
     """Numbers first, by value; then text."""
     return (True, 0, key) if isinstance(key, str) else (False, key, "")
-
-
-def _is_number(value: Any) -> bool:
-    # NaN is not below anything.
-    return type(value) in (int, float) and abs(value) < TOO_LARGE
-
-
-def _side(value: Any) -> int:
-    return int(value) if _is_number(value) and 1 <= value < 2**31 else 0
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from error
-    except JSON_FAULTS as error:
-        raise UserError(f"{path}: not JSON ({json_fault(error)}); truncated? copy it again") from None
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(key, []), list) and all(isinstance(entry, dict) for entry in content.get(key, []))
-        for key in ("images", "annotations", "categories")
-    ):
-        raise UserError(f"{path}: not a COCO annotation file: images, annotations and categories must be lists")
-    return {key: content.get(key, []) for key in ("images", "annotations", "categories")}

@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 from detector.evaluation.matches import Matches
 from detector.evaluation.plain import to_plain
 
+CURVE_POINTS = 200
+"""Points of a class's curve that a file keeps."""
+LEFT_OUT = "data set: "
+"""How a note of :class:`Counts` begins that says what was not counted: images and boxes left out while reading."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -46,7 +51,8 @@ class Counts:
         truths_ignored: the others, by reason, e.g. ``{"difficult": 12, "crowd": 3}``.
         detections, detections_counted: detections given, and those that became a true or a false positive.
         detections_ignored: the others, by reason, e.g. ``{"image not in the data set": 7}``.
-        notes: things that were counted all the same but deserve a look, e.g. ``{"detections outside the image": 2}``.
+        notes: things that were counted all the same but deserve a look, e.g. ``{"detections outside the image": 2}``;
+            those that begin with ``LEFT_OUT`` were left out before anything was counted.
     """
 
     images: int
@@ -110,10 +116,15 @@ class ClassResult:
             raise ValueError("ClassResult: recall, precision and scores must be of one length")
 
     def thinned(self, points: int) -> ClassResult:
-        """The same with at most ``points`` points of the curve, evenly spread, the ends kept."""
+        """The same with at most ``points`` points of the curve: its ends, and those where the recall rises.
+
+        Of more true positives than that, every so many: all that AP is made of lies at them.
+        """
         if len(self.scores) <= points:
             return self
-        keep = np.unique(np.linspace(0, len(self.scores) - 1, points).round().astype(np.int64))
+        rises = np.flatnonzero(np.diff(self.recall, prepend=0.0) > 0)
+        every = np.linspace(0, max(len(rises) - 1, 0), max(points - 2, 0)).round().astype(np.int64)
+        keep = np.unique([0, *(rises[every] if len(rises) else []), len(self.scores) - 1]).astype(np.int64)
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values.update(recall=self.recall[keep], precision=self.precision[keep], scores=self.scores[keep])
         return ClassResult(**values)
@@ -150,7 +161,7 @@ class EvaluationResult:
         """The names of the classes, by label."""
         return tuple(row.name for row in self.classes)
 
-    def to_dict(self, curve_points: int | None = 200) -> dict[str, Any]:
+    def to_dict(self, curve_points: int | None = CURVE_POINTS) -> dict[str, Any]:
         """Plain dicts, lists, numbers and None, ready for JSON; curves thinned to ``curve_points`` (None: whole)."""
         plain: dict[str, Any] = to_plain(self, skip=("matches",))
         if curve_points is not None:

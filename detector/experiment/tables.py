@@ -14,7 +14,7 @@ import numpy as np
 
 from detector.data import Dataset
 from detector.evaluation.assemble import score
-from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap_together, percentile_interval
+from detector.evaluation.bootstrap import bootstrap, mean_of_classes, percentile_interval
 from detector.evaluation.error_analysis import analyse_errors
 from detector.evaluation.prepare import TruthInput
 from detector.evaluation.result import EvaluationResult, Interval
@@ -188,8 +188,8 @@ def measure_effects(results: Sequence[VariantResult], *, samples: int, seed: int
         raise ValueError("results without matches cannot be compared")
     drawn = {}
     if samples and known:
-        spreads = bootstrap_together(known, samples=samples, seed=seed)
-        drawn = {name: spread.mean() for name, spread in zip(names, spreads, strict=True)}
+        spreads = bootstrap(known, samples=samples, seed=seed)
+        drawn = {name: mean_of_classes(spread) for name, spread in zip(names, spreads, strict=True)}
     sizes = []
     for variant in compared:
         before = float(np.mean([by_name[name].mean_ap for name in variant.against]))
@@ -199,7 +199,7 @@ def measure_effects(results: Sequence[VariantResult], *, samples: int, seed: int
             differences = drawn[variant.name] - np.mean([drawn[name] for name in variant.against], axis=0)
             # Resamples lack rare classes, which moves every mean AP and so, a little, their difference.
             bias = float(np.nanmean(differences)) - (after - before)
-            interval = percentile_interval(differences - bias, DEFAULT_LEVEL)
+            interval = percentile_interval(differences - bias)
         sizes.append(EffectSize(variant, before, after, interval))
     return sizes
 

@@ -11,36 +11,17 @@ from numpy.typing import NDArray
 from detector.evaluation.analysis_types import (
     ERROR_KINDS,
     MISSED_KINDS,
-    Calibration,
     ClassErrors,
-    ConfusionMatrix,
     ErrorAnalysis,
     Evaluation,
-    RecallBin,
 )
 from detector.evaluation.average_precision import envelope
-from detector.evaluation.result import ClassResult, Counts, EvaluationResult, Interval
+from detector.evaluation.metrics import METRICS
+from detector.evaluation.result import CURVE_POINTS, LEFT_OUT, ClassResult, Counts, EvaluationResult, Interval
 from detector.report.cases import gallery
-from detector.report.content import (
-    CalibrationBin,
-    ClassRow,
-    Confusion,
-    Counted,
-    Curve,
-    ErrorKind,
-    Headline,
-    Number,
-    Report,
-    Share,
-)
+from detector.report.content import ClassRow, Counted, Curve, ErrorKind, Headline, Number, Report, known
 from detector.report.sections import points
 
-METRICS = {
-    "voc07": ("mAP", "PASCAL VOC 2007: eleven points, IoU 0.5"),
-    "voc10": ("mAP", "PASCAL VOC 2010 and later: area under the curve, IoU 0.5"),
-    "coco": ("AP", "COCO: mean over IoU 0.50 to 0.95"),
-    "ilsvrc_det": ("mAP", "ILSVRC DET: IoU 0.5, lower for small objects"),
-}
 NUMBER_NAMES = {
     "ap": "AP",
     "ap50": "AP at IoU 0.50",
@@ -65,7 +46,7 @@ KINDS = {
     "missed_by_proposals": ("Missed: no proposal", "No proposal covered the object, so it was never looked at."),
     "missed_by_classifier": ("Missed: scored low", "A proposal covered the object, but its class was scored too low."),
 }
-CURVE_POINTS = 120
+DRAWN_POINTS = 120
 
 
 def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, max_pictures: int = 200) -> Report:
@@ -75,6 +56,8 @@ def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, m
         config: of the run, as YAML text. max_cases, max_pictures: limits of the gallery.
     """
     result, errors, info = evaluation.result, evaluation.errors, evaluation.info
+    # As a file keeps them, so that the page is the same before the evaluation is saved and after it was read.
+    rows = [row.thinned(CURVE_POINTS) for row in result.classes]
     kinds = _kinds(errors)
     at_iou = f" at IoU {errors.iou_threshold:.2f}"
     pictures, cases = gallery(evaluation, max_cases=max_cases, max_pictures=max_pictures)
@@ -83,17 +66,15 @@ def collect(evaluation: Evaluation, *, config: str = "", max_cases: int = 400, m
         title=info.get("data", "") or "Evaluation",
         subtitle=info.get("model") or info.get("detections") or "",
         headlines=_headlines(result),
-        classes=tuple(_class_row(row, lost.get(row.name), [k.key for k in kinds]) for row in result.classes),
-        mean_curve=mean_curve(result.classes),
+        classes=tuple(_class_row(row, lost.get(row.name), [k.key for k in kinds]) for row in rows),
+        mean_curve=mean_curve(rows),
         curve_note=f"The best precision at each recall or beyond,{at_iou}.",
         kinds=kinds,
-        error_note=f"Judged{at_iou}, where the mean AP is {points(_known(errors.mean_ap))}.",
-        sizes=_sizes(evaluation.recall_by_size),
-        aspects=_shares(evaluation.recall_by_aspect),
-        calibration=_calibration(evaluation.calibration),
-        calibration_error=_known(evaluation.calibration.expected_error),
-        calibration_outside=evaluation.calibration.outside,
-        confusion=_confusion(evaluation.confusion),
+        error_note=f"Judged{at_iou}, where the mean AP is {points(known(errors.mean_ap))}.",
+        sizes=evaluation.recall_by_size,
+        aspects=evaluation.recall_by_aspect,
+        calibration=evaluation.calibration,
+        confusion=evaluation.confusion,
         counted=_counted(result.counts),
         pictures=pictures,
         cases=cases,
@@ -133,18 +114,14 @@ def _steps(row: ClassResult) -> tuple[NDArray[np.float64], NDArray[np.float64], 
 
 
 def _thinned(recall: NDArray[np.float64], precision: NDArray[np.float64], scores: NDArray[np.float64]) -> Curve:
-    keep = np.unique(np.linspace(0, max(len(recall) - 1, 0), CURVE_POINTS).round().astype(np.int64))[: len(recall)]
-    score = tuple(_known(v) for v in scores[keep].tolist())
+    keep = np.unique(np.linspace(0, max(len(recall) - 1, 0), DRAWN_POINTS).round().astype(np.int64))[: len(recall)]
+    score = tuple(known(v) for v in scores[keep].tolist())
     return Curve(tuple(recall[keep].tolist()), tuple(precision[keep].tolist()), score)
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _number(value: float, interval: Interval | None) -> Number:
     if interval is None or not math.isfinite(value):
-        return Number(_known(value))
+        return Number(known(value))
     return Number(float(value), interval.low, interval.high)
 
 
@@ -153,7 +130,7 @@ def _headlines(result: EvaluationResult) -> tuple[Headline, ...]:
     lines = [Headline(name, _number(result.mean_ap, result.interval), note)]
     for key, value in result.numbers.items():
         if key not in ("mean_ap", "ap"):
-            lines.append(Headline(NUMBER_NAMES.get(key, key.replace("_", " ")), Number(_known(value))))
+            lines.append(Headline(NUMBER_NAMES.get(key, key.replace("_", " ")), Number(known(value))))
     recalls = [row.max_recall for row in result.classes if row.truths]
     if result.metric != "coco" and recalls:
         lines.append(Headline("Recall", Number(float(np.mean(recalls))), "of all detections, mean of the classes"))
@@ -167,7 +144,7 @@ def _class_row(row: ClassResult, errors: ClassErrors | None, keys: list[str]) ->
         ap=_number(row.ap, row.interval),
         truths=row.truths,
         detections=row.detections,
-        recall=_known(row.max_recall),
+        recall=known(row.max_recall),
         losses={key: 100 * cost for key, cost in losses.items() if math.isfinite(cost)},
         curve=interpolated(row),
     )
@@ -186,43 +163,6 @@ def _points(cost: float) -> float | None:
     return 100 * cost if math.isfinite(cost) else None
 
 
-def _sizes(bins: Iterable[RecallBin]) -> tuple[Share, ...]:
-    """Named by their ends, which say more under a column than words do."""
-    shares = []
-    for b in bins:
-        low, high = f"{b.low:g}", "" if math.isnan(b.high) else f"{b.high:g}"
-        short = f"≥{low}" if not high else f"<{high}" if b.low <= 0 else f"{low}–{high}"
-        shares.append(Share(b.name, b.found, b.truths, short))
-    return tuple(shares)
-
-
-def _shares(bins: Iterable[RecallBin]) -> tuple[Share, ...]:
-    return tuple(Share(b.name, b.found, b.truths) for b in bins)
-
-
-def _calibration(calibration: Calibration) -> tuple[CalibrationBin, ...]:
-    edges = calibration.edges.tolist()
-    rows = zip(
-        edges[:-1],
-        edges[1:],
-        calibration.count.tolist(),
-        calibration.mean_score.tolist(),
-        calibration.precision.tolist(),
-        strict=True,
-    )
-    return tuple(CalibrationBin(low, high, n, _known(score), _known(right)) for low, high, n, score, right in rows)
-
-
-def _confusion(confusion: ConfusionMatrix) -> Confusion:
-    rows, columns = np.nonzero(confusion.matrix)
-    counts = {(r, c): int(confusion.matrix[r, c]) for r, c in zip(rows.tolist(), columns.tolist(), strict=True)}
-    note = (
-        f"Detections with a score from {confusion.score_threshold:.2f}, paired with the objects whatever their class, "
-        f"down to IoU {confusion.iou_threshold:.2f}."
-    )
-    return Confusion(counts, note)
-
-
 def _counted(counts: Counts) -> tuple[Counted, ...]:
     pictures = (
         f"{counts.images_without_truth} without an object, {counts.images_without_detections} without a detection"
@@ -231,8 +171,15 @@ def _counted(counts: Counts) -> tuple[Counted, ...]:
         Counted("Pictures", counts.images, 0, pictures),
         _counted_row("Objects", counts.truths_counted, counts.truths_ignored),
         _counted_row("Detections", counts.detections_counted, counts.detections_ignored),
-        *(Counted(what[:1].upper() + what[1:], n, 0, "counted, but worth a look") for what, n in counts.notes.items()),
+        *(_note(what, n) for what, n in counts.notes.items()),
     )
+
+
+def _note(what: str, n: int) -> Counted:
+    name = what[:1].upper() + what[1:]
+    if what.startswith(LEFT_OUT):
+        return Counted(name, 0, n, "left out while the data set was read")
+    return Counted(name, n, 0, "counted, but worth a look")
 
 
 def _counted_row(what: str, counted: int, ignored: Mapping[str, int]) -> Counted:

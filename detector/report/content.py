@@ -7,10 +7,14 @@ image. ``label`` is an index into ``Report.classes``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-Box = tuple[float, float, float, float]
+import numpy as np
+
+from detector.evaluation.analysis_types import Calibration, ConfusionMatrix, PictureInfo, RecallBin
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +72,6 @@ class ErrorKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """Objects of one group (of a size, of a shape) and how many of them were found; ``short`` fits under a column."""
-
-    name: str
-    found: int
-    total: int
-    short: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
-    """Detections with scores in [``low``, ``high``): their mean score and the fraction that is correct."""
-
-    low: float
-    high: float
-    count: int
-    mean_score: float | None
-    precision: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """Counts by (true label, predicted label); label K is the background: missed objects and false alarms."""
-
-    counts: Mapping[tuple[int, int], int] = field(default_factory=dict)
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Counted:
     """How many of something were counted, how many were not, and why not."""
 
@@ -107,61 +82,21 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class TruthBox:
-    """An annotated object; ``note`` says "difficult" or "crowd"."""
-
-    box: Box
-    label: int
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionBox:
-    """A detection; ``kind`` is the key of its error, "" for a correct one, "ignored" if it did not count."""
-
-    box: Box
-    label: int
-    score: float
-    kind: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ProposalBox:
-    """A proposal; ``source`` is its code in :class:`proposals.types.Source`."""
-
-    box: Box
-    source: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class PictureEntry:
-    """One image of the gallery. ``path`` is where its file lies; an image whose file is missing is still listed."""
-
-    image_id: str
-    path: str
-    image_size: tuple[int, int]
-    truths: tuple[TruthBox, ...] = ()
-    detections: tuple[DetectionBox, ...] = ()
-    proposals: tuple[ProposalBox, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Case:
     """One mistake: a missed object or a false detection.
 
     Attributes:
-        picture: index into ``Report.pictures``. kind: key of its error. label: the class it counts against.
-        box: of the detection, or of the missed object. score: of the detection; for a missed object the best score
-            that its class got on it, 0 for none. iou: overlap with the truth concerned, where there is one.
+        picture: a key of ``Report.pictures``. kind: key of its error. label: the class it counts against.
+        box: of the detection, or of the missed object. score: of the detection; 0 for a missed object.
+        iou: overlap with the truth concerned, where there is one.
         other: label of the truth that was taken for ``label``, where that is the mistake.
         note: one sentence more.
     """
 
-    picture: int
+    picture: str
     kind: str
     label: int
-    box: Box
+    box: tuple[float, ...]
     score: float
     iou: float | None = None
     other: int | None = None
@@ -170,30 +105,53 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a report shows.
+    """All that a report shows; what an evaluation holds as a page needs it stays as it is there.
 
-    ``facts`` are (name, value) pairs for its head, ``config`` is YAML text; ``calibration_outside`` counts detections
-    whose score is not in [0, 1], which are in no bin.
+    ``pictures`` are those of the gallery by image id; ``facts`` are (name, value) pairs for the report's head, and
+    ``config`` is YAML text.
     """
 
     title: str
     subtitle: str
     headlines: tuple[Headline, ...]
     classes: tuple[ClassRow, ...]
-    mean_curve: Curve = field(default_factory=Curve)
-    curve_note: str = ""
-    kinds: tuple[ErrorKind, ...] = ()
-    error_note: str = ""
-    sizes: tuple[Share, ...] = ()
-    aspects: tuple[Share, ...] = ()
-    calibration: tuple[CalibrationBin, ...] = ()
-    calibration_error: float | None = None
-    calibration_outside: int = 0
-    confusion: Confusion = field(default_factory=Confusion)
-    counted: tuple[Counted, ...] = ()
-    pictures: tuple[PictureEntry, ...] = ()
-    cases: tuple[Case, ...] = ()
-    cases_in_all: int = 0
-    facts: tuple[tuple[str, str], ...] = ()
+    mean_curve: Curve
+    curve_note: str
+    kinds: tuple[ErrorKind, ...]
+    error_note: str
+    sizes: tuple[RecallBin, ...]
+    aspects: tuple[RecallBin, ...]
+    calibration: Calibration
+    confusion: ConfusionMatrix
+    counted: tuple[Counted, ...]
+    pictures: Mapping[str, PictureInfo]
+    cases: tuple[Case, ...]
+    cases_in_all: int
+    facts: tuple[tuple[str, str], ...]
     command: str = ""
     config: str = ""
+
+
+def known(value: float) -> float | None:
+    """``value``, None where it is not defined."""
+    return float(value) if math.isfinite(value) else None
+
+
+def ends(group: RecallBin) -> str:
+    """The ends of a group of sizes, short enough for under a column, where they say more than words."""
+    low, high = f"{group.low:g}", "" if math.isnan(group.high) else f"{group.high:g}"
+    return f"≥{low}" if not high else f"<{high}" if group.low <= 0 else f"{low}–{high}"
+
+
+def calibration_bins(calibration: Calibration) -> list[dict[str, Any]]:
+    """One a bin of the score: its ends, how many detections it holds, their mean score and precision."""
+    edges, means = calibration.edges.tolist(), map(known, calibration.mean_score.tolist())
+    columns = (edges[:-1], edges[1:], calibration.count.tolist(), means, map(known, calibration.precision.tolist()))
+    names = ("low", "high", "count", "mean_score", "precision")
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def confusion_cells(confusion: ConfusionMatrix) -> list[tuple[int, int, int]]:
+    """True label, predicted label and count of each cell that is not 0; label K is the background."""
+    rows, columns = np.nonzero(confusion.matrix)
+    return list(zip(rows.tolist(), columns.tolist(), confusion.matrix[rows, columns].tolist(), strict=True))

@@ -14,7 +14,7 @@ from hashlib import sha256
 from importlib import resources
 
 from detector.report import sections
-from detector.report.content import Report
+from detector.report.content import Report, known
 from detector.report.markup import Markup, element, json_block
 from detector.report.page_data import page_data, picture_data
 from detector.report.palette import HUES, hex_colour
@@ -70,7 +70,7 @@ def render(report: Report, sources: Sequence[Sources]) -> str:
             element("script", Markup(script)),
             # The heavy parts come last: the numbers can be read and used while these are still on their way.
             json_block("files", _files(report)),
-            json_block("pictures", picture_data(report.pictures, sources)),
+            json_block("pictures", picture_data(report, sources)),
         ),
         lang="en",
     )
@@ -115,15 +115,13 @@ def _drawn(report: Report) -> Markup | None:
         panels.append(_panel("sizes-chart", "Recall by size", "Side of a square of the object's area, in pixels."))
     if report.aspects:
         panels.append(_panel("aspects-chart", "Recall by shape", "Width of the object divided by its height."))
-    if report.calibration:
-        error = report.calibration_error
+    if len(report.calibration.count):
+        error, outside = known(report.calibration.expected_error), report.calibration.outside
         note = "How often a detection of a score is right; on the diagonal, scores are probabilities."
         if error is not None:
             note += f" Expected calibration error: {sections.points(error)} points."
-        if report.calibration_outside:
-            note += (
-                f" {sections.thousands(report.calibration_outside)} detections have a score outside 0 to 1: left out."
-            )
+        if outside:
+            note += f" {sections.thousands(outside)} detections have a score outside 0 to 1: left out."
         panels.append(_panel("calibration-chart", "Calibration", note))
     if not panels:
         return None
@@ -142,12 +140,17 @@ def _panel(id_: str, title: str, note: str) -> Markup:
 
 
 def _confusion(report: Report) -> Markup | None:
-    if not report.confusion.counts:
+    confusion = report.confusion
+    if not confusion.matrix.any():
         return None
+    note = (
+        f"Detections with a score from {confusion.score_threshold:.2f}, paired with the objects whatever their class, "
+        f"down to IoU {confusion.iou_threshold:.2f}."
+    )
     return element(
         "section",
         element("h2", "Confusion"),
-        element("p", report.confusion.note, class_="intro") if report.confusion.note else None,
+        element("p", note, class_="intro"),
         element(
             "div",
             element(

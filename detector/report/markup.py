@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from html import escape
 from typing import Any
+
+from detector.strict_json import json_text
 
 _VOID = {"meta", "input", "link", "br", "img"}
 
@@ -52,17 +53,7 @@ def json_block(identifier: str, data: Any) -> Markup:
     Raises:
         ValueError: NaN or infinity in ``data``; JSON has neither.
     """
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for letter in "<>&\u2028\u2029":
+    text = json_text(data, separators=(",", ":"))
+    for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
-    # A lone surrogate, as in the name of a file that is not UTF-8, cannot be written; its escape can.
-    text = "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text) if _torn(text) else text
     return Markup(f'<script type="application/json" id="{escape(identifier)}">{text}</script>')
-
-
-def _torn(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from detector.report.content import Box, Curve, PictureEntry, Report
+from detector.report.content import Curve, Report, calibration_bins, confusion_cells, ends
 from detector.report.palette import SOURCE_COLOURS, SOURCE_NAMES, hex_colour
 from detector.report.pictures import Sources
 
@@ -13,6 +14,7 @@ from detector.report.pictures import Sources
 def page_data(report: Report) -> dict[str, Any]:
     """Everything but the pictures."""
     background = len(report.classes)
+    places = {image_id: place for place, image_id in enumerate(report.pictures)}
     return {
         "classes": [
             {"name": row.name, "ap": _short(row.ap.value), "truths": row.truths, "curve": _curve(row.curve)}
@@ -24,20 +26,20 @@ def page_data(report: Report) -> dict[str, Any]:
             int(code): {"name": SOURCE_NAMES[code], "colour": hex_colour(colour)}
             for code, colour in SOURCE_COLOURS.items()
         },
-        "sizes": [[share.name, share.found, share.total, share.short or share.name] for share in report.sizes],
-        "aspects": [[share.name, share.found, share.total, share.short or share.name] for share in report.aspects],
+        "sizes": [[b.name, b.found, b.truths, ends(b)] for b in report.sizes],
+        "aspects": [[b.name, b.found, b.truths, b.name] for b in report.aspects],
         "calibration": [
-            [_short(b.low), _short(b.high), b.count, _short(b.mean_score), _short(b.precision)]
-            for b in report.calibration
+            [_short(b["low"]), _short(b["high"]), b["count"], _short(b["mean_score"]), _short(b["precision"])]
+            for b in calibration_bins(report.calibration)
         ],
-        "calibrationError": _short(report.calibration_error),
+        "calibrationError": _short(report.calibration.expected_error),
         "confusion": {
             "background": background,
-            "cells": [[true, predicted, count] for (true, predicted), count in sorted(report.confusion.counts.items())],
+            "cells": confusion_cells(report.confusion),
         },
         "cases": [
             {
-                "picture": case.picture,
+                "picture": places[case.picture],
                 "kind": case.kind,
                 "label": case.label,
                 "other": case.other,
@@ -52,22 +54,27 @@ def page_data(report: Report) -> dict[str, Any]:
     }
 
 
-def picture_data(pictures: Sequence[PictureEntry], sources: Sequence[Sources]) -> list[dict[str, Any]]:
-    """The pictures with their boxes; parsed by the page only when the gallery is about to be seen."""
+def picture_data(report: Report, sources: Sequence[Sources]) -> list[dict[str, Any]]:
+    """The pictures with their boxes of known classes; parsed by the page only when the gallery is about to be seen."""
+    labels = {row.name: label for label, row in enumerate(report.classes)}
     return [
         {
-            "id": picture.image_id,
+            "id": image_id,
             "path": picture.path,
-            "w": picture.image_size[1],
-            "h": picture.image_size[0],
+            "w": picture.width,
+            "h": picture.height,
             "src": source.small,
             "large": source.large or source.small,
-            "truths": [[*_box(t.box), t.label, t.note] for t in picture.truths],
-            "detections": [[*_box(d.box), d.label, _short(d.score), d.kind] for d in picture.detections],
+            "truths": [[*_box(t.box), labels[t.class_name], t.note] for t in picture.truths if t.class_name in labels],
+            "detections": [
+                [*_box(d.box), labels[d.class_name], _short(d.score), d.note]
+                for d in picture.detections
+                if d.class_name in labels
+            ],
             # Whole pixels do for lines this thin, and there are many of them.
-            "proposals": [[*(round(v) for v in p.box), p.source] for p in picture.proposals],
+            "proposals": [[*(round(v) for v in row[:4]), int(row[5])] for row in picture.proposals],
         }
-        for picture, source in zip(pictures, sources, strict=True)
+        for (image_id, picture), source in zip(report.pictures.items(), sources, strict=True)
     ]
 
 
@@ -80,8 +87,8 @@ def _curve(curve: Curve) -> dict[str, list[float | None]]:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 4)
+    return None if value is None or not math.isfinite(value) else round(float(value), 4)
 
 
-def _box(box: Box) -> list[float]:
+def _box(box: Sequence[float]) -> list[float]:
     return [round(float(v), 1) for v in box]

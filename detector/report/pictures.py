@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from detector.evaluation.analysis_types import PictureInfo
 from detector.images.read import read_image_reduced
-from detector.report.content import PictureEntry
 from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
 QUALITY = 74
+WORKERS = 4
 SMALL, LARGE = 480, 1280
 """The longer side in pixels of a thumbnail, and of a picture that is opened from a folder."""
 
@@ -29,7 +30,7 @@ class Sources:
     large: str = ""
 
 
-def jpeg(path: Path, longer_sides: Sequence[int], quality: int = QUALITY) -> list[bytes]:
+def jpeg(path: Path, longer_sides: Sequence[int]) -> list[bytes]:
     """The picture of ``path``, once for each of ``longer_sides``, at most of its own size.
 
     Raises:
@@ -41,26 +42,26 @@ def jpeg(path: Path, longer_sides: Sequence[int], quality: int = QUALITY) -> lis
         factor = min(1.0, side / max(picture.size))
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
         file = io.BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=quality)
+        picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=QUALITY)
         files.append(file.getvalue())
     return files
 
 
-def embedded(pictures: Sequence[PictureEntry], workers: int = 4) -> list[Sources]:
+def embedded(pictures: Iterable[PictureInfo]) -> list[Sources]:
     """A data URI for each picture, which keeps the page in one file."""
 
-    def one(picture: PictureEntry) -> Sources:
+    def one(picture: PictureInfo) -> Sources:
         try:
             (data,) = jpeg(Path(picture.path), [SMALL])
         except UserError:
             return Sources()
         return Sources(small=f"data:image/jpeg;base64,{b64encode(data).decode()}")
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(one, pictures))
 
 
-def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) -> list[Sources]:
+def in_folder(pictures: Iterable[PictureInfo], folder: Path) -> list[Sources]:
     """A thumbnail and a larger picture of each, written to ``folder``; files are numbered, whatever the images' names.
 
     Args:
@@ -68,7 +69,7 @@ def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) 
     """
     folder.mkdir(parents=True, exist_ok=True)
 
-    def one(numbered: tuple[int, PictureEntry]) -> Sources:
+    def one(numbered: tuple[int, PictureInfo]) -> Sources:
         number, picture = numbered
         try:
             small, large = jpeg(Path(picture.path), [SMALL, LARGE])
@@ -79,5 +80,5 @@ def in_folder(pictures: Sequence[PictureEntry], folder: Path, workers: int = 4) 
             write_whole(folder / name, data)
         return Sources(*(f"{folder.name}/{name}" for name in names))
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(one, enumerate(pictures)))

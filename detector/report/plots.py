@@ -36,30 +36,28 @@ def plot_recall(
     *,
     x_label: str,
     y_label: str = "Recall",
-    log_x: bool = False,
     title: str = "",
 ) -> None:
-    """One line for each name: recall against the number of proposals (``log_x``) or against the IoU asked for."""
+    """One line for each name: recall against the number of proposals, on a logarithmic scale."""
     figure, axes = _figure(title, x_label, y_label)
     for (name, (x, y)), (colour, dash) in zip(curves.items(), _styles(len(curves)), strict=True):
         axes.plot(list(x), list(y), color=colour, linestyle=dash, linewidth=1.8, label=_plain(name))
-    if log_x:
-        axes.set_xscale("log")
+    axes.set_xscale("log")
     axes.set_ylim(0, 1.02)
     _finish(figure, axes, path)
 
 
-def plot_training(log: Path | Sequence[Mapping[str, float]], path: Path) -> None:
+def plot_training(log: Path, path: Path) -> None:
     """The course of a training: one panel for losses, one for each other family of numbers.
 
     Args:
-        log: one mapping per record, in order, or a CSV file of them with a header; keys may come and go, values that
-            are not finite leave a gap. A file's cells that are empty or no numbers are left out.
+        log: a CSV file with a header; values that are not finite leave a gap, cells that are empty or no numbers are
+            left out.
 
     The horizontal axis is ``step``; the keys of ``BOOKKEEPING`` get no line. Keys that end in "loss" share a panel, and
     so do keys with one first word (``top1_train``, ``top1_val``).
     """
-    rows = read_log(log) if isinstance(log, Path) else log
+    rows = read_log(log)
     names = list(dict.fromkeys(k for row in rows for k in row if k != "step" and k not in BOOKKEEPING))
     families: dict[str, list[str]] = {}
     for name in names:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from detector.report.content import Report
+from detector.evaluation.analysis_types import RecallBin
+from detector.report.content import Report, calibration_bins, confusion_cells, ends, known
 
 CSV_COLUMNS = ("section", "name", "number", "value", "low", "high")
 Row = tuple[str, str, str, float | int | None, float | None, float | None]
@@ -28,19 +29,23 @@ def numbers(report: Report, *, curves: bool = True) -> dict[str, Any]:
         "classes": rows,
         **({"mean_curve": asdict(report.mean_curve)} if curves else {}),
         "errors": [asdict(kind) for kind in report.kinds],
-        "recall_by_size": [asdict(share) for share in report.sizes],
-        "recall_by_aspect": [asdict(share) for share in report.aspects],
-        "calibration": [asdict(b) for b in report.calibration],
-        "calibration_error": report.calibration_error,
-        "calibration_outside": report.calibration_outside,
+        "recall_by_size": [_share(b, ends(b)) for b in report.sizes],
+        "recall_by_aspect": [_share(b, "") for b in report.aspects],
+        "calibration": calibration_bins(report.calibration),
+        "calibration_error": known(report.calibration.expected_error),
+        "calibration_outside": report.calibration.outside,
         "confusion": [
             {"truth": names[true], "detected": names[predicted], "count": count}
-            for (true, predicted), count in sorted(report.confusion.counts.items())
+            for true, predicted, count in confusion_cells(report.confusion)
         ],
         "counted": [asdict(row) for row in report.counted],
         "command": report.command,
         "config": report.config,
     }
+
+
+def _share(group: RecallBin, short: str) -> dict[str, Any]:
+    return {"name": group.name, "found": group.found, "total": group.truths, "short": short}
 
 
 def csv_text(report: Report) -> str:
@@ -72,16 +77,16 @@ def _rows(report: Report) -> Iterator[Row]:
     for section, shares in (("recall by size", report.sizes), ("recall by aspect", report.aspects)):
         for share in shares:
             yield section, share.name, "found", share.found, None, None
-            yield section, share.name, "objects", share.total, None, None
-    for b in report.calibration:
-        name = f"scores {b.low:g} to {b.high:g}"
-        yield "calibration", name, "detections", b.count, None, None
-        yield "calibration", name, "mean score", b.mean_score, None, None
-        yield "calibration", name, "precision", b.precision, None, None
-    yield "calibration", "all", "expected error", report.calibration_error, None, None
-    yield "calibration", "all", "scores outside 0 to 1", report.calibration_outside, None, None
+            yield section, share.name, "objects", share.truths, None, None
+    for b in calibration_bins(report.calibration):
+        name = f"scores {b['low']:g} to {b['high']:g}"
+        yield "calibration", name, "detections", b["count"], None, None
+        yield "calibration", name, "mean score", b["mean_score"], None, None
+        yield "calibration", name, "precision", b["precision"], None, None
+    yield "calibration", "all", "expected error", known(report.calibration.expected_error), None, None
+    yield "calibration", "all", "scores outside 0 to 1", report.calibration.outside, None, None
     names = [*(row.name for row in report.classes), "background"]
-    for (true, predicted), count in sorted(report.confusion.counts.items()):
+    for true, predicted, count in confusion_cells(report.confusion):
         yield "confusion", names[true], names[predicted], count, None, None
     for counted in report.counted:
         yield "counted", counted.what, "counted", counted.counted, None, None

@@ -51,8 +51,10 @@ def write_report(
             ``FOLDER_PICTURES`` of them, larger; otherwise the ``EMBEDDED_PICTURES`` worst are inside the page.
 
     Raises:
-        UserError: one of the files exists already, or cannot be written.
+        UserError: one of the files exists already, or cannot be written; the page has the name of its numbers.
     """
+    if page.suffix.lower() in (".json", ".csv"):
+        raise UserError(f"{page}: the numbers beside the page get this name; name the page with --out {page.stem}.html")
     folder = page.with_name(f"{page.stem}-pictures") if pictures_in_folder else None
     written = Written(page, page.with_suffix(".json"), page.with_suffix(".csv"), folder)
     unfinished = page.with_name(f"{page.name}{UNFINISHED}")
@@ -65,7 +67,8 @@ def write_report(
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         unfinished.touch()
-        sources = in_folder(report.pictures, folder) if folder else embedded(report.pictures)
+        pictures = report.pictures.values()
+        sources = in_folder(pictures, folder) if folder else embedded(pictures)
         write_whole(written.json, json.dumps(numbers(report), ensure_ascii=True, allow_nan=False, indent=1))
         # Names of files that are not UTF-8 hold lone surrogates, which no encoding can write.
         write_whole(written.csv, csv_text(report).encode("utf-8", "replace"))

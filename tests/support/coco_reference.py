@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.evaluation.coco import AREA_NAMES, AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS, CocoArrays
+from detector.evaluation.coco import AREA_NAMES, AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS
 from detector.evaluation.prepare import Prepared
 
 
@@ -24,6 +25,13 @@ def coco_of(dataset: dict[str, Any]) -> COCO:
     coco.dataset = dataset
     coco.createIndex()
     return coco
+
+
+class CocoArrays(NamedTuple):
+    """What COCO's numbers are means of: see ``_numbers`` of :mod:`detector.evaluation.coco`."""
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
 
 
 def reference_arrays(ready: Prepared, max_detections: tuple[int, int, int] = MAX_DETECTIONS) -> CocoArrays:

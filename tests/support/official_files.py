@@ -1,7 +1,7 @@
 """Detections written in the official formats, row by row.
 
 Numbers are written with as many digits as they have, so that reading the file back gives the same results. VOC and
-ILSVRC boxes name the last pixel inside; see :mod:`detector.evaluation.inclusive`.
+ILSVRC boxes name the last pixel inside; see :func:`detector.evaluation.read_files.from_inclusive`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TextIO
 
 import numpy as np
 
-from detector.evaluation.inclusive import ILSVRC_FIRST_PIXEL, VOC_FIRST_PIXEL
+from detector.evaluation.read_files import ILSVRC_FIRST_PIXEL, VOC_FIRST_PIXEL
 from detector.evaluation.tables import DetectionTable
 from proposals.errors import UserError
 
@@ -126,7 +126,7 @@ def _json_id(name: str) -> str:
 
 
 def to_inclusive(box: Sequence[float], first_pixel: int) -> list[float]:
-    """The inverse of :func:`detector.evaluation.inclusive.from_inclusive`."""
+    """The inverse of :func:`detector.evaluation.read_files.from_inclusive`."""
     x1, y1, x2, y2 = box
     return [x1 + first_pixel, y1 + first_pixel, x2 - (1 - first_pixel), y2 - (1 - first_pixel)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from detector.commands.evaluate_options import Metric
 from detector.evaluation.analysis_types import Evaluation
+from detector.evaluation.assemble import score
+from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
 
 RED, BLUE, GREY = (250, 10, 10), (20, 20, 220), (90, 90, 90)
 XML = (
@@ -60,6 +64,13 @@ def detections(tmp_path: Path) -> Path:
         "\n".join([line("a", ("tomato", 0.9, LEFT), ("tomato", 0.8, RIGHT)), line("b", ("tomato", 0.7, LEFT))])
     )
     return path
+
+
+def test_every_metric_of_detection_is_offered() -> None:
+    assert [metric.value for metric in Metric] == [*METRICS, "regions", "images"]
+    assert set(DEFAULT_METRIC.values()) <= set(METRICS)
+    for metric in METRICS:
+        assert score(metric, {}, {}, ("cat",)).metric == metric
 
 
 def test_detections_from_a_file(run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path) -> None:
@@ -333,7 +344,7 @@ def test_ilsvrc_submission(run_cli: Callable[..., Any], tmp_path: Path) -> None:
     (root / "ImageSets/DET/val.txt").write_text(f"{name} 7\n")
     (tmp_path / "s.txt").write_text("7 2 0.5 0 0 29 39\n")
     arguments = ["evaluate", "--data", root, "--detections", "s.txt", "--bootstrap", 0]
-    assert "the list of the images is needed" in run_cli(*arguments, "--out", "d").err
+    assert "name their list with --image-list" in run_cli(*arguments, "--out", "d").err
     done = run_cli(*arguments, "--out", "e", "--image-list", root / "ImageSets/DET/val.txt")
     assert done.code == 0, done.err
     assert "ilsvrc_det: mean AP 100.0" in done.out
@@ -478,10 +489,8 @@ def test_a_faulty_configuration_beside_detections_limits_nothing(
     assert "3 images" in done.out
 
 
-@pytest.mark.parametrize("metric", ["voc07", "images"])
-def test_pictures_that_cannot_be_read_where_no_label_says_their_size(
-    run_cli: Callable[..., Any], picture: Callable[..., Path], fake_model: Any, tmp_path: Path, metric: str
-) -> None:
+def tiny_imagenet(tmp_path: Path, picture: Callable[..., Path]) -> Path:
+    """Two pictures of a tomato, a and b."""
     root = tmp_path / "tiny-imagenet-200"
     (root / "val" / "images").mkdir(parents=True)
     (root / "wnids.txt").write_text("n1\nn2\n")
@@ -492,9 +501,143 @@ def test_pictures_that_cannot_be_read_where_no_label_says_their_size(
         Image.open(photo).save(root / "val" / "images" / f"{name}.JPEG", "JPEG", quality=95)
         rows.append(f"{name}.JPEG\tn1\t0\t0\t29\t39\n")
     (root / "val" / "val_annotations.txt").write_text("".join(rows))
+    return root
+
+
+@pytest.mark.parametrize("metric", ["voc07", "images"])
+def test_pictures_that_cannot_be_read_where_no_label_says_their_size(
+    run_cli: Callable[..., Any], picture: Callable[..., Path], fake_model: Any, tmp_path: Path, metric: str
+) -> None:
+    root = tiny_imagenet(tmp_path, picture)
     (root / "val" / "images" / "a.JPEG").write_bytes(b"no picture")
     command = ("evaluate", "--data", root, "--split", "val", "--metric", metric, "--bootstrap", 0)
     assert run_cli(*command, "--out", "e").code == 1
     done = run_cli(*command, "--out", "f", "--on-error", "skip")
     assert done.code == 3, done.err
     assert "a.JPEG" in done.err
+
+
+def test_a_folder_of_classes_is_measured_by_its_images(
+    run_cli: Callable[..., Any], picture: Callable[..., Path], fake_model: Any, tmp_path: Path
+) -> None:
+    picture("sorted/tomato/a.png", RED, RED)
+    picture("sorted/sky/b.png", BLUE, BLUE)
+    done = run_cli("evaluate", "--data", "sorted", "--out", "e")
+    assert (done.code, len(done.error_lines)) == (1, 1), done.err
+    assert "sorted has no boxes" in done.err
+    assert "--metric images" in done.err
+    done = run_cli("evaluate", "--data", "sorted", "--metric", "images", "--out", "e")
+    assert done.code == 0, done.err
+
+
+def test_compare_refuses_detections_that_changed_or_are_gone(
+    run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "devkit").mkdir()
+    (tmp_path / "devkit" / "comp3_det_val_tomato.txt").write_text("a 0.9 1 1 30 40\n")
+    (tmp_path / "devkit" / "comp3_det_val_sky.txt").write_text("a 0.9 31 1 60 40\n")
+    for out, source in (("one", detections), ("two", tmp_path / "devkit")):
+        assert run_cli("evaluate", "--data", voc, "--detections", source, "--out", out, "--bootstrap", 0).code == 0
+    config = yaml.safe_load((tmp_path / "one" / "config.yaml").read_text())["config"]
+    assert config["detections_sha256"] == hashlib.sha256(detections.read_bytes()).hexdigest()
+    arguments = ("compare", "one", "two", "--samples", 200)
+    before = detections.read_text()
+    assert run_cli(*arguments).code == 0
+    detections.write_text(before.replace("0.9", "0.8"))
+    done = run_cli(*arguments)
+    assert (done.code, len(done.error_lines)) == (1, 1)
+    assert "one: the detections that it measured have changed since" in done.err
+    detections.unlink()
+    done = run_cli(*arguments)
+    assert (done.code, len(done.error_lines)) == (1, 1)
+    assert "one: the detections that it measured are gone" in done.err
+    detections.write_text(before)
+    assert run_cli(*arguments).code == 0
+    (tmp_path / "devkit" / "comp3_det_val_sky.txt").unlink()
+    assert "two: the detections that it measured have changed since" in run_cli(*arguments).err
+
+
+COCO_IMAGE = {"id": 1, "file_name": "a.png", "width": 60, "height": 40}
+# A training reader would leave out the second object, which is no pixel wide.
+COCO_OBJECTS = [
+    {"id": i, "image_id": 1, "category_id": 0, "bbox": box, "area": 1200, "iscrowd": 0}
+    for i, box in enumerate(([0, 0, 30, 40], [40, 0, 0, 40]))
+]
+COCO = {"images": [COCO_IMAGE], "categories": [{"id": 0, "name": "tomato"}], "annotations": COCO_OBJECTS}
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "recorded"),
+    [
+        (["annotations/instances_val2017.json"], (), "val2017"),
+        (["annotations/instances_val2017.json"], ("--split", "val"), "val2017"),
+        (["annotations/instances_val2017.json", "annotations/instances_train2017.json"], (), "val2017"),
+        (["annotations/instances_val2017.json", "annotations/instances_train2017.json"], ("--split", "val"), "val2017"),
+        (["annotations/val.json"], (), "val"),
+        (["val/_annotations.coco.json", "train/_annotations.coco.json"], (), "val"),
+        (["truth.json"], (), "truth"),
+    ],
+)
+def test_the_annotation_file_of_a_coco_folder_is_measured_as_it_stands(
+    run_cli: Callable[..., Any],
+    picture: Callable[..., Path],
+    fake_model: Any,
+    tmp_path: Path,
+    files: list[str],
+    split: tuple[str, ...],
+    recorded: str,
+) -> None:
+    for file in files:
+        (tmp_path / "set" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / file).write_text(json.dumps(COCO))
+    picture("set/images/a.png", RED, GREY)
+    row = {"image_id": 1, "category_id": 0, "bbox": [0, 0, 30, 40], "score": 0.5}
+    (tmp_path / "results.json").write_text(json.dumps([row]))
+    arguments = ("evaluate", "--data", "set", *split, "--bootstrap", 0, "--unknown-classes", "skip")
+    done = run_cli(*arguments, "--detections", "results.json", "--out", "given")
+    assert done.code == 0, done.err
+    assert "2 objects, 2 counted" in done.out
+    done = run_cli(*arguments, "--out", "run")
+    assert done.code == 0, done.err
+    assert "1 objects, 1 counted" in done.out
+    for out in ("given", "run"):
+        assert yaml.safe_load((tmp_path / out / "config.yaml").read_text())["config"]["split"] == recorded
+    done = run_cli("compare", "given", "run", "--samples", 100)
+    assert done.code == 0, done.err
+
+
+def test_images_that_are_named_for_a_coco_file_must_be_there(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps(COCO))
+    (tmp_path / "results.json").write_text("[]")
+    arguments = ("evaluate", "--data", "truth.json", "--detections", "results.json", "--bootstrap", 0)
+    done = run_cli(*arguments, "--images", "typo", "--out", "e")
+    assert (done.code, len(done.error_lines)) == (1, 1), done.err
+    assert "typo" in done.err
+    assert run_cli(*arguments, "--out", "e").code == 0
+    (tmp_path / "truth.json").write_text("{}")
+    done = run_cli(*arguments, "--out", "f")
+    assert (done.code, len(done.error_lines)) == (1, 1), done.err
+    assert "no list `images`" in done.err
+
+
+def test_the_command_of_a_run_can_be_pasted(
+    run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["detector", "evaluate", "--data", "my photos"])
+    assert run_cli("evaluate", "--data", voc, "--detections", detections, "--out", "e", "--bootstrap", 0).code == 0
+    command = Evaluation.load(tmp_path / "e" / "evaluation.json").info["command"]
+    assert command == "detector evaluate --data 'my photos'"
+
+
+def test_sizes_of_the_gallery_are_read_where_no_label_says_them(
+    run_cli: Callable[..., Any], picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = tiny_imagenet(tmp_path, picture)
+    (root / "val" / "images" / "b.JPEG").unlink()
+    (tmp_path / "none.jsonl").write_text(line("a"))
+    done = run_cli(
+        *("evaluate", "--data", root, "--split", "val", "--detections", "none.jsonl", "--out", "e", "--bootstrap", 0)
+    )
+    assert done.code == 0, done.err
+    images = Evaluation.load(tmp_path / "e" / "evaluation.json").images
+    assert {name: (info.height, info.width) for name, info in images.items()} == {"a": (40, 60)}

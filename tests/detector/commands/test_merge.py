@@ -392,11 +392,11 @@ def voc(picture: Any, tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-@pytest.mark.parametrize(("count", "first"), [(1, ()), (2, ()), (7, ()), (2, ("--first", 4))])
+@pytest.mark.parametrize(("count", "more"), [(1, ()), (2, ("--unknown-classes", "skip")), (7, ()), (2, ("--first", 4))])
 def test_merged_shards_of_evaluate_are_measured_as_one_run(
-    run_cli: Any, fake_model: Any, voc: Path, tmp_path: Path, count: int, first: tuple[Any, ...]
+    run_cli: Any, fake_model: Any, voc: Path, tmp_path: Path, count: int, more: tuple[Any, ...]
 ) -> None:
-    command = ("evaluate", "--data", voc, "--on-error", "skip", "--bootstrap", 20, *first)
+    command = ("evaluate", "--data", voc, "--on-error", "skip", "--bootstrap", 20, *more)
     whole = run_cli(*command, "--out", "whole")
     assert whole.code == 3, whole.err
     for index in range(1, count + 1):
@@ -404,7 +404,8 @@ def test_merged_shards_of_evaluate_are_measured_as_one_run(
         assert run_cli(*command, *shard).code in (0, 3)
     merged = run_cli("merge", *(f"part-{index}" for index in range(1, count + 1)), "--out", "merged")
     assert (merged.code, skipped(merged)) == (3, skipped(whole))
-    told = f"detector evaluate --data {voc} --split val --metric voc07 --detections merged"
+    skip = "--unknown-classes skip " if "skip" in more else ""
+    told = f"detector evaluate --data {voc} --split val --metric voc07 {skip}--detections merged"
     assert told in merged.out + merged.err
     assert config_of(tmp_path / "merged") == config_of(tmp_path / "whole")
     assert files(tmp_path / "merged") == {"detections.jsonl": (tmp_path / "whole" / "detections.jsonl").read_bytes()}

@@ -139,13 +139,26 @@ def test_whole_regions_are_looked_at_as_they_are() -> None:
 def test_accuracy_of_regions(crops: int) -> None:
     boxes = np.array([[0.0, 0, 32, 64], [32, 0, 64, 64], [0, 0, 32, 32], [32, 32, 64, 64]])
     samples = [(left_red(), boxes, np.array([0, 2, 0, 0])), (left_red(), boxes[:0], np.zeros(0, np.int64))]
-    result = evaluate_classification(by_colour, samples, ["red", "green", "blue"], crops=crops)
+    samples += [(left_red(), boxes[2:], np.array([0, 2]))]
+    result = evaluate_classification(by_colour, samples[:2], ["red", "green", "blue"], crops=crops)
     assert (result.top1, result.top5, result.count, result.crops) == (0.75, 1, 4, crops)
     assert result.by_class["blue"] == 1
     assert result.by_class["red"] == pytest.approx(2 / 3)
     assert np.isnan(result.by_class["green"])
+    result = evaluate_classification(by_colour, samples, ["red", "green", "blue"], crops=crops)
     assert result.top1_interval is not None
-    assert result.top1_interval.low < 0.75 < result.top1_interval.high
+    assert result.top1_interval.low == 0.75 < result.top1 < result.top1_interval.high == 1
+
+
+def test_the_interval_resamples_images_and_not_their_regions() -> None:
+    # Of each image all regions are right or none is: eight images tell as much as their 800 regions.
+    boxes = np.tile([[0.0, 0, 32, 64]], (100, 1))
+    samples = [(left_red(), boxes, np.full(100, label)) for label in (0, 1) * 4]
+    interval = evaluate_classification(by_colour, samples, ["red", "green", "blue"]).top1_interval
+    assert interval is not None
+    assert interval.low < 0.3
+    assert interval.high > 0.7
+    assert (interval.level, interval.samples) == (0.95, 1000)
 
 
 def test_no_regions() -> None:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coco_reference import coco_of, reference_arrays
+from coco_reference import CocoArrays, coco_of, reference_arrays
 from pycocotools.cocoeval import COCOeval
 
 from detector.evaluation import coco as coco_module
-from detector.evaluation.coco import MAX_DETECTIONS, CocoArrays, evaluate_coco
+from detector.evaluation.coco import MAX_DETECTIONS, evaluate_coco
 from detector.evaluation.prepare import prepare
 from detector.evaluation.read_files import read_detections
 from detector.evaluation.read_truth import read_coco_truth

@@ -306,9 +306,31 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     truth = {"i": GroundTruth.of(boxes[:1], np.zeros(1, np.int64))}
     result = evaluate_voc(found, truth, ["a"])
     row = result.to_dict(curve_points=50)["classes"][0]
-    assert len(row["recall"]) == len(row["precision"]) == len(row["scores"]) == 50
-    assert (row["scores"][0], row["scores"][-1]) == (1.0, 0.0)
+    assert row["scores"] == [1.0, 0.0]
+    assert row["recall"] == [1.0, 1.0]
+    assert row["precision"] == pytest.approx([1, 1 / n])
     assert len(result.to_dict(curve_points=None)["classes"][0]["recall"]) == n
+
+
+@pytest.mark.parametrize(("found", "kept"), [(30, 32), (400, 50)])
+def test_thinned_curves_keep_where_the_recall_rises(found: int, kept: int) -> None:
+    n = 1000
+    boxes = np.arange(n, dtype=np.float32)[:, None] * 100 + np.array([0, 0, 50, 50], np.float32)
+    right = np.random.default_rng(0).permutation(np.arange(1, n - 1))[:found]  # neither the first nor the last
+    scores = np.linspace(1, 0, n).astype(np.float32)
+    result = evaluate_voc(
+        {"i": Detections(boxes, scores, np.zeros(n, np.int64), (100, 100 * n))},
+        {"i": GroundTruth.of(boxes[right], np.zeros(found, np.int64))},
+        ["a"],
+    )
+    row, thin = result.classes[0], result.classes[0].thinned(50)
+    assert len(thin.scores) == kept
+    rises = np.flatnonzero(np.diff(row.recall, prepend=0) > 0)
+    assert set(thin.scores[1:-1]) <= set(row.scores[rises])
+    assert (thin.recall[0], thin.recall[-1]) == (0, 1)
+    if found < kept:
+        assert thin.recall[1:-1].tolist() == row.recall[rises].tolist()
+    assert thin.thinned(50) is thin
 
 
 def test_csv_has_a_line_for_each_class_and_the_mean() -> None:

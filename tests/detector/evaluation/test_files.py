@@ -275,7 +275,7 @@ def test_files_that_are_not_there_or_tell_nothing(tmp_path: Path) -> None:
         read_detections(write(tmp_path / "x.bin", ""), NAMES)
     with pytest.raises(UserError, match="format 'magic' is unknown"):
         read_detections(write(tmp_path / "x.bin", ""), NAMES, format="magic")
-    with pytest.raises(UserError, match="the list of the images is needed"):
+    with pytest.raises(UserError, match="name their list with --image-list"):
         read_detections(write(tmp_path / "x.txt", ""), NAMES)
     with pytest.raises(UserError, match="no column class_name"):
         read_detections(write(tmp_path / "x.csv", "image_id,score\n"), NAMES)
@@ -344,13 +344,18 @@ def test_coco_truth_faults(tmp_path: Path) -> None:
     cases = {
         "image id 1 stands there twice": {"images": good["images"] * 2},
         "category id 3 stands": {"categories": good["categories"] * 2},
-        "must be lists": {"annotations": {}},
+        "`annotations` is not a list": {"annotations": {}},
+        "it has no list `images`": {"images": None},
+        "image 1 is 3, no image": {"images": [3]},
+        "category 1 is 'cat', no category": {"categories": ["cat"]},
+        "annotation 3 is None, no annotation": {"annotations": [*good["annotations"], None]},
     }
     for words, change in cases.items():
         with pytest.raises(UserError, match=words):
             read_coco_truth(write(tmp_path / "t.json", good | change))
-    with pytest.raises(UserError, match="truncated"):
-        read_coco_truth(write(tmp_path / "t.json", json.dumps(good)[:-5]))
+    for text, words in ((json.dumps(good)[:-5], "is not JSON"), ("{}", "it has no list `images`")):
+        with pytest.raises(UserError, match=words):
+            read_coco_truth(write(tmp_path / "t.json", text))
 
 
 @pytest.mark.parametrize(

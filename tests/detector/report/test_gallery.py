@@ -33,7 +33,7 @@ def test_picture_holds_its_objects_and_the_verdict_on_each_detection() -> None:
     result = evaluate_voc({"a": found, "b": found}, {"a": truth, "b": truth}, ["cat", "dog"], year=2010)
     given = Proposals(boxes, np.array([0.5, 0.25, 0.1], np.float32), np.full(3, Source.MULTIBOX, np.uint8), (100, 100))
     info = PictureInfo("a.jpg", 100, 100, proposal_rows(given, most=2))
-    evaluation = assemble(result, proposals={"a": given.boxes}, pictures={"a": info, "unused": info})
+    evaluation = assemble(result, proposals={"a": given.boxes}, picture_of={"a": info, "unused": info}.get)
     assert set(evaluation.images) == {"a"}, "b's picture is not known, and of the other there is no example"
     picture = evaluation.images["a"]
     assert [t.note for t in sorted(picture.truths, key=lambda t: t.box)] == ["", "", "difficult"]
@@ -77,16 +77,19 @@ def test_example_shows_every_part_of_a_report(example: Evaluation) -> None:
     assert [row.name for row in report.classes] == list(CLASS_NAMES)
     assert report.headlines[0].number.low is not None
     assert {case.kind for case in report.cases} == {kind.key for kind in report.kinds}
-    assert report.confusion.counts
-    assert sum(share.total for share in report.sizes) == sum(share.total for share in report.aspects)
-    for picture in report.pictures:
+    assert report.confusion.matrix.any()
+    assert sum(group.truths for group in report.sizes) == sum(group.truths for group in report.aspects)
+    for picture in report.pictures.values():
         assert Path(picture.path).is_file()
         assert picture.proposals
-        assert {p.source for p in picture.proposals} <= set(Source)
+        assert {row[5] for row in picture.proposals} <= set(Source)
     for case in report.cases:
         picture = report.pictures[case.picture]
         inside = picture.truths if case.kind.startswith("missed") else picture.detections
-        assert any(np.allclose(case.box, other.box, atol=0.06) and other.label == case.label for other in inside)
+        assert any(
+            np.allclose(case.box, other.box, atol=0.06) and other.class_name == CLASS_NAMES[case.label]
+            for other in inside
+        )
 
 
 def test_interval_holds_the_number_and_has_a_width_with_many_classes() -> None:

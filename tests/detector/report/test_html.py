@@ -23,8 +23,10 @@ from detector.evaluation.analysis_types import ErrorExample, Evaluation
 from detector.evaluation.voc import evaluate_voc
 from detector.report.cases import gallery
 from detector.report.collect import collect, interpolated, mean_curve
+from detector.report.html import render
 from detector.report.markup import element, json_block, markup
-from detector.report.tables import csv_text
+from detector.report.pictures import Sources
+from detector.report.tables import csv_text, numbers
 from detector.report.write import write_report
 from detector.types import Detections, GroundTruth
 from proposals.errors import UserError
@@ -207,10 +209,10 @@ def test_counts_tell_what_was_ignored(tmp_path: Path) -> None:
 
 
 def test_json_and_csv_hold_the_page_s_numbers(page_file: Path, evaluation: Evaluation) -> None:
-    numbers = json.loads(page_file.with_suffix(".json").read_text(encoding="utf-8"))
-    assert numbers["headlines"][0]["number"]["value"] == evaluation.result.mean_ap
-    assert [row["name"] for row in numbers["classes"]] == list(CLASSES)
-    assert sum(cell["count"] for cell in numbers["confusion"]) == evaluation.confusion.matrix.sum()
+    found = json.loads(page_file.with_suffix(".json").read_text(encoding="utf-8"))
+    assert found["headlines"][0]["number"]["value"] == evaluation.result.mean_ap
+    assert [row["name"] for row in found["classes"]] == list(CLASSES)
+    assert sum(cell["count"] for cell in found["confusion"]) == evaluation.confusion.matrix.sum()
     with page_file.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     ap = {row["name"]: row["value"] for row in rows if row["section"] == "class" and row["number"] == "ap"}
@@ -256,7 +258,7 @@ def test_gallery_takes_the_kinds_in_turns_and_keeps_its_limits(evaluation: Evalu
     assert len(pictures) == 7
     pictures, cases = gallery(evaluation, max_cases=100, max_pictures=3)
     assert len(pictures) == 3
-    assert {case.picture for case in cases} == {0, 1, 2}
+    assert {case.picture for case in cases} == set(pictures)
 
 
 def test_example_of_an_unknown_picture_or_class_does_no_harm(evaluation: Evaluation) -> None:
@@ -264,8 +266,28 @@ def test_example_of_an_unknown_picture_or_class_does_no_harm(evaluation: Evaluat
     unknown = replace(stray, class_name="unheard of")
     changed = replace(evaluation, errors=replace(evaluation.errors, examples=(stray, unknown)))
     pictures, cases = gallery(changed, max_cases=10, max_pictures=10)
-    assert [p.image_size for p in pictures] == [(20, 30)]
+    assert [(p.height, p.width) for p in pictures.values()] == [(20, 30)]
     assert len(cases) == 1
+
+
+def test_a_picture_whose_size_nothing_says_is_as_large_as_its_boxes(evaluation: Evaluation) -> None:
+    example = evaluation.errors.examples[0]
+    info = replace(evaluation.images[example.image_id], height=0, width=0)
+    changed = replace(evaluation, images={example.image_id: info})
+    picture = gallery(changed, max_cases=1, max_pictures=1)[0][example.image_id]
+    assert (picture.height, picture.width) == (28, 24)
+
+
+@pytest.mark.parametrize("what", ["box", "truth_box", "truths", "detections", "proposals"])
+def test_a_box_of_another_number_of_values_is_no_result(evaluation: Evaluation, what: str) -> None:
+    plain = evaluation.to_dict()
+    if what in ("box", "truth_box"):
+        plain["errors"]["examples"][0][what].pop()
+    else:
+        rows = next(iter(plain["images"].values()))[what]
+        (rows[0] if what == "proposals" else rows[0]["box"]).pop()
+    with pytest.raises(ValueError, match="numbers"):
+        Evaluation.from_dict(plain)
 
 
 def test_empty_evaluation_still_makes_a_page(tmp_path: Path) -> None:
@@ -356,4 +378,39 @@ def test_a_full_disk_leaves_nothing_of_a_report(
 def test_page_is_the_same_after_the_evaluation_was_saved_and_read(evaluation: Evaluation, tmp_path: Path) -> None:
     evaluation.save(tmp_path)
     again = Evaluation.load(tmp_path / "evaluation.json")
-    assert collect(again) == collect(evaluation)
+    reports = collect(again), collect(evaluation)
+    pages = [render(report, [Sources()] * len(report.pictures)) for report in reports]
+    assert pages[0] == pages[1]
+    assert numbers(reports[0]) == numbers(reports[1])
+
+
+@pytest.mark.parametrize("right", [40, 900])
+def test_long_curves_are_the_same_after_the_evaluation_was_saved_and_read(tmp_path: Path, right: int) -> None:
+    n = 3000
+    boxes = np.arange(n, dtype=np.float32)[:, None] * 100 + np.array([0, 0, 50, 50], np.float32)
+    objects = np.sort(np.random.default_rng(0).permutation(n)[:right])
+    found = Detections(boxes, np.linspace(1, 0, n).astype(np.float32), np.zeros(n, np.int64), (100, 100 * n))
+    truth = GroundTruth.of(boxes[objects], np.zeros(right, np.int64))
+    result = evaluate_voc({"a": found}, {"a": truth}, ["cat"], year=2010)
+    evaluation = replace(made_up_evaluation(tmp_path / "pictures", 1), result=result)
+    evaluation.save(tmp_path)
+    report, again = collect(evaluation), collect(Evaluation.load(tmp_path / "evaluation.json"))
+    assert report.classes[0].curve == again.classes[0].curve
+    assert report.mean_curve == again.mean_curve
+    levels = np.array(report.mean_curve.precision)
+    assert levels.mean() == pytest.approx(result.mean_ap, abs=0.02)  # of 101 levels
+
+
+def test_what_the_data_set_left_out_is_not_said_to_be_counted(evaluation: Evaluation) -> None:
+    notes = {"data set: image left out (missing-image)": 3, "objects without area": 2}
+    result = replace(evaluation.result, counts=replace(evaluation.result.counts, notes=notes))
+    left_out, odd = collect(replace(evaluation, result=result)).counted[3:]
+    assert (left_out.counted, left_out.ignored, left_out.why) == (0, 3, "left out while the data set was read")
+    assert (odd.counted, odd.ignored, odd.why) == (2, 0, "counted, but worth a look")
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.CSV"])
+def test_a_page_is_not_called_like_its_numbers(evaluation: Evaluation, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"--out x\.html"):
+        write_report(evaluation, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
