@@ -1,4 +1,4 @@
-# make demo       find objects in photographs that come with scikit-image and matplotlib; pictures go to demo/
+# make demo       find objects in photographs that come with scikit-image and matplotlib; images go to demo/
 # make test       run every test (make test ARGS="-m 'not slow'": the quick ones; ARGS="-n 0": in one process)
 # make lint       ruff and mypy
 # make benchmark  run the measurements in benchmarks/ that need no data set (others: ONLY="yolox_peer" ARGS="...")
