@@ -37,7 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("detector.commands.serve", "Try a model on images in a web page on this machine."),
     "train": (
         "detector.commands.train",
-        "Train a region classifier; the result is a model folder that detect and evaluate take as it is.",
+        "Train a detector; the result is a model folder that detect and evaluate take as it is.",
     ),
     "check-data": (
         "detector.commands.check_data",

@@ -45,14 +45,14 @@ def calibrate(
             metavar="DIR", help="New or empty folder for the model.", show_default="runs/calibrate-<date>-<time>"
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.
 
-    Of regions: one temperature for all probabilities is fitted on the annotated objects of about half of the images.
-    Of detections: one sigmoid for all scores, so that of the detections with a score of 0.5 half are right, overlapping
-    an object of their class by half. The expected calibration error is that of the other images, before and after.
-    Which half an image falls in depends on its name alone. The order of classes and of scores stays.
+    --of regions fits one temperature for all probabilities on the annotated objects of about half of the images.
+    --of detections fits one sigmoid for all scores, so that of the detections with a score of 0.5 half are right:
+    they overlap an object of their class by half. The expected calibration error on the other images is told, before
+    and after. Which half an image falls in depends on its name alone. The order of classes and of scores stays.
 
     [bold]Example:[/bold] detector calibrate my-model --data photos --out my-calibrated-model
     """
@@ -68,7 +68,7 @@ def calibrate(
     refuse_occupied(out)
     config = read_model_config(model)
     if of == "regions" and any(m.head is not None and m.head.kind == "svm" for m in config.members):
-        raise UserError(f"{model}: its machines are calibrated one by one; a temperature is for softmaxes")
+        raise UserError(f"{model}: its SVMs are calibrated one by one; a temperature is for softmaxes")
     measured = load_measured(data, split, None, "regions", pictures_needed=True, first=first)
     dataset = measured.dataset
     assert dataset is not None

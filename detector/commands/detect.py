@@ -154,7 +154,7 @@ def detect(
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed for proposal ranking.", rich_help_panel="Proposals")
     ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU if there is one.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.")] = "auto",
     precision: Annotated[
         Precision,
         typer.Option(

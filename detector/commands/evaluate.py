@@ -137,12 +137,12 @@ def evaluate(
             rich_help_panel="Data",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="With a model: auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="With a model: auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         str,
         typer.Option(
-            help="Of a model: what its networks compute in: float32, bfloat16, float16, or auto, which is float16 on a "
-            "GPU and float32 on a processor.",
+            help="With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: float16 "
+            "on a GPU, float32 on a CPU.",
             rich_help_panel="Model",
         ),
     ] = "auto",

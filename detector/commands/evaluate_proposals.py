@@ -43,7 +43,10 @@ def evaluate_proposals(
     multibox_budget: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="MultiBox proposals per image in a merged set.", show_default="the network's own"
+            min=1,
+            metavar="N",
+            help="MultiBox proposals per image in a merged set.",
+            show_default="the model's own, or 200",
         ),
     ] = None,
     search_side: Annotated[

@@ -25,8 +25,8 @@ def merge(
     """Join the shards of detect, evaluate or propose.
 
     The result is the folder that one process would have written, byte for byte: detections in the
-    order of the list, images, COCO and CSV files, or a store of proposals. What the shards skipped
-    is told, and the exit code is 3, as of one process. Neither the model nor the images are needed,
+    order of the list, images, COCO and CSV files, or a store of proposals. Inputs that the shards
+    skipped are listed, and the exit code is then 3. Neither the model nor the images are needed,
     and the shards stay as they are.
 
     [bold]Example:[/bold] detector merge part-* --out found

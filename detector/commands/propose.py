@@ -47,7 +47,7 @@ def propose(
 
     Images whose proposals are in the store already are passed over, so a run that was
     interrupted goes on where it stopped; [bold]evaluate-proposals --store[/bold] reads the
-    store. A file is filed under the image's content and all settings. --shard 2/4 takes the
+    store. A file belongs to the image's content and all settings. --shard 2/4 takes the
     second of four parts of the list, on any machine, into a store of its own;
     [bold]detector merge[/bold] makes one store of the parts.
 

@@ -28,7 +28,7 @@ def reproduce(
         str | None, typer.Option(metavar="NAME", help="Split to measure on.", show_default="the experiment's, or val")
     ] = None,
     first: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only measure the first N images.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
     jobs: Annotated[int, typer.Option(min=1, help="Members trained, and images measured, in parallel.")] = 1,
     measure_part: Annotated[
@@ -38,9 +38,9 @@ def reproduce(
 ) -> None:
     """Repeat a whole experiment, from the data to its tables.
 
-    Of a model folder, measures the paper's comparisons: its networks alone and together, and each part left out. Of an
-    experiment's file, trains first what it names. Writes [bold]table.md[/bold] and [bold]table.csv[/bold]. Whatever is
-    finished is never done again: after an interruption run the same command.
+    Of a model folder it measures the paper's comparisons: its networks alone and together, and each part left out. Of
+    an experiment's file it trains first what it names. Writes [bold]table.md[/bold] and [bold]table.csv[/bold].
+    Whatever is finished is never done again: after an interruption run the same command.
 
     [bold]Example:[/bold] detector reproduce my-model --data VOCdevkit
     """

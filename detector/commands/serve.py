@@ -33,7 +33,7 @@ def serve(
             show_default="the model's own",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Try a model on images in a web page on this machine.
 

@@ -44,7 +44,7 @@ def suggest(
     score_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Minimum score of a pre-label.", show_default="the model's own")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[
         Path | None,
         typer.Option(

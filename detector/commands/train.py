@@ -27,10 +27,10 @@ def train(
         Recipe | None,
         typer.Option(
             metavar="NAME",
-            help="shared: on shared maps, in --minutes; multibox: the proposals of a model that has none, by --init; "
-            "finetune: R-CNN's, on crops; svm: R-CNN's SVMs on a trained "
-            "model's features; paper: GoogLeNet's training; ensemble: several networks; classifier: for whole images; "
-            "teacher: a larger network to learn from.",
+            help="shared: a network on shared maps, in --minutes; multibox: MultiBox for the model of --init; "
+            "finetune: R-CNN's fine-tuning, on crops; svm: R-CNN's SVMs on the features of the model of --init; "
+            "paper: GoogLeNet's training; ensemble: several networks; classifier: for whole images; "
+            "teacher: a larger network for others to learn from.",
             show_default="shared",
         ),
     ] = None,
@@ -84,7 +84,7 @@ def train(
         Path,
         typer.Option(metavar="DIR", help="Cache of proposals; trainings share it.", rich_help_panel="Speed and memory"),
     ] = Path("runs/proposals"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     micro_batch: Annotated[
         int | None,
         typer.Option(
@@ -108,7 +108,7 @@ def train(
     ] = None,
     help_all: HelpAll = False,
 ) -> None:
-    """Train a region classifier; the result is a model folder that detect and evaluate take as it is.
+    """Train a detector; the result is a model folder that detect and evaluate take as it is.
 
     Ctrl-C saves a checkpoint; the same command with --resume auto goes on from it.
     Started by torchrun, several processes share the work, one for each GPU.
