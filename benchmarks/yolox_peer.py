@@ -2,8 +2,6 @@
 
 Command:  .venv/bin/python benchmarks/yolox_peer.py yolox_nano.onnx --data VOCdevkit --split 2007/test
           --beside 20 also times it and the bundled model in turn on the first 20 images
-          .venv/bin/python benchmarks/yolox_peer.py yolox_nano.onnx --label photos/ more/ --out VOCdevkit/VOC2010
-          labels photographs for training, as the bundled model's card says
 
 The file is ``model/yolox_nano.onnx`` of github.com/Kazuhito00/YOLOX-ONNX-TFLite-Sample (Apache-2.0), run by ONNX
 Runtime (extra ``onnx``) on one thread. Its input and output are YOLOX's: BGR on a square of 416 pixels whose rest is
@@ -14,9 +12,7 @@ grey, a box for each cell of three grids, non-maximum suppression at IoU 0.45 fo
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,17 +20,14 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from detector import load_dataset, load_model, read_image
-from detector.data.write import voc_xml
+from detector import load_dataset, load_model
 from detector.evaluation import evaluate_voc, truth_of_dataset
-from detector.types import Detections, GroundTruth, ImageRecord
+from detector.types import Detections
 from proposals.boxes import clip, is_valid, nms
 
 SIDE, GREY = 416, 114
 STRIDES = (8, 16, 32)
 LEAST_SCORE, NMS_IOU, MOST = 0.01, 0.45, 300
-SURE, UNSURE = 0.4, 0.15  # scores from which on a label is an object, and from which on it is at least "difficult"
-LEAST_SIDE = 6  # pixels that a label's sides exceed
 COCO = {  # VOC's names to the places of COCO's
     "aeroplane": 4, "bicycle": 1, "bird": 14, "boat": 8, "bottle": 39, "bus": 5, "car": 2, "cat": 15, "chair": 56,
     "cow": 19, "diningtable": 60, "dog": 16, "horse": 17, "motorbike": 3, "person": 0, "pottedplant": 58, "sheep": 18,
@@ -76,51 +69,15 @@ class YoloX:
         return Detections.sorted(boxes[rows[chosen]], best, labels[chosen].astype(np.int64), size)
 
 
-def label(peer: YoloX, folders: list[Path], out: Path) -> None:
-    """Make ``out`` a year of the VOC kit: the JPEG files below ``folders`` in which the peer is sure of an object.
-
-    What it is less sure of is marked ``difficult``. The list is ``fit``.
-    """
-    pictures, annotations, lists = out / "JPEGImages", out / "Annotations", out / "ImageSets" / "Main"
-    for made in (pictures, annotations, lists):
-        made.mkdir(parents=True)
-    names, objects = [], 0
-    files = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
-    for number, path in enumerate(files):
-        found = peer(read_image(path))
-        boxes = np.round(found.boxes)
-        kept = (found.scores >= UNSURE) & ((boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) > LEAST_SIDE)
-        sure = found.scores[kept] >= SURE
-        if not sure.any():
-            continue
-        truth = replace(GroundTruth.of(boxes[kept], found.labels[kept]), ignore=~sure)
-        names.append(f"x{number:06d}")
-        objects += int(sure.sum())
-        shutil.copyfile(path, pictures / f"{names[-1]}.jpg")
-        record = ImageRecord(names[-1], pictures / f"{names[-1]}.jpg", found.image_size, truth)
-        (annotations / f"{names[-1]}.xml").write_bytes(voc_xml(record, tuple(COCO)))
-    (lists / "fit.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    print(f"{len(names)} of {len(files)} photographs, {objects} objects")
-
-
 def main() -> None:
-    """Measure and print, or label."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="2007/test")
     parser.add_argument("--first", type=int, help="only the first so many images")
     parser.add_argument("--beside", type=int, default=0, help="images that both detectors are timed on, in turn")
-    parser.add_argument("--label", type=Path, nargs="+", metavar="FOLDER", help="label these photographs instead")
-    parser.add_argument("--out", type=Path, help="the folder that --label makes")
     given = parser.parse_args()
-    if given.label:
-        if given.out is None:
-            parser.error("--label needs --out")
-        label(YoloX(given.model, tuple(COCO)), given.label, given.out)
-        return
-    if given.data is None:
-        parser.error("--data or --label is missing")
     data = load_dataset(given.data, split=given.split)
     data = data.subset(np.arange(min(given.first or len(data), len(data))))
     peer = YoloX(given.model, data.class_names)
