@@ -32,7 +32,7 @@ from detector.shown import one_line
 from detector.strict_yaml import write_settings
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes
-from detector.training.proposal_choice import ProposalChoiceConfig, choose_proposals
+from detector.training.proposal_choice import PICTURES, choose_proposals
 from detector.training.region_batch import RegionBatch
 from proposals.errors import UserError
 
@@ -154,10 +154,9 @@ def suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
     Raises:
         UserError: none of them has a usable object.
     """
-    config = ProposalChoiceConfig()
     with_objects = np.flatnonzero(np.diff(train.offsets) > 0)
-    some = np.random.default_rng([seed, 6]).permutation(with_objects)[: 2 * config.pictures]  # a few may be unreadable
-    return choose_proposals(ImagePool.load(train.subset(np.sort(some))), config, seed).proposals
+    some = np.random.default_rng([seed, 6]).permutation(with_objects)[: 2 * PICTURES]  # a few may be unreadable
+    return choose_proposals(ImagePool.load(train.subset(np.sort(some))), seed).proposals
 
 
 def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None:

@@ -33,7 +33,7 @@ from detector.recipes.region import (
     read_recipe,
 )
 from detector.strict_yaml import read_settings
-from detector.training.proposal_choice import ProposalChoiceConfig
+from detector.training.proposal_choice import COUNTS
 from detector.training.region_trainer import RegionTrainer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -194,7 +194,7 @@ def test_a_named_recipe_fits_the_network_it_begins_from(data: Path, tmp_path: Pa
     assert tuned.training.crop == small.members[0].crop
     assert tuned.training.net.width == 0.1
     assert tuned.model.proposals != small.proposals  # those that suit the data
-    assert tuned.model.proposals.max_proposals in ProposalChoiceConfig().counts
+    assert tuned.model.proposals.max_proposals in COUNTS
     assert read_model_config(tmp_path / "tuned").proposals == tuned.model.proposals
     assert (tuned.training.head_rate, tuned.training.batch_size, tuned.training.sampling.foreground) == (10, 128, 0.25)
 

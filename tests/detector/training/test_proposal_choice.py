@@ -12,7 +12,7 @@ from detector.model.config import ProposalConfig
 from detector.model.proposals import search_source
 from detector.training import proposal_choice
 from detector.training.pool import ImagePool
-from detector.training.proposal_choice import Candidate, ProposalChoiceConfig, choose_proposals
+from detector.training.proposal_choice import Candidate, choose_proposals
 from proposals.errors import UserError
 
 COLOURS = ((220, 30, 30), (30, 30, 220))
@@ -46,11 +46,11 @@ def candidates(*sides: int) -> tuple[Candidate, ...]:
     return tuple(Candidate(side=side, k=(25.0, 50.0)) for side in sides)
 
 
-def test_the_fewest_regions_that_cover_the_objects_are_chosen() -> None:
+def test_the_fewest_regions_that_cover_the_objects_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = discs(3, 8, 24)
-    config = ProposalChoiceConfig(candidates=candidates(160), counts=(2, 400, 800), tolerance=0.02)
-    choice = choose_proposals(pool, config, 0)
-    assert choice.count == 400
+    monkeypatch.setattr(proposal_choice, "TOLERANCE", 0.02)
+    choice = choose_proposals(pool, 0, candidates(160), (2, 400, 800))
+    assert choice.proposals.max_proposals == 400
     assert choice.recall > 0.95
     found = search_source(choice.proposals).propose(pool.images[0])
     assert found.image_size == (160, 160)
@@ -60,8 +60,7 @@ def test_the_fewest_regions_that_cover_the_objects_are_chosen() -> None:
 def test_small_objects_need_a_larger_copy() -> None:
     """Discs of 10 pixels are lost on a copy of a quarter of the size, whose smallest box is 5 pixels wide."""
     pool = discs(3, 12, 10)
-    config = ProposalChoiceConfig(candidates=candidates(40, 160), counts=(100,))
-    assert choose_proposals(pool, config, 0).side == 160
+    assert choose_proposals(pool, 0, candidates(40, 160), (100,)).proposals.search_side == 160
 
 
 def test_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +73,11 @@ def test_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposal_choice, "search_source", source_of)
     ticks = iter([0.0, 100.0, 200.0])
     pool = discs(2, 4, 24)
-    config = ProposalChoiceConfig(candidates=candidates(160, 120, 80), counts=(50,), seconds=10)
-    assert choose_proposals(pool, config, 0, clock=lambda: next(ticks)).side == 160
+    choice = choose_proposals(pool, 0, candidates(160, 120, 80), (50,), clock=lambda: next(ticks))
+    assert choice.proposals.search_side == 160
     assert searched == [160]
 
 
 def test_no_object_is_no_choice() -> None:
     with pytest.raises(UserError, match="no usable object"):
-        choose_proposals(discs(2, 0, 24), ProposalChoiceConfig(), 0)
+        choose_proposals(discs(2, 0, 24), 0)
