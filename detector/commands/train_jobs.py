@@ -100,7 +100,8 @@ class Job(ABC, Generic[RecipeT]):
         left = 60 * minutes - (time.monotonic() - begun)
         plan = plan_training(left, len(self.train), max(1, round(self.images_in_step)), costs)
         average = 1 - 1 / max(10.0, AVERAGED * plan.steps)
-        recipe = self._with(self.recipe, steps=plan.steps, average=round(average, 5))
+        seconds = round(plan.steps * step, 2)
+        recipe = self._with(self.recipe, steps=plan.steps, average=round(average, 5), planned_seconds=seconds)
         some_of_them = plan.images if plan.images < len(self.train) else None
         ends = time.strftime("%H:%M", time.localtime(time.time() + left))
         line = f"{minutes:g} minutes: {plan.steps:,} steps of {step:.2f} s on {plan.images:,} images, ends {ends}"
@@ -215,7 +216,7 @@ class SharedJob(Job[SharedRecipe]):
         """The page of the training, and on the terminal what to do next."""
         from detector.report.training_page import PAGE, HeldOut, write_training_page
 
-        steps, seconds = self.recipe.training.steps, trainer.seconds
+        steps, seconds = trainer.step, trainer.seconds
         facts = (
             ("Data", f"{self.train.name}: {len(self.train)} images, {len(self.train.boxes)} objects"),
             ("Begun with", self.recipe.init),

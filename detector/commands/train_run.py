@@ -156,7 +156,8 @@ def as_planned(asked: OneRecipe, recorded: OneRecipe) -> OneRecipe:
     """``asked`` with the images and steps that were planned for ``recorded``, if both are for as many minutes."""
     if asked.minutes is None or asked.minutes != recorded.minutes or type(asked) is not type(recorded):
         return asked
-    run = {"steps": recorded.training.steps, "average": recorded.training.average}
+    planned = recorded.training
+    run = {"steps": planned.steps, "average": planned.average, "planned_seconds": planned.planned_seconds}
     training = asked.training.model_copy(update=run)
     return asked.model_copy(update={"training": training, "images": recorded.images})
 
@@ -276,7 +277,7 @@ def train_network(job: CropJob | SharedJob, folder: Path, processes: Processes) 
         trainer = job.trainer(folder, report)
         if processes.from_first(trainer.checkpoint_path.exists()):
             trainer.resume()
-            tell(f"going on from step {trainer.step} of {steps}")
+            tell(f"going on from step {trainer.step} of {trainer.steps}")
         elif processes.writes:
             save_sheet(trainer.batches.batch(0), job.train.class_names, folder)
         try:

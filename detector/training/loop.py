@@ -31,6 +31,7 @@ __all__ = ["Interrupted", "Machine", "Outcome", "Trainer", "on_device"]
 
 Net = TypeVar("Net", bound=nn.Module)
 Item = TypeVar("Item")
+SLACK = 1.1  # times the planned seconds, from which on a run is shortened
 
 
 class Interrupted(Exception):
@@ -82,7 +83,7 @@ class Trainer(ABC, Generic[Net, Item]):
         self.average = WeightAverage(net, config.average)
         self.watch = Watch(folder / "best.pt", config.patience, self.processes.writes)
         self.log = RunLog(folder, self.processes.writes)
-        self.step = 0
+        self.step, self.steps = 0, config.steps
         self.seconds = 0.0
         self._stop = False
 
@@ -148,6 +149,7 @@ class Trainer(ABC, Generic[Net, Item]):
             self.checkpoint_path,
             {
                 "step": self.step,
+                "steps": self.steps,
                 "seconds": self.seconds,
                 "config": self._settings.model_dump(mode="json"),
                 "net": self.net.state_dict(),
@@ -175,6 +177,7 @@ class Trainer(ABC, Generic[Net, Item]):
         self.watch.restore(state.get("watch", {}))
         torch.set_rng_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.steps = state.get("steps", self._settings.steps)
 
     def averaged_net(self) -> Net:
         """A copy of the net with the averaged weights, in evaluation mode."""
@@ -227,8 +230,8 @@ class Trainer(ABC, Generic[Net, Item]):
         saved = mark = time.monotonic()
         loss_sum, seen, figures, steps = 0.0, 0, [0.0], 0
         net: Net | None = None
-        for batch in self.stream(iter(range(self.step, config.steps))):
-            rate = config.schedule.at(self.step, config.steps, self.steps_per_epoch)
+        for batch in self.stream(iter(range(self.step, self.steps))):
+            rate = config.schedule.at(self.step, self.steps, self.steps_per_epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * config.batch_size / 128 * group.get("scale", 1.0)
             if self.processes.count > 1:
@@ -244,11 +247,12 @@ class Trainer(ABC, Generic[Net, Item]):
             seen += outcome.examples
             steps += 1
             self.step += 1
-            last = self.step == config.steps
+            last = self.step == self.steps
             if self.step % self.log_every == 0 or last:
                 everyone, *sums = total([seen, *figures], self.device)
                 now = time.monotonic()
                 self.seconds += now - mark
+                self._keep_to_time((now - mark) / steps)
                 metric = None
                 if self.step % self.validate_every == 0 or last:
                     net, metric = self._validate(last)
@@ -260,11 +264,25 @@ class Trainer(ABC, Generic[Net, Item]):
                 self.save()
                 saved = time.monotonic()
             if stop and not last:
-                raise Interrupted(f"stopped at step {self.step} of {config.steps}; {self.checkpoint_path} is saved")
+                raise Interrupted(f"stopped at step {self.step} of {self.steps}; {self.checkpoint_path} is saved")
+            if last:
+                break  # before what was planned, if the machine has become slower
             if self.watch.exhausted:
                 self.machine.tell(f"no better validation in {config.patience}: stopped at step {self.step}")
                 break
         return self._result(net)
+
+    def _keep_to_time(self, step_seconds: float) -> None:
+        """Leave so many of the steps to come out as the run would take too long, if a step takes ``step_seconds``."""
+        planned, left = self._settings.planned_seconds, self.steps - self.step
+        if planned is None or left == 0:
+            return
+        fits = max(1, int((planned - self.seconds) / step_seconds))
+        late = self.seconds + left * step_seconds > SLACK * planned
+        steps = self.processes.from_first(self.step + min(left, fits) if late else self.steps)
+        if steps < self.steps:
+            self.machine.tell(f"a step takes {step_seconds:.2f} s now: {steps} steps in place of {self.steps}")
+            self.steps = steps
 
     def _validate(self, last: bool) -> tuple[Net, float | None]:
         """The averaged net, its metric, and its place among the run's validations noted."""
@@ -283,7 +301,7 @@ class Trainer(ABC, Generic[Net, Item]):
             return best
         if net is None:  # resumed at its end
             net = self.averaged_net()
-        if self.step < self._settings.steps:  # stopped early: the last validation was not of everything
+        if self.step < self.steps:  # stopped early: the last validation was not of everything
             self.validate(net, True)
         return net
 

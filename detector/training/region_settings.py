@@ -23,6 +23,8 @@ class LearningConfig(BaseModel):
 
     Attributes:
         schedule: the learning rate; ``schedule.rate`` is for a batch of 128. steps: batches.
+        planned_seconds: that the steps are planned to take. A run that would take a tenth more, because the machine has
+            become slower, has fewer steps, and its schedule ends with them; ``None`` takes whatever they take.
         batch_size: examples in a batch, of all processes together.
         average: decay of the running mean of the weights (Polyak averaging) that becomes the result.
         precision: of the forward and backward pass; "auto" is bfloat16 on a GPU that has it, float16 with a scaled
@@ -49,6 +51,7 @@ class LearningConfig(BaseModel):
 
     schedule: ScheduleConfig = ScheduleConfig()
     steps: int = Field(ge=1)
+    planned_seconds: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=128, ge=1)
     average: float = Field(default=0.999, ge=0, lt=1)
     precision: Precision = "auto"

@@ -70,6 +70,7 @@ def test_minutes_become_steps(recipe: dict[str, Any], steps: int, data: Path, tm
     recorded = yaml.safe_load((out / "recipe.yaml").read_text())
     assert recorded["minutes"] == 150
     assert recorded["training"]["steps"] == steps
+    assert recorded["training"]["planned_seconds"] == 1000 * steps
     assert recorded["images"] is None
     assert read_model_config(out).class_names
     assert run(*words, 150, "--resume", "auto") == 0  # finished already

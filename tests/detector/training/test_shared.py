@@ -288,6 +288,21 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.parametrize(("planned", "steps"), [(1e-6, 3), (1e6, 8), (None, 8)])
+def test_a_run_that_takes_too_long_is_shortened(tmp_path: Path, planned: float | None, steps: int) -> None:
+    """After the second step, where the first line is logged; the rate has fallen to the end all the same."""
+    log: list[Progress] = []
+    trainer = make_trainer(tmp_path, log, steps=8, planned_seconds=planned)
+    trainer.run()
+    assert trainer.step == steps
+    assert [entry.step for entry in log] == ([2, 3] if steps == 3 else [2, 4, 6, 8])
+    assert log[-1].rate < 0.6 * log[0].rate
+    again = make_trainer(tmp_path, steps=8, planned_seconds=planned)
+    again.resume()
+    assert again.steps == again.step == steps
+    assert torch.equal(again.run().trunk.conv1.conv.weight, trainer.averaged_net().trunk.conv1.conv.weight)
+
+
 def test_statistics_are_those_of_many_batches(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     net = trainer.averaged_net()
