@@ -24,6 +24,7 @@ from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.training.loop import Machine
+from detector.training.pool import ImagePool
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.windows import Windows
 from proposals.recall import best_overlaps, recall
@@ -197,8 +198,10 @@ class SharedJob(Job[SharedRecipe]):
         alone = self.recipe.training.only_multibox
         if self.val is not None and self.machine.processes.count == 1 and not alone:
             some = self.val.subset(np.arange(min(len(self.val), self.recipe.val_images)))
-            usable = set(load_pool(some, self.machine.tell).ids)
-            some = some.subset(np.array([i for i, name in enumerate(some.image_ids) if name in usable], np.int64))
+            usable = ImagePool.load(some)
+            for fault in usable.skipped:
+                self.machine.tell(f"skipped: {fault}")
+            some = some.subset(np.flatnonzero(np.isin(some.image_ids, usable.ids)))
             source = stored_source(self.recipe.model.proposals, self.store)
             self.measure = ValidationAP(self.recipe, self.crop, some, source)
         return build_shared_trainer(

@@ -100,6 +100,8 @@ def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
     """``recipe`` as the command line's options change it."""
     run = {"steps": request.steps, "seed": request.seed}
     training = recipe.training.model_copy(update={k: v for k, v in run.items() if v is not None})
+    if request.steps is not None:  # however long they take
+        training = training.model_copy(update={"planned_seconds": None})
     minutes = None if request.steps is not None else request.minutes or recipe.minutes
     init = recipe.init if request.init is None else request.init
     return recipe.model_copy(update={"training": training, "init": init, "minutes": minutes})

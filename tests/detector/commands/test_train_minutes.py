@@ -72,6 +72,10 @@ def test_minutes_become_steps(recipe: dict[str, Any], steps: int, data: Path, tm
     assert recorded["training"]["steps"] == steps
     assert recorded["training"]["planned_seconds"] == 1000 * steps
     assert recorded["images"] is None
+    file.write_text((out / "recipe.yaml").read_text())
+    assert run(*words[:4], "--steps", 2, "--out", tmp_path / "two", *words[6:8]) == 0
+    again = yaml.safe_load((tmp_path / "two" / "recipe.yaml").read_text())
+    assert (again["minutes"], again["training"]["steps"], again["training"]["planned_seconds"]) == (None, 2, None)
     assert read_model_config(out).class_names
     assert run(*words, 150, "--resume", "auto") == 0  # finished already
 
