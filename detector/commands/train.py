@@ -44,8 +44,8 @@ def train(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="Initial weights: random, bundled, torchvision, a model folder, or a .pth of torchvision's "
-            "GoogLeNet (--recipe teacher: of EfficientNet-Lite0).",
+            help="Initial weights: random, bundled, torchvision, a model folder, or a published file: Caffe's "
+            "bvlc_googlenet.caffemodel, torchvision's .pth (--recipe teacher: EfficientNet-Lite0's).",
             show_default="the recipe's",
         ),
     ] = None,

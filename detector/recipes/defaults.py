@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,9 @@ TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of
 MEMBERS = 6
 SHARED_MINUTES, SHARED_STEPS = 10.0, 400  # the steps where no minutes are asked for
 MULTIBOX_ZOOM = (0.8, 1.25)
-SHARED_SIDE = 320  # of training images; half as many pixels as at detection
+SHARED_SHRINK = 0.8  # training images beside those at detection: two thirds of the pixels
+ADAMW = {"optimizer": "adamw", "weight_decay": 0.02, "statistics_batches": 0}
+"""How a network without batch normalisation learns: its layers differ too much in scale for one rate of SGD."""
 
 
 class Initialization(NamedTuple):
@@ -52,6 +54,11 @@ def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
     sampling = SamplingConfig(foreground=0.25, iou_foreground=0.5, iou_background=0.5)
     batch = 128
     foreground = batch * sampling.foreground
+    learning: dict[str, Any]
+    if start.net.norm == "batch":  # a tenth of the rate of the training from random weights, as in R-CNN
+        learning = {"schedule": ScheduleConfig(rate=0.01, warmup=0.02), "head_rate": 10.0, "weight_decay": 5e-4}
+    else:
+        learning = {"schedule": ScheduleConfig(rate=1e-4, warmup=0.05), "head_rate": 3.0, **ADAMW}
     return TrainRecipe(
         init=start.init,
         training=RegionTrainingConfig(
@@ -61,14 +68,11 @@ def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
             normalization=start.normalization,
             sampling=sampling,
             augment=AugmentConfig(random_interpolation=False),
-            # A tenth of the rate of the training from random weights, as in R-CNN.
-            schedule=ScheduleConfig(kind="cosine", rate=0.01, warmup=0.02),
             steps=int(np.clip(FINETUNE_SHOWN * objects / foreground, *FINETUNE_STEPS)),
             batch_size=batch,
             grid=3,
-            head_rate=10.0,
-            weight_decay=5e-4,
             average=0.995,
+            **learning,
         ),
         model=ModelFacts(proposals=start.proposals),
     )
@@ -80,18 +84,23 @@ def shared_recipe(start: Initialization) -> SharedRecipe:
     It learns from smaller images than it detects in, which costs less; ``zoom`` shows it objects of many sizes.
     """
     maps = start.maps or SharedMaps()
+    smaller = max(32, round(SHARED_SHRINK * maps.image_side / 32) * 32)
+    learning: dict[str, Any]
+    if start.net.norm == "batch":
+        learning = {"schedule": ScheduleConfig(rate=0.0083, warmup=0.05), "batch_size": 768, "regions": 96}
+    else:
+        learning = {"schedule": ScheduleConfig(rate=6e-5, warmup=0.05), "batch_size": 512, "regions": 64, **ADAMW}
     return SharedRecipe(
         init=start.init,
         minutes=SHARED_MINUTES,
         training=SharedTrainingConfig(
             net=start.net,
             normalization=start.normalization,
-            maps=maps.model_copy(update={"image_side": min(maps.image_side, SHARED_SIDE)}),
-            schedule=ScheduleConfig(rate=0.0083, warmup=0.05),
+            maps=maps.model_copy(update={"image_side": smaller}),
             steps=SHARED_STEPS,
-            batch_size=768,
-            regions=96,
+            frozen=start.net.norm == "lrn",
             zoom=(0.85, 1.25),
+            **learning,
             dropout=0.0,
             multibox=MultiBoxConfig(),
             precision="bfloat16" if fast_bfloat16() else "auto",

@@ -8,19 +8,31 @@ import torch
 from torch import Tensor
 
 from detector.crop import CropConfig
-from detector.model.config import BUNDLED_MODEL, ProposalConfig, named_folder, read_model_config
+from detector.model.config import ProposalConfig, named_folder, read_model_config
 from detector.model.load import read_member
+from detector.nets.caffe import read_caffe_weights
 from detector.nets.efficientnet_lite import folded_weights
-from detector.nets.googlenet import GoogLeNetConfig, torchvision_config
+from detector.nets.googlenet import GoogLeNetConfig, paper_config, torchvision_config
 from detector.nets.multibox import read_multibox
 from detector.nets.region_head import HeadShape, RegionHead
-from detector.nets.region_net import RegionNet
+from detector.nets.region_net import RegionNet, SharedMaps
 from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, read_published_weights, read_torchvision_weights
 from detector.recipes.defaults import Initialization
 from detector.training.region_loss import DELTA_SCALE
 from detector.training.region_trainer import HEADS
 from proposals.errors import UserError
+
+WIDE_MAPS = SharedMaps(image_side=512, levels=2, region_side=128.0)  # for a trunk whose cells are 16 pixels wide
+SMALL = Initialization(
+    "random",
+    GoogLeNetConfig(norm="batch", width=0.5, stem="stride4", dropout=0.0),
+    CropConfig(size=48, context_pad=4, antialias=False),
+    Normalization(),
+    ProposalConfig(),
+    SharedMaps(image_side=400, levels=2, region_side=96.0),
+)
+"""What begins with random weights: a network that two cores can teach, and learns without care for its first rate."""
 
 
 def initial_weights(
@@ -38,7 +50,7 @@ def initial_weights(
     """
     if init == "random":
         return None
-    if init == "torchvision" or init.endswith(".pth"):
+    if is_published(init):
         state = _published_weights(init, kind)
     else:
         folder = named_folder(init)
@@ -52,7 +64,14 @@ def initial_weights(
     return {name: tensor for name, tensor in state.items() if not name.startswith(HEADS)}
 
 
+def is_published(init: str) -> bool:
+    """Whether ``init`` names weights that others publish, which are no model folder."""
+    return init == "torchvision" or init.endswith((".pth", ".caffemodel"))
+
+
 def _published_weights(init: str, kind: str) -> dict[str, Tensor]:
+    if init.endswith(".caffemodel"):
+        return read_caffe_weights(Path(init))
     if kind == "googlenet":
         return read_torchvision_weights(None if init == "torchvision" else Path(init))
     return folded_weights(read_published_weights(Path(init), "expected EfficientNet-Lite0's, see docs/training.md"))
@@ -64,9 +83,12 @@ def start_of(init: str) -> Initialization:
     Raises:
         UserError: there is no such model, or it is on another trunk.
     """
-    if init == "torchvision" or init.endswith(".pth"):
-        return Initialization(init, torchvision_config(), CropConfig(), Normalization(), ProposalConfig())
-    model = read_model_config(BUNDLED_MODEL if init == "random" else named_folder(init))
+    if init == "random":
+        return SMALL
+    if is_published(init):
+        net = paper_config(aux=False) if init.endswith(".caffemodel") else torchvision_config()
+        return Initialization(init, net, CropConfig(), Normalization(), ProposalConfig(), WIDE_MAPS)
+    model = read_model_config(named_folder(init))
     member = model.members[0]
     if not isinstance(member.net, GoogLeNetConfig):
         raise UserError(f"init {init}: weights of another architecture ({member.net.kind}); name a GoogLeNet's")
@@ -110,7 +132,7 @@ def initialise_region_net(net: RegionNet, init: str, class_keys: tuple[str, ...]
         UserError: they cannot be had or belong to another architecture.
     """
     initialise(net.trunk, init)
-    if init in ("random", "torchvision") or init.endswith(".pth"):
+    if init == "random" or is_published(init):
         return
     folder = named_folder(init)
     config = read_model_config(folder)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from caffe_files import caffemodel
 from command_line import run
 from PIL import Image
 
@@ -21,9 +22,9 @@ from detector.images.read import read_image
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, torchvision_config
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, paper_config, torchvision_config
 from detector.nets.weights import Normalization
-from detector.recipes.initialization import initialise
+from detector.recipes.initialization import initialise, start_of
 from proposals.errors import UserError
 
 RECIPE: dict[str, Any] = {
@@ -157,6 +158,17 @@ def test_first_weights_from_torchvisions_file(tmp_path: Path) -> None:
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(net.eval().features(x), source.eval().features(x))
+
+
+def test_first_weights_from_caffes_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source, net = GoogLeNet(paper_config(7, aux=False)), GoogLeNet(paper_config(21, aux=False))
+    (tmp_path / "bvlc_googlenet.caffemodel").write_bytes(caffemodel(source.state_dict()))
+    init, head = str(tmp_path / "bvlc_googlenet.caffemodel"), net.fc.weight.clone()
+    initialise(net, init)
+    assert torch.equal(net.inception5b.branch1.conv.weight, source.inception5b.branch1.conv.weight)
+    assert torch.equal(net.fc.weight, head)  # the last layer stays new
+    assert start_of(init).net == paper_config(aux=False)
 
 
 def write_two_classes(folder: Path) -> GoogLeNet:

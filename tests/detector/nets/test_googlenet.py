@@ -13,6 +13,7 @@ from detector.nets.googlenet import (
     GoogLeNet,
     GoogLeNetConfig,
     Logits,
+    ResponseNorm,
     paper_config,
     torchvision_config,
 )
@@ -109,9 +110,17 @@ def test_paper_multiply_adds(paper: GoogLeNet) -> None:
 def test_paper_has_true_5x5_lrn_and_dropout(paper: GoogLeNet) -> None:
     for name in TABLE_1:
         assert paper.get_submodule(f"inception{name}.branch3.1.conv").kernel_size == (5, 5)  # type: ignore[comparison-overlap]
-    assert isinstance(paper.norm1, nn.LocalResponseNorm)
-    assert isinstance(paper.norm2, nn.LocalResponseNorm)
+    assert isinstance(paper.norm1, ResponseNorm)
+    assert isinstance(paper.norm2, ResponseNorm)
     assert (paper.dropout.p, paper.aux1.dropout.p) == (0.4, 0.7)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("channels", [3, 64, 192])
+def test_response_normalisation_is_pytorchs(channels: int) -> None:
+    x = torch.randn(2, channels, 5, 7, generator=torch.Generator().manual_seed(1)) * 300
+    theirs = nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)  # it divides alpha by the size, as Caffe does
+    torch.testing.assert_close(ResponseNorm(channels)(x), theirs(x), rtol=1e-5, atol=1e-5)
+    assert not ResponseNorm(channels).state_dict()
 
 
 def test_paper_trains_with_auxiliary_heads(paper: GoogLeNet) -> None:
