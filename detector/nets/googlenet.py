@@ -11,6 +11,7 @@ Pooling sizes round up, as in Caffe. Module names are torchvision's, so that its
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -146,10 +147,12 @@ class ResponseNorm(nn.Module):
         super().__init__()
         place = torch.arange(channels)
         near = (place[:, None] - place).abs() <= size // 2
-        self.register_buffer("band", near.float().mul(alpha / size).view(channels, channels, 1, 1), persistent=False)
+        self.register_buffer("band", near.float().view(channels, channels, 1, 1), persistent=False)
+        self.scale = math.sqrt(alpha / size)  # of the values, since half precision cannot hold the squares of hundreds
 
     def forward(self, x: Tensor) -> Tensor:
-        root = F.conv2d(x * x, self.band).add(1).rsqrt()
+        small = x * self.scale
+        root = F.conv2d(small * small, self.band).add(1).rsqrt()
         return x * (root * root.sqrt())
 
 

@@ -123,6 +123,11 @@ def test_response_normalisation_is_pytorchs(channels: int) -> None:
     assert not ResponseNorm(channels).state_dict()
 
 
+def test_response_normalisation_in_half_precision() -> None:
+    x = torch.rand(1, 64, 3, 3, generator=torch.Generator().manual_seed(1)) * 5000  # its squares are beyond float16
+    torch.testing.assert_close(ResponseNorm(64).half()(x.half()).float(), ResponseNorm(64)(x), rtol=5e-3, atol=0)
+
+
 def test_paper_trains_with_auxiliary_heads(paper: GoogLeNet) -> None:
     net = GoogLeNet(paper_config(21))
     output = net(torch.randn(2, 3, 224, 224))
