@@ -119,6 +119,7 @@ def lists(folder: Path, counts: list[int]) -> None:
         print(f"| {images:,} | {' | '.join(cells)} |", flush=True)
 
 
+MODEL = Path(__file__).resolve().parents[1] / "detector/models/small"
 VARIANTS = {
     "ray": {"one process": [], "Ray": ["--engine", "ray"]},
     "workers": {"one worker": ["--workers", "1"], "two workers": ["--workers", "2"]},
@@ -135,7 +136,8 @@ def in_turns(folder: Path, images: int, variants: dict[str, list[str]], repeats:
         written = []
         for number, (name, options) in enumerate(variants.items()):
             out = scratch / f"{turn}-{number}"
-            words = ["detect", scratch / "list.txt", "--no-pictures", "--device", "cpu", *options, "--out", out]
+            words = ["detect", scratch / "list.txt", "--model", MODEL, "--device", "cpu", "--no-pictures"]
+            words += [*options, "--out", out]
             begun, busy = time.perf_counter(), os.times()
             subprocess.run([sys.executable, "-m", "detector", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
             seconds, spent = time.perf_counter() - begun, os.times()

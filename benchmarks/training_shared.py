@@ -22,7 +22,7 @@ import torch
 
 from detector.model.proposals import search_source
 from detector.recipes.build_shared import shared_trainer
-from detector.recipes.region import SharedRecipe, read_ensemble_recipe
+from detector.recipes.region import SharedRecipe, read_recipe
 from detector.training.batches import make_ahead
 from detector.training.loop import Machine
 from detector.training.pool import ImagePool
@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    recipe = read_ensemble_recipe(ROOT / "configs/voc.yaml").base
+    recipe = read_recipe(ROOT / "configs/voc.yaml")
     assert isinstance(recipe, SharedRecipe)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

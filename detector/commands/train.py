@@ -44,8 +44,8 @@ def train(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="Initial weights: random, bundled, torchvision, a model folder, or a published file: Caffe's "
-            "bvlc_googlenet.caffemodel, torchvision's .pth (--recipe teacher: EfficientNet-Lite0's).",
+            help="Initial weights: random, bundled, small, torchvision, a model folder, or a published .caffemodel or "
+            ".pth (docs/training.md).",
             show_default="the recipe's",
         ),
     ] = None,

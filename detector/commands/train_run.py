@@ -127,13 +127,13 @@ def named_recipe(
     if request.recipe is Recipe.teacher:
         if request.init is None:
             raise UserError("--init: which weights shall the teacher begin with? See docs/training.md, A teacher")
-        return with_options(teacher_recipe(start_of("bundled"), request.init, len(train.boxes)), request)
+        return with_options(teacher_recipe(start_of("small"), request.init, len(train.boxes)), request)
     objects = len(train.boxes)
     if request.recipe is Recipe.paper:
         return with_options(paper_recipe(objects), request)
-    start = start_of(request.init or "bundled")
     if request.recipe is Recipe.multibox:
-        return with_options(multibox_recipe(start), request)
+        return with_options(multibox_recipe(start_of(request.init or "bundled")), request)
+    start = start_of(request.init or "small")
     if proposals is None:
         proposals = processes.from_first(suited_proposals(train, request.seed or 0) if processes.writes else None)
         assert proposals is not None

@@ -23,11 +23,13 @@ from proposals.selective_search import SelectiveSearchConfig
 
 MODEL_FILE = "model.yaml"
 BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default"
+SMALL_MODEL = BUNDLED_MODEL.with_name("small")
+"""What training begins with by name: a network of half width, which learns more in minutes of two cores."""
 
 
 def named_folder(name: str) -> Path:
-    """The model directory that a recipe calls ``name``: a path, or "bundled" for the package's own."""
-    return BUNDLED_MODEL if name == "bundled" else Path(name)
+    """The model directory that a recipe calls ``name``: a path, or one of the package's own, "bundled" or "small"."""
+    return {"bundled": BUNDLED_MODEL, "small": SMALL_MODEL}.get(name, Path(name))
 
 
 class MemberConfig(WeightsFile):

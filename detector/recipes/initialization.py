@@ -24,15 +24,6 @@ from detector.training.region_trainer import HEADS
 from proposals.errors import UserError
 
 WIDE_MAPS = SharedMaps(image_side=512, levels=2, region_side=128.0)  # for a trunk whose cells are 16 pixels wide
-SMALL = Initialization(
-    "random",
-    GoogLeNetConfig(norm="batch", width=0.5, stem="stride4", dropout=0.0),
-    CropConfig(size=48, context_pad=4, antialias=False),
-    Normalization(),
-    ProposalConfig(),
-    SharedMaps(image_side=400, levels=2, region_side=96.0),
-)
-"""What begins with random weights: a network that two cores can teach, and learns without care for its first rate."""
 
 
 def initial_weights(
@@ -80,15 +71,15 @@ def _published_weights(init: str, kind: str) -> dict[str, Tensor]:
 def start_of(init: str) -> Initialization:
     """The GoogLeNet that belongs to the weights of ``init``, and the input and proposals it is used with.
 
+    New weights belong to the network of the small model, which learns without care for its first rate.
+
     Raises:
         UserError: there is no such model, or it is on another trunk.
     """
-    if init == "random":
-        return SMALL
     if is_published(init):
         net = paper_config(aux=False) if init.endswith(".caffemodel") else torchvision_config()
         return Initialization(init, net, CropConfig(), Normalization(), ProposalConfig(), WIDE_MAPS)
-    model = read_model_config(named_folder(init))
+    model = read_model_config(named_folder("small" if init == "random" else init))
     member = model.members[0]
     if not isinstance(member.net, GoogLeNetConfig):
         raise UserError(f"init {init}: weights of another architecture ({member.net.kind}); name a GoogLeNet's")

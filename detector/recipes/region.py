@@ -32,9 +32,9 @@ class NetworkRecipe(BaseModel):
     """What the training of any region network says, from the data to the model folder.
 
     Attributes:
-        init: where the weights start: "random", "bundled", "torchvision" (its ImageNet weights, when online), a model
-            folder, or a local file of published weights (``.pth``, ``.caffemodel``). What names the classes is new
-            unless that model has the same classes.
+        init: where the weights start: "random", "bundled" or "small" (the package's models), "torchvision" (its
+            ImageNet weights, when online), a model folder, or a local file of published weights (``.pth``,
+            ``.caffemodel``). What names the classes is new unless that model has the same classes.
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
         minutes: the run is planned to end after so many, from the speed of the machine; ``training.steps``, ``average``
             and ``images`` are what was planned then. ``None``: they are what this recipe says.

@@ -71,6 +71,7 @@ RUN = {
 }  # fmt: skip
 
 SHARED = {"task": "shared", "init": "random", "training": {"steps": 4, "net": {"num_outputs": 3, "norm": "batch"}}}
+ENSEMBLE = {"task": "ensemble", "base": {**SHARED, "init": "bundled"}, "members": [{}, {"seed": 3}], "mean": True}
 
 
 def bytes_or_tree(path: Path, tree: Any, seed: int) -> Path:
@@ -338,7 +339,7 @@ FILE_READERS = {
     "model safetensors": weights,
     "recipe regions": recipe("finetune.yaml", read_recipe),
     "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
-    "recipe ensemble": recipe("voc.yaml", read_ensemble_recipe),
+    "recipe ensemble": settings(ENSEMBLE, "ensemble.yaml", read_ensemble_recipe),
     "recipe classifier": recipe("classifier.yaml", read_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
     "checkpoint": checkpoint,

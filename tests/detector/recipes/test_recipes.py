@@ -23,7 +23,7 @@ from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.googlenet import paper_config
 from detector.nets.region_head import HeadShape
-from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe
+from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe, shared_recipe
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
     EnsembleRecipe,
@@ -267,6 +267,18 @@ def test_steps_follow_the_data_within_bounds(objects: int) -> None:
         (classifier_recipe(start, objects), (300, 50_000)),
     ):
         assert bounds[0] <= recipe.training.steps <= bounds[1]
+
+
+def test_networks_without_batch_normalisation_learn_with_adamw() -> None:
+    with_it, without = start_of("small"), start_of("bundled")
+    assert (with_it.net.norm, without.net.norm) == ("batch", "lrn")
+    assert start_of("random").net == with_it.net
+    for recipe in (lambda start: finetune_recipe(start, 500), shared_recipe):
+        assert recipe(with_it).training.optimizer == "sgd"
+        training = recipe(without).training
+        assert (training.optimizer, training.statistics_batches) == ("adamw", 0)
+        assert training.schedule.rate < 1e-3
+    assert (shared_recipe(with_it).training.frozen, shared_recipe(without).training.frozen) == (False, True)
 
 
 TASKS = {
