@@ -19,6 +19,7 @@ from proposals.errors import UserError
 
 CAFFE_MEAN = (123.0, 117.0, 104.0)  # of R, G and B; Caffe's networks see BGR, 0 to 255, and do not divide it
 LAYERS = {100: (1, 7), 2: (4, 6)}  # of a network: the fields of a layer's name and blobs
+MOST_CLASSES = 1_000_000
 VARINT, EIGHT_BYTES, COUNTED, FOUR_BYTES = 0, 1, 2, 5
 BRANCHES = {
     "branch1": "1x1",
@@ -106,10 +107,12 @@ def read_caffe_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a .caffemodel ({error})") from None
     last = blobs.get("loss3/classifier")
     classes = len(last[-1]) if last is not None else 0
-    if not classes:
+    if not 0 < classes <= MOST_CLASSES:
         raise UserError(f"{path}: expected GoogLeNet's weights, such as bvlc_googlenet.caffemodel")
     state: dict[str, Tensor] = {}
-    shapes = {name: tensor.shape for name, tensor in GoogLeNet(paper_config(classes, aux=False)).state_dict().items()}
+    with torch.device("meta"):  # no memory for what a damaged file only announces
+        net = GoogLeNet(paper_config(classes, aux=False))
+    shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     for layer, theirs in caffe_layers().items():
         for name, values in zip((f"{layer}.weight", f"{layer}.bias"), blobs.get(theirs, []), strict=False):
             if values.numel() == shapes[name].numel():

@@ -77,6 +77,22 @@ def test_other_files(written: Path, tmp_path: Path, change, message: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_files_are_read_or_refused_in_one_line(written: Path, tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    data = bytearray(written.read_bytes())
+    for place in rng.integers(0, 60, 2):  # the first layers' keys, sizes and names
+        data[place] = rng.integers(0, 256)
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(data[: rng.integers(1, len(data))] if seed % 2 else data)
+    found: dict[str, torch.Tensor] | str
+    try:
+        found = read_caffe_weights(path)
+    except UserError as error:
+        found = str(error)
+    assert "\n" not in found if isinstance(found, str) else found["conv1.conv.weight"].shape == (64, 3, 7, 7)
+
+
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_caffe_weights(tmp_path / "none.caffemodel")
