@@ -40,7 +40,7 @@ from proposals.multibox import (
 )
 from proposals.types import Proposals
 
-LEAST_SIDE = 8  # pixels of a level: less would vanish in the pooling before 3a
+LEAST_SIDE = 16  # pixels of a level: less would vanish in the pooling of the paper's stem, or before 4a
 
 
 class SharedMaps(BaseModel):

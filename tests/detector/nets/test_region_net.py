@@ -15,6 +15,7 @@ from detector.detection.ensemble import Ensemble, ImageView, Member
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import (
+    LEAST_SIDE,
     CellGrid,
     ImageMaps,
     PooledMaps,
@@ -154,6 +155,13 @@ def test_one_region_that_is_the_whole_picture_is_the_crop() -> None:
     torch.testing.assert_close(pooled.probs, expected.probs, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(pooled.deltas, expected.deltas, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(pooled.overlap, expected.overlap, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stem", ["stride8", "stride4", "stride2"])
+def test_the_thinnest_level_has_a_row_of_cells(stem: str) -> None:
+    net = GoogLeNet(NET.model_copy(update={"stem": stem})).eval()
+    with torch.inference_mode():
+        assert net.map_4e(torch.zeros(1, 3, LEAST_SIDE, 64)).shape[2] >= 1
 
 
 def test_a_regions_output_depends_on_nothing_else() -> None:
