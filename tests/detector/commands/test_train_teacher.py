@@ -18,7 +18,7 @@ from shared_recipes import RECIPE, TRAINING, write, write_photographs
 from shared_training import made_up_pool
 
 from detector.crop import CropConfig
-from detector.model.config import BUNDLED_MODEL, read_model_config
+from detector.model.config import SMALL_MODEL, read_model_config
 from detector.model.load import load_ensemble, load_model, read_member
 from detector.model.save import save_model
 from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, folded_weights
@@ -116,12 +116,12 @@ def test_from_published_weights_to_a_pupil(data: Path, published: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_the_recipe_without_a_file_is_for_the_bundled_models_crops(data: Path, published: Path, tmp_path: Path) -> None:
+def test_the_recipe_without_a_file_is_for_the_small_models_crops(data: Path, published: Path, tmp_path: Path) -> None:
     out = tmp_path / "t"
     assert run("train", data, "--recipe", "teacher", "--init", published, "--steps", 1, "--out", out) == 0
     recipe = yaml.safe_load((out / "recipe.yaml").read_text())
-    bundled = read_model_config(BUNDLED_MODEL).members[0]
-    assert recipe["training"]["crop"] == bundled.crop.model_dump(mode="json")
+    small = read_model_config(SMALL_MODEL).members[0]
+    assert recipe["training"]["crop"] == small.crop.model_dump(mode="json")
     assert recipe["training"]["net"]["num_outputs"] == 3
     assert recipe["training"]["steps"] == 1
 
