@@ -23,7 +23,7 @@ from detector.recipes.build_shared import ValidationAP, build_shared_trainer, pr
 from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
-from detector.training.loop import Machine
+from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.windows import Windows

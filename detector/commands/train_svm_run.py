@@ -129,7 +129,7 @@ def _train(
     heads = []
     for number, (member, own) in enumerate(zip(members, features, strict=True)):
         data = TrainingSet(pool, table, own, len(train.class_names))
-        heads.append(svm_head(data, member.head, recipe.svm, recipe.seed, tell))
+        heads.append(svm_head(data, member.head, recipe.seed, tell))
         tell(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
     del features, own, data  # before their files go
     for path in folder.glob(f"*{FEATURES_FILE}"):

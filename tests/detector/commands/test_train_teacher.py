@@ -27,7 +27,8 @@ from detector.nets.weights import Normalization
 from detector.recipes.build import build_trainer
 from detector.recipes.initialization import initialise, start_of
 from detector.recipes.region import TrainRecipe
-from detector.training.loop import Interrupted, Machine
+from detector.training.loop import Interrupted
+from detector.training.machine import Machine
 from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import RegionTrainer
 from proposals.errors import UserError
