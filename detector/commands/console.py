@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 
 import typer
 from rich.console import Console
@@ -20,13 +19,6 @@ from proposals.errors import UserError
 
 FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
 """Exit codes, beside 0 for all done and 2 for a wrong command line."""
-
-
-class OnError(str, Enum):
-    """What an image that cannot be read does to the run."""
-
-    fail = "fail"
-    skip = "skip"
 
 
 COLOURS = {"error": "red", "skipped": "yellow"}
