@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import typer
 from rich.console import Console
@@ -36,6 +36,15 @@ def say(line: str) -> None:
 def tell(line: str) -> None:
     """One line on standard output."""
     print(one_line(line), flush=True)
+
+
+def tolerant_streams() -> None:
+    """Let standard output and error write any text: what their encoding lacks as ``\\xe9`` or ``\\u732b``."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # a stand-in for a stream may have none
+        if reconfigure is not None:
+            with contextlib.suppress(OSError, ValueError):  # closed, or its file was exchanged for another kind
+                reconfigure(errors="backslashreplace")
 
 
 def quiet_pillow() -> None:
@@ -68,7 +77,7 @@ def rate_and_end(done: float, total: float | None, seconds: float | None, unit: 
     return f"{text}, ends {day}{end:%H:%M}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress(verb: str, total: float | None, unit: str) -> Iterator[Callable[[], None]]:
     """A progress bar; the block calls what it is given after each unit. Silent where there is no terminal."""
     console = Console(stderr=True)

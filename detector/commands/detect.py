@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from detector.commands.console import SKIPPED, Faults, say
-from detector.commands.help_all import HelpAll
 from detector.commands.options import (
     MODELS_OWN,
     Device,
+    HelpAll,
     ModelFolder,
     OnErrorWord,
     ResumeWord,

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.help_all import HelpAll
 from detector.commands.options import (
     MODELS_OWN,
     DetectionFile,
     Device,
+    HelpAll,
     MeasuredSplit,
     Metric,
     ModelFolder,

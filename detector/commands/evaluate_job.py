@@ -165,8 +165,7 @@ def _measure_networks(
     from detector.model.load import load_classifier
 
     assert measured.dataset is not None
-    settings = {"device": request.device, "precision": request.precision, "members": request.members}
-    model = load_classifier(request.model, **settings)  # type: ignore[arg-type]
+    model = load_classifier(request.model, device=request.device, members=request.members, precision=request.precision)
     check_classes(model.class_names, measured, request.unknown_classes)
     with new_run_folder(request.out, "evaluate", config, seed=request.seed) as folder:
         lines = classify(

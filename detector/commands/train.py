@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED
-from detector.commands.help_all import HelpAll
-from detector.commands.options import Device, ResumeWord, rare
+from detector.commands.options import Device, HelpAll, ResumeWord, rare
 from detector.commands.resume import read_resume
 from detector.recipes.names import Recipe
 

@@ -137,7 +137,6 @@ class RegionBatches(CropBatches):
         return self.order.length / self.foreground
 
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
-        """See the base class."""
         start, sampling = step * self.foreground, self.config.sampling
         objects = np.array([self.order[start + i] for i in range(self.foreground)], np.int64)
         images = [int(i) for i in self.pool.owner[objects]]

@@ -122,10 +122,6 @@ class Trainer(ABC, Generic[Net]):
         """The one checkpoint of the run, always the latest."""
         return self.folder / "checkpoint.pt"
 
-    def restart_average(self) -> None:
-        """Begin the averaged weights anew from the net's present ones, as after loading first weights into it."""
-        self.average = WeightAverage(self.net, self.config.average)
-
     def save(self) -> None:
         """Write the checkpoint."""
         if not self.processes.writes:

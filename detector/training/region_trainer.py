@@ -184,7 +184,6 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
         return net
 
     def validate(self, net: Net, last: bool) -> float | None:
-        """See the base class."""
         self.last_metric = None if self.measure is None else self.measure(net, last)
         return self.last_metric
 

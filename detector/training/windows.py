@@ -95,7 +95,6 @@ class WindowBatches(CropBatches):
         return self.order.length / self.foreground
 
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
-        """See the base class."""
         windows, start = self.windows, step * self.foreground
         foreground = windows.foreground[[self.order[start + i] for i in range(self.foreground)]]
         others = self.size - self.foreground

@@ -22,6 +22,7 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps
 from detector.recipes.build import crop_trainer
 from detector.recipes.build_shared import shared_trainer
+from detector.training.average import WeightAverage
 from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
@@ -109,7 +110,7 @@ def in_float64(trainer: RegionTrainer[Any], convert: Callable[..., Any]) -> None
     """Let the net compute in float64, with inputs that ``convert`` converts."""
     trainer.net.double()
     trainer.net.register_forward_pre_hook(convert)
-    trainer.restart_average()
+    trainer.average = WeightAverage(trainer.net, trainer.config.average)
 
 
 def train(folder: Path, processes: Processes, kind: str, resume: Path | None = None) -> None:
