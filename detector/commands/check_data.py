@@ -23,9 +23,7 @@ _CELL = 320  # pixels a side of each image on a sheet
 
 
 def check_data(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO layout.")
-    ],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set: VOC, COCO, ILSVRC DET or YOLO layout.")],
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Splits to check, such as train+val.", show_default="all splits")
     ] = None,

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from detector.data.builder import EDGE_TOLERANCE
 from detector.data.dataset import Dataset, size_mismatch_text
 from detector.data.faults import KEPT, STOPS, Fault, count_faults
 from detector.data.load import dataset_splits, load_dataset
@@ -171,26 +170,14 @@ def _check_split(dataset: Dataset, pictures: dict[str, _Picture], faults: list[F
     for i, relative in enumerate(dataset.paths):
         file = str(dataset.root / relative)
         picture = pictures[file]
-        height, width = dataset.sizes[i].tolist()
         if picture.error:
             faults.append(Fault("unreadable-image", file, picture.error))
-        elif height > 0 and (height, width) != picture.size:
-            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture.size, (height, width))))
+        elif dataset.image_size(i) != picture.size:
+            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture.size, dataset.image_size(i))))
         else:
             good.append(i)
-            if height <= 0:  # no annotation says the size, so the reader could not judge the edges
-                _check_edges(dataset, i, file, picture.size, faults)
         _check_twins(dataset, i, file, faults)
     return tuple(good)
-
-
-def _check_edges(dataset: Dataset, i: int, file: str, size: tuple[int, int], faults: list[Fault]) -> None:
-    height, width = size
-    for box in dataset.ground_truth(i).boxes.tolist():
-        over = max(-box[0], -box[1], box[2] - width, box[3] - height)
-        if over > EDGE_TOLERANCE:
-            corners = " ".join(f"{value:g}" for value in box)
-            faults.append(Fault("clipped-box", file, f"box {corners} of {width} x {height} reaches over the edge"))
 
 
 def _check_twins(dataset: Dataset, i: int, file: str, faults: list[Fault]) -> None:

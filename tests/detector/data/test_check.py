@@ -168,17 +168,6 @@ def test_a_split_that_cannot_be_read_does_not_hide_the_others(voc: VOC) -> None:
         check_dataset(voc.root, "hidden")
 
 
-def test_edges_of_pictures_whose_size_no_annotation_tells(tmp_path: Path) -> None:
-    images = tmp_path / "train" / "n01" / "images"
-    images.mkdir(parents=True)
-    (tmp_path / "wnids.txt").write_text("n01\n")
-    (tmp_path / "train" / "n01" / "n01_boxes.txt").write_text("a.JPEG 0 0 63 63\nb.JPEG 0 0 63 63\n")
-    Image.fromarray(noise(0)).resize((64, 64)).save(images / "a.JPEG")
-    Image.fromarray(noise(1)).resize((64, 32)).save(images / "b.JPEG")
-    report = check_dataset(tmp_path)
-    assert [(fault.kind, Path(fault.file).name) for fault in report.faults] == [("clipped-box", "b.JPEG")]
-
-
 def test_statistics(voc: VOC) -> None:
     voc.add("more", xml((1, 1, 40, 30), (1, 1, 4, 9), name="dog"), seed=5)
     voc.add("background", xml(), seed=6)
