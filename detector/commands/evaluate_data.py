@@ -235,9 +235,7 @@ def read_for(
         UserError: see :func:`read_detections`; also where not one detection is of an image of the data set.
     """
     format = format or recognise_format(path)
-    numbers = None
-    if image_list is not None:
-        numbers = read_image_numbers(image_list)
+    numbers = None if image_list is None else read_image_numbers(image_list)
     table = read_detections(
         path,
         measured.class_names,

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.classes import Classes
-from detector.data.dataset import Dataset
+from detector.data.dataset import Dataset, offsets_of
 from detector.data.faults import Fault
-from detector.data.flat import offsets_of
 
 EDGE_TOLERANCE = 1.0
 """Pixels that a box may reach over the picture's edge as it is: rounding, and tools that count from 0 where the format

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.data.faults import Fault, summarise_faults
-from detector.data.flat import take_rows
 from detector.images.read import read_image
 from detector.types import GroundTruth, ImageRecord
 from proposals.errors import UserError
@@ -163,3 +162,17 @@ def size_mismatch_text(path: str, found: Sequence[int], annotated: Sequence[int]
     if tuple(found) == tuple(annotated)[::-1]:
         return f"{text}: its boxes were drawn before it was turned upright; label it again, or remove its EXIF rotation"
     return f"{text}: it was resized after it was labelled; put the original back, or label it again"
+
+
+def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``(N + 1,)`` offsets of rows of ``counts`` ``(N,)`` entries."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def take_rows(offsets: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Offsets ``(n + 1,)`` and flat positions of the entries of the rows ``index`` ``(n,)``, in that order."""
+    counts = np.diff(offsets)[index]
+    taken = offsets_of(counts)
+    # An entry's position: the start of its row plus its place within the row.
+    positions = np.arange(taken[-1]) + np.repeat(offsets[:-1][index] - taken[:-1], counts)
+    return taken, positions

@@ -146,22 +146,3 @@ def new_crop_net(config: RegionTrainingConfig) -> Network | RegionNet:
         for part in (net.stem, *net.blocks[: config.frozen_blocks]):
             part.requires_grad_(False)
     return net
-
-
-def build_trainer(
-    recipe: TrainRecipe,
-    train: ImagePool,
-    val: ImagePool | None,
-    class_keys: tuple[str, ...],
-    folder: Path,
-    *,
-    machine: Machine,
-    report: Callable[[Progress], None],
-    windows: Windows | None = None,
-) -> RegionTrainer[Any]:
-    """A trainer whose net has its first weights, and its teacher if the recipe names one."""
-    return crop_trainer(
-        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report,
-        start=lambda net: start_crop_net(net, recipe, class_keys),
-        windows=windows, teacher=find_teacher(recipe, class_keys, machine.device),
-    )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from detector.model.save import save_model
 from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig, folded_weights
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
-from detector.recipes.build import build_trainer
+from detector.recipes.build import crop_trainer, start_crop_net
 from detector.recipes.initialization import initialise, start_of
 from detector.recipes.region import TrainRecipe
 from detector.training.loop import Interrupted
@@ -83,7 +84,9 @@ def trainer(folder: Path, init: str = "random", **changes: Any) -> RegionTrainer
     pool, training = made_up_pool(), {**TEACHER["training"], "steps": 5, **changes}
     recipe = TrainRecipe.model_validate({**TEACHER, "init": init, "training": training})
     folder.mkdir(exist_ok=True)
-    return build_trainer(recipe, pool, pool, CLASSES, folder, machine=MACHINE, report=lambda entry: None)
+    start = partial(start_crop_net, recipe=recipe, class_keys=CLASSES)
+    about: dict[str, Any] = {"machine": MACHINE, "report": lambda entry: None, "start": start}
+    return crop_trainer(recipe.training, pool, pool, len(CLASSES), folder, **about)
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +69,17 @@ def voc(tmp_path: Path) -> VOC:
 
 
 def test_a_good_set_has_no_faults(voc: VOC) -> None:
-    calls: list[tuple[int, int]] = []
-    report = check_dataset(voc.root, progress=lambda done, total: calls.append((done, total)))
+    told: list[str] = []
+
+    @contextmanager
+    def progress(total: int) -> Iterator[Callable[[], None]]:
+        told.append(f"of {total}")
+        yield lambda: told.append("one more")
+
+    report = check_dataset(voc.root, progress=progress)
     assert report.faults == ()
     assert report.pictures == 4
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told == ["of 4", *["one more"] * 4]
     assert [(split.name, split.good) for split in report.splits] == [("test", (0,)), ("train", (0, 1, 2))]
     assert not report.stops_training
     assert report.left_out == 0
