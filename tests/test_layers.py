@@ -174,7 +174,7 @@ def test_a_verb_is_imported_at_no_cost(name: str) -> None:
 
 IMPORT_NAMES = {
     "pil": "pillow", "cv2": "opencv-python", "yaml": "pyyaml", "skimage": "scikit-image", "sklearn": "scikit-learn",
-    "markdown_it": "markdown-it-py",
+    "markdown_it": "markdown-it-py", "pydantic_core": "pydantic",
 }  # fmt: skip
 OPTIONAL = {"ray"}
 """Taken where they are installed, never needed."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from mkdocs.structure.files import Files
@@ -105,6 +105,8 @@ def value_of(metavar: str | None, annotation: Any) -> str:
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Enum):
             return " or ".join(f"`{choice.value}`" for choice in kind)
+        if get_origin(kind) is Literal:
+            return " or ".join(f"`{choice}`" for choice in get_args(kind))
     names = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
     return next((names[kind] for kind in kinds if kind in names), "TEXT")
 
