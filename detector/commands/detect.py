@@ -158,7 +158,7 @@ def detect(
     precision: Annotated[
         Precision,
         typer.Option(
-            help="Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU.",
+            help="Floating-point precision of the networks; auto: the fastest that the device has instructions for.",
             rich_help_panel="Speed",
         ),
     ] = Precision.auto,

@@ -141,8 +141,8 @@ def evaluate(
     precision: Annotated[
         str,
         typer.Option(
-            help="With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: float16 "
-            "on a GPU, float32 on a CPU.",
+            help="With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: the "
+            "fastest that the device has instructions for.",
             rich_help_panel="Model",
         ),
     ] = "auto",

@@ -88,6 +88,8 @@ def load_ensemble(
     files = config.members[:members]
     own = [read_member(folder, member, len(config.class_names)) for member in files]
     name, ready = with_runtime(runtime, folder, files, own, device, precision)
+    if name != "torch" and precision == "auto":
+        precision = "float32"
     return Ensemble(ready, device, temperature=config.temperature, precision=precision, runtime=name)
 
 
@@ -135,8 +137,8 @@ def load_model(
         proposals: selective search's preset or settings, in place of the model's; "multibox" for the model's MultiBox
             alone. search_side, max_proposals: in place of the model's own (see ``ProposalConfig``). seed: of selective
             search's ranking. threads: of selective search, by default all cores. multibox: ``False`` for selective
-            search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
-            processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
+            search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, bfloat16 on a
+            processor with instructions for it, else float32), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
             for, by default all; labels stay those of the model. runtime: what the classifiers run in: "torch"; "onnx"
             or "openvino", of a model that ``detector export`` has written; "auto" for what is installed. exact: all
             networks look at all regions, also of a model that is a cascade (see ``RefinementConfig.first_members``).
