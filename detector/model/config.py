@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.crop import CropConfig
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
+from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.multibox import MultiBoxMember
 from detector.nets.region_head import HeadShape
 from detector.nets.region_net import SharedMaps
-from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization, WeightsFile
 from detector.strict_yaml import read_settings
 from proposals.errors import UserError
@@ -40,7 +40,7 @@ class MemberConfig(WeightsFile):
     ``crop`` then says how a training on crops would begin from this network.
     """
 
-    net: NetConfig
+    net: GoogLeNetConfig
     crop: CropConfig
     normalization: Normalization
     head: HeadShape | None = None
@@ -109,8 +109,8 @@ class ModelConfig(BaseModel):
         if len(self.class_keys) != k:
             raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
         for member in self.members:
-            if member.shared is not None and (member.head is None or member.net.kind != "googlenet"):
-                raise ValueError(f"{member.file} has shared maps; that needs a GoogLeNet with a head")
+            if member.shared is not None and member.head is None:
+                raise ValueError(f"{member.file} has shared maps; that needs a head")
             if member.head is not None and not self.background:
                 raise ValueError(f"{member.file} has a head; that needs background")
             if member.head is None and member.net.num_outputs != k + self.background:
@@ -127,8 +127,8 @@ class ModelConfig(BaseModel):
             raise ValueError("overlap_power is for members that predict overlaps")
         if self.refinement is not None and not any(regress):
             raise ValueError("refinement is for members that have box regression")
-        if self.multibox is not None and not (self.background and self.members[0].net.kind == "googlenet"):
-            raise ValueError("multibox is for models that detect, with background, and begin with a GoogLeNet")
+        if self.multibox is not None and not self.background:
+            raise ValueError("multibox is for models that detect, with background")
         if self.temperature != 1 and any(m.head is not None and m.head.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; SVMs have a sigmoid each")
         return self

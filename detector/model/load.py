@@ -26,9 +26,10 @@ from detector.model.config import (
     read_model_config,
 )
 from detector.model.proposals import search_source
+from detector.nets.googlenet import GoogLeNet
 from detector.nets.multibox import read_multibox
 from detector.nets.region_head import RegionHead
-from detector.nets.trunks import build_network, build_trunk
+from detector.nets.trunk import Trunk
 from detector.nets.weights import load_checked
 from detector.strict_yaml import parse
 from proposals.errors import UserError
@@ -44,14 +45,14 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
         UserError: the file is missing, damaged, changed, or does not fit the architecture.
     """
     if config.head is None:
-        net = build_network(config.net)
+        net = GoogLeNet(config.net)
         load_checked(net, folder / config.file, config.sha256, "the member")
         return Member(net, config.crop, config.normalization)
-    net = build_trunk(config.net)
-    head = RegionHead(config.head, num_classes, net.num_features)
-    whole = nn.ModuleDict({"trunk": net, "head": head})
+    trunk = Trunk(config.net)
+    head = RegionHead(config.head, num_classes, trunk.num_features)
+    whole = nn.ModuleDict({"trunk": trunk, "head": head})
     load_checked(whole, folder / config.file, config.sha256, "the member")
-    return Member(net, config.crop, config.normalization, head, config.shared)
+    return Member(trunk, config.crop, config.normalization, head, config.shared)
 
 
 class Classifier(NamedTuple):
