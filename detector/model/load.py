@@ -119,6 +119,7 @@ def load_model(
     nms_threshold: float | None = None,
     max_detections: int | None = None,
     proposals: SelectiveSearchConfig | dict[str, Any] | str | None = None,
+    image_side: int | None = None,
     search_side: int | None = None,
     max_proposals: int | None = None,
     seed: int = 0,
@@ -136,19 +137,23 @@ def load_model(
         score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``);
             an ``nms_threshold`` also in place of soft suppression.
         proposals: selective search's preset or settings, in place of the model's; "multibox" for the model's MultiBox
-            alone. search_side, max_proposals: in place of the model's own (see ``ProposalConfig``). seed: of selective
-            search's ranking. threads: of selective search, by default all cores. multibox: ``False`` for selective
-            search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, bfloat16 on a
-            processor with instructions for it, else float32), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
-            for, by default all; labels stay those of the model. runtime: what the classifiers run in: "torch"; "onnx"
-            or "openvino", of a model that ``detector export`` has written; "auto" for what is installed. exact: all
-            networks look at all regions, also of a model that is a cascade (see ``RefinementConfig.first_members``).
+            alone. image_side: the longer side of the image that networks on shared maps see, in pixels, in place of
+            the model's own. search_side, max_proposals: likewise (see ``ProposalConfig``). seed: of selective search's
+            ranking. threads: of selective search, by default all cores. multibox: ``False`` for selective search alone.
+            precision: what the classifiers compute in: "auto" (float16 on a GPU, bfloat16 on a processor with
+            instructions for it, else float32), "float32", "bfloat16" or "float16". classes: names (or ids) of the only
+            classes that are looked for, by default all; labels stay those of the model. runtime: what the classifiers
+            run in: "torch"; "onnx" or "openvino", of a model that ``detector export`` has written; "auto" for what is
+            installed. exact: all networks look at all regions, also of a model that is a cascade (see
+            ``RefinementConfig.first_members``).
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
     """
     folder = BUNDLED_MODEL if path is None else Path(path)
     config = read_detector_config(folder)
+    if image_side is not None:
+        config = config.resized(image_side)
     names = config.class_names
     labels = None if classes is None else chosen_labels(classes, names, config.class_keys, folder / MODEL_FILE)
     target = choose_device(device)
