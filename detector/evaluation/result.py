@@ -38,6 +38,10 @@ class Interval:
     level: float
     samples: int
 
+    def points(self, sign: str = "") -> str:
+        """Its ends in points of 100, as ``48.1 to 53.9``; with the sign "+" as ``-0.3 to +1.2``."""
+        return f"{100 * self.low:{sign}.1f} to {100 * self.high:{sign}.1f}"
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

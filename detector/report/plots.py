@@ -39,12 +39,16 @@ def plot_recall(
     title: str = "",
 ) -> None:
     """One line for each name: recall against the number of proposals, on a logarithmic scale."""
-    figure, axes = _figure(title, x_label, y_label)
+    figure, (axes,) = _panels(1, title)
     for (name, (x, y)), (colour, dash) in zip(curves.items(), _styles(len(curves)), strict=True):
         axes.plot(list(x), list(y), color=colour, linestyle=dash, linewidth=1.8, label=_plain(name))
     axes.set_xscale("log")
     axes.set_ylim(0, 1.02)
-    _finish(figure, axes, path)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if curves:
+        axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
 
 
 def plot_training(log: Path, path: Path) -> None:
@@ -119,13 +123,6 @@ def _plain(text: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure, (axes,) = _panels(1, title)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    return figure, axes
-
-
 def _panels(count: int, title: str = "") -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
@@ -140,13 +137,6 @@ def _panels(count: int, title: str = "") -> tuple[Figure, list[Axes]]:
         axes.spines[["left", "bottom"]].set_color("0.6")
         axes.tick_params(colors="0.35")
     return figure, panels
-
-
-def _finish(figure: Figure, axes: Axes, path: Path) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(handles, labels, frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:
