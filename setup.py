@@ -40,7 +40,7 @@ setup(
         "pydantic>=2.8",
         "PyYAML>=6.0",
         "Jinja2>=3.1",
-        "typer>=0.12",
+        "typer>=0.19",
         "rich>=13.7",
         "safetensors>=0.4.3",
         "defusedxml>=0.7.1",

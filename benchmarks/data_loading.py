@@ -1,14 +1,13 @@
-"""How long the data sets take to load, to send to a loader worker, and to read through.
+"""How long the data sets take to load and to read through.
 
     python benchmarks/data_loading.py data/tiny-imagenet-200:train data/bccd:train data/fruit:train data/coco128
 
-Prints a Markdown table: the median of five loads, the bytes and time of a pickle, microseconds for one record (with the
-size from the picture's header where no annotation has it), and pictures decoded per second on one core.
+Prints a Markdown table: the median of five loads, microseconds for one record (with the size from the picture's header
+where no annotation has it), and pictures decoded per second on one core.
 """
 
 from __future__ import annotations
 
-import pickle
 import statistics
 import sys
 import time
@@ -35,8 +34,6 @@ def row(argument: str) -> str:
     loads = [timed(lambda: load_dataset(path, split or None)) for _ in range(LOADS)]
     seconds = [s for s, _ in loads]
     dataset = loads[-1][1]
-    pickled, data = timed(lambda: pickle.dumps(dataset, 5))
-    unpickled, _ = timed(lambda: pickle.loads(data))
     chosen = np.random.default_rng(0).permutation(len(dataset))
     some = chosen[:RECORDS].tolist()
     records, _ = timed(lambda: [dataset[i] for i in some])
@@ -45,14 +42,14 @@ def row(argument: str) -> str:
     spread = f"{min(seconds):.2f} to {max(seconds):.2f}"
     cells = (
         f"{dataset.name} {dataset.split}", dataset.format, f"{len(dataset):,}", f"{len(dataset.boxes):,}",
-        f"{statistics.median(seconds):.2f} ({spread})", f"{len(data) / 1e6:.1f}",
-        f"{1000 * (pickled + unpickled):.1f}", f"{1e6 * records / len(some):.0f}", f"{len(few) / pictures:.0f}",
+        f"{statistics.median(seconds):.2f} ({spread})", f"{1e6 * records / len(some):.0f}",
+        f"{len(few) / pictures:.0f}",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
-    heads = ("set", "format", "images", "boxes", "load, s", "pickle, MB", "to and from, ms", "record, us", "pictures/s")
+    heads = ("set", "format", "images", "boxes", "load, s", "record, us", "pictures/s")
     print("| " + " | ".join(heads) + " |")
     print("|" + "---|" * len(heads))
     for argument in sys.argv[1:]:

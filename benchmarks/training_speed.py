@@ -41,14 +41,13 @@ from detector.crop import CropConfig
 from detector.data import load_dataset
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, paper_config
 from detector.nets.weights import Normalization
-from detector.training.augment import AugmentConfig
 from detector.training.average import parameter_groups
 from detector.training.batches import RegionBatches, make_ahead
-from detector.training.loop import on_device
+from detector.training.machine import on_device
 from detector.training.pool import ImagePool
 from detector.training.region_batch import RegionBatch
 from detector.training.region_loss import class_loss
-from detector.training.sampling import SamplingConfig
+from detector.training.region_settings import RegionTrainingConfig
 
 SMALL = {"norm": "batch", "width": 0.375, "stem": "stride4", "dropout": 0.2}
 CASES: tuple[tuple[str, GoogLeNetConfig, int, int], ...] = (  # name, net, crop, batch
@@ -118,10 +117,10 @@ def case(
     optimizer = torch.optim.SGD(parameter_groups(net, 1e-4), lr=1e-3, momentum=0.9, nesterov=True)
     normalization = Normalization()
     crop = CropConfig(size=size, context_pad=round(16 / 224 * size))
-    batches = RegionBatches(pool, 20, crop, normalization.fill, SamplingConfig(), AugmentConfig(), batch, 0)
+    batches = RegionBatches(pool, RegionTrainingConfig(net=config, crop=crop, batch_size=batch, steps=1))
 
     def learn(made: RegionBatch) -> None:
-        loss = class_loss(net(normalization(made.images)), made.labels, 0.0)
+        loss = class_loss(net(normalization(made.images)), made.labels)
         float(loss.detach())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -168,7 +167,7 @@ def precisions(name: str, config: GoogLeNetConfig, size: int, batch: int, second
         for dtype, spent in times.items():
             start = time.perf_counter()
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                loss = class_loss(net(crops), labels, 0.0)
+                loss = class_loss(net(crops), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

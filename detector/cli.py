@@ -18,9 +18,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say
-from detector.commands.help_all import hide_rare
-from detector.commands.streams import tolerant_streams
+from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say, tolerant_streams
+from detector.commands.options import hide_rare
 from detector.commands.unexpected import tell_unexpected
 from detector.commands.waiting import wait_briefly
 from detector.shown import shown
@@ -82,7 +81,7 @@ class Verb(TyperCommand):
     """A command with options that may stand without their value, or be left out of the short help."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As in the base class, of :data:`detector.commands.help_all.HelpAll`'s verbs the common options."""
+        """As in the base class, of :data:`detector.commands.options.HelpAll`'s verbs the common options."""
         hide_rare(self, ctx)
         super().format_help(ctx, formatter)
 

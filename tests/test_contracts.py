@@ -12,7 +12,6 @@ from contracts import IMAGE, assert_is_classifier, assert_is_data_format, assert
 from small_sets import make_small_set
 from torch import nn
 
-from detector.commands.proposal_methods import OfImage
 from detector.crop import CropConfig
 from detector.data import coco, ilsvrc_det, image_folder, load, tiny_imagenet, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
@@ -38,14 +37,13 @@ def search(preset: str = "single") -> SelectiveSearch:
 
 
 def multibox() -> ProposalSource:
-    """MultiBox on the maps of a network, for images that nothing else is asked about."""
+    """MultiBox on the maps of a network."""
     torch.manual_seed(0)
     maps = SharedMaps(image_side=64, levels=2, region_side=24)
     trunk = Trunk(NET)
     alone = Ensemble([Member(trunk, CROP, Normalization(), head("softmax", 2), maps)], CPU)
     config = MultiBoxConfig(channels=8, count=4)
-    source = MultiBoxSource(MultiBoxHead(NET.inception("4e").out, sizes_by_level(config, maps), config), alone, maps)
-    return OfImage(source)
+    return MultiBoxSource(MultiBoxHead(NET.inception("4e").out, sizes_by_level(config, maps), config), alone, maps)
 
 
 SOURCES: dict[str, Callable[[Path], ProposalSource]] = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detector.commands.console import tell
+from detector.commands.options import Device, MeasuredSplit, results_option
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,19 +34,12 @@ def calibrate(
             "--of", metavar="WHAT", help="regions: class probabilities of regions; detections: scores of detections."
         ),
     ] = "regions",
-    split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
-    ] = None,
+    split: MeasuredSplit = None,
     first: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Use only the first N images.", show_default="all of them")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="New or empty folder for the model.", show_default="runs/calibrate-<date>-<time>"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[Path | None, results_option("calibrate")] = None,
+    device: Device = "auto",
 ) -> None:
     """Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.
 

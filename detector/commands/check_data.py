@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import FAILED, SKIPPED, progress, say
+from detector.commands.options import results_option
 from detector.shown import one_line
 from proposals.errors import UserError
 
@@ -37,12 +38,7 @@ def check_data(
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="New or empty folder for the results.", show_default="runs/check-data-<date>-<time>"
-        ),
-    ] = None,
+    out: Annotated[Path | None, results_option("check-data")] = None,
     json_only: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
     sheet: Annotated[int, typer.Option(min=0, metavar="N", help="Images on each split's contact sheet; 0: none.")] = 24,
     show: Annotated[int, typer.Option(min=0, metavar="N", help="Faults to print of each kind.")] = 5,

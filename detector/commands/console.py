@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import Enum
 
 import typer
 from rich.console import Console
@@ -20,13 +19,6 @@ from proposals.errors import UserError
 
 FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
 """Exit codes, beside 0 for all done and 2 for a wrong command line."""
-
-
-class OnError(str, Enum):
-    """What an image that cannot be read does to the run."""
-
-    fail = "fail"
-    skip = "skip"
 
 
 COLOURS = {"error": "red", "skipped": "yellow"}
@@ -44,6 +36,15 @@ def say(line: str) -> None:
 def tell(line: str) -> None:
     """One line on standard output."""
     print(one_line(line), flush=True)
+
+
+def tolerant_streams() -> None:
+    """Let standard output and error write any text: what their encoding lacks as ``\\xe9`` or ``\\u732b``."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # a stand-in for a stream may have none
+        if reconfigure is not None:
+            with contextlib.suppress(OSError, ValueError):  # closed, or its file was exchanged for another kind
+                reconfigure(errors="backslashreplace")
 
 
 def quiet_pillow() -> None:
@@ -76,7 +77,7 @@ def rate_and_end(done: float, total: float | None, seconds: float | None, unit: 
     return f"{text}, ends {day}{end:%H:%M}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress(verb: str, total: float | None, unit: str) -> Iterator[Callable[[], None]]:
     """A progress bar; the block calls what it is given after each unit. Silent where there is no terminal."""
     console = Console(stderr=True)

@@ -5,18 +5,31 @@ from __future__ import annotations
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, OnError, say
-from detector.commands.help_all import HelpAll
-from detector.commands.resume import ResumeWord, ShardWord, may_go_on
+from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.options import (
+    MODELS_OWN,
+    Device,
+    HelpAll,
+    ModelFolder,
+    OnErrorWord,
+    ResumeWord,
+    ShardWord,
+    image_side_option,
+    members_option,
+    rare,
+    results_option,
+    side_option,
+)
+from detector.commands.resume import may_go_on
 from proposals.errors import UserError
 
 
 class Format(str, Enum):
-    """Files that the detections are written to."""
+    """Files that the detections are written to; an Enum, for typer takes no list of literals."""
 
     jsonl = "jsonl"
     coco = "coco"
@@ -25,31 +38,6 @@ class Format(str, Enum):
     yolo = "yolo"
     labelstudio = "labelstudio"
     parquet = "parquet"
-
-
-class Engine(str, Enum):
-    """What runs the detector."""
-
-    local = "local"
-    ray = "ray"
-
-
-class Precision(str, Enum):
-    """What the region classifiers compute in."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Runtime(str, Enum):
-    """What runs the region classifiers; auto is what is installed and the model has graphs for."""
-
-    auto = "auto"
-    torch = "torch"
-    onnx = "onnx"
-    openvino = "openvino"
 
 
 def detect(
@@ -61,32 +49,23 @@ def detect(
             "input: an image's bytes or a list.",
         ),
     ],
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Model directory.", show_default="the bundled model")
-    ] = None,
+    model: ModelFolder = None,
     score_threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Minimum score of a detection.", show_default="the model's own"),
+        float | None, typer.Option(min=0, max=1, help="Minimum score of a detection.", show_default=MODELS_OWN)
     ] = None,
     nms_threshold: Annotated[
         float | None,
-        typer.Option(
+        rare(
+            "Detections",
+            "Of two boxes of one class with a greater IoU, the better stays; also in place of a model's soft "
+            "suppression.",
             min=0,
             max=1,
-            help="Of two boxes of one class with a greater IoU, the better stays; also in place of a model's soft "
-            "suppression.",
-            show_default="the model's own, commonly 0.3",
-            rich_help_panel="Detections",
+            show_default=f"{MODELS_OWN}, commonly 0.3",
         ),
     ] = None,
     max_detections: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Maximum number of detections per image.",
-            show_default="the model's own",
-            rich_help_panel="Detections",
-        ),
+        int | None, rare("Detections", "Maximum number of detections per image.", min=1, show_default=MODELS_OWN)
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -94,143 +73,84 @@ def detect(
     ] = None,
     proposals: Annotated[
         str | None,
-        typer.Option(
+        rare(
+            "Proposals",
+            "Preset of selective search (single, fast, quality or googlenet), or multibox: the model's MultiBox alone, "
+            "which is faster.",
             metavar="PRESET",
-            help="Preset of selective search (single, fast, quality or googlenet), or multibox: the model's MultiBox "
-            "alone, which is faster.",
-            show_default="the model's own",
-            rich_help_panel="Proposals",
+            show_default=MODELS_OWN,
         ),
     ] = None,
-    members: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Use only the model's first N networks; fewer are faster.",
-            show_default="all",
-            rich_help_panel="Speed",
-        ),
-    ] = None,
+    members: Annotated[int | None, members_option("Speed")] = None,
     exact: Annotated[
-        bool,
-        typer.Option(
-            "--exact",
-            help="All networks look at all regions, also of a model that is a cascade: slower.",
-            rich_help_panel="Speed",
-        ),
+        bool, rare("Speed", "All networks look at all regions, also of a model that is a cascade: slower.", "--exact")
     ] = False,
     workers: Annotated[
         int,
-        typer.Option(
+        rare(
+            "Speed",
+            "Of several images, process N at once on a CPU, with one core each; 0: as many as there are cores.",
             min=0,
             metavar="N",
-            help="Of several images, process N at once on a CPU, with one core each; 0: as many as there are cores.",
-            rich_help_panel="Speed",
         ),
     ] = 0,
     no_multibox: Annotated[
-        bool,
-        typer.Option("--no-multibox", help="Do not use the model's MultiBox proposals.", rich_help_panel="Proposals"),
+        bool, rare("Proposals", "Do not use the model's MultiBox proposals.", "--no-multibox")
     ] = False,
-    search_side: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            metavar="PIXELS",
-            help="Resize the longer side to N pixels for proposal search; smaller is faster.",
-            show_default="the model's own",
-            rich_help_panel="Proposals",
-        ),
-    ] = None,
+    image_side: Annotated[int | None, image_side_option("Speed")] = None,
+    search_side: Annotated[int | None, side_option("Proposals")] = None,
     max_proposals: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Classify at most N proposals per image.",
-            show_default="the model's own",
-            rich_help_panel="Proposals",
-        ),
+        int | None, rare("Proposals", "Classify at most N proposals per image.", min=1, show_default=MODELS_OWN)
     ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Random seed for proposal ranking.", rich_help_panel="Proposals")
-    ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.")] = "auto",
+    seed: Annotated[int, rare("Proposals", "Random seed for proposal ranking.", min=0)] = 0,
+    device: Device = "auto",
     precision: Annotated[
-        Precision,
-        typer.Option(
-            help="Floating-point precision of the networks; auto: the fastest that the device has instructions for.",
-            rich_help_panel="Speed",
-        ),
-    ] = Precision.auto,
+        Literal["auto", "float32", "bfloat16", "float16"],
+        rare("Speed", "Floating-point precision of the networks; auto: the fastest of the device."),
+    ] = "auto",
     runtime: Annotated[
-        Runtime,
-        typer.Option(
-            help="Runtime of the networks: torch; onnx or openvino of an exported model; auto: what it has.",
-            rich_help_panel="Speed",
-        ),
-    ] = Runtime.torch,
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            help="If an image or a video frame cannot be read: fail, or skip it and exit with code 3.",
-            rich_help_panel="Long runs",
-        ),
-    ] = OnError.fail,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="New or empty folder for the results.", show_default="runs/detect-<date>-<time>"
-        ),
-    ] = None,
+        Literal["auto", "torch", "onnx", "openvino"],
+        rare("Speed", "Runtime of the networks: torch; onnx or openvino of an exported model; auto: what it has."),
+    ] = "torch",
+    on_error: OnErrorWord = "fail",
+    out: Annotated[Path | None, results_option("detect")] = None,
     formats: Annotated[
         list[Format] | None,
-        typer.Option(
-            "--format",
-            help="Also write this format; repeatable.",
-            show_default="detections.jsonl only",
-        ),
+        typer.Option("--format", help="Also write this format; repeatable.", show_default="detections.jsonl only"),
     ] = None,
     pictures: Annotated[
         bool | None,
-        typer.Option(
+        rare(
+            "Output",
+            "Write each image with its detections drawn in.",
             "--pictures/--no-pictures",
-            help="Write each image with its detections drawn in.",
             show_default="yes, but with --engine ray no",
-            rich_help_panel="Output",
         ),
     ] = None,
     proposal_pictures: Annotated[
         bool,
-        typer.Option(
-            "--proposal-pictures",
-            help="Also write each image with its proposals drawn in, one colour per source.",
-            rich_help_panel="Output",
+        rare(
+            "Output", "Also write each image with its proposals drawn in, one colour per source.", "--proposal-pictures"
         ),
     ] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Open the image with its detections, or the folder of them, at the end.")
     ] = False,
-    frame_step: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Process every N-th frame of a video.", rich_help_panel="Speed")
-    ] = 1,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Show where the time goes, by stage.", rich_help_panel="Speed")
-    ] = False,
+    frame_step: Annotated[int, rare("Speed", "Process every N-th frame of a video.", min=1, metavar="N")] = 1,
+    profile: Annotated[bool, rare("Speed", "Show where the time goes, by stage.", "--profile")] = False,
     shard: ShardWord = None,
     resume: ResumeWord = None,
     engine: Annotated[
-        Engine,
-        typer.Option(
-            help="local: this process; ray: Ray Data, on this machine or a cluster.", rich_help_panel="Long runs"
-        ),
-    ] = Engine.local,
+        Literal["local", "ray"],
+        rare("Long runs", "local: this process; ray: Ray Data, on this machine or a cluster."),
+    ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(
+        rare(
+            "Long runs",
+            "Ray cluster to join, or auto.",
             metavar="HOST:PORT",
-            help="Ray cluster to join, or auto.",
             show_default="$RAY_ADDRESS, or this machine",
-            rich_help_panel="Long runs",
         ),
     ] = None,
     help_all: HelpAll = False,
@@ -253,7 +173,7 @@ def detect(
 
     part = None if shard is None else Shard.parse(shard)
     going_on = may_go_on(resume, out)
-    on_ray = engine is Engine.ray
+    on_ray = engine == "ray"
     if on_ray and (pictures or proposal_pictures):
         raise UserError("--engine ray draws no images: leave out --pictures and --proposal-pictures")
     if on_ray and workers:
@@ -268,7 +188,7 @@ def detect(
     wanted = sorted({"jsonl", *(choice.value for choice in formats or ())})
     if "parquet" in wanted:
         import_arrow()
-    faults = Faults(skip=on_error is OnError.skip)
+    faults = Faults(skip=on_error == "skip")
     found = find_inputs(inputs, faults, video_step=frame_step)
     if not found:
         raise UserError("nothing to detect in: every input was skipped; name images, a folder or a video")
@@ -282,26 +202,29 @@ def detect(
     from detector.commands.detection_run import job_of, one_at_a_time
     from detector.model.load import choose_device, load_model
 
-    given: dict[str, Any] = {
-        "score_threshold": score_threshold,
-        "nms_threshold": nms_threshold,
-        "max_detections": max_detections,
-        "classes": classes or None,
-        "proposals": proposals,
-        "search_side": search_side,
-        "members": members,
-        "exact": exact or None,
-        "max_proposals": max_proposals,
-        "multibox": False if no_multibox else None,
-        "runtime": None if runtime is Runtime.torch else runtime.value,
-    }
-    settings = {name: value for name, value in given.items() if value is not None}
     alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
-    if not alone:
-        settings["threads"] = 1
-    how: dict[str, Any] = {"device": device, "precision": precision.value, "seed": seed}
-    detector = load_model(model, **how, **settings)
-    config = {
+    load = partial(
+        load_model,
+        model,
+        device=device,
+        members=members,
+        score_threshold=score_threshold,
+        nms_threshold=nms_threshold,
+        max_detections=max_detections,
+        proposals=proposals,
+        image_side=image_side,
+        search_side=search_side,
+        max_proposals=max_proposals,
+        seed=seed,
+        threads=None if alone else 1,
+        multibox=not no_multibox,
+        precision=precision,
+        classes=classes or None,
+        runtime=runtime,
+        exact=exact,
+    )
+    detector = load()
+    config: dict[str, Any] = {
         "inputs": inputs,
         "model": model or "bundled",
         "members": members,
@@ -311,6 +234,7 @@ def detect(
         "precision": precision,
         "runtime": getattr(detector.classifier, "runtime", "torch"),
         "postprocess": detector.config,
+        "image_side": image_side,
         "proposals": settings_of(detector),
         "formats": wanted,
         "pictures": pictures,
@@ -319,17 +243,7 @@ def detect(
         "frame_step": frame_step,
     }
     introduce(model, detector, str(choose_device(device)))
-    job = job_of(
-        "detect",
-        found,
-        config,
-        model,
-        detector,
-        device=device,
-        precision=precision.value,
-        seed=seed,
-        shard=part,
-    )
+    job = job_of("detect", found, config, model, detector, device=device, precision=precision, seed=seed, shard=part)
     folder = None
     try:
         with new_run_folder(out, "detect", config, seed, keep_unfinished=True, resume=going_on) as folder:
@@ -337,7 +251,6 @@ def detect(
                 faults.told += journal.faults
                 own = found[job.positions.start : job.positions.stop]
                 if cluster is not None:
-                    load = partial(load_model, model, **how, **settings)
                     tally = detect_all_on_ray(own, load, journal, faults, cluster)
                 else:
                     tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone, workers)

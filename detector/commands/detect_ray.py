@@ -14,7 +14,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from detector.commands.console import progress
-from detector.commands.detection_files import JSONL_FILE, SavedDetections, read_detections
+from detector.commands.detection_files import JSONL_FILE, SavedDetections
 from detector.commands.tally import Tally
 from proposals.errors import UserError
 
@@ -50,10 +50,7 @@ def detect_all_on_ray(
     Raises:
         UserError: Ray is not installed, does not begin, or there is no such cluster.
     """
-    tally = Tally()
-    for saved in read_detections(journal.folder / JSONL_FILE):
-        tally.count(saved.path, saved)
-    tally.earlier = tally.pictures
+    tally = Tally.of_earlier(journal.folder / JSONL_FILE)
     rest = inputs[journal.inputs :]
     if not rest:
         return tally

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from detector.commands.console import Faults, progress, say, tell
-from detector.commands.detection_files import JSONL_FILE, PICTURES, PROPOSAL_PICTURES, read_detections
+from detector.commands.detection_files import JSONL_FILE, PICTURES, PROPOSAL_PICTURES
 from detector.commands.detection_run import detect_each
 from detector.commands.inputs import Input
 from detector.commands.tally import Tally
@@ -78,10 +78,7 @@ def detect_all(
     once, or one on each core.
     """
     folder = journal.folder
-    tally = Tally()
-    for saved in read_detections(folder / JSONL_FILE):
-        tally.count(saved.path, saved)
-    tally.earlier = tally.pictures
+    tally = Tally.of_earlier(folder / JSONL_FILE)
     with progress("detecting", _images(inputs[journal.inputs :]), "image") as advance:
         for found in detect_each(inputs, network, journal, faults, alone=alone, workers=workers):
             frame = found.frame

@@ -94,9 +94,9 @@ def check_versions() -> Iterator[Finding]:
 
 def check_opencv() -> Iterator[Finding]:
     """One OpenCV wheel, not several (they overwrite each other's files), and one that loads."""
-    from detector.runs.folder import OPENCV_WHEELS
+    from detector.runs.folder import OPENCV_WHEELS, installed_versions
 
-    installed = [name for name in OPENCV_WHEELS if _is_installed(name)]
+    installed = [name for name in installed_versions() if name in OPENCV_WHEELS]
     if not installed:
         yield Finding(FAULT, "OpenCV", "not installed: pip install opencv-python")
         return
@@ -118,14 +118,6 @@ def check_opencv() -> Iterator[Finding]:
         )
         return
     yield Finding(OK, "OpenCV", f"{cv2.__version__} from {installed[0]}")
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def check_gpu() -> Iterator[Finding]:

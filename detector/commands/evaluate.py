@@ -7,19 +7,31 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import OnError
-from detector.commands.evaluate_options import Format, Metric, OnFault
-from detector.commands.help_all import HelpAll
-from detector.commands.resume import ResumeWord, ShardWord
+from detector.commands.options import (
+    MODELS_OWN,
+    DetectionFile,
+    Device,
+    HelpAll,
+    MeasuredSplit,
+    Metric,
+    ModelFolder,
+    OnErrorWord,
+    OnFault,
+    ResumeWord,
+    ShardWord,
+    image_side_option,
+    members_option,
+    rare,
+    results_option,
+    side_option,
+)
 
 
 def evaluate(
     data: Annotated[
         Path, typer.Option(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
     ],
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Model directory to run.", show_default="the bundled model")
-    ] = None,
+    model: ModelFolder = None,
     detections: Annotated[
         Path | None,
         typer.Option(
@@ -37,121 +49,65 @@ def evaluate(
             show_default="the data set's own",
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
-    ] = None,
+    split: MeasuredSplit = None,
     images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Image folder, if it is not where the format has it.", rich_help_panel="Data"),
+        Path | None, rare("Data", "Image folder, if it is not where the format has it.", metavar="DIR")
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="New or empty folder.", show_default="runs/evaluate-<date>-<time>"),
-    ] = None,
+    out: Annotated[Path | None, results_option("evaluate")] = None,
     bootstrap: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="Bootstrap samples for the intervals; 0: none.", rich_help_panel="Metric"
-        ),
+        int, rare("Metric", "Bootstrap samples for the intervals; 0: none.", min=0, metavar="N")
     ] = 1000,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Random seed for resampling and proposal ranking.", rich_help_panel="Metric")
-    ] = 0,
+    seed: Annotated[int, rare("Metric", "Random seed for resampling and proposal ranking.", min=0)] = 0,
     crops: Annotated[
         str,
-        typer.Option(
-            metavar="1|10|144",
-            help="For regions and images: crops of each whose probabilities are averaged.",
-            rich_help_panel="Metric",
-        ),
+        rare("Metric", "For regions and images: crops of each whose probabilities are averaged.", metavar="1|10|144"),
     ] = "1",
     format: Annotated[
-        Format | None,
-        typer.Option(help="Format of the detections.", show_default="by the file's name", rich_help_panel="Data"),
+        DetectionFile | None, rare("Data", "Format of the detections.", show_default="by the file's name")
     ] = None,
     image_list: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="For an ILSVRC submission: the kit's list, lines 'name number'.",
-            rich_help_panel="Data",
-        ),
+        Path | None, rare("Data", "For an ILSVRC submission: the kit's list, lines 'name number'.", metavar="FILE")
     ] = None,
     invalid: Annotated[
-        OnFault,
-        typer.Option(
-            help="If a detection has a bad score or box: fail, or skip it and count it.", rich_help_panel="Data"
-        ),
-    ] = OnFault.error,
+        OnFault, rare("Data", "If a detection has a bad score or box: fail, or skip it and count it.")
+    ] = "error",
     unknown_classes: Annotated[
-        OnFault,
-        typer.Option(help="If the data set lacks a class: fail, or skip its detections.", rich_help_panel="Data"),
-    ] = OnFault.error,
+        OnFault, rare("Data", "If the data set lacks a class: fail, or skip its detections.")
+    ] = "error",
     score_threshold: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="With a model: minimum score of a detection; AP needs low ones.", rich_help_panel="Model"
-        ),
+        float, rare("Model", "With a model: minimum score of a detection; AP needs low ones.", min=0, max=1)
     ] = 0.01,
     max_detections: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="With a model: maximum number of detections per image.",
-            show_default="the model's own",
-            rich_help_panel="Model",
-        ),
+        rare("Model", "With a model: maximum number of detections per image.", min=1, show_default=MODELS_OWN),
     ] = None,
-    search_side: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            metavar="PIXELS",
-            help="With a model: resize the longer side to N pixels for proposal search.",
-            show_default="the model's own",
-            rich_help_panel="Model",
-        ),
-    ] = None,
-    members: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="With a model: use only its first N networks.", show_default="all", rich_help_panel="Model"
-        ),
-    ] = None,
+    image_side: Annotated[int | None, image_side_option("Model")] = None,
+    search_side: Annotated[int | None, side_option("Model")] = None,
+    members: Annotated[int | None, members_option("Model")] = None,
     exact: Annotated[
-        bool,
-        typer.Option(
-            "--exact",
-            help="With a model: all networks look at all regions, also of a cascade.",
-            rich_help_panel="Model",
-        ),
+        bool, rare("Model", "With a model: all networks look at all regions, also of a cascade.", "--exact")
     ] = False,
     first: Annotated[
         int | None,
-        typer.Option(
+        rare(
+            "Data",
+            "Use only the first N images.",
             min=1,
             metavar="N",
-            help="Use only the first N images.",
             show_default="all, or those of the run that --detections names",
-            rich_help_panel="Data",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="With a model: auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         str,
-        typer.Option(
-            help="With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: the "
-            "fastest that the device has instructions for.",
-            rich_help_panel="Model",
+        rare(
+            "Model",
+            "With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: the fastest "
+            "of the device.",
         ),
     ] = "auto",
-    on_error: Annotated[
-        OnError,
-        typer.Option(
-            help="If an image cannot be read: fail, or skip it and exit with code 3.", rich_help_panel="Long runs"
-        ),
-    ] = OnError.fail,
+    on_error: OnErrorWord = "fail",
     shard: ShardWord = None,
     resume: ResumeWord = None,
     help_all: HelpAll = False,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.commands.console import SKIPPED, Faults, OnError, say
+from detector.commands.console import SKIPPED, Faults, say
 from detector.commands.detection_files import JSONL_FILE
 from detector.commands.evaluate_data import Measured, digest_of, first_of_run, load_measured, read_for
-from detector.commands.evaluate_options import Format, Metric, OnFault
+from detector.commands.options import DetectionFile, Metric, OnError, OnFault
 from detector.commands.resume import may_go_on
 from detector.evaluation.assemble import assemble, score
 from detector.evaluation.class_index import ClassIndex
@@ -47,12 +47,13 @@ class EvaluateRequest:
     bootstrap: int
     seed: int
     crops: str
-    format: Format | None
+    format: DetectionFile | None
     image_list: Path | None
     invalid: OnFault
     unknown_classes: OnFault
     score_threshold: float
     max_detections: int | None
+    image_side: int | None
     search_side: int | None
     members: int | None
     exact: bool
@@ -66,7 +67,7 @@ class EvaluateRequest:
     @property
     def classes_only(self) -> bool:
         """Whether the accuracy of the networks is measured, and no detections."""
-        return self.metric in (Metric.regions, Metric.images)
+        return self.metric in ("regions", "images")
 
     @property
     def part(self) -> Shard | None:
@@ -79,10 +80,13 @@ def check(request: EvaluateRequest) -> None:
     given = request.detections is not None
     if request.model is not None and given:
         raise UserError("--model and --detections exclude each other; name one of them")
-    if given and (request.search_side is not None or request.members is not None or request.exact):
-        raise UserError("--search-side, --members and --exact are for a model's run; leave them out with --detections")
-    if request.metric is not None and request.classes_only and (given or request.report):
-        raise UserError(f"--metric {request.metric.value} measures a model; leave --detections and --report out")
+    sides = request.image_side is not None or request.search_side is not None
+    if given and (sides or request.members is not None or request.exact):
+        raise UserError("--members, --exact and the sides are for a model's run; leave them out with --detections")
+    if request.classes_only and sides:
+        raise UserError(f"--metric {request.metric} is of the networks as they are; leave the sides out")
+    if request.classes_only and (given or request.report):
+        raise UserError(f"--metric {request.metric} measures a model; leave --detections and --report out")
     if request.crops not in ("1", "10", "144"):
         raise UserError(f"--crops must be 1, 10 or 144, not {request.crops}")
     if request.part is not None and (given or request.classes_only or request.report):
@@ -108,12 +112,12 @@ def run_evaluation(request: EvaluateRequest) -> tuple[list[str], int]:
         request.data,
         request.split,
         request.images,
-        request.metric.value if request.metric else None,
+        request.metric,
         pictures_needed=detections is None,
         first=first,
     )
     config = run_config(request, measured, first)
-    faults = Faults(skip=request.on_error is OnError.skip)
+    faults = Faults(skip=request.on_error == "skip")
     if request.classes_only:
         lines, folder = _measure_networks(request, measured, config, faults)
     elif request.part is not None:
@@ -132,7 +136,7 @@ def run_evaluation(request: EvaluateRequest) -> tuple[list[str], int]:
 def run_config(request: EvaluateRequest, measured: Measured, first: int | None) -> dict[str, Any]:
     """What ``config.yaml`` says of the run."""
     images, detections, image_list = request.images, request.detections, request.image_list
-    digest = None if detections is None else digest_of(detections, request.format.value if request.format else None)
+    digest = None if detections is None else digest_of(detections, request.format)
     return {
         "data": request.data.resolve(),
         "split": measured.split,
@@ -149,6 +153,7 @@ def run_config(request: EvaluateRequest, measured: Measured, first: int | None) 
         "unknown_classes": request.unknown_classes,
         "score_threshold": request.score_threshold,
         "max_detections": request.max_detections,
+        "image_side": request.image_side,
         "search_side": request.search_side,
         "members": request.members,
         "exact": request.exact,
@@ -165,8 +170,7 @@ def _measure_networks(
     from detector.model.load import load_classifier
 
     assert measured.dataset is not None
-    settings = {"device": request.device, "precision": request.precision, "members": request.members}
-    model = load_classifier(request.model, **settings)  # type: ignore[arg-type]
+    model = load_classifier(request.model, device=request.device, members=request.members, precision=request.precision)
     check_classes(model.class_names, measured, request.unknown_classes)
     with new_run_folder(request.out, "evaluate", config, seed=request.seed) as folder:
         lines = classify(
@@ -174,7 +178,7 @@ def _measure_networks(
             measured.dataset,
             folder,
             faults,
-            whole_images=request.metric is Metric.images,
+            whole_images=request.metric == "images",
             crops=int(request.crops),
             bootstrap_samples=request.bootstrap,
             seed=request.seed,
@@ -184,27 +188,28 @@ def _measure_networks(
 
 def _run_of(request: EvaluateRequest, measured: Measured, config: dict[str, Any]) -> EvaluateRun:
     """The run of a model, whose classes are known to fit the data set."""
-    from detector.commands.detection_run import one_at_a_time
-    from detector.commands.evaluate_run import EvaluateRun
+    from detector.commands.detection_run import job_of, one_at_a_time
+    from detector.commands.evaluate_run import EvaluateRun, RecordInput
     from detector.model.load import load_model
 
     assert measured.dataset is not None
-    settings: dict[str, Any] = {
-        "device": request.device,
-        "precision": request.precision,
-        "seed": request.seed,
-        "score_threshold": request.score_threshold,
-        "threads": None if one_at_a_time(len(measured.dataset) > 1, request.device) else 1,
-        "max_detections": request.max_detections,
-        "search_side": request.search_side,
-        "members": request.members,
-        "exact": request.exact,
-    }
-    detector = load_model(request.model, **{name: value for name, value in settings.items() if value is not None})
-    check_classes(detector.class_names, measured, request.unknown_classes)
-    return EvaluateRun.of(
-        measured, config, request.model, detector, request.device, request.precision, request.seed, request.part
+    inputs = [RecordInput(measured.dataset, index) for index in range(len(measured.dataset))]
+    alone = one_at_a_time(len(inputs) > 1, request.device)
+    how: dict[str, Any] = {"device": request.device, "precision": request.precision, "seed": request.seed}
+    detector = load_model(
+        request.model,
+        **how,
+        score_threshold=request.score_threshold,
+        threads=None if alone else 1,
+        max_detections=request.max_detections,
+        image_side=request.image_side,
+        search_side=request.search_side,
+        members=request.members,
+        exact=request.exact,
     )
+    check_classes(detector.class_names, measured, request.unknown_classes)
+    job = job_of("evaluate", inputs, config, request.model, detector, **how, shard=request.part)
+    return EvaluateRun(detector, job, [inputs[i] for i in job.positions], alone)
 
 
 def _measure_detections(
@@ -219,10 +224,10 @@ def _measure_detections(
         table = read_for(
             measured,
             detections,
-            format=request.format.value if request.format else None,
+            format=request.format,
             image_list=request.image_list,
-            invalid=request.invalid.value,
-            unknown_class=unknown.value,
+            invalid=request.invalid,
+            unknown_class=unknown,
         )
     else:
         run = _run_of(request, measured, config)
@@ -235,7 +240,7 @@ def _measure_detections(
                 folder / JSONL_FILE,
                 measured.class_names,
                 class_keys=measured.class_keys,
-                unknown_class=unknown.value,
+                unknown_class=unknown,
             )
         assert table is not None
         result = score(
@@ -300,7 +305,7 @@ def check_classes(names: Sequence[str], measured: Measured, unknown: OnFault) ->
             f"the model and the data set have no class in common: {_listed(names[:5])}... "
             f"and {_listed(measured.class_names[:5])}...; choose data of the model's classes"
         )
-    if strange and unknown is OnFault.error:
+    if strange and unknown == "error":
         raise UserError(
             f"the data set lacks classes of the model: {_listed(strange[:10])}; leave their detections out with "
             "--unknown-classes skip"

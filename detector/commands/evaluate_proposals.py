@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detector.commands.console import progress
+from detector.commands.options import results_option, side_option
 from detector.shown import shown
 from proposals.errors import UserError
 
@@ -49,15 +50,7 @@ def evaluate_proposals(
             show_default="the model's own, or 200",
         ),
     ] = None,
-    search_side: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            metavar="PIXELS",
-            help="Resize the longer side to N pixels for proposal search.",
-            show_default="the image as it is",
-        ),
-    ] = None,
+    search_side: Annotated[int | None, side_option(default="the image as it is")] = None,
     split: Annotated[str | None, typer.Option(metavar="SPLIT", help="Split of the data set.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Use only the first N images.", show_default="all")
@@ -70,10 +63,7 @@ def evaluate_proposals(
     store: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Cache of proposals to read from and add to.")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="New or empty folder.", show_default="runs/evaluate-proposals-<date>-<time>"),
-    ] = None,
+    out: Annotated[Path | None, results_option("evaluate-proposals")] = None,
 ) -> None:
     """Measure how well proposals cover the annotated objects of a data set.
 

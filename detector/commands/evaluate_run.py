@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detector.commands.console import Faults, progress
 from detector.commands.detection_files import JSONL_FILE
-from detector.commands.detection_run import detect_each, job_of, one_at_a_time
-from detector.commands.evaluate_data import Measured
+from detector.commands.detection_run import detect_each
 from detector.commands.inputs import Frame
 from detector.data import Dataset
 from detector.detection.pipeline import Detector
 from detector.runs.journal import open_journal
-from detector.runs.shards import Job, Shard
+from detector.runs.shards import Job
 from proposals.types import Proposals
 
 
@@ -49,35 +48,6 @@ class EvaluateRun:
     job: Job
     own: Sequence[RecordInput]
     alone: bool
-
-    @classmethod
-    def of(
-        cls,
-        measured: Measured,
-        config: Mapping[str, Any],
-        model: Path | None,
-        detector: Detector,
-        device: str,
-        precision: str,
-        seed: int,
-        shard: Shard | None,
-    ) -> EvaluateRun:
-        """The run on the images of ``measured``; ``detector`` is the ``model`` as it was loaded."""
-        assert measured.dataset is not None
-        inputs = [RecordInput(measured.dataset, index) for index in range(len(measured.dataset))]
-        alone = one_at_a_time(len(inputs) > 1, device)
-        job = job_of(
-            "evaluate",
-            inputs,
-            config,
-            model,
-            detector,
-            device=device,
-            precision=precision,
-            seed=seed,
-            shard=shard,
-        )
-        return cls(detector, job, [inputs[i] for i in job.positions], alone)
 
     def detect(self, folder: Path, faults: Faults) -> dict[str, Proposals]:
         """Write the detections to the folder as they come; the proposals by image, of a shard none."""

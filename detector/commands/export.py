@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from detector.commands.console import tell
-
-
-class Format(str, Enum):
-    """Files that networks are written to."""
-
-    onnx = "onnx"
-    openvino = "openvino"
-    torchscript = "torchscript"
+from detector.commands.options import results_option
 
 
 def export(
@@ -24,11 +16,10 @@ def export(
         str,
         typer.Argument(metavar="MODEL", help="Model directory, or bundled for the one that comes with the toolkit."),
     ],
-    kind: Annotated[Format, typer.Option("--format", help="Format of the graphs.")] = Format.onnx,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="New or empty folder.", show_default="runs/export-<date>-<time>"),
-    ] = None,
+    kind: Annotated[
+        Literal["onnx", "openvino", "torchscript"], typer.Option("--format", help="Format of the graphs.")
+    ] = "onnx",
+    out: Annotated[Path | None, results_option("export")] = None,
 ) -> None:
     """Write a model's networks as ONNX, OpenVINO or TorchScript.
 
@@ -46,7 +37,7 @@ def export(
     source = named_folder(model)
     config = read_model_config(source)
     with new_run_folder(out, "export", {"model": source.resolve(), "format": kind}) as folder:
-        files = export_model(source, config, kind.value, folder)
+        files = export_model(source, config, kind, folder)
     final = out or final_path(folder)
     for file in files:
         tell(f"{final / file.name}")

@@ -66,7 +66,7 @@ def whole_pixels(found: Detections) -> NDArray[np.float32]:
 def voc_text(found: Detections, class_names: Sequence[str], picture: str) -> bytes:
     """The XML file of one image, whose file is called ``picture``; coordinates are 1-based and inclusive."""
     truth = GroundTruth.of(whole_pixels(found), found.labels)
-    return voc_xml(ImageRecord("", Path(picture), found.image_size, truth), tuple(class_names))
+    return voc_xml(ImageRecord("", Path(picture), found.image_size, truth), class_names)
 
 
 def yolo_text(found: Detections, *, confidence: bool) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, overload
 from proposals.errors import UserError
 
 Item = TypeVar("Item")
-AT_ONCE = 256  # items that are written or read together
+AT_ONCE = 256  # items that are read together
 CACHE_KIB = 8192
 
 
@@ -31,18 +31,9 @@ class _Database:
         try:
             return self.connection.execute(statement, values)
         except sqlite3.Error as error:
-            raise _no_room(error) from None
-
-    def insert(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Add rows of two values; UserError where there is no room."""
-        try:
-            self.connection.executemany("INSERT INTO rows VALUES (?, ?)", rows)
-        except sqlite3.Error as error:
-            raise _no_room(error) from None
-
-
-def _no_room(error: sqlite3.Error) -> UserError:
-    return UserError(f"the list of inputs cannot be kept in a temporary file: {error}; TMPDIR may name another folder")
+            raise UserError(
+                f"the list of inputs cannot be kept in a temporary file: {error}; TMPDIR may name another folder"
+            ) from None
 
 
 class Names:
@@ -80,14 +71,11 @@ class FoundInputs(Sequence[Item], Generic[Item]):
     def __init__(self) -> None:
         self._database = _Database("number INTEGER PRIMARY KEY, item BLOB")
         self._rows = range(0)
-        self._new: list[tuple[int, bytes]] = []
 
     def append(self, item: Item) -> None:
         """Add ``item`` behind the others."""
-        self._new.append((len(self._rows), pickle.dumps(item)))
+        self._database.do("INSERT INTO rows VALUES (?, ?)", len(self._rows), pickle.dumps(item))
         self._rows = range(len(self._rows) + 1)
-        if len(self._new) == AT_ONCE:
-            self._write()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -100,9 +88,8 @@ class FoundInputs(Sequence[Item], Generic[Item]):
         if isinstance(index, slice):
             if index.step not in (None, 1):
                 raise ValueError("a slice is of neighbours")
-            self._write()
             view: FoundInputs[Item] = object.__new__(FoundInputs)
-            view._database, view._rows, view._new = self._database, self._rows[index], []
+            view._database, view._rows = self._database, self._rows[index]
             return view
         number = self._rows[index]
         return self._read(range(number, number + 1))[0]
@@ -111,13 +98,7 @@ class FoundInputs(Sequence[Item], Generic[Item]):
         for start in range(0, len(self._rows), AT_ONCE):
             yield from self._read(self._rows[start : start + AT_ONCE])
 
-    def _write(self) -> None:
-        self._database.insert(self._new)
-        self._new = []
-
     def _read(self, rows: range) -> list[Item]:
-        if self._new:
-            self._write()
         found = self._database.do("SELECT item FROM rows WHERE number >= ? AND number < ?", rows.start, rows.stop)
         return [pickle.loads(item) for (item,) in found.fetchall()]
 
@@ -125,7 +106,8 @@ class FoundInputs(Sequence[Item], Generic[Item]):
 def sorted_on_disk(pairs: Iterable[tuple[bytes, str]]) -> Iterator[str]:
     """The second of each of ``pairs``, in the order of the pairs; all of these are read at once."""
     database = _Database("key BLOB, name BLOB")
-    database.insert((key, os.fsencode(name)) for key, name in pairs)
+    for key, name in pairs:
+        database.do("INSERT INTO rows VALUES (?, ?)", key, os.fsencode(name))
     return _sorted_names(database)
 
 

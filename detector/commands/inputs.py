@@ -86,7 +86,6 @@ class PictureInput:
     data: bytes | None = field(default=None, repr=False)
 
     def identity(self) -> list[Any]:
-        """See :class:`Source`."""
         return [self.image_id, self.path, None if self.data is None else hashlib.sha256(self.data).hexdigest()]
 
     def count(self) -> int:
@@ -117,7 +116,6 @@ class VideoInput:
     step: int = 1
 
     def identity(self) -> list[Any]:
-        """See :class:`Source`."""
         return [self.image_id, self.path, self.step]
 
     def count(self) -> int:
@@ -151,7 +149,6 @@ class ArchiveInput:
     path: str
 
     def identity(self) -> list[Any]:
-        """See :class:`Source`."""
         return [self.image_id, self.path]
 
     def count(self) -> int | None:
@@ -178,18 +175,15 @@ class ArchiveInput:
 Input = PictureInput | VideoInput | ArchiveInput
 
 
-def find_inputs(
-    named: Sequence[str], on_fault: OnFault, *, video_step: int = 1, stdin: bytes | None = None
-) -> FoundInputs[Input]:
+def find_inputs(named: Sequence[str], on_fault: OnFault, *, video_step: int = 1) -> FoundInputs[Input]:
     """The images and videos that ``named`` stands for, in that order, each once.
 
     Args:
         named: files, folders, patterns, lists, videos or ``-``; see the module's table.
         on_fault: called with each fault (a wrong path, an empty folder...); it may raise it, or return to go on.
         video_step: every so many frames of a video.
-        stdin: what standard input held, for tests; None: read it when ``-`` is named.
     """
-    search = _Search(on_fault, video_step, stdin)
+    search = _Search(on_fault, video_step)
     for name in named:
         search.add(name)
     return search.inputs
@@ -209,12 +203,11 @@ class _Search:
     A list may have a million lines: each costs one call of the system, and the folders' real paths are kept.
     """
 
-    def __init__(self, on_fault: OnFault, video_step: int, stdin: bytes | None) -> None:
+    def __init__(self, on_fault: OnFault, video_step: int) -> None:
         self.inputs: FoundInputs[Input] = FoundInputs()
         self.seen, self.ids = Names(), Names()
         self.on_fault = on_fault
         self.video_step = video_step
-        self.stdin = stdin
         self.real_folder = lru_cache(1024)(os.path.realpath)
 
     def add(self, name: str, base: Path | None = None, named_in: str = "") -> None:
@@ -240,7 +233,7 @@ class _Search:
             self.on_fault(fault)
 
     def _add_stdin(self) -> None:
-        data = sys.stdin.buffer.read() if self.stdin is None else self.stdin
+        data = sys.stdin.buffer.read()
         if not data:
             raise UserError("standard input is empty; pipe in an image or a list of paths")
         if b"\0" not in data:

@@ -69,7 +69,6 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
         JSONL_FILE,
         PICTURES,
         PROPOSAL_PICTURES,
-        read_detections,
     )
     from detector.commands.formats import write_formats
     from detector.commands.tally import Tally
@@ -86,10 +85,7 @@ def _merge_detections(parts: Sequence[Part], folder: Path) -> Tally:
                 if (part.folder / name).is_dir():
                     copy_results(part.folder / name, folder / name)
             advance()
-    tally = Tally()
-    for saved in read_detections(folder / JSONL_FILE):
-        tally.count(saved.path, saved)
-    tally.earlier = tally.pictures
+    tally = Tally.of_earlier(folder / JSONL_FILE)
     job = parts[0].job
     if job.verb == "detect":
         if not tally.pictures:

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detection.ensemble import ImageView
-from detector.detection.multibox_source import MultiBoxSource
 from detector.model.load import load_model
 from proposals.errors import UserError
 from proposals.merge import Budget, MergeConfig, merge
@@ -93,7 +91,7 @@ class MethodRunner:
             if budget is not None:
                 limits = Budget(selective_search=self.merging.budget.selective_search, multibox=budget)
                 self.merging = self.merging.model_copy(update={"budget": limits})
-            self.sources[MULTIBOX] = OfImage(detector.multibox)
+            self.sources[MULTIBOX] = detector.multibox
 
     def propose(self, image: NDArray[np.uint8]) -> dict[str, tuple[Proposals, float]]:
         """The proposals of each method for ``image`` ``(H, W, 3)`` uint8 RGB, best first, and their seconds.
@@ -114,14 +112,3 @@ class MethodRunner:
         start = time.perf_counter()
         both = merge(search, learned, self.merging)
         return both, first_seconds + second_seconds + time.perf_counter() - start
-
-
-class OfImage:
-    """A model's MultiBox as a source for images that nothing else is asked about."""
-
-    def __init__(self, multibox: MultiBoxSource) -> None:
-        self.multibox = multibox
-
-    def propose(self, image: NDArray[np.uint8]) -> Proposals:
-        """See :class:`proposals.types.ProposalSource`; the seconds are those of the maps, too."""
-        return self.multibox.propose(ImageView(image))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, OnError, progress, quiet_pillow, tell
-from detector.commands.resume import ShardWord
+from detector.commands.console import SKIPPED, Faults, progress, quiet_pillow, tell
+from detector.commands.options import OnErrorWord, ShardWord
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def propose(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Worker processes.", show_default="one per core")
     ] = None,
-    on_error: Annotated[
-        OnError, typer.Option(help="If an image cannot be read: fail, or skip it and exit with code 3.")
-    ] = OnError.fail,
+    on_error: OnErrorWord = "fail",
     shard: ShardWord = None,
 ) -> None:
     """Propose boxes in many images and store them, one checksummed file per image.
@@ -61,7 +59,7 @@ def propose(
 
     part = None if shard is None else Shard.parse(shard)
     search = SelectiveSearch(preset, seed, threads=1)
-    faults = Faults(skip=on_error is OnError.skip)
+    faults = Faults(skip=on_error == "skip")
     pictures = find_inputs(inputs, faults)
     if part is not None:
         job = begin_shard(out, pictures, search.settings(), part)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED, say, tell
+from detector.commands.options import Device
 
 
 def reproduce(
@@ -28,7 +29,7 @@ def reproduce(
         str | None, typer.Option(metavar="NAME", help="Split to measure on.", show_default="the experiment's, or val")
     ] = None,
     first: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only measure the first N images.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Minutes between checkpoints.")] = 5.0,
     jobs: Annotated[int, typer.Option(min=1, help="Members trained, and images measured, in parallel.")] = 1,
     measure_part: Annotated[

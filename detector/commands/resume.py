@@ -1,34 +1,14 @@
-"""``--resume`` and ``--shard``: to go on where an earlier run stopped, and to do a part of the work."""
+"""``--resume``: to go on where an earlier run stopped."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from detector.commands.console import tell
 from proposals.errors import UserError
-
-ResumeWord = Annotated[
-    str | None,
-    typer.Option(
-        metavar="[auto]",
-        help="Resume the interrupted run in --out; auto: or start one.",
-        show_default="a new run",
-        rich_help_panel="Long runs",
-    ),
-]
-ShardWord = Annotated[
-    str | None,
-    typer.Option(
-        metavar="i/N",
-        help="Process only the i-th of N parts of the list, i from 1; detector merge joins the parts.",
-        show_default="all of it",
-        rich_help_panel="Long runs",
-    ),
-]
 
 
 class Resume(str, Enum):

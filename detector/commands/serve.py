@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from detector.commands.console import tell
+from detector.commands.options import Device, ModelFolder, members_option, side_option
 from proposals.errors import UserError
 
 LEAST_SCORE = 0.05  # the page's slider goes down to here
 
 
 def serve(
-    model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Model directory.", show_default="the bundled model")
-    ] = None,
+    model: ModelFolder = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 8000,
     show: Annotated[bool, typer.Option("--show", help="Open the page in the browser.")] = False,
-    members: Annotated[
-        int | None, typer.Option(min=1, help="Use only the model's first N networks.", show_default="all")
-    ] = None,
-    search_side: Annotated[
-        int | None,
-        typer.Option(
-            min=16,
-            metavar="PIXELS",
-            help="Resize the longer side to N pixels for proposal search.",
-            show_default="the model's own",
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    members: Annotated[int | None, members_option()] = None,
+    search_side: Annotated[int | None, side_option()] = None,
+    device: Device = "auto",
 ) -> None:
     """Try a model on images in a web page on this machine.
 

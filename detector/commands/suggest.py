@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import shutil
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from detector.commands.console import SKIPPED, Faults, progress, tell
-from detector.commands.resume import ResumeWord, may_go_on
+from detector.commands.options import Device, ResumeWord, results_option
+from detector.commands.resume import may_go_on
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from detector.commands.detection_files import SavedDetections
 
 SUGGESTIONS_FILE, IMAGES = "suggestions.csv", "images"
-
-
-class PreLabels(str, Enum):
-    """Files of pre-labels."""
-
-    voc = "voc"
-    yolo = "yolo"
 
 
 def suggest(
@@ -39,18 +32,13 @@ def suggest(
     model: Annotated[Path, typer.Option(metavar="DIR", help="Model directory.", show_default=False)],
     count: Annotated[int, typer.Option(min=1, help="Number of images to suggest.")] = 20,
     pre_labels: Annotated[
-        PreLabels, typer.Option("--format", help="Pre-labels: VOC XML, or YOLO text with classes.txt.")
-    ] = PreLabels.voc,
+        Literal["voc", "yolo"], typer.Option("--format", help="Pre-labels: VOC XML, or YOLO text with classes.txt.")
+    ] = "voc",
     score_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Minimum score of a pre-label.", show_default="the model's own")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="New or empty folder for the results.", show_default="runs/suggest-<date>-<time>"
-        ),
-    ] = None,
+    device: Device = "auto",
+    out: Annotated[Path | None, results_option("suggest")] = None,
     resume: ResumeWord = None,
 ) -> None:
     """Suggest which images to label next: those of which the model is least sure.
@@ -116,7 +104,7 @@ def suggest(
 
 
 def _write_images(
-    folder: Path, chosen: Sequence[SavedDetections], class_names: Sequence[str], pre_labels: PreLabels, threshold: float
+    folder: Path, chosen: Sequence[SavedDetections], class_names: Sequence[str], pre_labels: str, threshold: float
 ) -> None:
     """Copies of the ``chosen`` images, a file of pre-labels beside each, and the ``classes.txt`` of both formats."""
     from detector.commands.formats import voc_text, yolo_text
@@ -133,7 +121,7 @@ def _write_images(
         except OSError as error:
             raise UserError(f"{source} cannot be copied: {error.strerror or error}") from None
         found = saved.detections.select(saved.detections.scores >= threshold)
-        if pre_labels is PreLabels.voc:
+        if pre_labels == "voc":
             picture.with_name(f"{stem}.xml").write_bytes(voc_text(found, class_names, picture.name))
         else:
             picture.with_name(f"{stem}.txt").write_text(yolo_text(found, confidence=False), encoding="utf-8")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detector.commands.console import tell
-from detector.commands.detection_files import PICTURES, SavedDetections
+from detector.commands.detection_files import PICTURES, SavedDetections, read_detections
 from detector.shown import one_line
 
 # Above so many images, no table at the end names every image.
@@ -31,6 +31,15 @@ class Tally:
     classes: Counter[str] = field(default_factory=Counter)
     rows: list[tuple[str, str]] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def of_earlier(cls, lines: Path) -> Tally:
+        """What an interrupted run, or the shards of one, have left in the file ``lines``."""
+        tally = cls()
+        for saved in read_detections(lines):
+            tally.count(saved.path, saved)
+        tally.earlier = tally.pictures
+        return tally
 
     def add(self, shown: str, saved: SavedDetections) -> None:
         """Count one image; where standard output is no terminal, tell of it at once."""

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED
-from detector.commands.help_all import HelpAll
-from detector.commands.resume import ResumeWord, read_resume
+from detector.commands.options import Device, HelpAll, ResumeWord, rare
+from detector.commands.resume import read_resume
 from detector.recipes.names import Recipe
 
 
@@ -57,52 +57,36 @@ def train(
         ),
     ] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of training iterations.", show_default="the recipe's", rich_help_panel="Recipe"
-        ),
+        int | None, rare("Recipe", "Number of training iterations.", min=1, show_default="the recipe's")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Random seed.", show_default="the recipe's", rich_help_panel="Recipe")
-    ] = None,
+    seed: Annotated[int | None, rare("Recipe", "Random seed.", min=0, show_default="the recipe's")] = None,
     members: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Number of ensemble members.", show_default="the recipe's, or 6", rich_help_panel="Recipe"
-        ),
+        int | None, rare("Recipe", "Number of ensemble members.", min=1, show_default="the recipe's, or 6")
     ] = None,
     jobs: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Ensemble members trained in parallel, on each GPU or on the CPU.",
-            rich_help_panel="Speed and memory",
-        ),
+        int, rare("Speed and memory", "Ensemble members trained in parallel, on each GPU or on the CPU.", min=1)
     ] = 1,
     proposals: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="Cache of proposals; trainings share it.", rich_help_panel="Speed and memory"),
+        Path, rare("Speed and memory", "Cache of proposals; trainings share it.", metavar="DIR")
     ] = Path("runs/proposals"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     micro_batch: Annotated[
         int | None,
-        typer.Option(
+        rare(
+            "Speed and memory",
+            "Examples per forward pass; gradients are accumulated.",
             min=2,
-            help="Examples per forward pass; gradients are accumulated.",
             show_default="what fits the memory",
-            rich_help_panel="Speed and memory",
         ),
     ] = None,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0.0, help="Minutes between checkpoints.", rich_help_panel="Long runs")
-    ] = 5.0,
+    checkpoint_minutes: Annotated[float, rare("Long runs", "Minutes between checkpoints.", min=0.0)] = 5.0,
     split: Annotated[
         str | None,
-        typer.Option(
+        rare(
+            "Recipe",
+            "Split to train on, such as train+val.",
             metavar="SPLIT",
-            help="Split to train on, such as train+val.",
             show_default="the recipe's, or the training part",
-            rich_help_panel="Recipe",
         ),
     ] = None,
     help_all: HelpAll = False,

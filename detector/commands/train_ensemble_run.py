@@ -140,25 +140,21 @@ def member_request(request: TrainRequest, member: Path) -> TrainRequest:
     return replace(own, out=member, resume=Resume.auto)
 
 
-def gpus_of(device: str, processes: Processes) -> list[str]:
-    """The GPUs that members can be trained on side by side; none where ``torchrun`` has divided them already."""
-    if processes.count > 1 or device not in ("auto", "cuda"):
-        return []
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-
-
 def devices_of(request: TrainRequest, processes: Processes) -> list[str]:
     """Where members are trained side by side; a device as often as it trains members at a time.
+
+    These are the machine's GPUs, but none where ``torchrun`` has divided them already.
 
     Raises:
         UserError: side by side by ``--jobs`` and divided by ``torchrun`` at once.
     """
-    gpus = gpus_of(request.device, processes)
-    if request.jobs == 1:
-        return gpus
-    if processes.count > 1:
+    if processes.count > 1 and request.jobs > 1:
         raise UserError("--jobs starts processes of its own: start detector without torchrun")
-    return (gpus or [request.device]) * request.jobs
+    if processes.count > 1:
+        return []
+    count = torch.cuda.device_count() if request.device in ("auto", "cuda") else 0
+    gpus = [f"cuda:{i}" for i in range(count)]
+    return gpus if request.jobs == 1 else (gpus or [request.device]) * request.jobs
 
 
 def train_side_by_side(recipe: EnsembleRecipe, request: TrainRequest, members: list[Path], devices: list[str]) -> None:

@@ -23,7 +23,7 @@ from detector.recipes.build_shared import ValidationAP, build_shared_trainer, pr
 from detector.recipes.export import save_trained
 from detector.recipes.initialization import start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
-from detector.training.loop import Machine
+from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.windows import Windows
@@ -139,7 +139,6 @@ class CropJob(Job[TrainRecipe]):
     """A network that names crops."""
 
     def load(self) -> None:
-        """See the base class."""
         tell, recipe = self.machine.tell, self.recipe
         self.pools = [load_pool(data, tell) for data in (self.train, self.val) if data is not None]
         self.crop = recipe.training.crop
@@ -154,7 +153,6 @@ class CropJob(Job[TrainRecipe]):
             tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
-        """See the base class."""
         val = self.pools[1] if len(self.pools) > 1 else None
         return build_trainer(
             self.recipe, self.pools[0], val, self.keys, folder,
@@ -166,7 +164,6 @@ class SharedJob(Job[SharedRecipe]):
     """A region network on shared maps."""
 
     def load(self) -> None:
-        """See the base class."""
         self.pool = load_pool(self.train, self.machine.tell)
         self.crop = start_of(self.recipe.init).crop
         if self.recipe.training.only_multibox:  # which learns from the objects alone
@@ -182,7 +179,6 @@ class SharedJob(Job[SharedRecipe]):
 
     @property
     def images_in_step(self) -> float:
-        """See the base class."""
         return float(self.recipe.training.images)
 
     @property
@@ -193,7 +189,6 @@ class SharedJob(Job[SharedRecipe]):
         return super().end_seconds + DETECTION_COST * measured / self.images_in_step
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
-        """See the base class."""
         self.measure = None
         alone = self.recipe.training.only_multibox
         if self.val is not None and self.machine.processes.count == 1 and not alone:
@@ -210,7 +205,6 @@ class SharedJob(Job[SharedRecipe]):
         )  # fmt: skip
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
-        """See the base class."""
         super().save(folder, trainer, net)
         if not self.recipe.training.only_multibox:
             self.show(folder, trainer)

@@ -38,7 +38,7 @@ from detector.recipes.names import Recipe
 from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
 from detector.runs.leftovers import marked, unmark
 from detector.strict_yaml import read_yaml
-from detector.training.loop import Machine
+from detector.training.machine import Machine
 from detector.training.processes import Processes, joined_processes
 from detector.training.region_trainer import Progress
 from detector.training.run_log import LOG_FILE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -77,15 +77,14 @@ def run_svm_training(request: TrainRequest) -> Path:
         tell(
             f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes"
         )
-        if not processes.writes:
-            folder = processes.from_first(Path())
+        with ExitStack() as stack:
+            folder = Path()
+            if processes.writes:
+                made = new_run_folder(request.out, "train", recipe.model_dump(mode="json"), recipe.seed)
+                folder = stack.enter_context(made)
+            folder = processes.from_first(folder)
             _train(request, recipe, train, model, folder, processes)
-            return processes.from_first(folder)
-        with new_run_folder(request.out, "train", recipe.model_dump(mode="json"), recipe.seed) as folder:
-            processes.from_first(folder)
-            result = final_path(folder)
-            _train(request, recipe, train, model, folder, processes)
-        return processes.from_first(result)
+        return processes.from_first(final_path(folder))
 
 
 def _resolved(request: TrainRequest, recipe: SvmRecipe) -> tuple[SvmRecipe, Dataset, ModelConfig]:
@@ -129,7 +128,7 @@ def _train(
     heads = []
     for number, (member, own) in enumerate(zip(members, features, strict=True)):
         data = TrainingSet(pool, table, own, len(train.class_names))
-        heads.append(svm_head(data, member.head, recipe.svm, recipe.seed, tell))
+        heads.append(svm_head(data, member.head, recipe.seed, tell))
         tell(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
     del features, own, data  # before their files go
     for path in folder.glob(f"*{FEATURES_FILE}"):

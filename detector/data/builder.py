@@ -13,7 +13,6 @@ from detector.data.classes import Classes
 from detector.data.dataset import Dataset
 from detector.data.faults import Fault
 from detector.data.flat import offsets_of
-from detector.data.strings import StringArray
 
 EDGE_TOLERANCE = 1.0
 """Pixels that a box may reach over the picture's edge as it is: rounding, and tools that count from 0 where the format
@@ -45,8 +44,7 @@ class Builder:
         self.name = name or root.resolve().name
         self.format, self.root, self.split = format_name, root, split
         self.faults: list[Fault] = []
-        self._ids: list[str] = []
-        self._seen: set[str] = set()
+        self._ids: dict[str, int] = {}
         self._paths: list[str] = []
         self._sizes: list[tuple[int, int]] = []
         self._sources: list[str] = []
@@ -66,11 +64,10 @@ class Builder:
             image_id: unique in the set. path: relative to the root. size: (height, width), or None: not known.
             source: the annotation file, for messages. objects: possibly none.
         """
-        if image_id in self._seen:
+        if image_id in self._ids:
             self.fault("duplicate-image", source, f"image {image_id} stands there before; only the first is used")
             return
-        self._seen.add(image_id)
-        self._ids.append(image_id)
+        self._ids[image_id] = len(self._ids)
         self._paths.append(path)
         self._sizes.append(size or (0, 0))
         self._sources.append(source)
@@ -82,7 +79,7 @@ class Builder:
 
     def image_ids(self) -> frozenset[str]:
         """The ids of the images so far."""
-        return frozenset(self._seen)
+        return frozenset(self._ids)
 
     def class_keys(self) -> set[str | int]:
         """Every class key that occurs."""
@@ -106,9 +103,8 @@ class Builder:
         area = np.array([item.area for item in self._objects], np.float64)[keep]
         sides = kept_boxes[:, 2:].astype(np.float64) - kept_boxes[:, :2]
         own = sides[:, 0] * sides[:, 1]
-        position = {image_id: i for i, image_id in enumerate(self._ids)} if blacklist else {}
         label_of = {key: label for label, key in enumerate(classes.keys)}
-        pairs = [(position[i], label_of[key]) for i, key in blacklist if i in position and key in label_of]
+        pairs = [(self._ids[i], label_of[key]) for i, key in blacklist if i in self._ids and key in label_of]
         return Dataset(
             name=self.name,
             format=self.format,
@@ -116,8 +112,8 @@ class Builder:
             split=self.split,
             class_names=classes.names,
             class_keys=classes.keys,
-            image_ids=StringArray(self._ids),
-            paths=StringArray(self._paths),
+            image_ids=tuple(self._ids),
+            paths=tuple(self._paths),
             sizes=sizes,
             offsets=offsets_of(counts),
             boxes=kept_boxes,
@@ -172,30 +168,25 @@ class Builder:
             bad = mask & judged
             judged &= ~bad
             keep &= ~bad
-            self._note(kind, what, bad, boxes, sizes, image_of_box)
+            self._note(kind, what, bad, boxes, image_of_box)
         clipped = judged & (over > EDGE_TOLERANCE)
-        self._note("clipped-box", "reaches over the image's edge", clipped, boxes, sizes, image_of_box)
+        self._note("clipped-box", "reaches over the image's edge", clipped, boxes, image_of_box)
         boxes = boxes.copy()
         boxes[clipped] = np.clip(boxes[clipped], 0, np.tile(limits[clipped], (1, 2)))
         rounded = np.where(judged[:, None], boxes, 0).astype(np.float32)
         vanishing = judged & ((rounded[:, 2] <= rounded[:, 0]) | (rounded[:, 3] <= rounded[:, 1]))
         keep &= ~vanishing
-        self._note("zero-area-box", "has no area in single precision", vanishing, boxes, sizes, image_of_box)
+        self._note("zero-area-box", "has no area in single precision", vanishing, boxes, image_of_box)
         return boxes
 
     def _note(
-        self,
-        kind: str,
-        what: str,
-        mask: NDArray[np.bool_],
-        boxes: NDArray[np.float64],
-        sizes: NDArray[np.int32],
-        image_of_box: NDArray[np.int64],
+        self, kind: str, what: str, mask: NDArray[np.bool_], boxes: NDArray[np.float64], image_of_box: NDArray[np.int64]
     ) -> None:
+        ids = list(self._ids)
         for box in np.flatnonzero(mask).tolist():
             image = int(image_of_box[box])
-            height, width = sizes[image].tolist()
+            height, width = self._sizes[image]
             corners = " ".join(f"{value:g}" for value in boxes[box])
             of = f" of {width} x {height}" if width > 0 else ""
-            text = f"box {corners} ({self._objects[box].key}) of image {self._ids[image]}{of} {what}"
+            text = f"box {corners} ({self._objects[box].key}) of image {ids[image]}{of} {what}"
             self.fault(kind, self._sources[image], text)

@@ -16,16 +16,12 @@ import numpy as np
 
 from detector.data.builder import EDGE_TOLERANCE
 from detector.data.dataset import Dataset, size_mismatch_text
-from detector.data.faults import KEPT, Fault, count_faults
+from detector.data.faults import KEPT, STOPS, Fault, count_faults
 from detector.data.load import dataset_splits, load_dataset
 from detector.data.paths import read_bytes
 from detector.data.statistics import statistics
 from detector.images.read import read_image
 from proposals.errors import UserError
-
-STOPPING = frozenset(("empty-split",))
-"""Kinds of faults that leave nothing to train on or to measure with."""
-
 
 _BATCH = 1024
 """Pictures that wait for a thread at a time; an interruption has to wait for them."""
@@ -58,7 +54,7 @@ class CheckReport:
     @property
     def stops_training(self) -> bool:
         """Whether a split cannot be used at all."""
-        return any(fault.kind in STOPPING for fault in self.faults)
+        return any(fault.effect == STOPS for fault in self.faults)
 
     @property
     def left_out(self) -> int:

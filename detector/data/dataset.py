@@ -1,8 +1,7 @@
 """A data set in flat arrays.
 
 Glossary: N images, M annotated objects of all images together, K classes. ``offsets[i]:offsets[i + 1]`` are the objects
-of image ``i``. Nothing here is a Python object per image or per box, so a data set of a million boxes pickles in
-milliseconds and loader workers share its memory.
+of image ``i``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from detector.data.faults import Fault, summarise_faults
 from detector.data.flat import take_rows
-from detector.data.strings import StringArray
 from detector.images.read import read_image, read_image_size
 from detector.types import GroundTruth, ImageRecord
 from proposals.errors import UserError
@@ -47,8 +45,8 @@ class Dataset:
     split: str
     class_names: tuple[str, ...]
     class_keys: tuple[str | int, ...]
-    image_ids: StringArray
-    paths: StringArray
+    image_ids: tuple[str, ...]
+    paths: tuple[str, ...]
     sizes: NDArray[np.int32]
     offsets: NDArray[np.int64]
     boxes: NDArray[np.float32]
@@ -151,8 +149,8 @@ class Dataset:
         pairs = np.stack([position[self.blacklist[:, 0]], self.blacklist[:, 1]], axis=1)
         return replace(
             self,
-            image_ids=self.image_ids.select(index),
-            paths=self.paths.select(index),
+            image_ids=tuple(self.image_ids[i] for i in index),
+            paths=tuple(self.paths[i] for i in index),
             sizes=self.sizes[index],
             offsets=offsets,
             boxes=self.boxes[kept],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from detector.detection.ensemble import Ensemble, ImageView
 from detector.nets.region_net import SharedMaps
@@ -30,9 +32,13 @@ class MultiBoxSource:
         self.member = first if self.pools_alike else replace(first, shared=maps)
 
     @torch.inference_mode()
-    def propose(self, view: ImageView) -> Proposals:
-        """Proposals for the image of ``view``, best first; scores are the expected IoU with an object."""
+    def propose(self, image: NDArray[np.uint8] | ImageView) -> Proposals:
+        """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB, or a view of one, best first.
+
+        Scores are the expected IoU with an object.
+        """
         ensemble, member = self.ensemble, self.member
+        view = image if isinstance(image, ImageView) else ImageView(image)
         if self.pools_alike:
             maps = ensemble.maps_of(view, 0, member, False)
         else:

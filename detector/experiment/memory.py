@@ -39,10 +39,11 @@ class RememberedMultiBox(MultiBoxSource):
 
     last: tuple[NDArray[np.uint8], Proposals] | None = None
 
-    def propose(self, view: ImageView) -> Proposals:
+    def propose(self, image: NDArray[np.uint8] | ImageView) -> Proposals:
         """See the base class."""
-        if self.last is None or self.last[0] is not view.image:
-            self.last = view.image, super().propose(view)
+        pixels = image.image if isinstance(image, ImageView) else image
+        if self.last is None or self.last[0] is not pixels:
+            self.last = pixels, super().propose(image)
         return self.last[1]
 
 

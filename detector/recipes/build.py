@@ -19,9 +19,8 @@ from detector.recipes.initialization import initialise, initialise_region_net, r
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.recipes.teacher import find_teacher
 from detector.training.batches import CropBatches, RegionBatches
-from detector.training.loop import Machine
+from detector.training.machine import Machine
 from detector.training.pool import ImagePool
-from detector.training.processes import ALONE, Processes
 from detector.training.region_settings import RegionTrainingConfig
 from detector.training.region_trainer import Progress, RegionTrainer, Teacher, truth_accuracy
 from detector.training.windows import WindowBatches, Windows
@@ -78,37 +77,6 @@ def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None
         find_teacher(recipe, class_keys, torch.device("cpu"))
 
 
-def crop_batches(
-    config: RegionTrainingConfig,
-    train: ImagePool,
-    num_classes: int,
-    processes: Processes = ALONE,
-    *,
-    windows: Windows | None = None,
-) -> CropBatches:
-    """The batches of crops that ``config`` asks for.
-
-    Args:
-        windows: of ``train``, for ``regions: windows``.
-
-    Raises:
-        UserError: something is missing.
-    """
-    given: dict[str, Any] = {
-        "num_classes": num_classes,
-        "crop": config.crop,
-        "fill": config.normalization.fill,
-        "sampling": config.sampling,
-        "augment": config.augment,
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-        "processes": processes,
-    }
-    if config.regions == "windows" and windows is None:
-        raise UserError("regions: windows needs the proposals of the training images")
-    return RegionBatches(train, **given) if windows is None else WindowBatches(windows, train, **given)
-
-
 def crop_trainer(
     config: RegionTrainingConfig,
     train: ImagePool,
@@ -120,16 +88,16 @@ def crop_trainer(
     report: Callable[[Progress], None],
     start: Callable[[Any], None] | None = None,
     teacher: Teacher | None = None,
+    windows: Windows | None = None,
     kind: type[RegionTrainer[Any]] = RegionTrainer,
     log_every: int = 50,
     validate_every: int = 1000,
-    **given: Any,
 ) -> RegionTrainer[Any]:
     """A trainer of a net that names crops, validated by its top-1 on the annotated boxes of ``val``.
 
     Args:
-        start: puts first weights into the net. teacher: see :class:`RegionTrainer`. kind: of the trainer.
-            given: see :func:`crop_batches`.
+        start: puts first weights into the net. teacher: see :class:`RegionTrainer`. windows: of ``train``, for
+            ``regions: windows``. kind: of the trainer.
 
     Raises:
         UserError: the net does not fit the classes, there is no object, or something is missing.
@@ -140,6 +108,11 @@ def crop_trainer(
         raise UserError(f"the net has {outputs} outputs for {num_classes} classes{and_background}")
     if not len(train.boxes):
         raise UserError("the training data hold no usable object")
+    if config.regions == "windows" and windows is None:
+        raise UserError("regions: windows needs the proposals of the training images")
+    batches: CropBatches = RegionBatches(train, config)
+    if windows is not None:
+        batches = WindowBatches(windows, train, config)
 
     def measure(net: nn.Module, last: bool) -> float | None:
         if val is None or not len(val.boxes):
@@ -148,9 +121,8 @@ def crop_trainer(
         return found if math.isfinite(found) else None
 
     return kind(
-        config, lambda: new_crop_net(config), crop_batches(config, train, num_classes, machine.processes, **given),
-        folder, machine=machine, report=report, start=start, teacher=teacher, measure=measure,
-        log_every=log_every, validate_every=validate_every,
+        config, lambda: new_crop_net(config), batches, folder, machine=machine, report=report, start=start,
+        teacher=teacher, measure=measure, log_every=log_every, validate_every=validate_every,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from detector.nets.region_net import RegionNet
 from detector.recipes.initialization import initialise_region_net, region_heads, trained_head
 from detector.recipes.region import SharedRecipe
 from detector.recipes.teacher import find_teacher
-from detector.training.loop import Machine
+from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes
 from detector.training.region_trainer import Progress, RegionTrainer
@@ -92,7 +92,7 @@ def build_shared_trainer(
     Raises:
         UserError: they cannot be had, or belong to another architecture.
     """
-    batches = SharedBatches(pool, proposals, len(class_keys), recipe.training, machine.processes)
+    batches = SharedBatches(pool, proposals, len(class_keys), recipe.training)
     return shared_trainer(
         recipe.training, batches, folder, machine=machine, report=report, measure=measure,
         start=lambda net: initialise_region_net(net, recipe.init, class_keys),

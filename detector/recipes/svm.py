@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from detector.strict_yaml import read_settings
-from detector.training.svm_head import SvmTrainingConfig
 
 
 class SvmRecipe(BaseModel):
@@ -16,8 +15,8 @@ class SvmRecipe(BaseModel):
 
     Attributes:
         init: the model folder, "bundled" or a path, of the data's classes. train_split: part of the data set; empty
-            takes the training part that it has, or all of it. svm: how the SVMs are trained. seed: random seed.
-        name, description, licence: what ``model.yaml`` will say.
+            takes the training part that it has, or all of it. seed: random seed. name, description, licence: what
+            ``model.yaml`` will say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +24,6 @@ class SvmRecipe(BaseModel):
     task: Literal["svm"] = "svm"
     init: str = Field(default="bundled", min_length=1)
     train_split: str = ""
-    svm: SvmTrainingConfig = SvmTrainingConfig()
     seed: int = Field(default=0, ge=0)
     name: str = ""
     description: str = ""

@@ -7,7 +7,6 @@ known by its mark; see :mod:`detector.runs.leftovers`.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import itertools
 import os
@@ -18,12 +17,12 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import Enum
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic_core import to_jsonable_python
 
 from detector.runs.leftovers import MARK, UNFINISHED, marked, unmark
 from detector.runs.shards import JOURNAL_FILE
@@ -81,23 +80,13 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: nothing plain stands for the value.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(value, "model_dump"):  # pydantic settings
-        return plain(value.model_dump(mode="json"))
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    raise TypeError(f"{type(value).__name__} cannot be written to a configuration")
+    return to_jsonable_python(value, fallback=_array_as_list)
+
+
+def _array_as_list(value: Any) -> Any:
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"{type(value).__name__} cannot be written to a configuration")
+    return value.tolist()
 
 
 def new_run_path(verb: str, root: Path = Path("runs")) -> Path:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,10 +107,9 @@ def open_journal(folder: Path, job: Job, results: str) -> Iterator[Journal]:
     else:
         path.write_bytes(job.to_json().encode() + b"\n")
         (folder / results).write_bytes(b"")
-    with ExitStack() as stack:
-        (folder / results).touch()
-        files = [stack.enter_context((folder / name).open("r+b")) for name in (results, JOURNAL_FILE)]
-        journal = Journal(folder, job, *files)
+    (folder / results).touch()
+    with (folder / results).open("r+b") as found, path.open("r+b") as lines:
+        journal = Journal(folder, job, found, lines)
         journal.go_on()
         yield journal
 

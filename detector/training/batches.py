@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.crop import INTERPOLATIONS, CropConfig, crop_regions
+from detector.crop import INTERPOLATIONS, crop_regions
 from detector.nets.weights import to_tensor
-from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
+from detector.training.augment import apply_distortion, draw_distortion
 from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
-from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import UNREADABLE, RegionBatch, Shown
-from detector.training.sampling import SamplingConfig, background_region, foreground_regions
+from detector.training.region_settings import RegionTrainingConfig
+from detector.training.sampling import background_region, foreground_regions
 from proposals.boxes import encode, iou
 from proposals.errors import UserError
 
@@ -47,26 +47,13 @@ class Drawn(NamedTuple):
 class CropBatches(ABC):
     """Batches of crops from a pool of images; a subclass says of which regions.
 
-    Args:
-        processes: each makes its part of a batch.
+    Attributes:
+        size: crops in a batch, which several processes divide among them.
     """
 
-    def __init__(
-        self,
-        pool: ImagePool,
-        num_classes: int,
-        crop: CropConfig,
-        fill: tuple[int, int, int],
-        sampling: SamplingConfig,
-        augment: AugmentConfig,
-        batch_size: int,
-        seed: int,
-        processes: Processes = ALONE,
-    ) -> None:
-        self.pool, self.num_classes, self.crop, self.fill = pool, num_classes, crop, fill
-        self.sampling, self.augment, self.batch_size, self.seed = sampling, augment, batch_size, seed
-        self.processes = processes
-        self.foreground = max(1, round(batch_size * sampling.foreground))
+    def __init__(self, pool: ImagePool, config: RegionTrainingConfig) -> None:
+        self.pool, self.config, self.size, self.num_classes = pool, config, config.batch_size, config.num_classes
+        self.foreground = max(1, round(self.size * config.sampling.foreground))
         self.unreadable: dict[str, str] = {}
         """What went wrong with each picture that could not be read since the run began, by the picture's id."""
 
@@ -77,22 +64,22 @@ class CropBatches(ABC):
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
-        """The ``batch_size`` regions of ``step``, foreground first."""
+        """The ``size`` regions of ``step``, foreground first."""
 
     def batch(self, step: int, part: slice | None = None) -> RegionBatch:
         """The batch of ``step``, or the ``part`` of it.
 
         What is drawn at random is drawn for the whole batch, so that parts are those of the whole.
         """
-        rng = np.random.default_rng([self.seed, 2, step])
-        crop = self.crop
+        crop, augment, fill = self.config.crop, self.config.augment, self.config.normalization.fill
+        rng = np.random.default_rng([self.config.seed, 2, step])
         drawn = self.draw(rng, step)
-        mirror = rng.random(self.batch_size) < self.augment.mirror
-        kinds = rng.integers(len(INTERPOLATIONS), size=self.batch_size)
+        mirror = rng.random(self.size) < augment.mirror
+        kinds = rng.integers(len(INTERPOLATIONS), size=self.size)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        amounts = draw_distortion(self.batch_size, self.augment, generator)
+        amounts = draw_distortion(self.size, augment, generator)
 
-        mine = range(self.batch_size)[part or slice(None)]
+        mine = range(self.size)[part or slice(None)]
         crops = np.empty((len(mine), crop.size, crop.size, 3), np.uint8)
         labels = np.empty(len(mine), np.int64)
         shown = []
@@ -100,12 +87,12 @@ class CropBatches(ABC):
             image, region, labels[place] = drawn.images[i], drawn.regions[i], drawn.labels[i]
             shown.append(Shown(self.pool.name(image), region))
             try:
-                kind = [INTERPOLATIONS[kinds[i]]] if self.augment.random_interpolation else None
+                kind = [INTERPOLATIONS[kinds[i]]] if augment.random_interpolation else None
                 out = crops[place : place + 1]
-                crop_regions(self.pool.images[image], region[None], crop, self.fill, interpolations=kind, out=out)
+                crop_regions(self.pool.images[image], region[None], crop, fill, interpolations=kind, out=out)
             except UserError as fault:  # a picture that is read when it is needed, and has become unreadable
                 self.unreadable[shown[-1].image] = str(fault)
-                crops[place], labels[place] = self.fill, UNREADABLE
+                crops[place], labels[place] = fill, UNREADABLE
             if mirror[i]:
                 crops[place] = crops[place, :, ::-1].copy()
         own = slice(mine.start, mine.stop)
@@ -132,11 +119,6 @@ class CropBatches(ABC):
                     deltas[place, 0] *= -1 if mirror[i] else 1
         return torch.from_numpy(deltas), torch.from_numpy(overlaps)
 
-    def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
-        """This process's part of the batches of ``steps``, made ahead by ``threads`` while the net computes."""
-        part = self.processes.part(self.batch_size)
-        return make_ahead(lambda step: self.batch(step, part), steps, threads)
-
 
 class RegionBatches(CropBatches):
     """Regions drawn afresh around annotated objects; see :mod:`detector.training.sampling`.
@@ -145,9 +127,9 @@ class RegionBatches(CropBatches):
     the seed and the epoch.
     """
 
-    def __init__(self, pool: ImagePool, *args: object, **kwargs: object) -> None:
-        super().__init__(pool, *args, **kwargs)  # type: ignore[arg-type]
-        self.order = EpochOrder(len(pool.boxes), self.seed, class_weights(pool.labels, self.sampling.balance))
+    def __init__(self, pool: ImagePool, config: RegionTrainingConfig) -> None:
+        super().__init__(pool, config)
+        self.order = EpochOrder(len(pool.boxes), config.seed, class_weights(pool.labels, config.sampling.balance))
 
     @property
     def steps_per_epoch(self) -> float:
@@ -155,20 +137,19 @@ class RegionBatches(CropBatches):
         return self.order.length / self.foreground
 
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
-        """See the base class."""
-        start = step * self.foreground
+        start, sampling = step * self.foreground, self.config.sampling
         objects = np.array([self.order[start + i] for i in range(self.foreground)], np.int64)
         images = [int(i) for i in self.pool.owner[objects]]
         truth = self.pool.boxes[objects]
-        regions = list(foreground_regions(rng, truth, self.pool.sizes[images], self.sampling))
+        regions = list(foreground_regions(rng, truth, self.pool.sizes[images], sampling))
         labels = [int(i) for i in self.pool.labels[objects]]
-        while len(regions) < self.batch_size:
+        while len(regions) < self.size:
             region = None
             while region is None:  # most images have room for background; one that has none is passed over
                 image = int(rng.integers(len(self.pool.images)))
                 height, width = self.pool.sizes[image]
                 taken = np.concatenate([self.pool.truth(image), self.pool.unsure(image)])
-                region = background_region(rng, taken, (int(height), int(width)), self.sampling)
+                region = background_region(rng, taken, (int(height), int(width)), sampling)
             images.append(image)
             regions.append(region[0])
             labels.append(self.num_classes)

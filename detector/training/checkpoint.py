@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 
@@ -17,33 +18,20 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: the disk is full or not writable; the file that was there before stays.
     """
+    buffer = io.BytesIO()  # not the file itself: of a full disk torch.save tells no more than a position
+    torch.save(state, buffer)
     temporary = path.with_name(path.name + ".tmp")
-    faults: list[OSError] = []
     try:
         with temporary.open("wb") as file:
-            torch.save(state, cast(IO[bytes], _Noting(file, faults)))
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        fault = faults[0] if faults else error
-        reason = fault.strerror if isinstance(fault, OSError) else fault
-        raise UserError(f"{path}: the checkpoint could not be written ({reason}); the last good one is kept") from None
-
-
-class _Noting:
-    """A file that notes the disk's own faults, in place of which ``torch.save`` raises one of its own."""
-
-    def __init__(self, file: IO[bytes], faults: list[OSError]) -> None:
-        self.file, self.faults, self.flush = file, faults, file.flush
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.faults.append(error)
-            raise
+        raise UserError(
+            f"{path}: the checkpoint could not be written ({error.strerror}); the last good one is kept"
+        ) from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

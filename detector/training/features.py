@@ -20,6 +20,9 @@ FEATURES_FILE = "features.bin"
 F16_MAX = float(np.finfo(np.float16).max)
 F16_BYTES = 2
 
+Features = NDArray[np.float16]
+"""``(R, C)`` of a :class:`RegionTable`'s regions, in its order; in memory, or mapped from a file."""
+
 
 class FeatureHead(RegionHead):
     """Hands on what classes are scored on: ``(N, C, H, W)`` -> the means ``(N, C)``, in the place of probabilities."""
@@ -33,29 +36,10 @@ class FeatureHead(RegionHead):
         return RegionOutput(pooled_features(feature_map))
 
 
-class FeatureTable:
-    """Features ``(R, C)`` float16 of a :class:`RegionTable`'s regions, in its order; read as asked for.
-
-    Args:
-        values: the features, in memory or mapped.
-    """
-
-    def __init__(self, values: NDArray[np.float16]) -> None:
-        self.values = values
-
-    @property
-    def num_features(self) -> int:
-        """C."""
-        return int(self.values.shape[1])
-
-    def blocks(self, rows: int = 4096) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """All features in order, as (first row, ``(n, C)`` float32)."""
-        for start in range(0, len(self.values), rows):
-            yield start, self.values[start : start + rows].astype(np.float32)
-
-    def pooled(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The features ``(n, C)`` of ``rows``."""
-        return np.asarray(self.values[rows], np.float32)
+def blocks(features: Features, rows: int = 4096) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """All features in order, as (first row, ``(n, C)`` float32)."""
+    for start in range(0, len(features), rows):
+        yield start, features[start : start + rows].astype(np.float32)
 
 
 def compute_features(
@@ -66,7 +50,7 @@ def compute_features(
     device: torch.device,
     advance: Callable[[], None] = lambda: None,
     processes: Processes = ALONE,
-) -> list[FeatureTable]:
+) -> list[Features]:
     """The features of ``table``'s regions by each member, in files of ``folder`` that are theirs alone.
 
     Args:
@@ -92,8 +76,8 @@ def compute_features(
                 file.write(half.tobytes())
         advance()
     processes.wait()
-    return [FeatureTable(_mapped(path, (len(table), width))) for path, width in zip(paths, widths, strict=True)]
+    return [_mapped(path, (len(table), width)) for path, width in zip(paths, widths, strict=True)]
 
 
-def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.float16]:
+def _mapped(path: Path, shape: tuple[int, int]) -> Features:
     return np.memmap(path, np.float16, "r", shape=shape) if shape[0] else np.zeros(shape, np.float16)

@@ -8,56 +8,36 @@ easy leave. All classes are mined in the same pass, as in R-CNN, so that feature
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from detector.training.features import FeatureTable
-from detector.training.region_table import RegionTable
-from detector.training.svm import LinearSvm, Rows, SvmConfig, fit_svm
+from detector.training.features import Features, blocks
+from detector.training.svm import LinearSvm, Rows, fit_svm
 
-
-class MiningConfig(BaseModel):
-    """R-CNN's settings.
-
-    Attributes:
-        hard: negatives that score above it join. retrain_after: so many new ones make a class train anew. easy: those
-            that score below it then leave.
-        first: negatives drawn at random that a class begins with.
-        passes: over all regions; 1 in R-CNN.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hard: float = -1.0001
-    retrain_after: int = Field(default=2000, ge=1)
-    easy: float = -1.2
-    first: int = Field(default=2000, ge=1)
-    passes: int = Field(default=1, ge=1)
+FIRST = 2000  # negatives drawn at random that a class begins with
+HARD = -1.0001  # negatives that score above it join
+RETRAIN_AFTER = 2000  # so many new ones make a class train anew
+EASY = -1.2  # those that score below it then leave
 
 
 @dataclass(eq=False)
 class _Class:
-    """One class while it is mined."""
+    """One class while it is mined; ``rows`` of the table are its negatives, ``fresh`` of them since it was trained."""
 
     positives: Rows
     negatives: Rows
-    rows: set[int]
+    rows: NDArray[np.int64]
     svm: LinearSvm
     fresh: int = 0
-    order: list[int] = field(default_factory=list)
 
 
 def mine(
-    features: FeatureTable,
-    table: RegionTable,
+    features: Features,
     positives: list[NDArray[np.int64]],
     negative: Callable[[int, slice], NDArray[np.bool_]],
     scale: float,
-    svm: SvmConfig,
-    config: MiningConfig,
     seed: int,
 ) -> list[LinearSvm | None]:
     """An SVM for each class, on features multiplied by ``scale``; ``None`` for a class without positives.
@@ -68,40 +48,35 @@ def mine(
     """
     rng = np.random.default_rng([seed, 7])
     classes: list[_Class | None] = []
-    everything = slice(0, len(table))
     for label, rows in enumerate(positives):
-        candidates = np.flatnonzero(negative(label, everything))
+        candidates = np.flatnonzero(negative(label, slice(0, len(features))))
         if not len(rows) or not len(candidates):
             classes.append(None)
             continue
-        first = np.sort(rng.choice(candidates, min(config.first, len(candidates)), replace=False))
-        own, others = features.pooled(rows) * np.float32(scale), features.pooled(first) * np.float32(scale)
-        classes.append(_Class(own, others, set(first.tolist()), fit_svm(own, others, svm, seed), 0, first.tolist()))
-    for _ in range(config.passes):
-        for start, block in features.blocks():
-            scaled = block * np.float32(scale)
-            for label, kept in enumerate(classes):
-                if kept is None:
-                    continue
-                hard = negative(label, slice(start, start + len(block))) & (kept.svm.margins(scaled) > config.hard)
-                new = [i for i in np.flatnonzero(hard).tolist() if start + i not in kept.rows]
-                if not new:
-                    continue
-                kept.negatives = np.concatenate([kept.negatives, scaled[new]])
-                kept.order += [start + i for i in new]
-                kept.rows.update(start + i for i in new)
-                kept.fresh += len(new)
-                if kept.fresh >= config.retrain_after:
-                    _train(kept, svm, config, seed)
-        for kept in classes:
-            if kept is not None and kept.fresh:
-                _train(kept, svm, config, seed)
+        first = np.sort(rng.choice(candidates, min(FIRST, len(candidates)), replace=False))
+        own, others = (features[some].astype(np.float32) * np.float32(scale) for some in (rows, first))
+        classes.append(_Class(own, others, first, fit_svm(own, others, seed)))
+    for start, block in blocks(features):
+        scaled = block * np.float32(scale)
+        for label, kept in enumerate(classes):
+            if kept is None:
+                continue
+            hard = negative(label, slice(start, start + len(block))) & (kept.svm.margins(scaled) > HARD)
+            new = np.setdiff1d(start + np.flatnonzero(hard), kept.rows)
+            if not len(new):
+                continue
+            kept.negatives = np.concatenate([kept.negatives, scaled[new - start]])
+            kept.rows = np.concatenate([kept.rows, new])
+            kept.fresh += len(new)
+            if kept.fresh >= RETRAIN_AFTER:
+                _train(kept, seed)
+    for kept in classes:
+        if kept is not None and kept.fresh:
+            _train(kept, seed)
     return [None if kept is None else kept.svm for kept in classes]
 
 
-def _train(kept: _Class, svm: SvmConfig, config: MiningConfig, seed: int) -> None:
-    kept.svm = fit_svm(kept.positives, kept.negatives, svm, seed)
-    stay = np.flatnonzero(kept.svm.margins(kept.negatives) >= config.easy)
-    kept.negatives = kept.negatives[stay]
-    kept.order = [kept.order[i] for i in stay.tolist()]
-    kept.rows, kept.fresh = set(kept.order), 0
+def _train(kept: _Class, seed: int) -> None:
+    kept.svm = fit_svm(kept.positives, kept.negatives, seed)
+    stay = kept.svm.margins(kept.negatives) >= EASY
+    kept.negatives, kept.rows, kept.fresh = kept.negatives[stay], kept.rows[stay], 0

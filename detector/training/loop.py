@@ -17,20 +17,20 @@ import torch
 from torch import nn
 
 from detector.training.average import WeightAverage
+from detector.training.batches import CropBatches, loader_threads, make_ahead
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.denormals import flushed_denormals
 from detector.training.gradients import Gradients, Outcome, add
 from detector.training.machine import Machine, mixed_seed, on_device
 from detector.training.processes import share_normalization
+from detector.training.region_batch import RegionBatch
 from detector.training.region_settings import LearningConfig
 from detector.training.run_log import RunLog
+from detector.training.shared_batches import SharedBatches
 from detector.training.watch import Watch
 from proposals.errors import UserError
 
-__all__ = ["Interrupted", "Machine", "Outcome", "Trainer", "on_device"]
-
 Net = TypeVar("Net", bound=nn.Module)
-Item = TypeVar("Item")
 SLACK = 1.1  # times the planned seconds, from which on a run is shortened
 
 
@@ -38,16 +38,17 @@ class Interrupted(Exception):
     """The run was told to stop and saved a checkpoint."""
 
 
-class Trainer(ABC, Generic[Net, Item]):
+class Trainer(ABC, Generic[Net]):
     """Trains one network and keeps its run folder: ``log.csv``, ``checkpoint.pt`` and ``best.pt``, written as it goes.
 
-    A subclass says what a batch is and what its loss is. What it draws at random in a step must depend on the seed and
-    the step alone, or on torch's generator, which the checkpoint holds: then a resumed run equals one that never
-    stopped. With several processes torch's generator is set anew in each step, from the seed, the step and the rank.
+    A subclass says what the loss of a batch is. What it draws at random in a step must depend on the seed and the step
+    alone, or on torch's generator, which the checkpoint holds: then a resumed run equals one that never stopped. With
+    several processes torch's generator is set anew in each step, from the seed, the step and the rank.
 
     Args:
         config: what to do. net: with its first weights. optimizer: of its parameters; a group's "scale", if it has one,
-            multiplies the schedule's rate. folder: the run folder, which exists. log_every, validate_every: steps.
+            multiplies the schedule's rate. batches: what to learn from. folder: the run folder, which exists.
+            log_every, validate_every: steps.
     """
 
     def __init__(
@@ -55,26 +56,27 @@ class Trainer(ABC, Generic[Net, Item]):
         config: LearningConfig,
         net: Net,
         optimizer: torch.optim.Optimizer,
+        batches: CropBatches | SharedBatches,
         folder: Path,
         *,
         machine: Machine,
         log_every: int,
         validate_every: int,
     ) -> None:
-        self._settings = config
+        self.config, self.batches = config, batches
         self.machine, self.device, self.processes = machine, machine.device, machine.processes
         self.net, self.optimizer, self.folder = net, optimizer, folder
         self._blank = copy.deepcopy(net).cpu()  # before it is wrapped for several processes
         self.log_every, self.validate_every = log_every, validate_every
         if self.processes.count > 1 and config.shared_normalization:
             share_normalization(net, self.device)
-        self.gradients: Gradients[Item] = Gradients(
+        self.gradients: Gradients[RegionBatch] = Gradients(
             net,
             optimizer,
             device=self.device,
             precision=config.precision,
             batch_size=config.batch_size,
-            split=self.split,
+            split=RegionBatch.parts,
             outcome=self.outcome,
             tell=machine.tell,
             micro_batch=machine.micro_batch,
@@ -89,21 +91,8 @@ class Trainer(ABC, Generic[Net, Item]):
 
     # --- what a subclass says ----------
 
-    @property
     @abstractmethod
-    def steps_per_epoch(self) -> float:
-        """Steps in which the data are shown once."""
-
-    @abstractmethod
-    def stream(self, steps: Iterator[int]) -> Iterator[Item]:
-        """The batches of ``steps``; of several processes, this one's part of each."""
-
-    @abstractmethod
-    def split(self, batch: Item, parts: int) -> list[Item]:
-        """``batch`` in so many parts, as equal as may be."""
-
-    @abstractmethod
-    def outcome(self, batch: Item) -> Outcome:
+    def outcome(self, batch: RegionBatch) -> Outcome:
         """The loss of ``self.model`` in training mode on ``batch``."""
 
     @abstractmethod
@@ -113,10 +102,6 @@ class Trainer(ABC, Generic[Net, Item]):
     @abstractmethod
     def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
         """Write a line: mean loss of a step, figures per example, the validation's result, examples per second."""
-
-    @abstractmethod
-    def describe(self, batch: Item) -> list[str]:
-        """Which pictures (and what of them) a batch shows, a line for each example."""
 
     def adjust_gradients(self) -> None:
         """Called between the backward pass and the optimizer's step."""
@@ -137,10 +122,6 @@ class Trainer(ABC, Generic[Net, Item]):
         """The one checkpoint of the run, always the latest."""
         return self.folder / "checkpoint.pt"
 
-    def restart_average(self) -> None:
-        """Begin the averaged weights anew from the net's present ones, as after loading first weights into it."""
-        self.average = WeightAverage(self.net, self._settings.average)
-
     def save(self) -> None:
         """Write the checkpoint."""
         if not self.processes.writes:
@@ -151,7 +132,7 @@ class Trainer(ABC, Generic[Net, Item]):
                 "step": self.step,
                 "steps": self.steps,
                 "seconds": self.seconds,
-                "config": self._settings.model_dump(mode="json"),
+                "config": self.config.model_dump(mode="json"),
                 "net": self.net.state_dict(),
                 "average": self.average.state,
                 "optimizer": self.optimizer.state_dict(),
@@ -167,7 +148,7 @@ class Trainer(ABC, Generic[Net, Item]):
         Settings that the checkpoint does not know have come since, and their defaults do what was done without them.
         """
         state = self.processes.from_first(load_checkpoint(self.checkpoint_path) if self.processes.writes else {})
-        if type(self._settings).model_validate(state["config"]) != self._settings:
+        if type(self.config).model_validate(state["config"]) != self.config:
             raise UserError(f"{self.checkpoint_path}: made with another configuration; start a new run instead")
         self.net.load_state_dict(state["net"])
         self.average.state = {name: t.to(self.device) for name, t in state["average"].items()}
@@ -177,7 +158,7 @@ class Trainer(ABC, Generic[Net, Item]):
         self.watch.restore(state.get("watch", {}))
         torch.set_rng_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.steps = state.get("steps", self._settings.steps)
+        self.steps = state.get("steps", self.config.steps)
 
     def averaged_net(self) -> Net:
         """A copy of the net with the averaged weights, in evaluation mode."""
@@ -186,6 +167,12 @@ class Trainer(ABC, Generic[Net, Item]):
         return net.eval()
 
     # --- the run ----------
+
+    def stream(self, steps: Iterator[int]) -> Iterator[RegionBatch]:
+        """The batches of ``steps``, of several processes this one's part of each, made ahead while the net computes."""
+        part = self.processes.part(self.batches.size)
+        threads = loader_threads(self.batches.pool, self.device)
+        return make_ahead(lambda step: self.batches.batch(step, part), steps, threads)
 
     def step_seconds(self, count: int = 9) -> float:
         """Seconds of a step, the median of ``count`` after two that are slower: what delays one of them does not count.
@@ -225,13 +212,13 @@ class Trainer(ABC, Generic[Net, Item]):
         self._stop = True
 
     def _run(self) -> Net:
-        config, total = self._settings, self.processes.total
+        config, total = self.config, self.processes.total
         self.net.train()
         saved = mark = time.monotonic()
         loss_sum, seen, figures, steps = 0.0, 0, [0.0], 0
         net: Net | None = None
         for batch in self.stream(iter(range(self.step, self.steps))):
-            rate = config.schedule.at(self.step, self.steps, self.steps_per_epoch)
+            rate = config.schedule.at(self.step, self.steps, self.batches.steps_per_epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * config.batch_size / 128 * group.get("scale", 1.0)
             if self.processes.count > 1:
@@ -274,7 +261,7 @@ class Trainer(ABC, Generic[Net, Item]):
 
     def _keep_to_time(self, step_seconds: float) -> None:
         """Leave so many of the steps to come out as the run would take too long, if a step takes ``step_seconds``."""
-        planned, left = self._settings.planned_seconds, self.steps - self.step
+        planned, left = self.config.planned_seconds, self.steps - self.step
         if planned is None or left == 0:
             return
         fits = max(1, int((planned - self.seconds) / step_seconds))
@@ -294,7 +281,7 @@ class Trainer(ABC, Generic[Net, Item]):
 
     def _result(self, net: Net | None) -> Net:
         """The net that the settings ask for; ``net`` is the averaged one of the last step if it was made."""
-        if self._settings.result == "best" and self.watch.best_step not in (None, self.step):
+        if self.config.result == "best" and self.watch.best_step not in (None, self.step):
             best = on_device(self.new_net(), self.device)
             best.load_state_dict(self.watch.read(self.processes))
             self.validate(best.eval(), True)
@@ -308,17 +295,17 @@ class Trainer(ABC, Generic[Net, Item]):
     def clean_up(self) -> None:
         """Remove what the finished result stands in place of: the checkpoint, and the best net if it is the result."""
         self.checkpoint_path.unlink()
-        if self._settings.result == "best" or self.watch.best_step == self.step:
+        if self.config.result == "best" or self.watch.best_step == self.step:
             self.watch.path.unlink(missing_ok=True)
 
-    def _blame(self, value: float, batch: Item) -> str:
+    def _blame(self, value: float, batch: RegionBatch) -> str:
         """What to say when the loss of ``batch`` is ``value``; its whole content goes to a file."""
-        lines = self.describe(batch)
+        lines = batch.describe()
         path = self.folder / f"not-finite-{self.processes.rank}.txt"
         text = "".join(f"{line}\n" for line in lines)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names that are no UTF-8
         some = ", ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
         return (
-            f"the loss became {value} at step {self.step}, seed {self._settings.seed}, on the batch of {some} "
+            f"the loss became {value} at step {self.step}, seed {self.config.seed}, on the batch of {some} "
             f"(all of it in {path}); lower schedule.rate and start a new run"
         )

@@ -33,20 +33,14 @@ class RegionLoss(NamedTuple):
     proposals: Tensor
 
 
-def class_loss(
-    output: Tensor | Logits,
-    labels: Tensor,
-    label_smoothing: float,
-    answers: Tensor | None = None,
-    share: float = 0.0,
-) -> Tensor:
+def class_loss(output: Tensor | Logits, labels: Tensor, answers: Tensor | None = None, share: float = 0.0) -> Tensor:
     """Cross-entropy, plus 0.3 times that of each auxiliary head (paper, section 5).
 
     With a teacher's ``answers`` ``(R, K + 1)`` their ``share`` of it is cross-entropy with those.
     """
 
     def of_one(logits: Tensor) -> Tensor:
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        loss = F.cross_entropy(logits, labels)
         if answers is None:
             return loss
         seen = labels != UNREADABLE
@@ -78,7 +72,7 @@ def region_loss(
         return RegionLoss(proposals, nothing, nothing, nothing, proposals)
     device = (named if isinstance(named, Tensor) else named.main).device
     labels = batch.labels.to(device, non_blocking=True)
-    classes = class_loss(named, labels, config.label_smoothing, answers, config.teacher_share)
+    classes = class_loss(named, labels, answers, config.teacher_share)
     box = overlap = classes.new_zeros(())
     if deltas is not None and batch.deltas is not None:
         shows = (labels >= 0) & (labels < num_classes)

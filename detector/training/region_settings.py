@@ -37,7 +37,7 @@ class LearningConfig(BaseModel):
         weight_decay: on convolution and linear weights only.
         head_rate: the last layers' learning rate, relative to the others'; 10 in R-CNN.
         clip: largest norm of a step's gradient; ``None`` leaves it.
-        label_smoothing: of the classes. box, overlap: weights of these losses beside the classes'.
+        box, overlap: weights of these losses beside the classes'.
         statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
             the running ones, which belong to the weights before averaging.
         teacher_share: of the classes' loss, cross-entropy with a teacher's answers in place of the labels (Hinton,
@@ -65,7 +65,6 @@ class LearningConfig(BaseModel):
     weight_decay: float = Field(default=2e-4, ge=0)
     head_rate: float = Field(default=1.0, gt=0)
     clip: float | None = Field(default=None, gt=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     box: float = Field(default=1.0, ge=0)
     overlap: float = Field(default=0.5, ge=0)
     statistics_batches: int = Field(default=20, ge=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -17,8 +17,10 @@ from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, image_levels
 from detector.nets.weights import to_tensor
 from detector.training.average import parameter_groups
-from detector.training.batches import CropBatches, loader_threads
-from detector.training.loop import Machine, Net, Outcome, Trainer, on_device
+from detector.training.batches import CropBatches
+from detector.training.gradients import Outcome
+from detector.training.loop import Net, Trainer
+from detector.training.machine import Machine, on_device
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes
 from detector.training.proposed_regions import ProposedRegions
@@ -67,7 +69,7 @@ class Progress(BaseModel):
     seconds: float
 
 
-class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
+class RegionTrainer(Trainer[Net], Generic[Net]):
     """Trains one network.
 
     Args:
@@ -97,8 +99,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
     ) -> None:
         if not len(batches.pool.boxes):
             raise UserError("the training data hold no usable object")
-        self.config, self.batches, self.report, self.measure, self.metric = config, batches, report, measure, metric
-        self.teacher = teacher
+        self.report, self.measure, self.metric, self.teacher = report, measure, metric, teacher
         self.last_metric: float | None = None
         torch.manual_seed(config.first_seed)
         net = make_net()
@@ -107,26 +108,9 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         net = on_device(net, machine.device)
         torch.manual_seed(config.seed)
         super().__init__(
-            config, net, new_optimizer(net, config), folder,
+            config, net, new_optimizer(net, config), batches, folder,
             machine=machine, log_every=log_every, validate_every=validate_every,
         )  # fmt: skip
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Batches in which the data are shown once."""
-        return self.batches.steps_per_epoch
-
-    def stream(self, steps: Iterator[int]) -> Iterator[RegionBatch]:
-        """See the base class."""
-        return self.batches.stream(steps, loader_threads(self.batches.pool, self.device))
-
-    def split(self, batch: RegionBatch, parts: int) -> list[RegionBatch]:
-        """See the base class."""
-        return batch.parts(parts)
-
-    def describe(self, batch: RegionBatch) -> list[str]:
-        """See the base class."""
-        return batch.describe()
 
     def output(
         self, model: nn.Module, batch: RegionBatch, choose: ProposedRegions | None = None
@@ -200,7 +184,6 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         return net
 
     def validate(self, net: Net, last: bool) -> float | None:
-        """See the base class."""
         self.last_metric = None if self.measure is None else self.measure(net, last)
         return self.last_metric
 
@@ -211,7 +194,7 @@ class RegionTrainer(Trainer[Net, RegionBatch], Generic[Net]):
         measured = {self.metric: None if metric is None else round(metric, 5)}
         entry = Progress(
             step=self.step,
-            epoch=round(self.step / self.steps_per_epoch, 4),
+            epoch=round(self.step / self.batches.steps_per_epoch, 4),
             rate=rate,
             loss=round(loss, 5),
             class_loss=round(classes, 5),

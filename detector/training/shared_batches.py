@@ -7,7 +7,7 @@ objects; they are labelled as R-CNN's (tech report, section 2.3), and no backgro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +19,7 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps, region_levels, resize_image
 from detector.nets.weights import to_tensor
 from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
-from detector.training.batches import make_ahead
 from detector.training.pool import ImagePool
-from detector.training.processes import ALONE, Processes
 from detector.training.region_batch import RegionBatch, Shown
 from detector.training.region_settings import LearningConfig
 from detector.training.sampling import hidden, perturbed_boxes
@@ -115,22 +113,17 @@ class SharedBatches:
     """Draws batches; each depends on the seed and the step alone.
 
     Args:
-        pool: the images. proposals: of each image ``(P, 4)``. num_classes: K. processes: each makes its part of a
-            batch.
+        pool: the images. proposals: of each image ``(P, 4)``. num_classes: K. :attr:`size` is the number of images in a
+            batch, which several processes divide among them.
     """
 
     def __init__(
-        self,
-        pool: ImagePool,
-        proposals: Sequence[Boxes],
-        num_classes: int,
-        config: SharedTrainingConfig,
-        processes: Processes = ALONE,
+        self, pool: ImagePool, proposals: Sequence[Boxes], num_classes: int, config: SharedTrainingConfig
     ) -> None:
         if len(proposals) != len(pool.images):
             raise ValueError(f"{len(pool.images)} images, proposals of {len(proposals)}")
         self.pool, self.proposals, self.num_classes = pool, proposals, num_classes
-        self.config, self.processes = config, processes
+        self.config, self.size = config, config.images
         self.unreadable: dict[str, str] = {}
         """What went wrong with each picture that could not be read since the run began, by the picture's id."""
         tall = pool.sizes[:, 0] > pool.sizes[:, 1]
@@ -146,23 +139,18 @@ class SharedBatches:
     @property
     def steps_per_epoch(self) -> float:
         """Batches with as many images as there are."""
-        return len(self.pool.images) / self.config.images
-
-    def stream(self, steps: Iterator[int], threads: int = 1) -> Iterator[RegionBatch]:
-        """This process's part of the batches of ``steps``, made ahead by ``threads`` while the net computes."""
-        part = self.processes.part(self.config.images)
-        return make_ahead(lambda step: self.batch(step, part), steps, threads)
+        return len(self.pool.images) / self.size
 
     def batch(self, step: int, part: slice | None = None) -> RegionBatch:
         """The batch of ``step``, or the images ``part`` of it."""
         config = self.config
         rng = np.random.default_rng([config.seed, 7, step])
         rows, odds, canvas = self.shapes[rng.choice(len(self.shapes), p=self.share)]
-        numbers = rng.choice(rows, config.images, p=odds)
-        seeds = rng.integers(2**62, size=config.images)
+        numbers = rng.choice(rows, self.size, p=odds)
+        seeds = rng.integers(2**62, size=self.size)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        amounts = draw_distortion(config.images, config.augment, generator)
-        mine = slice(0, config.images) if part is None else part
+        amounts = draw_distortion(self.size, config.augment, generator)
+        mine = part or slice(0, self.size)
         drawn = [
             self._draw(np.random.default_rng(int(seed)), int(number), rows, canvas)
             for number, seed in zip(numbers[mine], seeds[mine], strict=True)

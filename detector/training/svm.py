@@ -1,54 +1,41 @@
-"""Linear support vector machines as R-CNN trains them (tech report, appendix B; FACTS from its code).
+"""Linear support vector machines as R-CNN trains them (tech report, appendix B; the numbers are those of its code).
 
-liblinear's L2-regularised L1 hinge loss in the dual (its type 3), C = 0.001, positives counted twice, a bias feature of
-10, and features scaled to a mean length of 20, on which those settings depend.
+liblinear's L2-regularised L1 hinge loss in the dual (its type 3), and Platt's sigmoid, which makes probabilities of the
+margins.
 """
 
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from detector.training.features import FeatureTable
+from detector.training.features import Features, blocks
+from proposals.calibration import Calibration, fit_calibration
 
 Rows = NDArray[np.float32]
 
-
-class SvmConfig(BaseModel):
-    """R-CNN's settings.
-
-    Attributes:
-        c: weight of the hinge losses. positive_weight: multiplies it for positives. bias: the constant feature, whose
-            weight is regularised with the others.
-        feature_norm: features are scaled so that their mean length is this.
-        negative_iou: a region is a negative of a class below this IoU with all of its objects; positives are the
-            annotated boxes, and what lies between is left out.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    c: float = Field(default=1e-3, gt=0)
-    positive_weight: float = Field(default=2.0, gt=0)
-    bias: float = Field(default=10.0, gt=0)
-    feature_norm: float = Field(default=20.0, gt=0)
-    negative_iou: float = Field(default=0.3, ge=0, le=1)
+COST = 1e-3  # C, the weight of the hinge losses
+POSITIVE_WEIGHT = 2.0  # multiplies it for positives
+BIAS = 10.0  # the constant feature, whose weight is regularised with the others
+FEATURE_NORM = 20.0  # features are scaled so that their mean length is this; the settings depend on it
+SMALLEST_SLOPE = 1e-3  # so that a sigmoid never turns the order of the margins round, nor makes all of them equal
 
 
-class LinearSvm:
-    """A margin: ``features @ weight + bias``; weight ``(C,)`` float64."""
+class LinearSvm(NamedTuple):
+    """A class's ``weight`` ``(C,)`` and ``bias``."""
 
-    def __init__(self, weight: NDArray[np.float64], bias: float) -> None:
-        self.weight, self.bias = weight, bias
+    weight: NDArray[np.float64]
+    bias: float
 
     def margins(self, features: Rows) -> NDArray[np.float64]:
         """``(n, C)`` -> ``(n,)``."""
         return np.asarray(features @ self.weight + self.bias, np.float64)
 
 
-def fit_svm(positives: Rows, negatives: Rows, config: SvmConfig, seed: int) -> LinearSvm:
+def fit_svm(positives: Rows, negatives: Rows, seed: int) -> LinearSvm:
     """The SVM that separates ``positives`` ``(p, C)`` from ``negatives`` ``(n, C)``, both scaled already.
 
     Raises:
@@ -60,11 +47,11 @@ def fit_svm(positives: Rows, negatives: Rows, config: SvmConfig, seed: int) -> L
     if not len(positives) or not len(negatives):
         raise ValueError("an SVM needs positives and negatives")
     solver = LinearSVC(
-        C=config.c,
+        C=COST,
         loss="hinge",
         dual=True,
-        class_weight={1: config.positive_weight, -1: 1.0},
-        intercept_scaling=config.bias,
+        class_weight={1: POSITIVE_WEIGHT, -1: 1.0},
+        intercept_scaling=BIAS,
         random_state=seed,
         max_iter=1000,
     )
@@ -76,10 +63,21 @@ def fit_svm(positives: Rows, negatives: Rows, config: SvmConfig, seed: int) -> L
     return LinearSvm(solver.coef_[0].astype(np.float64), float(solver.intercept_[0]))
 
 
-def feature_scale(features: FeatureTable, norm: float) -> float:
-    """What multiplies features so that their mean length is ``norm``; 1 where all are 0."""
-    total, count = 0.0, 0
-    for _, block in features.blocks():
+def feature_scale(features: Features) -> float:
+    """What multiplies features so that their mean length is ``FEATURE_NORM``; 1 where all are 0."""
+    total = 0.0
+    for _, block in blocks(features):
         total += float(np.sqrt(np.einsum("nc,nc->n", block, block, dtype=np.float64)).sum())
-        count += len(block)
-    return norm * count / total if total > 0 else 1.0
+    return FEATURE_NORM * len(features) / total if total > 0 else 1.0
+
+
+def fit_sigmoid(margins: NDArray[np.float64], positive: NDArray[np.bool_]) -> Calibration:
+    """The sigmoid of greatest likelihood for ``margins`` ``(n,)`` of which some are ``positive`` ``(n,)``.
+
+    Without a positive or without a negative it is that of the smoothed share of positives at a margin of 0.
+    """
+    count, ones = len(margins), int(positive.sum())
+    if ones in (0, count):
+        return Calibration(slope=1.0, offset=float(np.log((ones + 1) / (count - ones + 1))))
+    found = fit_calibration(margins, positive)
+    return found.model_copy(update={"slope": max(found.slope, SMALLEST_SLOPE)})

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from detector.training.batches import CropBatches, Drawn
 from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.sampling import SamplingConfig, hidden
 from proposals.boxes import iou
 from proposals.errors import UserError
@@ -82,11 +83,11 @@ class WindowBatches(CropBatches):
     drawn at random.
     """
 
-    def __init__(self, windows: Windows, pool: ImagePool, *args: object, **kwargs: object) -> None:
-        super().__init__(pool, *args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, windows: Windows, pool: ImagePool, config: RegionTrainingConfig) -> None:
+        super().__init__(pool, config)
         self.windows = windows
         labels = windows.labels[windows.foreground].astype(np.int64)
-        self.order = EpochOrder(len(labels), self.seed, class_weights(labels, self.sampling.balance))
+        self.order = EpochOrder(len(labels), config.seed, class_weights(labels, config.sampling.balance))
 
     @property
     def steps_per_epoch(self) -> float:
@@ -94,10 +95,9 @@ class WindowBatches(CropBatches):
         return self.order.length / self.foreground
 
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
-        """See the base class."""
         windows, start = self.windows, step * self.foreground
         foreground = windows.foreground[[self.order[start + i] for i in range(self.foreground)]]
-        others = self.batch_size - self.foreground
+        others = self.size - self.foreground
         chosen = np.concatenate([foreground, windows.background[rng.integers(len(windows.background), size=others)]])
         return Drawn(
             windows.owner[chosen].tolist(),

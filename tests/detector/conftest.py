@@ -96,6 +96,7 @@ class FakeModel:
         from detector.detection.suppression import PostprocessConfig
         from detector.model.class_choice import chosen_labels
 
+        settings = {name: value for name, value in settings.items() if value is not None}
         self.calls.append((path, settings))
         thresholds = {name: settings[name] for name in PostprocessConfig.model_fields if name in settings}
         names, classes = ("tomato", "sky"), settings.get("classes")

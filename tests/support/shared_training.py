@@ -22,10 +22,12 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps
 from detector.recipes.build import crop_trainer
 from detector.recipes.build_shared import shared_trainer
-from detector.training.loop import Machine, Trainer
+from detector.training.average import WeightAverage
+from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
 from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_trainer import RegionTrainer
 from detector.training.schedule import ScheduleConfig
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
 from proposals.multibox import MultiBoxConfig
@@ -58,7 +60,7 @@ def made_up_pool(pictures: int = 7) -> ImagePool:
     )
 
 
-def crops(folder: Path, norm: str, about: dict[str, Any]) -> Trainer[Any, Any]:
+def crops(folder: Path, norm: str, about: dict[str, Any]) -> RegionTrainer[Any]:
     """A trainer on crops; the net with batch normalisation computes in float64.
 
     So small a net with so small a batch magnifies float32's rounding within a few steps, in one process as in several.
@@ -77,7 +79,7 @@ def crops(folder: Path, norm: str, about: dict[str, Any]) -> Trainer[Any, Any]:
     return trainer
 
 
-def shared_maps(folder: Path, about: dict[str, Any], only_multibox: bool = False) -> Trainer[Any, Any]:
+def shared_maps(folder: Path, about: dict[str, Any], only_multibox: bool = False) -> RegionTrainer[Any]:
     """A trainer on shared maps, in float64; with MultiBox, or of MultiBox alone."""
     config = SharedTrainingConfig(
         net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.0),
@@ -93,7 +95,7 @@ def shared_maps(folder: Path, about: dict[str, Any], only_multibox: bool = False
     pool = made_up_pool()
     corner = np.random.default_rng(1).uniform(0, 20, (20, 2))
     boxes = np.concatenate([corner, corner + 18], axis=1).astype(np.float32)
-    batches = SharedBatches(pool, [boxes] * len(pool.images), 2, config, about["machine"].processes)
+    batches = SharedBatches(pool, [boxes] * len(pool.images), 2, config)
     trainer = shared_trainer(config, batches, folder, **about)
 
     def doubled(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -104,11 +106,11 @@ def shared_maps(folder: Path, about: dict[str, Any], only_multibox: bool = False
     return trainer
 
 
-def in_float64(trainer: Trainer[Any, Any], convert: Callable[..., Any]) -> None:
+def in_float64(trainer: RegionTrainer[Any], convert: Callable[..., Any]) -> None:
     """Let the net compute in float64, with inputs that ``convert`` converts."""
     trainer.net.double()
     trainer.net.register_forward_pre_hook(convert)
-    trainer.restart_average()
+    trainer.average = WeightAverage(trainer.net, trainer.config.average)
 
 
 def train(folder: Path, processes: Processes, kind: str, resume: Path | None = None) -> None:

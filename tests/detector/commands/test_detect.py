@@ -172,6 +172,9 @@ def test_pycocotools_reads_the_coco_files(
     assert [note["image_id"] for note in results.loadAnns(results.getAnnIds())] == [139, 7]
 
 
+AS_IT_IS = {"exact": False, "multibox": True, "runtime": "torch"}
+
+
 def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
     (tmp_path / "somewhere").mkdir()
     (tmp_path / "somewhere" / "model.yaml").touch()
@@ -183,7 +186,7 @@ def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: An
             Path("somewhere"),
             {
                 "device": "cpu", "precision": "bfloat16", "seed": 3, "score_threshold": 0.2, "nms_threshold": 0.4,
-                "max_detections": 5, "proposals": "fast",
+                "max_detections": 5, "proposals": "fast", **AS_IT_IS,
             },
         )
     ]  # fmt: skip
@@ -191,7 +194,7 @@ def test_the_settings_reach_the_model(run_cli: Any, fake_model: Any, picture: An
 
 def test_what_is_not_given_is_the_models_own(run_cli: Any, fake_model: Any, picture: Any) -> None:
     run_cli("detect", picture("a.png"))
-    assert fake_model.calls == [(None, {"device": "auto", "precision": "auto", "seed": 0})]
+    assert fake_model.calls == [(None, {"device": "auto", "precision": "auto", "seed": 0, **AS_IT_IS})]
 
 
 def test_the_run_folder_holds_the_resolved_settings(

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from detector.commands.evaluate_options import Metric
+from detector.commands.options import Metric
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import score
 from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
@@ -67,7 +67,7 @@ def detections(tmp_path: Path) -> Path:
 
 
 def test_every_metric_of_detection_is_offered() -> None:
-    assert [metric.value for metric in Metric] == [*METRICS, "regions", "images"]
+    assert [*get_args(Metric)] == [*METRICS, "regions", "images"]
     assert set(DEFAULT_METRIC.values()) <= set(METRICS)
     for metric in METRICS:
         assert score(metric, {}, {}, ("cat",)).metric == metric
@@ -125,7 +125,20 @@ def test_the_first_pictures_only(run_cli: Callable[..., Any], voc: Path, fake_mo
     assert (fake_model.calls[0][1]["search_side"], fake_model.calls[0][1]["members"]) == (64, 1)
     refused = run_cli("evaluate", "--data", voc, "--detections", "e", "--members", 2)
     assert (refused.code, refused.err.count("\n")) == (1, 1)
-    assert "--search-side, --members and --exact are for a model's run" in refused.err
+    assert "--members, --exact and the sides are for a model's run" in refused.err
+
+
+@pytest.mark.parametrize("metric", ["voc07", "regions"])
+def test_an_image_side_is_the_model_s_or_refused(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, metric: str
+) -> None:
+    done = run_cli("evaluate", "--data", voc, "--bootstrap", 0, "--metric", metric, "--image-side", 384)
+    if metric == "voc07":
+        assert done.code == 0, done.err
+        assert fake_model.calls[0][1]["image_side"] == 384
+    else:
+        assert (done.code, done.err.count("\n")) == (1, 1)
+        assert "leave the sides out" in done.err
 
 
 def test_detections_of_a_run_are_measured_on_the_pictures_that_it_looked_at(

@@ -23,8 +23,14 @@ def refuse(fault: UserError) -> None:
     raise fault
 
 
-def ids(*named: Any, **options: Any) -> list[str]:
-    return [found.image_id for found in find_inputs([str(name) for name in named], refuse, **options)]
+def ids(*named: Any) -> list[str]:
+    return [found.image_id for found in find_inputs([str(name) for name in named], refuse)]
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """``stdin(data)``: what standard input holds."""
+    return lambda data: monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
 @pytest.fixture
@@ -151,33 +157,38 @@ def png(colour: tuple[int, int, int]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
-def test_a_picture_on_standard_input(kind: str) -> None:
+def test_a_picture_on_standard_input(kind: str, stdin: Any) -> None:
     file = io.BytesIO()
     Image.new("RGB", (40, 30), (0, 200, 0)).save(file, kind)
-    (found,) = find_inputs(["-"], refuse, stdin=file.getvalue())
+    stdin(file.getvalue())
+    (found,) = find_inputs(["-"], refuse)
     (frame,) = found.frames()
     assert (frame.image_id, frame.path, frame.image.shape) == ("stdin", "standard input", (30, 40, 3))
 
 
-def test_a_damaged_picture_on_standard_input_is_named() -> None:
-    (found,) = find_inputs(["-"], refuse, stdin=png((1, 2, 3))[:40])
+def test_a_damaged_picture_on_standard_input_is_named(stdin: Any) -> None:
+    stdin(png((1, 2, 3))[:40])
+    (found,) = find_inputs(["-"], refuse)
     with pytest.raises(UserError, match=r"^standard input "):
         list(found.frames())
 
 
-def test_a_list_on_standard_input(files: Any) -> None:
+def test_a_list_on_standard_input(files: Any, stdin: Any) -> None:
     files("sub/a.jpg", "b.jpg")
-    assert ids("-", stdin=b"sub/a.jpg\nb.jpg\n") == ["a", "b"]
+    stdin(b"sub/a.jpg\nb.jpg\n")
+    assert ids("-") == ["a", "b"]
 
 
-def test_empty_standard_input() -> None:
+def test_empty_standard_input(stdin: Any) -> None:
+    stdin(b"")
     with pytest.raises(UserError, match="standard input is empty"):
-        ids("-", stdin=b"")
+        ids("-")
 
 
-def test_a_dash_in_a_list_is_a_file_name(files: Any) -> None:
+def test_a_dash_in_a_list_is_a_file_name(files: Any, stdin: Any) -> None:
     files("-")
-    assert ids("-", stdin=b"-\n") == ["-"]
+    stdin(b"-\n")
+    assert ids("-") == ["-"]
 
 
 # --- videos ----------

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from detector.commands.streams import tolerant_streams
+from detector.commands.console import tolerant_streams
 from detector.commands.train_common import show_progress
 from detector.shown import one_line
 

@@ -26,7 +26,7 @@ import detector.commands.device_jobs
 import detector.commands.train_ensemble_run
 import detector.training.region_trainer
 from detector.commands.device_jobs import shared_environment
-from detector.commands.train_ensemble_run import devices_of, gpus_of, member_words
+from detector.commands.train_ensemble_run import devices_of, member_words
 from detector.commands.train_run import TrainRequest
 from detector.model.config import read_model_config
 from detector.model.load import load_model
@@ -190,11 +190,13 @@ def test_gpus_take_a_member_each(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without GPUs at hand: what would be started on each one is run here, on the CPU."""
-    module = detector.commands.train_ensemble_run
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert gpus_of("auto", ALONE) == gpus_of("cuda", ALONE) == ["cuda:0", "cuda:1"]
-    assert gpus_of("cpu", ALONE) == gpus_of("cuda:1", ALONE) == gpus_of("auto", Processes(0, 2)) == []
-    monkeypatch.setattr(module, "gpus_of", lambda device, processes: ["cuda:0", "cuda:1"])
+    on = {
+        device: devices_of(TrainRequest(data=data, device=device), ALONE)
+        for device in ("auto", "cuda", "cpu", "cuda:1")
+    }
+    assert on == {"auto": ["cuda:0", "cuda:1"], "cuda": ["cuda:0", "cuda:1"], "cpu": [], "cuda:1": []}
+    assert devices_of(TrainRequest(data=data), Processes(0, 2)) == []
     started: list[tuple[int, str]] = []
 
     class Done:

@@ -1,8 +1,7 @@
-"""The flat arrays: rows and subsets, laziness, pickling, and the judge of boxes."""
+"""The flat arrays: rows and subsets, laziness, and the judge of boxes."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from detector.data import Dataset, read_record
 from detector.data.builder import EDGE_TOLERANCE, Builder, Classes, Object
 from detector.data.faults import EFFECTS, Fault, count_faults, summarise_faults
 from detector.data.flat import offsets_of, take_rows
-from detector.data.strings import StringArray
 from proposals.errors import UserError
 
 CLASSES = Classes.of_names(["cat", "dog"])
@@ -32,32 +30,7 @@ def kinds(dataset: Dataset) -> dict[str, int]:
     return count_faults(dataset.faults)
 
 
-# --- strings and rows -------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.text(max_size=6)), st.data())
-def test_string_array_is_a_sequence_of_its_strings(strings: list[str], data: st.DataObject) -> None:
-    array = StringArray(s for s in strings if s.isprintable())
-    strings = [s for s in strings if s.isprintable()]
-    assert list(array) == strings
-    assert len(array) == len(strings)
-    assert [array[i] for i in range(-len(strings), len(strings))] == strings + strings
-    assert array == StringArray(strings)
-    assert pickle.loads(pickle.dumps(array)) == array
-    if strings:
-        index = data.draw(st.lists(st.integers(0, len(strings) - 1)))
-        assert list(array.select(index)) == [strings[i] for i in index]
-        assert list(array[1:]) == strings[1:]
-
-
-def test_string_array_ends() -> None:
-    array = StringArray(["a"])
-    for index in (1, -2):
-        with pytest.raises(IndexError):
-            array[index]
-    assert array != StringArray(["b"])
-    assert array != StringArray(["a", ""])
-    assert StringArray(["\udcff"])[0] == "\udcff"  # a file name that is not UTF-8
+# --- rows ------------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.data())
@@ -143,18 +116,6 @@ def test_subset_keeps_its_share_of_the_blacklist() -> None:
     dataset = builder.build(CLASSES, [("i0", "dog"), ("i2", "cat"), ("gone", "cat"), ("i1", "no class")])
     assert dataset.blacklisted() == [("i0", 1), ("i2", 0)]
     assert dataset.subset([2, 1]).blacklisted() == [("i2", 0)]
-
-
-def test_pickle_is_small_and_the_same() -> None:
-    count = 2000
-    dataset = build([[Object("cat", 1, 2, 3, 4)]] * count)
-    data = pickle.dumps(dataset, protocol=5)
-    numbers = sum(c.nbytes for c in (dataset.boxes, dataset.labels, dataset.ignore, dataset.crowd, dataset.area))
-    names = sum(len(i) + len(p) + 16 for i, p in zip(dataset.image_ids, dataset.paths, strict=True))
-    assert len(data) < numbers + names + dataset.sizes.nbytes + dataset.offsets.nbytes + 5000
-    again = pickle.loads(data)
-    assert list(again.image_ids) == list(dataset.image_ids)
-    np.testing.assert_array_equal(again.boxes, dataset.boxes)
 
 
 def test_mixed_lengths_are_refused() -> None:

@@ -16,7 +16,7 @@ from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
-from detector.training.features import FEATURES_FILE, compute_features
+from detector.training.features import FEATURES_FILE, blocks, compute_features
 from detector.training.pool import ImagePool
 from detector.training.region_table import RegionTable, make_table
 
@@ -108,20 +108,20 @@ def test_features_are_what_the_classes_are_scored_on(pool: ImagePool, table: Reg
         seen = members[0].net.trunk(Normalization()(to_tensor(crops))).mean((2, 3))
         maps = members[1].maps(pool.images[0], CPU)
         pooled = maps.features(table.boxes[table.of_image(0)]).mean((2, 3))
-    np.testing.assert_allclose(cropped.pooled(rows), seen, rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(shared.pooled(np.arange(6)), pooled, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(cropped[rows], seen, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(shared[:6], pooled, rtol=2e-3, atol=2e-3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"0-{FEATURES_FILE}", f"1-{FEATURES_FILE}"]
 
 
 def test_blocks_and_rows_are_the_same_table(pool: ImagePool, table: RegionTable, tmp_path: Path) -> None:
     (features,) = compute_features([shared_member()], pool, table, tmp_path, CPU)
-    blocks = list(features.blocks(rows=4))
-    assert [start for start, _ in blocks] == [0, 4, 8]
-    np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), features.pooled(np.arange(11)))
+    parts = list(blocks(features, rows=4))
+    assert [start for start, _ in parts] == [0, 4, 8]
+    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), features)
 
 
 def test_a_set_without_regions_has_an_empty_table(tmp_path: Path) -> None:
     pool = pool_of([[]], [[]])
     none = make_table(pool, [np.zeros((0, 4), np.float32)], 2)
     (features,) = compute_features([shared_member()], pool, none, tmp_path, CPU)
-    assert list(features.blocks()) == []
+    assert list(blocks(features)) == []

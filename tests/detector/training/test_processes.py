@@ -15,7 +15,7 @@ from two_processes import ROOT, run_two
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.recipes.build import crop_trainer
-from detector.training.loop import Machine
+from detector.training.machine import Machine
 from detector.training.processes import ALONE, Processes, SharedBatchNorm2d, joined_processes, share_normalization
 from detector.training.region_settings import RegionTrainingConfig
 from proposals.errors import UserError

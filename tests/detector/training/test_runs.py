@@ -21,7 +21,7 @@ from detector.recipes.build import crop_trainer
 from detector.training.batches import loader_threads, make_ahead
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.denormals import flushed_denormals, is_flushing
-from detector.training.loop import Machine
+from detector.training.machine import Machine
 from detector.training.pool import ImagePool, Pictures
 from detector.training.region_batch import UNREADABLE
 from detector.training.region_settings import RegionTrainingConfig

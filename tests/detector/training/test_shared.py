@@ -33,7 +33,8 @@ from detector.recipes.build_shared import propose_for, shared_trainer
 from detector.recipes.initialization import initialise_region_net, trained_head
 from detector.recipes.region import SharedRecipe
 from detector.training.augment import AugmentConfig
-from detector.training.loop import Interrupted, Machine
+from detector.training.loop import Interrupted
+from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE
 from detector.training.region_batch import RegionBatch
@@ -259,8 +260,8 @@ def test_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     trainer.net.eval()  # batch normalisation would see other batches
     batch = trainer.batches.batch(0)
-    parts = trainer.split(batch, 3)
-    assert [name for part in parts for name in trainer.describe(part)] == trainer.describe(batch)
+    parts = batch.parts(3)
+    assert [name for part in parts for name in part.describe()] == batch.describe()
     whole = trainer.outcome(batch)
     each = [trainer.outcome(part) for part in parts]
     assert sum(o.examples for o in each) == whole.examples == len(batch.labels)
@@ -420,7 +421,7 @@ def test_faults_before_the_pictures_are_read(tmp_path: Path, capsys: pytest.Capt
 def test_the_net_of_a_trainer(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     assert isinstance(trainer.new_net(), RegionNet)
-    assert trainer.steps_per_epoch == 12 / 4
+    assert trainer.batches.steps_per_epoch == 12 / 4
 
 
 def test_a_training_goes_on_where_a_saved_head_stopped(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from shared_training import made_up_pool
 
 from detector.crop import CropConfig
-from detector.training.augment import AugmentConfig
+from detector.nets.googlenet import GoogLeNetConfig
+from detector.training.region_settings import RegionTrainingConfig
 from detector.training.sampling import BalanceConfig, SamplingConfig
 from detector.training.windows import WindowBatches, Windows
 from proposals.boxes import iou
@@ -37,15 +38,13 @@ def windows() -> Windows:
 
 def make(windows: Windows, **changes: Any) -> WindowBatches:
     settings: dict[str, Any] = {
-        "num_classes": 2,
+        "net": GoogLeNetConfig(num_outputs=3),
         "crop": CropConfig(size=16, context_pad=1),
-        "fill": (124, 116, 104),
         "sampling": SAMPLING,
-        "augment": AugmentConfig(),
-        "batch_size": 128,
+        "steps": 1,
         "seed": 4,
     }
-    return WindowBatches(windows, POOL, **{**settings, **changes})
+    return WindowBatches(windows, POOL, RegionTrainingConfig(**{**settings, **changes}))
 
 
 def test_labels_are_those_of_the_best_overlap(windows: Windows) -> None:

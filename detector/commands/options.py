@@ -1,0 +1,99 @@
+"""Options that several verbs have, and the words that choices among them offer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+OnError = Literal["fail", "skip"]  # what an image that cannot be read does to the run
+OnFault = Literal["error", "skip"]  # what a faulty detection in a file does to the run
+Metric = Literal["voc07", "voc10", "coco", "ilsvrc_det", "regions", "images"]  # the last two: of the networks alone
+DetectionFile = Literal["jsonl", "csv", "coco", "voc", "ilsvrc_det"]
+
+MODELS_OWN = "the model's own"
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.")]
+ModelFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Model directory.", show_default="the bundled model")
+]
+MeasuredSplit = Annotated[
+    str | None, typer.Option(metavar="SPLIT", help="Split of the data set.", show_default="val, or else test")
+]
+
+
+def results_option(verb: str) -> Any:
+    """``--out``, the folder that ``verb`` makes."""
+    return typer.Option(
+        metavar="DIR", help="New or empty folder for the results.", show_default=f"runs/{verb}-<date>-<time>"
+    )
+
+
+def rare(panel: str | None, help: str, *names: str, **more: Any) -> Any:
+    """An option in this ``panel`` of the help, which of verbs with ``--help-all`` only that shows."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+def members_option(panel: str | None = None) -> Any:
+    """``--members``."""
+    return rare(panel, "Use only the model's first N networks; fewer are faster.", min=1, show_default="all")
+
+
+def side_option(panel: str | None = None, default: str = MODELS_OWN) -> Any:
+    """``--search-side``."""
+    text = "Resize the longer side to N pixels for proposal search; smaller is faster."
+    return rare(panel, text, min=16, metavar="PIXELS", show_default=default)
+
+
+def image_side_option(panel: str | None = None) -> Any:
+    """``--image-side``."""
+    text = "Resize the longer side to N pixels for networks on shared maps; smaller is faster."
+    return rare(panel, text, min=32, metavar="PIXELS", show_default=MODELS_OWN)
+
+
+OnErrorWord = Annotated[
+    OnError, rare("Long runs", "If an image or a video frame cannot be read: fail, or skip it and exit with code 3.")
+]
+ResumeWord = Annotated[
+    str | None,
+    rare(
+        "Long runs",
+        "Resume the interrupted run in --out; auto: or start one.",
+        metavar="[auto]",
+        show_default="a new run",
+    ),
+]
+ShardWord = Annotated[
+    str | None,
+    rare(
+        "Long runs",
+        "Process only the i-th of N parts of the list, i from 1; detector merge joins the parts.",
+        metavar="i/N",
+        show_default="all of it",
+    ),
+]
+
+
+# --- the short help
+
+
+def _show(ctx: typer.Context, value: bool) -> None:
+    if value:
+        ctx.meta[__name__] = True
+        typer.echo(ctx.get_help(), nl=False)
+        raise typer.Exit
+
+
+HelpAll = Annotated[bool, typer.Option("--help-all", is_eager=True, callback=_show, help="Show all options and exit.")]
+"""A verb with this option shows those that have a panel only when it is given."""
+
+
+def hide_rare(command: Any, ctx: typer.Context) -> None:
+    """Hide the options with a panel from the help of ``command`` where the common ones are asked for."""
+    if ctx.meta.get(__name__) or not any(param.name == "help_all" for param in command.params):
+        return
+    rare = [param for param in command.params if param.rich_help_panel]
+    for param in rare:
+        param.hidden = True
+    command.epilog = f"{len(rare)} more options: {ctx.command_path} --help-all"
