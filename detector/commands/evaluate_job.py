@@ -293,7 +293,7 @@ def _percent(value: float) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    return "" if interval is None else f" ({_percent(interval.low)} to {_percent(interval.high)})"
+    return "" if interval is None else f" ({interval.points()})"
 
 
 def check_classes(names: Sequence[str], measured: Measured, unknown: OnFault) -> None:

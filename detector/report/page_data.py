@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from detector.evaluation.analysis_types import ErrorExample, Evaluation, PictureInfo, RecallBin
-from detector.evaluation.result import CURVE_POINTS
+from detector.evaluation.gallery import short_box
 from detector.report.cases import Gallery, kind_of
 from detector.report.curves import Curve, interpolated, mean_curve
 from detector.report.palette import SOURCE_COLOURS, SOURCE_NAMES, hex_colour
@@ -21,17 +21,14 @@ def page_data(evaluation: Evaluation, shown: Gallery) -> dict[str, Any]:
     """Everything but the pictures; ``label`` is an index into ``classes``, the label after the last the background."""
     pictures, cases = shown
     # As a file keeps them, so that the page is the same before the evaluation is saved and after it was read.
-    rows = [row.thinned(CURVE_POINTS) for row in evaluation.result.classes]
+    rows = evaluation.result.thinned().classes
     labels = {row.name: label for label, row in enumerate(rows)}
     places = {image_id: place for place, image_id in enumerate(pictures)}
     kinds = error_kinds(evaluation.errors)
     found, matrix = evaluation.calibration, evaluation.confusion.matrix
     bins = (found.edges[:-1], found.edges[1:], found.count, found.mean_score, found.precision)
     return {
-        "classes": [
-            {"name": row.name, "ap": _short(row.ap), "truths": row.truths, "curve": _curve(interpolated(row))}
-            for row in rows
-        ],
+        "classes": [{"name": row.name, "ap": _short(row.ap), "curve": _curve(interpolated(row))} for row in rows],
         "mean": _curve(mean_curve(rows)),
         "kinds": [{"key": kind.key, "name": kind.name} for kind in kinds],
         "sources": {
@@ -60,14 +57,15 @@ def picture_data(
     return [
         {
             "id": image_id,
-            "path": picture.path,
             "w": picture.width,
             "h": picture.height,
             "src": source.small,
             "large": source.large or source.small,
-            "truths": [[*_box(t.box), labels[t.class_name], t.note] for t in picture.truths if t.class_name in labels],
+            "truths": [
+                [*short_box(t.box), labels[t.class_name], t.note] for t in picture.truths if t.class_name in labels
+            ],
             "detections": [
-                [*_box(d.box), labels[d.class_name], _short(d.score), d.note]
+                [*short_box(d.box), labels[d.class_name], _short(d.score), d.note]
                 for d in picture.detections
                 if d.class_name in labels
             ],
@@ -80,19 +78,18 @@ def picture_data(
 
 def _case(example: ErrorExample, places: dict[str, int], labels: dict[str, int]) -> dict[str, Any]:
     """A mistake: the detection, or the object that was missed, whose score is 0."""
-    iou, note = _short(example.iou), ""
-    if iou is not None and example.box is None:
+    note = ""
+    if example.box is None and not math.isnan(example.iou):
         note = f"the best proposal overlaps it with IoU {example.iou:.2f}"
-    elif iou is not None and example.truth_box is not None:
+    elif example.truth_box is not None and not math.isnan(example.iou):
         note = f"IoU {example.iou:.2f} with the object “{example.truth_class}”"
     return {
         "picture": places[example.image_id],
         "kind": kind_of(example),
         "label": labels[example.class_name],
         "other": labels.get(example.truth_class or ""),
-        "box": _box(example.box or example.truth_box or ()),
+        "box": short_box(example.box or example.truth_box or ()),
         "score": _short(example.score) or 0.0,
-        "iou": iou,
         "note": note,
     }
 
@@ -110,7 +107,3 @@ def _curve(curve: Curve) -> dict[str, list[float | None]]:
 def _short(value: float) -> float | None:
     """Four digits of a number, None where it is not defined."""
     return round(value, 4) if math.isfinite(value) else None
-
-
-def _box(box: Iterable[float]) -> list[float]:
-    return [round(float(v), 1) for v in box]

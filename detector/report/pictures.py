@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +48,7 @@ def data_uri(picture: bytes, kind: str = "jpeg") -> str:
 
 def embedded(pictures: Iterable[PictureInfo]) -> list[Sources]:
     """A data URI for each picture, which keeps the page in one file."""
-
-    def one(picture: PictureInfo) -> Sources:
-        try:
-            return Sources(data_uri(encoded(read_image_reduced(Path(picture.path))[0], SMALL)))
-        except UserError:
-            return Sources()
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(one, pictures))
+    return _each(pictures, lambda number, image: Sources(data_uri(encoded(image, SMALL))))
 
 
 def in_folder(pictures: Iterable[PictureInfo], folder: Path) -> list[Sources]:
@@ -67,16 +59,25 @@ def in_folder(pictures: Iterable[PictureInfo], folder: Path) -> list[Sources]:
     """
     folder.mkdir(parents=True, exist_ok=True)
 
+    def write(number: int, image: NDArray[np.uint8]) -> Sources:
+        names = f"{number:05d}-small.jpg", f"{number:05d}.jpg"
+        for name, side in zip(names, (SMALL, LARGE), strict=True):
+            write_whole(folder / name, encoded(image, side))
+        return Sources(*(f"{folder.name}/{name}" for name in names))
+
+    return _each(pictures, write)
+
+
+def _each(pictures: Iterable[PictureInfo], sources_of: Callable[[int, NDArray[np.uint8]], Sources]) -> list[Sources]:
+    """``sources_of`` the number and the content of each picture; empty ones where its file cannot be read."""
+
     def one(numbered: tuple[int, PictureInfo]) -> Sources:
         number, picture = numbered
         try:
             image, _ = read_image_reduced(Path(picture.path))
         except UserError:
             return Sources()
-        names = f"{number:05d}-small.jpg", f"{number:05d}.jpg"
-        for name, side in zip(names, (SMALL, LARGE), strict=True):
-            write_whole(folder / name, encoded(image, side))
-        return Sources(*(f"{folder.name}/{name}" for name in names))
+        return sources_of(number, image)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(one, enumerate(pictures)))

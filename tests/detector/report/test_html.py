@@ -19,6 +19,7 @@ from made_up_evaluation import CLASSES, COST, HOSTILE, HOSTILE_FILE, made_up_eva
 from PIL import Image
 
 from detector.evaluation.analysis_types import ErrorExample, Evaluation
+from detector.evaluation.plain import from_plain
 from detector.evaluation.voc import evaluate_voc
 from detector.report.cases import gallery, kind_of
 from detector.report.curves import interpolated, mean_curve
@@ -262,7 +263,7 @@ def test_a_box_of_another_number_of_values_is_no_result(evaluation: Evaluation, 
         rows = next(iter(plain["images"].values()))[what]
         (rows[0] if what == "proposals" else rows[0]["box"]).pop()
     with pytest.raises(ValueError, match="numbers"):
-        Evaluation.from_dict(plain)
+        from_plain(Evaluation, plain)
 
 
 def test_empty_evaluation_still_makes_a_page(tmp_path: Path) -> None:
