@@ -17,6 +17,7 @@ from detector.evaluation.prepare import TruthInput
 from detector.evaluation.result import EvaluationResult, Interval, csv_text, ends
 from detector.experiment.measure import Looked, Row
 from detector.experiment.variants import Variant
+from detector.report.plots import plot_effects
 from detector.strict_yaml import write_whole
 from detector.types import Detections, GroundTruth
 from proposals.boxes import FloatArray
@@ -202,6 +203,15 @@ def effects_markdown(sizes: Sequence[EffectSize], metric: str) -> str:
     )
 
 
+def draw_effects(sizes: Sequence[EffectSize], path: Path, metric: str) -> None:
+    """The same as a picture."""
+    rows = []
+    for variant, before, after, interval in sizes:
+        between = None if interval is None else (100 * interval.low, 100 * interval.high)
+        rows.append((variant.name, 100 * (after - before), between))
+    plot_effects(rows, path, x_label=f"difference in mean AP ({metric}), points of 100")
+
+
 def write_tables(
     folder: Path, dataset: Dataset, rows: Sequence[Row], looked: Mapping[str, Looked], samples: int, seed: int
 ) -> Path:
@@ -227,6 +237,7 @@ def write_tables(
     text = to_markdown(results, covered, len(dataset))
     if effects:
         text += "\n" + effects_markdown(effects, TITLES[metrics[0]])
+        draw_effects(effects, folder / "effects.png", TITLES[metrics[0]])
     tables = {"table.csv": to_csv(results), "errors.csv": errors_csv(results), "effects.csv": effects_csv(effects)}
     for name, content in {**tables, "table.md": text}.items():
         write_whole(folder / name, content)
