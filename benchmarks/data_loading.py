@@ -1,9 +1,9 @@
 """How long the data sets take to load and to read through.
 
-    python benchmarks/data_loading.py data/tiny-imagenet-200:train data/bccd:train data/fruit:train data/coco128
+    python benchmarks/data_loading.py data/bccd:train data/fruit:train data/coco128
 
-Prints a Markdown table: the median of five loads, microseconds for one record (with the size from the picture's header
-where no annotation has it), and pictures decoded per second on one core.
+Prints a Markdown table: the median of five loads, microseconds for one record, and pictures decoded per second on one
+core.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import torch
 from detector.model.proposals import search_source
 from detector.recipes.build_shared import shared_trainer
 from detector.recipes.region import SharedRecipe, read_recipe
-from detector.training.batches import make_ahead
+from detector.training.ahead import make_ahead
 from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE

@@ -13,7 +13,7 @@ from small_sets import make_small_set
 from torch import nn
 
 from detector.crop import CropConfig
-from detector.data import coco, ilsvrc_det, image_folder, load, tiny_imagenet, voc, yolo
+from detector.data import coco, ilsvrc_det, image_folder, load, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
@@ -111,7 +111,6 @@ FORMATS = {
     "yolo": (yolo, "yolo"),
     "yolo without data.yaml": (yolo, "bare"),
     "cvat": (yolo, "cvat"),
-    "tiny imagenet": (tiny_imagenet, "tiny"),
     "ilsvrc": (ilsvrc_det, "ilsvrc"),
     "folders": (image_folder, "folders"),
 }

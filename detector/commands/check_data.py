@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,9 +22,7 @@ _CELL = 320  # pixels a side of each image on a sheet
 
 
 def check_data(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO layout.")
-    ],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A data set: VOC, COCO, ILSVRC DET or YOLO layout.")],
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Splits to check, such as train+val.", show_default="all splits")
     ] = None,
@@ -64,15 +61,8 @@ def check_data(
     wanted = _class_list(classes)
     settings = {"data": data, "split": split, "classes": wanted, "images": images}
     with new_run_folder(out, "check-data", settings) as folder:
-        with ExitStack() as stack:
-            bars: list[Callable[[], None]] = []
-
-            def advance(done: int, total: int) -> None:
-                if not bars:  # how many images there are is known now, after the annotations
-                    bars.append(stack.enter_context(progress("reading", total, "image")))
-                bars[0]()
-
-            report = check_dataset(data, split, wanted, images=images, workers=workers, progress=advance)
+        bar = partial(progress, "reading", unit="image")
+        report = check_dataset(data, split, wanted, images=images, workers=workers, progress=bar)
         content = report.to_json()
         text = json_text(content, indent=2)
         (folder / "check.json").write_text(f"{text}\n", encoding="utf-8")

@@ -28,9 +28,7 @@ from detector.commands.options import (
 
 
 def evaluate(
-    data: Annotated[
-        Path, typer.Option(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO.")
-    ],
+    data: Annotated[Path, typer.Option(metavar="DATA", help="Annotated data set: VOC, COCO, ILSVRC DET or YOLO.")],
     model: ModelFolder = None,
     detections: Annotated[
         Path | None,

@@ -52,10 +52,7 @@ class Measured:
     files: Mapping[str, str]
 
     def picture_of(self, proposals: Mapping[str, Proposals] | None = None) -> Callable[[str], PictureInfo | None]:
-        """The image file of an image id, absolute, with the best of ``proposals`` where they are given.
-
-        None where there is no image, or one whose size nothing says.
-        """
+        """The image file of an image id, absolute, with the best of ``proposals`` if they are given; None for none."""
         dataset = self.dataset
         place = {} if dataset is None else {image_id: i for i, image_id in enumerate(dataset.image_ids)}
 
@@ -63,10 +60,7 @@ class Measured:
             if dataset is None or image_id not in place:
                 return None
             index = place[image_id]
-            try:
-                height, width = dataset.image_size(index)
-            except UserError:  # the annotations do not say the size, and the file is gone
-                return None
+            height, width = dataset.image_size(index)
             given = None if proposals is None else proposals.get(image_id)
             rows = () if given is None else proposal_rows(given)
             return PictureInfo(str(dataset.path(index).resolve()), height, width, rows)
@@ -241,9 +235,7 @@ def read_for(
         UserError: see :func:`read_detections`; also where not one detection is of an image of the data set.
     """
     format = format or recognise_format(path)
-    numbers = None
-    if image_list is not None:
-        numbers = read_image_numbers(image_list)
+    numbers = None if image_list is None else read_image_numbers(image_list)
     table = read_detections(
         path,
         measured.class_names,

@@ -96,7 +96,7 @@ def evaluate_proposals(
         "data": data,
         "split": split,
         "limit": limit,
-        "methods": [m.name for m in chosen],
+        "methods": chosen,
         "budgets": table_budgets,
         "model": model,
         "merge": runner.merging,
@@ -139,7 +139,7 @@ def evaluate_proposals(
                 csv.writer(file).writerows([first, *lines])
         plot_recall(curves, folder / "recall.png", x_label="proposals per image", title=protocol)
         print(protocol)
-        width = max(12, *(len(m.name) + 2 for m in chosen))
+        width = max(12, *(len(method) + 2 for method in chosen))
         print(f"{header[0]:{width}}{header[1]:>7}{header[2]:>9}" + "".join(f"{title:>11}" for title in header[3:]))
         for row in rows:
             print(f"{row[0]:{width}}{row[1]:>7}{row[2]:9.0f}" + "".join(f"{value:11.3f}" for value in row[3:]))
@@ -172,7 +172,7 @@ def _truths(dataset: Dataset, count: int, include_ignored: bool) -> tuple[list[A
 
 def _boxes(dataset: Dataset, count: int, runner: MethodRunner) -> dict[str, tuple[list[Any], float]]:
     """The boxes ``(N, 4)`` of each image, best first, by each method, and its seconds; every image is read once."""
-    boxes: dict[str, list[Any]] = {method.name: [] for method in runner.methods}
+    boxes: dict[str, list[Any]] = {method: [] for method in runner.methods}
     seconds = dict.fromkeys(boxes, 0.0)
     with progress("proposing", count, "image") as advance:
         runner.propose(dataset.read(0))  # so that what is done once only is in no method's seconds

@@ -7,7 +7,6 @@ merges them.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,33 +21,23 @@ from proposals.store import ProposalStore
 from proposals.types import Proposals, ProposalSource
 
 MULTIBOX = "multibox"
-MERGED = "+" + MULTIBOX
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A method by its name: the preset it searches with ("" for none), and whether MultiBox proposes."""
-
-    name: str
-    preset: str
-    multibox: bool
-
-
-def parse_methods(names: str) -> list[Method]:
+def parse_methods(names: str) -> list[str]:
     """The methods of a comma-separated list.
 
     Raises:
         UserError: an empty list, or a name twice.
     """
-    found = []
-    for name in (part.strip() for part in names.split(",")):
-        if name == MULTIBOX:
-            found.append(Method(name, "", multibox=True))
-        elif name:
-            found.append(Method(name, name.removesuffix(MERGED), multibox=name.endswith(MERGED)))
-    if not found or len({m.name for m in found}) != len(found):
+    found = [name for part in names.split(",") if (name := part.strip())]
+    if not found or len(set(found)) != len(found):
         raise UserError("--methods needs at least one name, each only once")
     return found
+
+
+def preset_of(method: str) -> str:
+    """The preset of selective search that a method takes; ``""`` for MultiBox alone."""
+    return "" if method == MULTIBOX else method.removesuffix(f"+{MULTIBOX}")
 
 
 class MethodRunner:
@@ -66,7 +55,7 @@ class MethodRunner:
 
     def __init__(
         self,
-        methods: list[Method],
+        methods: list[str],
         *,
         seed: int = 0,
         search_side: int | None = None,
@@ -76,12 +65,12 @@ class MethodRunner:
     ) -> None:
         self.methods = methods
         self.sources: dict[str, ProposalSource] = {}
-        for preset in dict.fromkeys(m.preset for m in methods if m.preset):
+        for preset in dict.fromkeys(filter(None, map(preset_of, methods))):
             search = SelectiveSearch(preset, seed)
             source: ProposalSource = search if store is None else ProposalStore(store, search.settings(), search)
             self.sources[preset] = source if search_side is None else ResizedSource(source, search_side)
         self.merging = MergeConfig()
-        if any(m.multibox for m in methods):
+        if any(preset_of(method) != method for method in methods):
             detector = load_model(model, members=1)
             if detector.multibox is None:
                 raise UserError(f"{model or 'the bundled model'}: has no MultiBox; see train --recipe multibox")
@@ -103,12 +92,13 @@ class MethodRunner:
             start = time.perf_counter()
             boxes = source.propose(image)
             found[name] = boxes, time.perf_counter() - start
-        return {method.name: self._method(method, found) for method in self.methods}
+        return {method: self._method(method, found) for method in self.methods}
 
-    def _method(self, method: Method, found: dict[str, tuple[Proposals, float]]) -> tuple[Proposals, float]:
-        if not (method.preset and method.multibox):
-            return found[method.preset or MULTIBOX]
-        (search, first_seconds), (learned, second_seconds) = found[method.preset], found[MULTIBOX]
+    def _method(self, method: str, found: dict[str, tuple[Proposals, float]]) -> tuple[Proposals, float]:
+        preset = preset_of(method)
+        if preset in ("", method):
+            return found[preset or MULTIBOX]
+        (search, first_seconds), (learned, second_seconds) = found[preset], found[MULTIBOX]
         start = time.perf_counter()
         both = merge(search, learned, self.merging)
         return both, first_seconds + second_seconds + time.perf_counter() - start

@@ -6,13 +6,13 @@ waits for others at the end of every layer, as those do that share the work of o
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
+from detector.training.ahead import in_turn
 from proposals.selective_search import available_cores
 
 T = TypeVar("T")
@@ -33,14 +33,7 @@ def in_order(calls: Iterable[Callable[[], T]], *, alone: bool, workers: int = 0)
     before = torch.get_num_threads()
     each = before if alone else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,))
-    running: deque[Future[T]] = deque()
     try:
-        for call in calls:
-            running.append(pool.submit(call))
-            if len(running) > workers + 1:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        yield from in_turn(calls, pool, workers + 1)
     finally:
-        pool.shutdown(cancel_futures=True)  # waits for those that run
         torch.set_num_threads(before)

@@ -19,8 +19,8 @@ def train(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Annotated data set: VOC, COCO, ILSVRC DET, Tiny-ImageNet or YOLO; for --recipe classifier also a "
-            "folder of images for each class.",
+            help="Annotated data set: VOC, COCO, ILSVRC DET or YOLO; for --recipe classifier also a folder of images "
+            "for each class.",
         ),
     ],
     recipe: Annotated[

@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as Bars
 from rich.text import Text
 
 from detector.commands.console import rate_and_end, say
@@ -34,11 +35,11 @@ from detector.training.pool import ImagePool
 from detector.training.processes import Processes
 from detector.training.proposal_choice import PICTURES, choose_proposals
 from detector.training.region_batch import RegionBatch
+from detector.training.region_trainer import Progress
 from proposals.errors import UserError
 
 RECIPE_FILE = "recipe.yaml"
 SHEET_CROPS = 64
-Entry = TypeVar("Entry", bound=BaseModel)
 
 
 def say_once(line: str) -> None:
@@ -181,8 +182,8 @@ def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None
 
 @contextmanager
 def show_progress(
-    steps: int, describe: Callable[[Entry], tuple[str, bool]], shown: bool = True
-) -> Iterator[Callable[[Entry], None]]:
+    steps: int, describe: Callable[[Progress], tuple[str, bool]], shown: bool = True
+) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on a terminal, lines elsewhere; yields what takes each entry of the log.
 
     Each line ends with the time at which the run will be done at the rate so far.
@@ -204,17 +205,16 @@ def show_progress(
         return "" if ", ends " not in rest else rest[rest.index(", ends ") :]
 
     words = TextColumn("{task.description}", markup=False)
-    with Progress(*columns, words, console=console, disable=not console.is_terminal or not shown) as bar:
+    with Bars(*columns, words, console=console, disable=not console.is_terminal or not shown) as bar:
         task = bar.add_task("", total=steps)
 
-        def report(entry: Entry) -> None:
+        def report(entry: Progress) -> None:
             line, keep = describe(entry)
-            step, epoch = entry.model_dump()["step"], entry.model_dump()["epoch"]
-            line = one_line(line + ending(step))
-            bar.update(task, completed=step, description=line)
+            line = one_line(line + ending(entry.step))
+            bar.update(task, completed=entry.step, description=line)
             if not console.is_terminal or keep:
                 now = time.strftime("%H:%M:%S")
-                text = Text(f"{now} step {step}/{steps} epoch {epoch:.2f}: {line}")
+                text = Text(f"{now} step {entry.step}/{steps} epoch {entry.epoch:.2f}: {line}")
                 bar.console.print(text, highlight=False, soft_wrap=True)
 
         yield report

@@ -18,14 +18,16 @@ from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.model.proposals import stored_source
 from detector.recipes.budget import Costs, plan_training
-from detector.recipes.build import build_trainer, check_beginning
-from detector.recipes.build_shared import ValidationAP, build_shared_trainer, propose_for
+from detector.recipes.build import check_beginning, crop_trainer, start_crop_net
+from detector.recipes.build_shared import ValidationAP, propose_for, shared_trainer
 from detector.recipes.export import save_trained
-from detector.recipes.initialization import start_of
+from detector.recipes.initialization import initialise_region_net, start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
+from detector.recipes.teacher import find_teacher
 from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.region_trainer import Progress, RegionTrainer
+from detector.training.shared_batches import SharedBatches
 from detector.training.windows import Windows
 from proposals.recall import best_overlaps, recall
 
@@ -154,9 +156,11 @@ class CropJob(Job[TrainRecipe]):
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         val = self.pools[1] if len(self.pools) > 1 else None
-        return build_trainer(
-            self.recipe, self.pools[0], val, self.keys, folder,
+        return crop_trainer(
+            self.recipe.training, self.pools[0], val, len(self.keys), folder,
             machine=self.machine, report=report, windows=self.windows,
+            start=lambda net: start_crop_net(net, self.recipe, self.keys),
+            teacher=find_teacher(self.recipe, self.keys, self.machine.device),
         )  # fmt: skip
 
 
@@ -199,9 +203,12 @@ class SharedJob(Job[SharedRecipe]):
             some = some.subset(np.flatnonzero(np.isin(some.image_ids, usable.ids)))
             source = stored_source(self.recipe.model.proposals, self.store)
             self.measure = ValidationAP(self.recipe, self.crop, some, source)
-        return build_shared_trainer(
-            self.recipe, self.pool, self.proposals, self.keys, folder,
+        training = self.recipe.training
+        return shared_trainer(
+            training, SharedBatches(self.pool, self.proposals, len(self.keys), training), folder,
             machine=self.machine, report=report, measure=self.measure,
+            start=lambda net: initialise_region_net(net, self.recipe.init, self.keys),
+            teacher=find_teacher(self.recipe, self.keys, self.machine.device),
         )  # fmt: skip
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:

@@ -1,4 +1,4 @@
-"""Data sets: one reader for five formats, flat arrays, faults by name."""
+"""Data sets: one function reads all formats, flat arrays, faults by name."""
 
 from detector.data.dataset import Dataset, read_record
 from detector.data.faults import Fault

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.data.classes import Classes
-from detector.data.dataset import Dataset
+from detector.data.dataset import Dataset, offsets_of
 from detector.data.faults import Fault
-from detector.data.flat import offsets_of
 
 EDGE_TOLERANCE = 1.0
 """Pixels that a box may reach over the picture's edge as it is: rounding, and tools that count from 0 where the format
@@ -55,21 +54,19 @@ class Builder:
         """Note a fault."""
         self.faults.append(Fault(kind, str(file), message))
 
-    def add(
-        self, image_id: str, path: str, size: tuple[int, int] | None, source: str, objects: Sequence[Object]
-    ) -> None:
+    def add(self, image_id: str, path: str, size: tuple[int, int], source: str, objects: Sequence[Object]) -> None:
         """Add an image; an id that is there already is noted as a fault and left out.
 
         Args:
-            image_id: unique in the set. path: relative to the root. size: (height, width), or None: not known.
-            source: the annotation file, for messages. objects: possibly none.
+            image_id: unique in the set. path: relative to the root. size: (height, width). source: the annotation file,
+            for messages. objects: possibly none.
         """
         if image_id in self._ids:
             self.fault("duplicate-image", source, f"image {image_id} stands there before; only the first is used")
             return
         self._ids[image_id] = len(self._ids)
         self._paths.append(path)
-        self._sizes.append(size or (0, 0))
+        self._sizes.append(size)
         self._sources.append(source)
         self._counts.append(len(objects))
         self._objects.extend(objects)
@@ -152,7 +149,6 @@ class Builder:
         finite = np.asarray((np.abs(boxes) < MAX_COORDINATE).all(axis=1))  # also false for what is no number
         x1, y1, x2, y2 = np.where(finite[:, None], boxes, 0).T
         limits = sizes[image_of_box][:, ::-1].astype(np.float64)  # width, height
-        limits[(limits <= 0).any(axis=1)] = np.inf  # not known: the edges cannot be judged
         inverted = np.logical_or(x2 < x1, y2 < y1)
         flat = (x2 == x1) | (y2 == y1)
         outside = (x1 >= limits[:, 0]) | (y1 >= limits[:, 1]) | (x2 <= 0) | (y2 <= 0)
@@ -187,6 +183,5 @@ class Builder:
             image = int(image_of_box[box])
             height, width = self._sizes[image]
             corners = " ".join(f"{value:g}" for value in boxes[box])
-            of = f" of {width} x {height}" if width > 0 else ""
-            text = f"box {corners} ({self._objects[box].key}) of image {ids[image]}{of} {what}"
+            text = f"box {corners} ({self._objects[box].key}) of image {ids[image]} of {width} x {height} {what}"
             self.fault(kind, self._sources[image], text)

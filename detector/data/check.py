@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detector.data.builder import EDGE_TOLERANCE
 from detector.data.dataset import Dataset, size_mismatch_text
 from detector.data.faults import KEPT, STOPS, Fault, count_faults
 from detector.data.load import dataset_splits, load_dataset
@@ -22,6 +22,8 @@ from detector.data.paths import read_bytes
 from detector.data.statistics import statistics
 from detector.images.read import read_image
 from proposals.errors import UserError
+
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 _BATCH = 1024
 """Pictures that wait for a thread at a time; an interruption has to wait for them."""
@@ -70,10 +72,7 @@ class CheckReport:
             "stops_training": self.stops_training,
             "left_out": self.left_out,
             "fault_counts": count_faults(self.faults),
-            "faults": [
-                {"kind": fault.kind, "file": fault.file, "message": fault.message, "effect": fault.effect}
-                for fault in self.faults
-            ],
+            "faults": [{**asdict(fault), "effect": fault.effect} for fault in self.faults],
             "splits": {
                 split.name: {**statistics(split.dataset), "good_pictures": len(split.good)}
                 for split in self.splits
@@ -98,13 +97,14 @@ def check_dataset(
     *,
     images: str | Path | None = None,
     workers: int = 4,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda total: nullcontext(lambda: None),
 ) -> CheckReport:
     """Read annotations and pictures of a data set and report every fault.
 
     Args:
         path, classes, images: as for ``load_dataset``. split: one or several (``train+val``); None: all there are.
-        workers: threads that decode pictures. progress: called with pictures done and in all, in this thread.
+        workers: threads that decode pictures. progress: called with the number of pictures once it is known; what the
+            block gives is called after each of them, in this thread.
 
     Raises:
         UserError: the path is no data set at all, or the arguments are wrong.
@@ -144,15 +144,15 @@ def check_dataset(
     return CheckReport(Path(path), datasets[0].format, tuple(splits), unique, len(pictures))
 
 
-def _read_all(files: Sequence[str], workers: int, progress: Callable[[int, int], None]) -> dict[str, _Picture]:
+def _read_all(files: Sequence[str], workers: int, progress: Progress) -> dict[str, _Picture]:
     # Threads, not processes: Pillow decodes and hashlib hashes without holding the interpreter.
     pictures: dict[str, _Picture] = {}
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool, progress(len(files)) as advance:
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
             for file, picture in zip(batch, pool.map(_read, batch), strict=True):
                 pictures[file] = picture
-                progress(len(pictures), len(files))
+                advance()
     return pictures
 
 
@@ -171,26 +171,14 @@ def _check_split(dataset: Dataset, pictures: dict[str, _Picture], faults: list[F
     for i, relative in enumerate(dataset.paths):
         file = str(dataset.root / relative)
         picture = pictures[file]
-        height, width = dataset.sizes[i].tolist()
         if picture.error:
             faults.append(Fault("unreadable-image", file, picture.error))
-        elif height > 0 and (height, width) != picture.size:
-            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture.size, (height, width))))
+        elif dataset.image_size(i) != picture.size:
+            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture.size, dataset.image_size(i))))
         else:
             good.append(i)
-            if height <= 0:  # no annotation says the size, so the reader could not judge the edges
-                _check_edges(dataset, i, file, picture.size, faults)
         _check_twins(dataset, i, file, faults)
     return tuple(good)
-
-
-def _check_edges(dataset: Dataset, i: int, file: str, size: tuple[int, int], faults: list[Fault]) -> None:
-    height, width = size
-    for box in dataset.ground_truth(i).boxes.tolist():
-        over = max(-box[0], -box[1], box[2] - width, box[3] - height)
-        if over > EDGE_TOLERANCE:
-            corners = " ".join(f"{value:g}" for value in box)
-            faults.append(Fault("clipped-box", file, f"box {corners} of {width} x {height} reaches over the edge"))
 
 
 def _check_twins(dataset: Dataset, i: int, file: str, faults: list[Fault]) -> None:

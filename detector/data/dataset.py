@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.data.faults import Fault, summarise_faults
-from detector.data.flat import take_rows
-from detector.images.read import read_image, read_image_size
+from detector.images.read import read_image
 from detector.types import GroundTruth, ImageRecord
 from proposals.errors import UserError
 
@@ -25,13 +24,12 @@ class Dataset:
     """Annotated images; ``dataset[i]`` is an :class:`ImageRecord` with its ground truth.
 
     Attributes:
-        name: of the folder or file. format: ``voc``, ``coco``, ``ilsvrc_det``, ``tiny_imagenet``, ``yolo`` or
-            ``image_folder``.
+        name: of the folder or file. format: ``voc``, ``coco``, ``ilsvrc_det``, ``yolo`` or ``image_folder``.
         root: the folder that ``paths`` are relative to. split: the part that was read, such as ``train``; ``""`` for
             a set without splits.
         class_names: K words, unique. class_keys: K ids as in the source: a wnid, a COCO category id, or the name.
         image_ids: N strings, unique. paths: N picture files relative to ``root``.
-        sizes: ``(N, 2)`` int32, height and width; 0 where the annotation does not say: use :meth:`image_size`.
+        sizes: ``(N, 2)`` int32, height and width.
         offsets: ``(N + 1,)`` int64.
         boxes: ``(M, 4)`` float32 ``x1 y1 x2 y2`` in pixels, 0-based, half-open; finite, of positive width and height.
         labels: ``(M,)`` int64 in [0, K). ignore, crowd: ``(M,)`` bool. area: ``(M,)`` float64 square pixels.
@@ -97,29 +95,13 @@ class Dataset:
         return self.root / self.paths[index]
 
     def image_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of image ``index``; where no annotation says it, from the picture's header, once.
-
-        Raises:
-            UserError: the header had to be read and cannot be.
-        """
+        """(height, width) of image ``index``."""
         height, width = self.sizes[index].tolist()
-        if height <= 0 or width <= 0:
-            height, width = read_image_size(self.path(index))
-            self.sizes[index] = height, width
         return height, width
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """The picture of image ``index`` as ``(H, W, 3)`` uint8 RGB, of the size that its boxes were drawn on.
-
-        Cheaper than :func:`read_record` of ``self[index]`` where no annotation says the size: the file is opened once.
-
-        Raises:
-            UserError: it cannot be read, or its size is not the annotation's.
-        """
-        image = read_image(self.path(index))
-        if (self.sizes[index] <= 0).any():
-            self.sizes[index] = image.shape[:2]
-        return _of_size(image, str(self.path(index)), self.image_size(index))
+        """The picture of image ``index``; see :func:`read_record`."""
+        return read_record(self[index])
 
     def ground_truth(self, index: int) -> GroundTruth:
         """The objects of image ``index``; this opens no picture."""
@@ -168,12 +150,9 @@ def read_record(record: ImageRecord) -> NDArray[np.uint8]:
     Raises:
         UserError: it cannot be read, or its size is not the annotation's (the boxes would be on the wrong things).
     """
-    return _of_size(read_image(record.path), str(record.path), record.image_size)
-
-
-def _of_size(image: NDArray[np.uint8], path: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    if image.shape[:2] != size:
-        raise UserError(size_mismatch_text(path, image.shape[:2], size))
+    image = read_image(record.path)
+    if image.shape[:2] != record.image_size:
+        raise UserError(size_mismatch_text(str(record.path), image.shape[:2], record.image_size))
     return image
 
 
@@ -183,3 +162,17 @@ def size_mismatch_text(path: str, found: Sequence[int], annotated: Sequence[int]
     if tuple(found) == tuple(annotated)[::-1]:
         return f"{text}: its boxes were drawn before it was turned upright; label it again, or remove its EXIF rotation"
     return f"{text}: it was resized after it was labelled; put the original back, or label it again"
+
+
+def offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``(N + 1,)`` offsets of rows of ``counts`` ``(N,)`` entries."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def take_rows(offsets: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Offsets ``(n + 1,)`` and flat positions of the entries of the rows ``index`` ``(n,)``, in that order."""
+    counts = np.diff(offsets)[index]
+    taken = offsets_of(counts)
+    # An entry's position: the start of its row plus its place within the row.
+    positions = np.arange(taken[-1]) + np.repeat(offsets[:-1][index] - taken[:-1], counts)
+    return taken, positions

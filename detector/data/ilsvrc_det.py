@@ -28,7 +28,7 @@ from detector.data.finder import PictureFinder
 from detector.data.ilsvrc_det_classes import NAMES, WNIDS
 from detector.data.locate import Match, checked
 from detector.data.paths import list_names, read_lines, relative_name, relative_prefix, whole_number
-from detector.data.voc_xml import add_annotation, parse_file
+from detector.data.voc_xml import NOTHING, add_annotation, parse_file
 from proposals.errors import UserError
 
 LOOKED_FOR = "ILSVRC DET (Annotations/DET with Data/DET, or ILSVRC201x_DET_bbox_val with ILSVRC201x_DET_val)"
@@ -168,7 +168,7 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
         xml_names = xmls.by_name(f"{name}.xml")
         image_id = name.rpartition("/")[2]
         if not xml_names:
-            builder.add(image_id, prefix + picture.picture, None, str(xml_folder / f"{name}.xml"), ())
+            add_annotation(builder, image_id, prefix + picture.picture, xml_folder / f"{name}.xml", NOTHING)
             continue
         annotation = parse_file(xml_folder / xml_names[0], builder, first_pixel=0)
         if annotation is not None:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from detector.data import coco, ilsvrc_det, image_folder, tiny_imagenet, voc, yolo
+from detector.data import coco, ilsvrc_det, image_folder, voc, yolo
 from detector.data.dataset import Dataset
 from detector.shown import one_line
 from proposals.errors import UserError
 
 # In this order: the first are sure of themselves, the last take what is left.
-_FORMATS: tuple[ModuleType, ...] = (tiny_imagenet, ilsvrc_det, voc, coco, yolo, image_folder)
+_FORMATS: tuple[ModuleType, ...] = (ilsvrc_det, voc, coco, yolo, image_folder)
 _TRAINING_SPLITS = ("train", "trainval", "training")
 
 

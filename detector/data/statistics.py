@@ -18,12 +18,11 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
 
     ``classes`` is the number of boxes of each class by name, in label order; ``boxes`` has percentiles of width,
     height, the square root of the area, and aspect (width / height), in pixels, with COCO's three sizes; ``images``
-    those of the pictures whose size is known without opening them.
+    those of the pictures.
     """
     per_image = np.diff(dataset.offsets)
     sides = dataset.boxes[:, 2:].astype(np.float64) - dataset.boxes[:, :2]
     side = np.sqrt(sides.prod(axis=1))
-    known = dataset.sizes[(dataset.sizes > 0).all(axis=1)]
     classes_of_image = np.unique(np.stack([dataset.image_of_box(), dataset.labels], axis=1), axis=0)
     images_of_class = np.bincount(classes_of_image[:, 1], minlength=dataset.num_classes)
     return {
@@ -31,8 +30,8 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
             "count": len(dataset),
             "without_boxes": int((per_image == 0).sum()),
             "boxes_each": _percentiles(per_image),
-            "height": _percentiles(known[:, 0]),
-            "width": _percentiles(known[:, 1]),
+            "height": _percentiles(dataset.sizes[:, 0]),
+            "width": _percentiles(dataset.sizes[:, 1]),
         },
         "boxes": {
             "count": len(dataset.boxes),

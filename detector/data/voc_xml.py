@@ -29,6 +29,9 @@ class Annotation(NamedTuple):
     """Kinds and messages of objects that are left out: without a name, or a box of a single pixel, which is a click."""
 
 
+NOTHING = Annotation(None, "", (), ())
+
+
 def parse_file(xml: Path, builder: Builder, first_pixel: int = 1) -> Annotation | None:
     """What an XML file says; a fault in ``builder`` and None if it is missing or no annotation."""
     try:

@@ -10,4 +10,4 @@ METRICS = {
 }
 """By name: what the headline number is called, and what it is."""
 # What a data set is measured by where nothing else is asked for, by its format.
-DEFAULT_METRIC = {"voc": "voc07", "coco": "coco", "ilsvrc_det": "ilsvrc_det", "tiny_imagenet": "voc10", "yolo": "coco"}
+DEFAULT_METRIC = {"voc": "voc07", "coco": "coco", "ilsvrc_det": "ilsvrc_det", "yolo": "coco"}

@@ -139,22 +139,3 @@ def new_crop_net(config: RegionTrainingConfig) -> GoogLeNet | RegionNet:
     if config.grid:
         return RegionNet(config.net, region_heads(config.grid), config.num_classes, dropout=config.net.dropout)
     return GoogLeNet(config.net)
-
-
-def build_trainer(
-    recipe: TrainRecipe,
-    train: ImagePool,
-    val: ImagePool | None,
-    class_keys: tuple[str, ...],
-    folder: Path,
-    *,
-    machine: Machine,
-    report: Callable[[Progress], None],
-    windows: Windows | None = None,
-) -> RegionTrainer[Any]:
-    """A trainer whose net has its first weights, and its teacher if the recipe names one."""
-    return crop_trainer(
-        recipe.training, train, val, len(class_keys), folder, machine=machine, report=report,
-        start=lambda net: start_crop_net(net, recipe, class_keys),
-        windows=windows, teacher=find_teacher(recipe, class_keys, machine.device),
-    )  # fmt: skip

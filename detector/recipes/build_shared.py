@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,11 @@ from detector.detection.pipeline import Detector
 from detector.model.config import ProposalConfig
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.region_net import RegionNet
-from detector.recipes.initialization import initialise_region_net, region_heads, trained_head
+from detector.recipes.initialization import region_heads, trained_head
 from detector.recipes.region import SharedRecipe
-from detector.recipes.teacher import find_teacher
-from detector.training.machine import Machine
 from detector.training.pool import ImagePool
 from detector.training.processes import Processes
-from detector.training.region_trainer import Progress, RegionTrainer
+from detector.training.region_trainer import RegionTrainer
 from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
 from detector.types import Detections
 from proposals.errors import UserError
@@ -74,30 +72,6 @@ def new_shared_net(config: SharedTrainingConfig, num_classes: int) -> RegionNet:
     elif config.frozen:
         net.trunk.freeze_stage_3()
     return net
-
-
-def build_shared_trainer(
-    recipe: SharedRecipe,
-    pool: ImagePool,
-    proposals: Sequence[NDArray[np.float32]],
-    class_keys: tuple[str, ...],
-    folder: Path,
-    *,
-    machine: Machine,
-    report: Callable[[Progress], None],
-    measure: Callable[[RegionNet, bool], float] | None = None,
-) -> RegionTrainer[RegionNet]:
-    """A trainer whose net has its first weights.
-
-    Raises:
-        UserError: they cannot be had, or belong to another architecture.
-    """
-    batches = SharedBatches(pool, proposals, len(class_keys), recipe.training)
-    return shared_trainer(
-        recipe.training, batches, folder, machine=machine, report=report, measure=measure,
-        start=lambda net: initialise_region_net(net, recipe.init, class_keys),
-        teacher=find_teacher(recipe, class_keys, machine.device),
-    )  # fmt: skip
 
 
 class ValidationAP:

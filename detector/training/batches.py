@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +22,6 @@ from detector.training.sampling import background_region, foreground_regions
 from proposals.boxes import encode, iou
 from proposals.errors import UserError
 
-Key = TypeVar("Key")
-Item = TypeVar("Item")
-PREFETCHED = 3  # batches that wait for the net, beside those being made
 MOST_THREADS = 8
 FEW_CORES = 4
 
@@ -165,42 +159,3 @@ def loader_threads(pool: ImagePool, device: torch.device) -> int:
     if device.type == "cpu" and pool.in_memory:
         return int((os.cpu_count() or 1) > FEW_CORES)
     return max(1, min(MOST_THREADS, os.cpu_count() or 1))
-
-
-def make_ahead(make: Callable[[Key], Item], keys: Iterator[Key], threads: int = 1) -> Iterator[Item]:
-    """``make(key)`` for every key in turn, made ahead by threads of this process while the net computes.
-
-    With no threads each is made when it is asked for.
-
-    Raises:
-        RuntimeError: ``make`` failed; it names the key, and its cause is the fault itself.
-    """
-
-    def checked(key: Key, result: Callable[[], Item]) -> Item:
-        try:
-            return result()
-        except UserError:
-            raise
-        except Exception as fault:
-            raise RuntimeError(f"the loader could not make the batch of {key}: {fault!r}") from fault
-
-    if threads == 0:
-        for key in keys:
-            yield checked(key, partial(make, key))
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as executor:
-        waiting: list[tuple[Key, Future[Item]]] = []
-
-        def take() -> Item:
-            key, future = waiting.pop(0)
-            return checked(key, future.result)
-
-        try:
-            for key in keys:
-                waiting.append((key, executor.submit(make, key)))
-                if len(waiting) > PREFETCHED + threads - 1:
-                    yield take()
-            while waiting:
-                yield take()
-        finally:  # when the run ends early, what was made ahead is not waited for
-            executor.shutdown(wait=True, cancel_futures=True)

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from detector.training.ahead import make_ahead
 from detector.training.average import WeightAverage
-from detector.training.batches import CropBatches, loader_threads, make_ahead
+from detector.training.batches import CropBatches, loader_threads
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.denormals import flushed_denormals
 from detector.training.gradients import Gradients, Outcome, add

@@ -142,8 +142,7 @@ class ImagePool:
             try:
                 if taken >= limit:
                     return records[index], None
-                # The picture first: a data set then knows its size without opening the file again.
-                image = records.read(index) if isinstance(records, Dataset) else read_record(records[index])
+                image = read_record(records[index])
                 with lock:
                     taken += image.nbytes
                 return records[index], image

@@ -42,30 +42,23 @@ class RegionBatch(NamedTuple):
     level: Tensor | None = None
     objects: Tensor | None = None
 
-    def rows(self, rows: slice) -> RegionBatch:
-        """Some of the crops."""
-        tables = (None if t is None else t[rows] for t in (self.deltas, self.overlaps))
-        return RegionBatch(self.images[rows], self.labels[rows], self.shown[rows], *tables)
-
     def parts(self, count: int) -> list[RegionBatch]:
         """At most ``count`` parts, as equal as may be; a whole image stays with its regions."""
-        numbers = torch.arange(len(self.images)).chunk(count)
-        ends = [(int(part[0]), int(part[-1]) + 1) for part in numbers]
-        if self.rois is None or self.level is None:
-            return [self.rows(slice(first, end)) for first, end in ends]
+        owner = torch.arange(len(self.labels)) if self.rois is None else self.rois[:, 0]
         found = []
-        for first, end in ends:
-            mine = (self.rois[:, 0] >= first) & (self.rois[:, 0] < end)
-            tables = (None if t is None else t[mine] for t in (self.deltas, self.overlaps))
-            shown = [self.shown[i] for i in mine.nonzero()[:, 0].tolist()]
-            rois = self.rois[mine] - self.rois.new_tensor([first, 0, 0, 0, 0])
+        for numbers in torch.arange(len(self.images)).chunk(count):
+            first, end = int(numbers[0]), int(numbers[-1]) + 1
+            mine = (owner >= first) & (owner < end)
+            tables = (self.deltas, self.overlaps, self.rois, self.level)
+            deltas, overlaps, rois, level = (None if table is None else table[mine] for table in tables)
+            if rois is not None:
+                rois = rois - rois.new_tensor([first, 0, 0, 0, 0])
             objects = self.objects
             if objects is not None:
                 objects = objects[(objects[:, 0] >= first) & (objects[:, 0] < end)]
                 objects = objects - objects.new_tensor([first, 0, 0, 0, 0, 0, 0])
-            labels, level, images = self.labels[mine], self.level[mine], self.images[first:end]
-            deltas, overlaps = tables
-            found.append(RegionBatch(images, labels, shown, deltas, overlaps, rois, level, objects))
+            labels, shown = self.labels[mine], [self.shown[i] for i in mine.nonzero()[:, 0].tolist()]
+            found.append(RegionBatch(self.images[first:end], labels, shown, deltas, overlaps, rois, level, objects))
         return found
 
     def describe(self) -> list[str]:

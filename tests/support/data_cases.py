@@ -84,5 +84,4 @@ DATA_READERS = {
     "data COCO": data_set("coco", "roboflow"),
     "data YOLO": data_set("yolo", "bare", "cvat"),
     "data ILSVRC DET": data_set("ilsvrc"),
-    "data Tiny-ImageNet": data_set("tiny"),
 }

@@ -39,12 +39,6 @@ FILES: dict[str, dict[str, str]] = {
         "train.txt": "data/obj_train_data/a.png\n",
         "obj_train_data/a.txt": "0 0.5 0.5 0.2 0.2\n",
     },
-    "tiny": {
-        "wnids.txt": "n01\n",
-        "words.txt": "n01\tcat, tom\n",
-        "train/n01/n01_boxes.txt": "a.png\t0\t1\t5\t6\n",
-        "val/val_annotations.txt": "a.png\tn01\t0\t1\t5\t6\n",
-    },
     "ilsvrc": {
         "Annotations/DET/val/a.xml": XML,
         "ImageSets/DET/val.txt": "a 1\n",
@@ -57,7 +51,6 @@ PICTURES = {
     "kit": ("JPEGImages/a.png",),
     "roboflow": ("train/a.png", "valid/a.png"),
     "cvat": ("obj_train_data/a.png",),
-    "tiny": ("train/n01/images/a.png", "val/images/a.png"),
     "ilsvrc": ("Data/DET/val/a.png",),
     "folders": ("cat/a.png", "dog/a.png"),
 }

@@ -300,6 +300,18 @@ def test_pictures_that_cannot_be_read(run_cli: Callable[..., Any], voc: Path, fa
     assert result.counts.truths_counted == 4
 
 
+@pytest.mark.parametrize("metric", ["regions", "images"])
+def test_pictures_that_cannot_be_named(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path, metric: str
+) -> None:
+    (voc / "JPEGImages" / "b.png").write_bytes(b"no picture")
+    command = ("evaluate", "--data", voc, "--metric", metric, "--bootstrap", 0)
+    assert run_cli(*command, "--out", "e").code == 1
+    done = run_cli(*command, "--out", "f", "--on-error", "skip")
+    assert done.code == 3, done.err
+    assert "b.png" in done.err
+
+
 @pytest.mark.parametrize("crops", [1, 10, 144])
 def test_accuracy_of_regions_and_images(
     run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path, crops: int
@@ -503,34 +515,6 @@ def test_a_faulty_configuration_beside_detections_limits_nothing(
     assert "3 images" in done.out
 
 
-def tiny_imagenet(tmp_path: Path, picture: Callable[..., Path]) -> Path:
-    """Two pictures of a tomato, a and b."""
-    root = tmp_path / "tiny-imagenet-200"
-    (root / "val" / "images").mkdir(parents=True)
-    (root / "wnids.txt").write_text("n1\nn2\n")
-    (root / "words.txt").write_text("n1\ttomato\nn2\tsky\n")
-    rows = []
-    for name in "ab":
-        photo = picture(f"{name}.png")
-        Image.open(photo).save(root / "val" / "images" / f"{name}.JPEG", "JPEG", quality=95)
-        rows.append(f"{name}.JPEG\tn1\t0\t0\t29\t39\n")
-    (root / "val" / "val_annotations.txt").write_text("".join(rows))
-    return root
-
-
-@pytest.mark.parametrize("metric", ["voc07", "images"])
-def test_pictures_that_cannot_be_read_where_no_label_says_their_size(
-    run_cli: Callable[..., Any], picture: Callable[..., Path], fake_model: Any, tmp_path: Path, metric: str
-) -> None:
-    root = tiny_imagenet(tmp_path, picture)
-    (root / "val" / "images" / "a.JPEG").write_bytes(b"no picture")
-    command = ("evaluate", "--data", root, "--split", "val", "--metric", metric, "--bootstrap", 0)
-    assert run_cli(*command, "--out", "e").code == 1
-    done = run_cli(*command, "--out", "f", "--on-error", "skip")
-    assert done.code == 3, done.err
-    assert "a.JPEG" in done.err
-
-
 def test_a_folder_of_classes_is_measured_by_its_images(
     run_cli: Callable[..., Any], picture: Callable[..., Path], fake_model: Any, tmp_path: Path
 ) -> None:
@@ -641,17 +625,3 @@ def test_the_command_of_a_run_can_be_pasted(
     assert run_cli("evaluate", "--data", voc, "--detections", detections, "--out", "e", "--bootstrap", 0).code == 0
     command = Evaluation.load(tmp_path / "e" / "evaluation.json").info["command"]
     assert command == "detector evaluate --data 'my photos'"
-
-
-def test_sizes_of_the_gallery_are_read_where_no_label_says_them(
-    run_cli: Callable[..., Any], picture: Callable[..., Path], tmp_path: Path
-) -> None:
-    root = tiny_imagenet(tmp_path, picture)
-    (root / "val" / "images" / "b.JPEG").unlink()
-    (tmp_path / "none.jsonl").write_text(line("a"))
-    done = run_cli(
-        *("evaluate", "--data", root, "--split", "val", "--detections", "none.jsonl", "--out", "e", "--bootstrap", 0)
-    )
-    assert done.code == 0, done.err
-    images = Evaluation.load(tmp_path / "e" / "evaluation.json").images
-    assert {name: (info.height, info.width) for name, info in images.items()} == {"a": (40, 60)}

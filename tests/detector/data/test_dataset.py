@@ -1,4 +1,4 @@
-"""The flat arrays: rows and subsets, laziness, and the judge of boxes."""
+"""The flat arrays: rows and subsets, pictures, and the judge of boxes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL import Image
 from detector.data import Dataset, read_record
 from detector.data.builder import EDGE_TOLERANCE, Builder, Classes, Object
 from detector.data.faults import EFFECTS, Fault, count_faults, summarise_faults
-from detector.data.flat import offsets_of, take_rows
+from detector.data.dataset import offsets_of, take_rows
 from proposals.errors import UserError
 
 CLASSES = Classes.of_names(["cat", "dog"])
 
 
-def build(objects: list[list[Object]], size: tuple[int, int] | None = (100, 200), root: Path = Path("x")) -> Dataset:
+def build(objects: list[list[Object]], size: tuple[int, int] = (100, 200), root: Path = Path("x")) -> Dataset:
     builder = Builder("set", "voc", root, "train")
     for i, items in enumerate(objects):
         builder.add(f"i{i}", f"i{i}.png", size, f"i{i}.xml", items)
@@ -133,42 +133,14 @@ def test_mixed_lengths_are_refused() -> None:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def test_unknown_sizes_come_from_the_header_once(tmp_path: Path) -> None:
-    dataset = build([[Object("cat", 0, 0, 3, 3)]], None, tmp_path)
-    Image.new("RGB", (7, 5)).save(tmp_path / "i0.png")
-    assert dataset.sizes.tolist() == [[0, 0]]
-    assert dataset[0].image_size == (5, 7)
-    (tmp_path / "i0.png").unlink()
-    assert dataset[0].image_size == (5, 7)
-
-
-def test_unknown_size_of_a_missing_picture(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"i0\.png does not exist"):
-        build([[]], None, tmp_path)[0]
-
-
 def test_read_record_wants_the_annotated_size(tmp_path: Path) -> None:
     Image.new("RGB", (200, 100), (9, 8, 7)).save(tmp_path / "i0.png")
-    assert read_record(build([[]], (100, 200), tmp_path)[0])[0, 0].tolist() == [9, 8, 7]
+    same = build([[]], (100, 200), tmp_path)
+    assert read_record(same[0])[0, 0].tolist() == same.read(0)[0, 0].tolist() == [9, 8, 7]
     with pytest.raises(UserError, match="200 x 100 pixels, its annotation says 50 x 50: it was resized"):
         read_record(build([[]], (50, 50), tmp_path)[0])
     with pytest.raises(UserError, match="turned upright"):
         read_record(build([[]], (200, 100), tmp_path)[0])
-
-
-def test_reading_a_picture_by_index_needs_its_file_once(tmp_path: Path) -> None:
-    dataset = build([[], []], None, tmp_path)
-    for name in ("i0.png", "i1.png"):
-        Image.new("RGB", (7, 5), (1, 2, 3)).save(tmp_path / name)
-    assert dataset.read(0).shape == (5, 7, 3)
-    (tmp_path / "i0.png").unlink()
-    assert dataset[0].image_size == (5, 7)
-    with pytest.raises(UserError, match="does not exist"):
-        dataset.read(0)
-    known = build([[]], (5, 8), tmp_path)
-    Image.new("RGB", (7, 5)).save(tmp_path / "i0.png")
-    with pytest.raises(UserError, match="its annotation says 8 x 5"):
-        known.read(0)
 
 
 # --- the judge of boxes -----------------------------------------------------------------------------------------------
@@ -224,12 +196,6 @@ def test_what_is_kept_is_always_usable(corners: list[tuple[float, float, float, 
     assert (y2 <= 8 + EDGE_TOLERANCE).all()
     left_out = sum(f.effect == "box left out" for f in dataset.faults)
     assert len(dataset.boxes) + left_out == len(corners)
-
-
-def test_edges_of_unknown_sizes_are_not_judged() -> None:
-    dataset = build([[Object("cat", 0, 0, 9000, 9000)]], None)
-    assert len(dataset.boxes) == 1
-    assert not dataset.faults
 
 
 def test_area_that_is_no_area_is_the_boxs() -> None:

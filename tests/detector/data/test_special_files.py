@@ -27,7 +27,7 @@ KINDS = pytest.mark.parametrize("kind", ["pipe", "device", "nothing", "circle"])
 
 
 @KINDS
-@pytest.mark.parametrize("name", ["voc", "kit", "coco", "yolo", "bare", "cvat", "tiny", "ilsvrc", "folders"])
+@pytest.mark.parametrize("name", ["voc", "kit", "coco", "yolo", "bare", "cvat", "ilsvrc", "folders"])
 def test_pictures(tmp_path: Path, kind: str, name: str) -> None:
     make_small_set(tmp_path, name)
     picture = tmp_path / PICTURES.get(name, ("a.png",))[0]
@@ -68,7 +68,6 @@ def test_annotations(tmp_path: Path, kind: str, name: str, file: str) -> None:
         ("bare", "data.yaml"),
         ("cvat", "x.yaml"),
         ("ilsvrc", "devkit/data/map_det.txt"),
-        ("tiny", "words.txt"),
     ],
 )
 def test_other_files(tmp_path: Path, kind: str, name: str, file: str) -> None:

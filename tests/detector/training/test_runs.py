@@ -18,7 +18,8 @@ from shared_training import made_up_pool
 from detector.crop import CropConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.recipes.build import crop_trainer
-from detector.training.batches import loader_threads, make_ahead
+from detector.training.ahead import make_ahead
+from detector.training.batches import loader_threads
 from detector.training.checkpoint import load_checkpoint, save_checkpoint
 from detector.training.denormals import flushed_denormals, is_flushing
 from detector.training.machine import Machine
