@@ -188,15 +188,19 @@ def effects_csv(sizes: Sequence[EffectSize]) -> str:
     return csv_text(rows)
 
 
+def others(variant: Variant) -> str:
+    """What a variant is compared with, in words."""
+    first, *more = variant.against
+    return f"the mean of {1 + len(more)}: {first}, ..." if more else first
+
+
 def effects_markdown(sizes: Sequence[EffectSize], metric: str) -> str:
     """The same for people, in points of mean AP by ``metric``."""
     rows = []
     for variant, before, after, interval in sizes:
-        first, *more = variant.against
-        other = f"the mean of {len(variant.against)}: {first}, ..." if more else first
         between = "" if interval is None else f" ({interval.points('+')})"
         difference = f"{100 * (after - before):+.1f}{between}"
-        rows.append([variant.name, other, f"{100 * before:.1f}", f"{100 * after:.1f}", difference])
+        rows.append([variant.name, others(variant), f"{100 * before:.1f}", f"{100 * after:.1f}", difference])
     return (
         f"What one change is worth: mean AP in % ({metric}); 95 % intervals of the difference, paired.\n\n"
         f"{_table(['variant', 'against', 'before', 'after', 'difference'], rows)}"
@@ -208,7 +212,7 @@ def draw_effects(sizes: Sequence[EffectSize], path: Path, metric: str) -> None:
     rows = []
     for variant, before, after, interval in sizes:
         between = None if interval is None else (100 * interval.low, 100 * interval.high)
-        rows.append((variant.name, 100 * (after - before), between))
+        rows.append((f"{variant.name}\nagainst {others(variant)}", 100 * (after - before), between))
     plot_effects(rows, path, x_label=f"difference in mean AP ({metric}), points of 100")
 
 

@@ -93,7 +93,7 @@ def plot_training(log: Path, path: Path) -> None:
 
 def plot_effects(effects: Sequence[Effect], path: Path, *, x_label: str) -> None:
     """One row for each effect, the first on top: a dot at its size, a line over its interval, and a line at 0."""
-    figure, (axes,) = _panels(1, height=1.0 + 0.34 * len(effects))
+    figure, (axes,) = _panels(1, height=1.0 + 0.42 * len(effects))
     axes.axvline(0, color="0.6", linewidth=1)
     for row, (_, size, ends) in enumerate(effects):
         settled = ends is not None and (ends[0] > 0 or ends[1] < 0)
@@ -101,7 +101,7 @@ def plot_effects(effects: Sequence[Effect], path: Path, *, x_label: str) -> None
         if ends is not None:
             axes.plot(ends, (row, row), color=colour, linewidth=1.8)
         axes.plot(size, row, color=colour, marker="o")
-    axes.set_yticks(range(len(effects)), [_plain(name) for name, _, _ in effects])
+    axes.set_yticks(range(len(effects)), [_plain(name) for name, _, _ in effects], fontsize=8)
     axes.set_ylim(len(effects) - 0.5, -0.5)
     axes.set_xlabel(x_label)
     _save(figure, path)
