@@ -39,6 +39,7 @@ setup(
         "Pillow>=12.3",
         "pydantic>=2.8",
         "PyYAML>=6.0",
+        "Jinja2>=3.1",
         "typer>=0.19",
         "rich>=13.7",
         "safetensors>=0.4.3",

@@ -123,8 +123,7 @@ def errors() -> Callable[[], object]:
     """Error analysis of the VOC set."""
     found, truth = make_set(5000, 20, 100)
     result = evaluate_voc(found, truth, names(20))
-    assert result.matches is not None
-    return lambda: analyse_errors(result.matches)  # type: ignore[arg-type]
+    return lambda: analyse_errors(result.need_matches())
 
 
 def read_big(megabytes: int) -> Callable[[], object]:

@@ -98,8 +98,7 @@ def by_us(images: int, classes: int, truth: list[Row], found: list[Row]) -> dict
     detections = DetectionTable(
         ids, d[:, 0].astype(np.int64), d[:, 1].astype(np.int64), d[:, 2].copy(), corners(d[:, 3:]), d[:, 5:].copy()
     )
-    matches = evaluate_coco(detections, objects, [str(k) for k in range(classes)]).matches
-    assert matches is not None
+    matches = evaluate_coco(detections, objects, [str(k) for k in range(classes)]).need_matches()
     analysis = analyse_errors(matches)
     numbers = {"ap": 100 * analysis.mean_ap}
     numbers |= {name: 100 * analysis.cost[name] for name in ("false_positive", "false_negative")}

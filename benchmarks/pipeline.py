@@ -1,12 +1,13 @@
-"""Where the time of one image goes: processor seconds by stage on one thread, and the networks' share of the peak.
+"""Where the time of one image goes: seconds by stage, and the networks' share of the peak.
 
 Command:  .venv/bin/python benchmarks/pipeline.py        (or: make benchmark ONLY=pipeline)
-          --model DIR for another model, --members N, --precision bfloat16, --proposals multibox, --repeats N
+          --model DIR for another model, --repeats N, --threads N; as for detector detect: --members N,
+          --precision float32, --proposals multibox, --max-proposals N, --image-side N
 
 The images are scikit-image's, scaled to fill 640x480. Every repeat does all of them in turn; the figures are medians
-over images and repeats, with the 10th and 90th percentile. The time is the processor's, which a busy machine changes
-little; several images are detected side by side, so that two cores do twice as many. The peak is what a product of two
-2048x2048 matrices reaches in the same format, measured between the repeats.
+over images and repeats, with the 10th and 90th percentile. On one thread the time is the processor's, which a busy
+machine changes little; on more of them it is the clock's. Several images are detected side by side, one thread each.
+The peak is what a product of two 2048x2048 matrices reaches in the same format, measured between the repeats.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -22,6 +24,7 @@ import skimage.data
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from detector.detection.precision import detection_dtype
 from detector.detection.stages import Stages
 from detector.model.load import load_model
 
@@ -38,12 +41,12 @@ def photograph(name: str) -> np.ndarray:
     return np.ascontiguousarray(image[: SIZE[0], : SIZE[1]])
 
 
-def peak(dtype: torch.dtype, side: int = 2048) -> float:
-    """Operations a second of a product of two square matrices on this thread."""
+def peak(dtype: torch.dtype, clock: Callable[[], float], side: int = 2048) -> float:
+    """Operations a second of a product of two square matrices."""
     left, right = (torch.rand(side, side, dtype=dtype) for _ in range(2))
-    begun = time.thread_time()
+    begun = clock()
     left @ right
-    return 2 * side**3 / (time.thread_time() - begun)
+    return 2 * side**3 / (clock() - begun)
 
 
 def main() -> None:
@@ -51,18 +54,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--members", type=int, help="only the first so many networks")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--proposals", help="a preset of selective search, or multibox")
+    parser.add_argument("--max-proposals", type=int, help="classify at most so many regions")
+    parser.add_argument("--image-side", type=int, help="the longer side of the image that the networks see")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
+    clock = time.thread_time if arguments.threads == 1 else time.perf_counter
+    dtype = detection_dtype(arguments.precision, torch.device("cpu"))
     detector = load_model(
         arguments.model,
         device="cpu",
         members=arguments.members,
         precision=arguments.precision,
         proposals=arguments.proposals,
-        threads=1,
+        max_proposals=arguments.max_proposals,
+        image_side=arguments.image_side,
+        threads=arguments.threads,
     )
     images = [photograph(name) for name in IMAGES]
     operations = []
@@ -74,17 +84,17 @@ def main() -> None:
     rows: dict[str, list[float]] = {}
     reached, peaks = [], []
     for _ in range(arguments.repeats):
-        peaks.append(peak(getattr(torch, arguments.precision)))
+        peaks.append(peak(dtype, clock))
         for image, count in zip(images, operations, strict=True):
-            detector.stages = Stages(time.thread_time)
-            begun = time.thread_time()
+            detector.stages = Stages(clock)
+            begun = clock()
             detector(image)
-            spent = {**detector.stages.seconds, "whole call": time.thread_time() - begun}
+            spent = {**detector.stages.seconds, "whole call": clock() - begun}
             reached.append(count / spent["networks"])
             for stage, seconds in spent.items():
                 rows.setdefault(stage, []).append(seconds)
 
-    print(f"{platform.machine()}, 1 thread, {arguments.precision}; torch {torch.__version__}\n")
+    print(f"{platform.machine()}, threads: {arguments.threads}; {dtype}; torch {torch.__version__}\n")
     print("| stage | median s | 10 % | 90 % |\n|---|---|---|---|")
     for stage, values in rows.items():
         low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])

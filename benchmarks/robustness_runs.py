@@ -294,11 +294,11 @@ def commands_on(root: Path, data: Path) -> list[Command]:
             "evaluate",
             ["evaluate", "--data", str(data), "--split", "val", "--model", model, "--out", "measured", "--report",
              "--bootstrap", "20", *words],
-            ("measured/detections.jsonl", "measured/per_class.csv", "measured/report.csv"),
+            ("measured/detections.jsonl", "measured/per_class.csv"),
         ),
-        Command("report", report, ("page.html", "page.json", "page.csv")),
+        Command("report", report, ("page.html",)),
         Command("report, pictures in a folder", [*report, "--pictures-in-folder"],
-                ("page.html", "page.json", "page.csv", "page-pictures/*")),
+                ("page.html", "page-pictures/*")),
     ]  # fmt: skip
 
 

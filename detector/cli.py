@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": (
         "detector.commands.report",
-        "Write a report: one HTML file that opens offline, with the same numbers as JSON and CSV beside it.",
+        "Write a report: one HTML file that opens offline.",
     ),
     "reproduce": ("detector.commands.reproduce", "Repeat a whole experiment, from the data to its tables."),
     "doctor": ("detector.commands.doctor", "Check this installation and say what to mend."),

@@ -26,6 +26,14 @@ if WORKERS > 1:
         os.environ.setdefault(variable, str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _full_precision() -> Iterator[None]:
+    """Networks compute in float32 where nothing else is asked for, so that results do not depend on the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("detector.detection.precision.fast_bfloat16", lambda: False)
+        yield
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests whose marker names something that this machine lacks."""
     config.stash[LEFT_OUT_KEY] = {}

@@ -17,7 +17,6 @@ from detector.data import coco, ilsvrc_det, image_folder, load, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
-from detector.nets.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadKind, HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps, sizes_by_level
@@ -79,16 +78,14 @@ def head(kind: HeadKind, grid: int) -> RegionHead:
 
 def members() -> dict[str, list[Member]]:
     torch.manual_seed(0)
-    crops, teacher = GoogLeNet(NET), EfficientNetLite(EfficientNetLiteConfig(num_outputs=4))
     maps = SharedMaps(image_side=64, levels=2, region_side=24)
     softmax, svm = (
         Member(Trunk(NET), CROP, Normalization(), head(kind, grid), shared)
         for kind, grid, shared in (("softmax", 2, maps), ("svm", 0, None))
     )
-    plain = Member(crops, CROP, Normalization())
+    plain = Member(GoogLeNet(NET), CROP, Normalization())
     return {
         "crops": [plain],
-        "another trunk": [Member(teacher, CropConfig(size=48, context_pad=0), Normalization())],
         "shared maps": [softmax],
         "svms": [svm],
         "all together": [softmax, plain, svm],

@@ -197,19 +197,24 @@ def test_every_example_of_a_how_to_runs_here() -> None:
     assert {f"how_to/{page.name}" for page in (DOCS / "how_to").glob("*.md") if blocks(page, "python")} == RUN_HERE
 
 
-def test_a_backbone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone(place: Path) -> None:
     import torch
 
-    from detector.nets.trunks import TRUNKS, build_trunk
+    from detector.crop import CropConfig
+    from detector.detection.ensemble import Ensemble, Member
+    from detector.nets.region_head import HeadShape, RegionHead
+    from detector.nets.weights import Normalization
 
-    monkeypatch.setitem(TRUNKS, "resnet", None)  # so that it is gone afterwards
     made = run_blocks("how_to/add_backbone.md")
     assert isinstance(made["detections"], Detections)
-    config, net = made["ResNetConfig"](num_outputs=3), made["net"]
-    x = torch.zeros(2, 3, 64, 64)
+    net = made["net"]
     with torch.inference_mode():
-        assert build_trunk(config)(x).shape == (2, net.num_features, 2, 2)
-        torch.testing.assert_close(net.fc(net.trunk(x).mean((2, 3))), net(x))
+        assert net.trunk(torch.zeros(2, 3, 64, 64)).shape == (2, net.num_features, 2, 2)
+    head = RegionHead(HeadShape(kind="softmax", grid=2), 2, net.num_features)
+    ensemble = Ensemble([Member(net, CropConfig(size=64), Normalization(), head)], torch.device("cpu"))
+    found = ensemble.predict(np.zeros((20, 30, 3), np.uint8), np.array([[0, 0, 20, 10]], np.float32))
+    assert found.boxes is not None
+    assert found.boxes.shape == (1, 2, 4)
 
 
 def test_a_proposal_source(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,4 +176,5 @@ if __name__ == "__main__":
     from detector.report.write import write_report
 
     place = Path(sys.argv[1])
-    print(write_report(example_evaluation(place / "pictures"), place / "report.html").page)
+    write_report(example_evaluation(place / "pictures"), place / "report.html")
+    print(place / "report.html")

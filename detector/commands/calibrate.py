@@ -199,8 +199,7 @@ def _judged(detector: Detector, dataset: Dataset) -> tuple[NDArray[np.float32], 
             kept = to_data[d.labels] >= 0  # of classes that are annotated in these images
             found[record.image_id] = Detections(d.boxes[kept], d.scores[kept], to_data[d.labels[kept]], d.image_size)
     truth = {record.image_id: record.ground_truth for record in dataset}
-    matches = evaluate_voc(found, truth, dataset.class_names, year=2010).matches
-    assert matches is not None
+    matches = evaluate_voc(found, truth, dataset.class_names, year=2010).need_matches()
     counted = matches.outcome[0] != Outcome.IGNORED
     right = matches.outcome[0][counted] == Outcome.TRUE_POSITIVE
     return matches.detections.scores[counted].astype(np.float32), right

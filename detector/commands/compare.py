@@ -38,6 +38,7 @@ def compare(
     from detector.commands.evaluate_data import check_unchanged, load_measured, read_evaluate_settings, read_for
     from detector.evaluation.assemble import score
     from detector.evaluation.paired import compare as compare_results
+    from detector.evaluation.plain import to_plain
     from detector.strict_json import json_text
 
     first, second = read_evaluate_settings(a), read_evaluate_settings(b)
@@ -67,7 +68,7 @@ def compare(
         )
     comparison = compare_results(*results, samples=samples, seed=seed, level=level)
     if as_json:
-        typer.echo(json_text(comparison.to_dict()))
+        typer.echo(json_text(to_plain(comparison)))
         return
     for line in in_words(comparison):
         typer.echo(line)
@@ -95,8 +96,7 @@ def _line(row: Difference, width: int) -> str:
     name = shown(row.name)
     if row.interval is None:
         return f"  {name:<{width}}  not defined: no object of it counts"
-    spread = f"({100 * row.interval.low:+.1f} to {100 * row.interval.high:+.1f})"
     return (
-        f"  {name:<{width}}  A {100 * row.a:5.1f}  B {100 * row.b:5.1f}  {100 * row.difference:+5.1f} {spread}  "
-        f"p {row.adjusted_p:.3f}  {row.verdict}"
+        f"  {name:<{width}}  A {100 * row.a:5.1f}  B {100 * row.b:5.1f}  {100 * row.difference:+5.1f} "
+        f"({row.interval.points('+')})  p {row.adjusted_p:.3f}  {row.verdict}"
     )

@@ -18,6 +18,7 @@ from detector.commands.options import (
     OnErrorWord,
     ResumeWord,
     ShardWord,
+    image_side_option,
     members_option,
     rare,
     results_option,
@@ -96,6 +97,7 @@ def detect(
     no_multibox: Annotated[
         bool, rare("Proposals", "Do not use the model's MultiBox proposals.", "--no-multibox")
     ] = False,
+    image_side: Annotated[int | None, image_side_option("Speed")] = None,
     search_side: Annotated[int | None, side_option("Proposals")] = None,
     max_proposals: Annotated[
         int | None, rare("Proposals", "Classify at most N proposals per image.", min=1, show_default=MODELS_OWN)
@@ -104,7 +106,7 @@ def detect(
     device: Device = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        rare("Speed", "Floating-point precision of the networks; auto: float16 on a GPU, float32 on a CPU."),
+        rare("Speed", "Floating-point precision of the networks; auto: the fastest of the device."),
     ] = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "onnx", "openvino"],
@@ -210,6 +212,7 @@ def detect(
         nms_threshold=nms_threshold,
         max_detections=max_detections,
         proposals=proposals,
+        image_side=image_side,
         search_side=search_side,
         max_proposals=max_proposals,
         seed=seed,
@@ -231,6 +234,7 @@ def detect(
         "precision": precision,
         "runtime": getattr(detector.classifier, "runtime", "torch"),
         "postprocess": detector.config,
+        "image_side": image_side,
         "proposals": settings_of(detector),
         "formats": wanted,
         "pictures": pictures,

@@ -19,6 +19,7 @@ from detector.commands.options import (
     OnFault,
     ResumeWord,
     ShardWord,
+    image_side_option,
     members_option,
     rare,
     results_option,
@@ -79,6 +80,7 @@ def evaluate(
         int | None,
         rare("Model", "With a model: maximum number of detections per image.", min=1, show_default=MODELS_OWN),
     ] = None,
+    image_side: Annotated[int | None, image_side_option("Model")] = None,
     search_side: Annotated[int | None, side_option("Model")] = None,
     members: Annotated[int | None, members_option("Model")] = None,
     exact: Annotated[
@@ -99,8 +101,8 @@ def evaluate(
         str,
         rare(
             "Model",
-            "With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: float16 on a "
-            "GPU, float32 on a CPU.",
+            "With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: the fastest "
+            "of the device.",
         ),
     ] = "auto",
     on_error: OnErrorWord = "fail",

@@ -114,7 +114,7 @@ def in_words(result: ClassificationResult, skipped: dict[str, int]) -> list[str]
         ("top-1", result.top1, result.top1_interval),
         ("top-5", result.top5, result.top5_interval),
     ):
-        spread = "" if interval is None else f" ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+        spread = "" if interval is None else f" ({interval.points()})"
         lines.append(f"{name} accuracy {100 * share:.1f} %{spread}")
     if result.count:
         lines.append(f"expected calibration error {100 * result.calibration_error:.1f} % ({BINS} bins)")

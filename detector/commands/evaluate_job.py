@@ -53,6 +53,7 @@ class EvaluateRequest:
     unknown_classes: OnFault
     score_threshold: float
     max_detections: int | None
+    image_side: int | None
     search_side: int | None
     members: int | None
     exact: bool
@@ -79,8 +80,11 @@ def check(request: EvaluateRequest) -> None:
     given = request.detections is not None
     if request.model is not None and given:
         raise UserError("--model and --detections exclude each other; name one of them")
-    if given and (request.search_side is not None or request.members is not None or request.exact):
-        raise UserError("--search-side, --members and --exact are for a model's run; leave them out with --detections")
+    sides = request.image_side is not None or request.search_side is not None
+    if given and (sides or request.members is not None or request.exact):
+        raise UserError("--members, --exact and the sides are for a model's run; leave them out with --detections")
+    if request.classes_only and sides:
+        raise UserError(f"--metric {request.metric} is of the networks as they are; leave the sides out")
     if request.classes_only and (given or request.report):
         raise UserError(f"--metric {request.metric} measures a model; leave --detections and --report out")
     if request.crops not in ("1", "10", "144"):
@@ -149,6 +153,7 @@ def run_config(request: EvaluateRequest, measured: Measured, first: int | None) 
         "unknown_classes": request.unknown_classes,
         "score_threshold": request.score_threshold,
         "max_detections": request.max_detections,
+        "image_side": request.image_side,
         "search_side": request.search_side,
         "members": request.members,
         "exact": request.exact,
@@ -197,6 +202,7 @@ def _run_of(request: EvaluateRequest, measured: Measured, config: dict[str, Any]
         score_threshold=request.score_threshold,
         threads=None if alone else 1,
         max_detections=request.max_detections,
+        image_side=request.image_side,
         search_side=request.search_side,
         members=request.members,
         exact=request.exact,
@@ -287,7 +293,7 @@ def _percent(value: float) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    return "" if interval is None else f" ({_percent(interval.low)} to {_percent(interval.high)})"
+    return "" if interval is None else f" ({interval.points()})"
 
 
 def check_classes(names: Sequence[str], measured: Measured, unknown: OnFault) -> None:

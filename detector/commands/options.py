@@ -46,6 +46,12 @@ def side_option(panel: str | None = None, default: str = MODELS_OWN) -> Any:
     return rare(panel, text, min=16, metavar="PIXELS", show_default=default)
 
 
+def image_side_option(panel: str | None = None) -> Any:
+    """``--image-side``."""
+    text = "Resize the longer side to N pixels for networks on shared maps; smaller is faster."
+    return rare(panel, text, min=32, metavar="PIXELS", show_default=MODELS_OWN)
+
+
 OnErrorWord = Annotated[
     OnError, rare("Long runs", "If an image or a video frame cannot be read: fail, or skip it and exit with code 3.")
 ]

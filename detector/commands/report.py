@@ -30,7 +30,7 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Write a report: one HTML file that opens offline, with the same numbers as JSON and CSV beside it.
+    """Write a report: one HTML file that opens offline.
 
     Headline numbers with intervals, a table of the classes, precision-recall curves, where the points are lost, the
     confusion matrix, and a gallery of the worst mistakes with their objects, detections and proposals.
@@ -50,10 +50,11 @@ def report(
     except (ValueError, OSError) as error:
         raise UserError(f"{file}: not a result of detector evaluate ({error}); run it again") from error
     config = file.with_name(CONFIG_FILE)
-    written = write_report(
+    page = out if out is not None else file.with_name(PAGE)
+    write_report(
         evaluation,
-        out if out is not None else file.with_name(PAGE),
+        page,
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         pictures_in_folder=pictures_in_folder,
     )
-    tell(f"{written.page}: open it in a browser; the numbers are in {written.json.name} and {written.csv.name}")
+    tell(f"{page}: open it in a browser")

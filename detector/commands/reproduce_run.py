@@ -6,7 +6,7 @@ The folder of an experiment:
     ENSEMBLE/                 a model folder    }
     ENSEMBLE-multibox/        the same with a MultiBox of its own
     pictures/                 a file for each image measured
-    table.md, table.csv, effects.csv, errors.csv
+    table.md, table.csv, effects.csv, effects.png, errors.csv
 """
 
 from __future__ import annotations

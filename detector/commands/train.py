@@ -29,8 +29,7 @@ def train(
             metavar="NAME",
             help="shared: a network on shared maps, in --minutes; multibox: MultiBox for the model of --init; "
             "finetune: R-CNN's fine-tuning, on crops; svm: R-CNN's SVMs on the features of the model of --init; "
-            "paper: GoogLeNet's training; ensemble: several networks; classifier: for whole images; "
-            "teacher: a larger network for others to learn from.",
+            "paper: GoogLeNet's training; ensemble: several networks; classifier: for whole images.",
             show_default="shared",
         ),
     ] = None,

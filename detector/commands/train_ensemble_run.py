@@ -30,7 +30,7 @@ from detector.commands.train_run import (
     with_splits,
 )
 from detector.model.config import MODEL_FILE, ProposalConfig, named_folder, read_detector_config
-from detector.nets.trunks import NetConfig
+from detector.nets.googlenet import GoogLeNetConfig
 from detector.recipes.build import check_beginning
 from detector.recipes.export import average_members, join_members
 from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
@@ -112,7 +112,7 @@ def check_trained(recipe: EnsembleRecipe, request: TrainRequest) -> None:
         raise UserError(f"{first}: has no boxes and overlaps, and the others have; let it be the last of the members")
 
 
-def alike(net: NetConfig, other: NetConfig) -> bool:
+def alike(net: GoogLeNetConfig, other: GoogLeNetConfig) -> bool:
     """Whether two trunks have weights of the same shapes."""
     without = {"num_outputs", "dropout", "aux", "aux_pool", "transform_input"}
     return net.model_dump(exclude=without) == other.model_dump(exclude=without)

@@ -32,7 +32,6 @@ from detector.recipes.defaults import (
     multibox_recipe,
     paper_recipe,
     shared_recipe,
-    teacher_recipe,
 )
 from detector.recipes.initialization import start_of
 from detector.recipes.names import Recipe
@@ -120,14 +119,10 @@ def named_recipe(
     some images out where there are enough and neither ``val`` nor --split says what to measure on.
 
     Raises:
-        UserError: weights are needed, and --init names none.
+        UserError: --init names no model.
     """
     if request.recipe is Recipe.classifier:
         return with_options(classifier_recipe(start_of(request.init or "random"), len(train)), request)
-    if request.recipe is Recipe.teacher:
-        if request.init is None:
-            raise UserError("--init: which weights shall the teacher begin with? See docs/training.md, A teacher")
-        return with_options(teacher_recipe(start_of("small"), request.init, len(train.boxes)), request)
     objects = len(train.boxes)
     if request.recipe is Recipe.paper:
         return with_options(paper_recipe(objects), request)

@@ -26,7 +26,6 @@ from detector.nets.region_net import (
     region_levels,
     resize_image,
 )
-from detector.nets.trunks import Network
 from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode, flip_horizontal
 
@@ -88,7 +87,7 @@ class Member:
     ``shared`` regions are pooled from maps of the whole image; without, each is cropped and warped as ``crop`` says.
     """
 
-    net: Network
+    net: GoogLeNet
     crop: CropConfig
     normalization: Normalization
     head: RegionHead | None = None
@@ -126,7 +125,6 @@ class Member:
     def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> ImageMaps:
         """The maps to pool regions of ``image`` ``(H, W, 3)`` RGB from, of a member with ``shared``."""
         assert self.shared is not None
-        assert isinstance(self.net, GoogLeNet)
         x = self.level_zero(image, device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return ImageMaps(self.net, x, image.shape[:2], self.shared)
@@ -140,7 +138,6 @@ class Member:
     def region_features(self, images: Tensor, rois: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """The trunk's last map, float32, of each of ``rois`` ``(R, 5)`` in ``images`` ``(M, 3, H, W)``, 0..255."""
         assert self.shared is not None
-        assert isinstance(self.net, GoogLeNet)
         x = self.normalization(images).contiguous(memory_format=torch.channels_last)
         level = torch.from_numpy(region_levels(rois[:, 1:].cpu().numpy(), self.shared)).to(x.device)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -14,20 +15,24 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def detection_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What a trained network computes in on ``device``: "auto" is float16 on a GPU and float32 on a processor.
+    """What a trained network computes in on ``device``: "auto" is a short format where products in it are faster.
 
-    Trained weights are stored in float16, which of the two short formats rounds less.
+    That is float16 on a GPU, which rounds less than bfloat16 and is the format of stored weights; bfloat16 on a
+    processor with instructions for it; float32 on any other.
 
     Raises:
         UserError: no such format.
     """
     if precision == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if fast_bfloat16() else torch.float32
     if precision not in DTYPES:
         raise UserError(f"precision {precision!r}: choose auto, {', '.join(DTYPES)}")
     return DTYPES[precision]
 
 
+@cache
 def fast_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16, as Linux tells."""
     try:

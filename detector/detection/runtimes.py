@@ -166,7 +166,7 @@ def with_runtime(
         facts = GraphsFacts.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         raise UserError(f"{path}: damaged; export the model again") from None
-    dtype = detection_dtype(precision, device)
+    dtype = torch.float32 if precision == "auto" else detection_dtype(precision, device)
     fit = [known for known, each in RUNTIMES.items() if facts.format in each.formats and dtype in each.dtypes]
     if name == "auto":
         name = next((known for known in fit if find_spec(RUNTIMES[known].module)), "torch")

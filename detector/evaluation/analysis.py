@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -28,18 +29,18 @@ def calibration(matches: Matches) -> Calibration:
     scores, labels = matches.detections.scores[kept], matches.detections.labels[kept]
     true = matches.outcome[0][kept] == Outcome.TRUE_POSITIVE
     inside = (scores >= 0) & (scores <= 1)
-    found = reliability(scores[inside], true[inside], SCORE_BINS)
+    count, mean_score, precision = reliability(scores[inside], true[inside], SCORE_BINS)
     by_class = {}
     for label, name in enumerate(matches.class_names):
         own = inside & (labels == label)
         by_class[name] = expected_calibration_error(scores[own], true[own], SCORE_BINS)
-    gap = np.abs(found.confidence - found.accuracy)[found.count > 0]
+    gap = np.abs(mean_score - precision)[count > 0]
     return Calibration(
         edges=np.linspace(0, 1, SCORE_BINS + 1),
-        count=found.count,
-        mean_score=found.confidence,
-        precision=found.accuracy,
-        expected_error=found.expected_error,
+        count=count,
+        mean_score=mean_score,
+        precision=precision,
+        expected_error=expected_calibration_error(scores[inside], true[inside], SCORE_BINS),
         max_error=float(gap.max()) if len(gap) else float("nan"),
         by_class=by_class,
         outside=int((~inside).sum()),
@@ -99,9 +100,8 @@ def confusion_matrix(
 def recall_by_size(matches: Matches) -> tuple[RecallBin, ...]:
     """Recall by the side in pixels of a square of the truth's area."""
     side = np.sqrt(np.maximum(matches.truth.area, 0))
-    names = [f"under {SIZE_EDGES[1]:.0f} px"]
-    names += [f"{low:.0f} to {high:.0f} px" for low, high in pairwise(SIZE_EDGES[1:-1])]
-    names.append(f"{SIZE_EDGES[-2]:.0f} px and more")
+    middle = [f"{low:.0f} to {high:.0f} px" for low, high in pairwise(SIZE_EDGES[1:-1])]
+    names = [f"under {SIZE_EDGES[1]:.0f} px", *middle, f"{SIZE_EDGES[-2]:.0f} px and more"]
     return _recall_bins(matches, side, SIZE_EDGES, names)
 
 
@@ -114,7 +114,7 @@ def recall_by_aspect(matches: Matches) -> tuple[RecallBin, ...]:
 
 
 def _recall_bins(
-    matches: Matches, values: NDArray[np.float64], edges: tuple[float, ...], names: tuple[str, ...] | list[str]
+    matches: Matches, values: NDArray[np.float64], edges: Sequence[float], names: Sequence[str]
 ) -> tuple[RecallBin, ...]:
     found = np.zeros(len(matches.truth), np.bool_)
     found[matches.matched[matches.outcome[0] == Outcome.TRUE_POSITIVE]] = True

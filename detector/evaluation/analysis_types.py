@@ -6,7 +6,7 @@ Fractions everywhere: a cost of 0.031 is 3.1 mAP points. NaN means "not defined"
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.plain import from_plain, to_plain
-from detector.evaluation.result import CURVE_POINTS, EvaluationResult
+from detector.evaluation.result import EvaluationResult
 from detector.strict_json import JSON_FAULTS, json_fault, json_text
 
 # The kinds of error of a detection, in the order in which they are tested, then that of a truth.
@@ -240,15 +240,10 @@ class Evaluation:
     images: dict[str, PictureInfo]
     info: dict[str, str]
 
-    def to_dict(self, curve_points: int | None = CURVE_POINTS) -> dict[str, Any]:
-        """Plain values for JSON; curves thinned to ``curve_points`` points."""
-        plain = {name: to_plain(getattr(self, name)) for name in self.__dataclass_fields__ if name != "result"}
-        return {"result": self.result.to_dict(curve_points), **plain}
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Evaluation:
-        """The inverse of :meth:`to_dict`."""
-        return from_plain(cls, plain)
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the curves thinned."""
+        plain: dict[str, Any] = to_plain(replace(self, result=self.result.thinned()))
+        return plain
 
     def save(self, folder: Path) -> None:
         """Write ``evaluation.json`` and ``per_class.csv`` into ``folder``."""
@@ -267,4 +262,4 @@ class Evaluation:
             content = json.loads(Path(file).read_text(encoding="utf-8"))
         except JSON_FAULTS as error:
             raise ValueError(f"not JSON: {json_fault(error)}") from None
-        return cls.from_dict(content)
+        return from_plain(cls, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -53,12 +54,9 @@ def score(
         result = evaluate_voc(detections, truth, class_names, year=year, bootstrap_samples=bootstrap_samples, seed=seed)
     else:
         raise UserError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}")
-    notes = dict(result.counts.notes)
-    for fault in faults:
-        if fault.effect in (IMAGE_LEFT_OUT, BOX_LEFT_OUT):
-            what = f"{LEFT_OUT}{fault.effect} ({fault.kind})"
-            notes[what] = notes.get(what, 0) + 1
-    return replace(result, counts=replace(result.counts, notes=notes))
+    left_out = (fault for fault in faults if fault.effect in (IMAGE_LEFT_OUT, BOX_LEFT_OUT))
+    noted = Counter(f"{LEFT_OUT}{fault.effect} ({fault.kind})" for fault in left_out)
+    return replace(result, counts=replace(result.counts, notes={**result.counts.notes, **noted}))
 
 
 def assemble(
@@ -79,16 +77,15 @@ def assemble(
     Raises:
         ValueError: the result carries no matches.
     """
-    if result.matches is None:
-        raise ValueError("a result without matches cannot be analysed; evaluate it anew")
-    errors = analyse_errors(result.matches, proposals=proposals, examples=examples)
+    matches = result.need_matches()
+    errors = analyse_errors(matches, proposals=proposals, examples=examples)
     return Evaluation(
         result=result,
         errors=errors,
-        calibration=calibration(result.matches),
-        confusion=confusion_matrix(result.matches),
-        recall_by_size=recall_by_size(result.matches),
-        recall_by_aspect=recall_by_aspect(result.matches),
-        images=gallery_pictures(result.matches, errors, picture_of),
+        calibration=calibration(matches),
+        confusion=confusion_matrix(matches),
+        recall_by_size=recall_by_size(matches),
+        recall_by_aspect=recall_by_aspect(matches),
+        images=gallery_pictures(matches, errors, picture_of),
         info=dict(info or {}),
     )

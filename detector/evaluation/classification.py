@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.evaluation.bootstrap import draw_weights, percentile_interval
-from detector.evaluation.confidence import expected_calibration_error
+from detector.evaluation.confidence import checked, expected_calibration_error
 from detector.evaluation.result import Interval
 from proposals.boxes import flip_horizontal
 
@@ -66,13 +66,9 @@ def in_top_k(scores: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.bool_]:
     Raises:
         ValueError: other shapes, NaN scores, labels out of range.
     """
-    table, wanted = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
-    if table.ndim != 2 or wanted.shape != table.shape[:1] or k < 1:
-        raise ValueError(f"scores must be (N, K), labels (N,), k positive; not {table.shape}, {wanted.shape}, {k}")
-    if np.isnan(table).any():
-        raise ValueError("scores must not be NaN")
-    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < table.shape[1]:
-        raise ValueError(f"labels must be in [0, {table.shape[1]})")
+    table, wanted = checked(scores, labels)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
     own = table[np.arange(len(table)), wanted][:, None]
     before = np.arange(table.shape[1])[None] < wanted[:, None]
     ahead = (table > own) | ((table == own) & before)
@@ -82,8 +78,7 @@ def in_top_k(scores: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.bool_]:
 
 def topk_accuracy(scores: ArrayLike, labels: ArrayLike, k: int) -> float:
     """The share of labels among the ``k`` highest scores, NaN for none; see :func:`in_top_k`."""
-    hits = in_top_k(scores, labels, k)
-    return float(hits.mean()) if len(hits) else float("nan")
+    return _share(in_top_k(scores, labels, k))
 
 
 def crop_windows(box: Sequence[float], crops: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from detector.evaluation.average_precision import COCO_LEVELS
 from detector.evaluation.kernels import IGNORED, accumulate_coco, match_coco
-from detector.evaluation.matches import Matches
-from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, count, matches_of, prepare, result_of
-from detector.evaluation.result import Counts, EvaluationResult
+from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, prepare, result_of
+from detector.evaluation.result import EvaluationResult
 
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 AREA_NAMES = ("all", "small", "medium", "large")
@@ -52,21 +51,32 @@ def evaluate_coco(
     limits = np.array(max_detections, np.int64)
     outcome, rank, matched = _match(ready, int(limits[-1]))
     uncounted = ready.truth.ignore | ready.truth.crowd
-    positives = _positives(ready, uncounted)
+    counted = _counted(ready, uncounted)
+    positives = [np.bincount(ready.truth.labels[each], minlength=len(class_names)) for each in counted]
     bounds = np.searchsorted(ready.detections.labels, np.arange(len(class_names) + 1))
-    precision, recall = accumulate_coco(outcome, rank, bounds, positives, limits, COCO_LEVELS)
-    counted = ~uncounted & _inside(ready, 0)
+    precision, recall = accumulate_coco(outcome, rank, bounds, np.stack(positives, axis=1), limits, COCO_LEVELS)
     truth_iou = np.full(len(uncounted), IOU_THRESHOLDS[0])
-    matches = matches_of(ready, outcome[0], matched, counted, truth_iou, IOU_THRESHOLDS, "101 point")
+    beyond, hit = rank >= limits[-1], matched >= 0
+    ignored = (outcome[0, 0] == IGNORED) & ~beyond
     return result_of(
         "coco",
-        matches,
-        lambda label, *curve: _numbers(precision[:, :, label : label + 1], recall[:, label : label + 1], limits),
-        _numbers(precision, recall, limits),
-        counts=_counts(ready, matches, rank, int(limits[-1])),
+        ready,
+        ready.matches(outcome[0], matched, counted[0], truth_iou, IOU_THRESHOLDS, "101 point"),
+        ignored={
+            f"beyond the best {limits[-1]} of its image and class": int(beyond.sum()),
+            "matched a crowd or ignored object": int((ignored & hit).sum()),
+            "area out of range": int((ignored & ~hit).sum()),
+        },
+        truths_ignored={
+            "crowd": int(ready.truth.crowd.sum()),
+            "ignored": int((ready.truth.ignore & ~ready.truth.crowd).sum()),
+            "area out of range": int((~uncounted & ~counted[0]).sum()),
+        },
         settings={"max_detections": list(max_detections)},
         samples=bootstrap_samples,
         seed=seed,
+        numbers=_numbers(precision, recall, limits),
+        numbers_of=lambda label: _numbers(precision[:, :, label : label + 1], recall[:, label : label + 1], limits),
     )
 
 
@@ -98,41 +108,11 @@ def _match(ready: Prepared, limit: int) -> tuple[NDArray[np.int8], NDArray[np.in
     return outcome, rank[back], matched[back]
 
 
-def _inside(ready: Prepared, area: int) -> NDArray[np.bool_]:
-    low, high = AREA_RANGES[area]
-    inside: NDArray[np.bool_] = (ready.truth.area >= low) & (ready.truth.area <= high)
-    return inside
-
-
-def _positives(ready: Prepared, uncounted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Counted truths ``(K, A)`` of each class and area range."""
-    columns = [
-        np.bincount(ready.truth.labels[~uncounted & _inside(ready, area)], minlength=len(ready.class_names))
-        for area in range(len(AREA_RANGES))
-    ]
-    return np.stack(columns, axis=1).astype(np.int64)
-
-
-def _counts(ready: Prepared, matches: Matches, rank: NDArray[np.int64], limit: int) -> Counts:
-    beyond = rank >= limit
-    ignored = (matches.outcome[0] == IGNORED) & ~beyond
-    hit = matches.matched >= 0
-    truth = ready.truth
-    return count(
-        ready,
-        matches.outcome[0],
-        matches.counted,
-        ignored={
-            f"beyond the best {limit} of its image and class": int(beyond.sum()),
-            "matched a crowd or ignored object": int((ignored & hit).sum()),
-            "area out of range": int((ignored & ~hit).sum()),
-        },
-        truths_ignored={
-            "crowd": int(truth.crowd.sum()),
-            "ignored": int((truth.ignore & ~truth.crowd).sum()),
-            "area out of range": int((~truth.crowd & ~truth.ignore & ~matches.counted).sum()),
-        },
-    )
+def _counted(ready: Prepared, uncounted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The truths that count in each area range, ``(A, M)``."""
+    low, high = AREA_RANGES.T[:, :, None]
+    counted: NDArray[np.bool_] = ~uncounted & (ready.truth.area >= low) & (ready.truth.area <= high)
+    return counted
 
 
 def _numbers(

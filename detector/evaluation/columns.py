@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, Literal
@@ -43,7 +44,7 @@ class Columns:
     ) -> None:
         self.source, self.invalid, self.unknown_class, self.from_sides = source, invalid, unknown_class, from_sides
         self.explain = explain
-        self.rejected: dict[str, int] = {}
+        self.rejected: Counter[str] = Counter()
         self._index: dict[str, int] = {}
         self._paths: list[str] = []
         self._done: list[tuple[NDArray[Any], ...]] = []
@@ -83,7 +84,7 @@ class Columns:
 
     def reject(self, reason: str, n: int = 1) -> None:
         """Count rows that are left out."""
-        self.rejected[reason] = self.rejected.get(reason, 0) + n
+        self.rejected[reason] += n
 
     def table(self) -> DetectionTable:
         """Everything gathered."""

@@ -9,39 +9,25 @@ Glossary: n answers, C classes, background included.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 BINS = 15  # as in the paper
 COLDEST, HOTTEST = 0.05, 20.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reliability:
+def reliability(
+    confidences: ArrayLike, correct: ArrayLike, bins: int = BINS
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Answers by the bin of their confidence: the first holds those in [0, 1/B], the next those in (1/B, 2/B], ...
 
-    Attributes:
-        count: ``(B,)`` int64 answers. confidence, accuracy: ``(B,)`` float64, their means; NaN where there are none.
-    """
-
-    count: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-
-    @property
-    def expected_error(self) -> float:
-        """The mean of |accuracy - confidence| over the answers, in [0, 1]; NaN without answers."""
-        total = int(self.count.sum())
-        return float(np.nansum(self.count * np.abs(self.accuracy - self.confidence)) / total) if total else float("nan")
-
-
-def reliability(confidences: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
-    """Confidence beside accuracy, bin by bin.
-
     Args:
-        confidences: ``(n,)`` in [0, 1], of each answer. correct: ``(n,)`` bool. bins: of equal width.
+        confidences: ``(n,)`` in [0, 1], of each answer. correct: ``(n,)`` bool. bins: B, of equal width.
+
+    Returns:
+        ``(B,)`` answers in each; ``(B,)`` their mean confidence; ``(B,)`` their accuracy; NaN where there are none.
 
     Raises:
         ValueError: other shapes, a confidence that is not in [0, 1], or no bins.
@@ -55,19 +41,35 @@ def reliability(confidences: ArrayLike, correct: ArrayLike, bins: int = BINS) ->
     count = np.bincount(which, minlength=bins)
     with np.errstate(invalid="ignore"):
         confidence, accuracy = (np.bincount(which, values, bins) / count for values in (sure, right))
-    return Reliability(count, confidence, accuracy)
+    return count, confidence, accuracy
 
 
 def expected_calibration_error(confidences: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
-    """The expected error of :func:`reliability`."""
-    return reliability(confidences, correct, bins).expected_error
+    """The mean of |accuracy - confidence| of :func:`reliability` over the answers, in [0, 1]; NaN without answers."""
+    count, confidence, accuracy = reliability(confidences, correct, bins)
+    total = int(count.sum())
+    return float(np.nansum(count * np.abs(accuracy - confidence)) / total) if total else float("nan")
+
+
+def checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """``scores`` ``(n, C)`` of answers and the right ones, ``labels`` ``(n,)``, as arrays.
+
+    Raises:
+        ValueError: other shapes, NaN scores, labels that are not in [0, C).
+    """
+    table, wanted = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
+    if table.ndim != 2 or wanted.shape != table.shape[:1]:
+        raise ValueError(f"scores must be (n, C) and labels (n,), not {table.shape} and {wanted.shape}")
+    if np.isnan(table).any():
+        raise ValueError("scores must not be NaN")
+    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < table.shape[1]:
+        raise ValueError(f"labels must be in [0, {table.shape[1]})")
+    return table, wanted
 
 
 def tempered(log_probs: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     """Logarithms ``(n, C)`` of the probabilities p^(1/T), made to sum to one, for ``log_probs`` ``(n, C)`` of p."""
-    scaled = np.asarray(log_probs, np.float64) / temperature
-    highest = scaled.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = scaled - highest - np.log(np.exp(scaled - highest).sum(axis=1, keepdims=True))
+    result: NDArray[np.float64] = log_softmax(np.asarray(log_probs, np.float64) / temperature, axis=1)
     return result
 
 
@@ -87,15 +89,7 @@ def fit_temperature(log_probs: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         ValueError: other shapes, labels out of range, NaN, or no answer is left.
     """
-    from scipy.optimize import minimize_scalar
-
-    table, wanted = np.asarray(log_probs, np.float64), np.asarray(labels, np.int64)
-    if table.ndim != 2 or wanted.shape != table.shape[:1]:
-        raise ValueError(f"log_probs must be (n, C) and labels (n,), not {table.shape} and {wanted.shape}")
-    if np.isnan(table).any():
-        raise ValueError("log_probs must not be NaN")
-    if len(wanted) and not 0 <= wanted.min() <= wanted.max() < table.shape[1]:
-        raise ValueError(f"labels must be in [0, {table.shape[1]})")
+    table, wanted = checked(log_probs, labels)
     possible = np.isfinite(table[np.arange(len(table)), wanted])
     table, wanted = table[possible], wanted[possible]
     if not len(wanted):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,18 +57,14 @@ def analyse_errors(
     """
     found = _classify(matches)
     by_proposals = None if proposals is None else _proposal_iou(matches, proposals)
-    missed = np.flatnonzero(found.missed)
     split: dict[str, BoolArray] = {}
     if by_proposals is not None:
         uncovered = by_proposals < matches.truth_iou
         split = {MISSED_KINDS[0]: found.missed & uncovered, MISSED_KINDS[1]: found.missed & ~uncovered}
 
-    n_classes = len(matches.class_names)
-    counts = {kind: _per_class(matches, found.rows[found.kind == kind]) for kind in DETECTION_ERRORS}
-    counts = {kind: counts[kind] for kind in ERROR_KINDS if kind in counts}
-    counts["missed"] = np.bincount(matches.truth.labels[missed], minlength=n_classes)
-    for kind, mask in split.items():
-        counts[kind] = np.bincount(matches.truth.labels[mask], minlength=n_classes)
+    labels = {kind: matches.detections.labels[found.rows[found.kind == kind]] for kind in ERROR_KINDS[:-1]}
+    labels |= {kind: matches.truth.labels[mask] for kind, mask in {"missed": found.missed, **split}.items()}
+    counts = {kind: np.bincount(of_kind, minlength=len(matches.class_names)) for kind, of_kind in labels.items()}
 
     base = _class_aps(matches, _Fix())
     mended = {kind: _class_aps(matches, fix) for kind, fix in _fixes(matches, found, split).items()}
@@ -197,22 +194,20 @@ def _proposal_iou(matches: Matches, proposals: Mapping[str, ArrayLike]) -> NDArr
     return values
 
 
-def _per_class(matches: Matches, rows: IntArray) -> IntArray:
-    return np.bincount(matches.detections.labels[rows], minlength=len(matches.class_names))
-
-
 # --- mending them -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Fix:
+_NONE: IntArray = np.zeros(0, np.int64)
+
+
+class _Fix(NamedTuple):
     """What changes: detections that go, detections that become true positives of a truth, truths that no longer count,
     or every true positive placed before every false one."""
 
-    removed: IntArray | None = None
-    mended: IntArray | None = None
-    mended_truth: IntArray | None = None
-    uncounted: BoolArray | None = None
+    removed: IntArray = _NONE
+    mended: IntArray = _NONE
+    mended_truth: IntArray = _NONE
+    uncounted: IntArray | BoolArray = _NONE
     true_first: bool = False
 
 
@@ -234,23 +229,16 @@ def _class_aps(matches: Matches, fix: _Fix) -> NDArray[np.float64]:
     n_classes = len(matches.class_names)
     true = matches.outcome[0] == Outcome.TRUE_POSITIVE
     kept = matches.outcome[0] != Outcome.IGNORED
-    labels = matches.detections.labels
-    if fix.removed is not None:
-        kept = kept.copy()
-        kept[fix.removed] = False
-    if fix.mended is not None and fix.mended_truth is not None:
-        true, labels = true.copy(), labels.copy()
-        true[fix.mended] = True
-        labels[fix.mended] = matches.truth.labels[fix.mended_truth]
+    labels = matches.detections.labels.copy()
+    kept[fix.removed] = False
+    true[fix.mended] = True
+    labels[fix.mended] = matches.truth.labels[fix.mended_truth]
     rows = np.flatnonzero(kept)
     key = ~true[rows] if fix.true_first else -matches.detections.scores[rows]
     rows = rows[np.lexsort((key, labels[rows]))]
     bounds = np.searchsorted(labels[rows], np.arange(n_classes + 1))
     positives = matches.positives()
-    if fix.uncounted is None:
-        remaining = positives
-    else:
-        remaining = positives - np.bincount(matches.truth.labels[fix.uncounted], minlength=n_classes)
+    remaining = positives - np.bincount(matches.truth.labels[fix.uncounted], minlength=n_classes)
     aps = np.full(n_classes, np.nan)
     for label in np.flatnonzero(positives):
         part = true[rows[bounds[label] : bounds[label + 1]]]
@@ -281,8 +269,8 @@ def _examples(
                     image_id=table.image_ids[table.image[row]],
                     class_name=names[table.labels[row]],
                     score=float(table.scores[row]),
-                    box=_corners(table.boxes[row]),
-                    truth_box=_corners(truth.boxes[about]) if about >= 0 else None,
+                    box=tuple(table.boxes[row].tolist()),
+                    truth_box=tuple(truth.boxes[about].tolist()) if about >= 0 else None,
                     truth_class=names[truth.labels[about]] if about >= 0 else None,
                     iou=float(found.iou[i]),
                 )
@@ -303,7 +291,7 @@ def _examples(
                 class_name=names[truth.labels[row]],
                 score=float("nan"),
                 box=None,
-                truth_box=_corners(truth.boxes[row]),
+                truth_box=tuple(truth.boxes[row].tolist()),
                 truth_class=names[truth.labels[row]],
                 iou=float("nan") if by_proposals is None else float(by_proposals[row]),
             )
@@ -316,7 +304,3 @@ def _first_of_each(items: IntArray, groups: IntArray, limit: int) -> IntArray:
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     position = np.arange(len(items)) - np.repeat(starts, np.diff(np.append(starts, len(items))))
     return items[position < limit]
-
-
-def _corners(box: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(float(value) for value in box)

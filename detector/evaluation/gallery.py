@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,36 +27,27 @@ def gallery_pictures(
         matches: of the evaluation. errors: their analysis.
         picture_of: file, size and proposals of an image by its id, or None: its examples get no picture.
     """
-    table, truth = matches.detections, matches.truth
+    table, truth, names = matches.detections, matches.truth, matches.class_names
     kinds = detection_kinds(matches)
-    found_by_image = _rows_by_image(table.image, -table.scores)
-    truth_by_image = _rows_by_image(truth.image, np.arange(len(truth), dtype=np.float64))
-    position = {name: i for i, name in enumerate(truth.image_ids)}
-    shown = dict.fromkeys(example.image_id for example in errors.examples)
+    found_in = _rows_by_image(table.image, -table.scores)
+    truths_in = _rows_by_image(truth.image, np.arange(len(truth), dtype=np.float64))
+    position = {image_id: i for i, image_id in enumerate(truth.image_ids)}
+
+    def object_(row: int) -> PictureBox:
+        note = "crowd" if truth.crowd[row] else "difficult" if truth.ignore[row] else ""
+        return PictureBox(short_box(truth.boxes[row]), names[truth.labels[row]], float("nan"), note)
+
+    def detection(row: int) -> PictureBox:
+        score = round(float(table.scores[row]), 5)
+        return PictureBox(short_box(table.boxes[row]), names[table.labels[row]], score, str(kinds[row]))
+
     filled = {}
-    for name in shown:
-        picture = picture_of(name)
-        if picture is None or name not in position:
-            continue
-        objects = tuple(
-            PictureBox(
-                short_box(truth.boxes[row]),
-                matches.class_names[truth.labels[row]],
-                float("nan"),
-                "crowd" if truth.crowd[row] else "difficult" if truth.ignore[row] else "",
-            )
-            for row in truth_by_image.get(position[name], ())
-        )
-        found = tuple(
-            PictureBox(
-                short_box(table.boxes[row]),
-                matches.class_names[table.labels[row]],
-                round(float(table.scores[row]), 5),
-                str(kinds[row]),
-            )
-            for row in found_by_image.get(position[name], ())[:MOST_DETECTIONS]
-        )
-        filled[name] = replace(picture, truths=objects, detections=found)
+    for image_id in dict.fromkeys(example.image_id for example in errors.examples):
+        picture, image = picture_of(image_id), position[image_id]
+        if picture is not None:
+            truths = tuple(map(object_, truths_in.get(image, ())))
+            detections = tuple(map(detection, found_in.get(image, ())[:MOST_DETECTIONS]))
+            filled[image_id] = replace(picture, truths=truths, detections=detections)
     return filled
 
 
@@ -66,7 +58,7 @@ def proposal_rows(proposals: Proposals, most: int = MOST_PROPOSALS) -> tuple[tup
     return tuple((*short_box(box), round(score, 5), float(source)) for box, score, source in rows)
 
 
-def short_box(box: Iterable[np.floating]) -> tuple[float, ...]:
+def short_box(box: Iterable[SupportsFloat]) -> tuple[float, ...]:
     """Tenths of a pixel are more than anyone can see."""
     return tuple(round(float(value), 1) for value in box)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.kernels import IGNORED, match_ilsvrc
-from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, count, prepare, single_threshold_result
+from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, prepare, result_of
 from detector.evaluation.result import EvaluationResult
 
 # The kit's names: defaultIOUthr and pixelTolerance.
@@ -70,10 +70,10 @@ def evaluate_ilsvrc_det(
     )
     matched_ignored = int(((outcome == IGNORED) & ~listed).sum())
     outcome[listed] = IGNORED
-    counts = count(
+    return result_of(
+        "ilsvrc_det",
         ready,
-        outcome,
-        counted,
+        ready.matches(outcome, matched, counted, thresholds, [IOU_THRESHOLD], "area"),
         ignored={
             "image and class blacklisted": int(listed.sum()),
             "matched an ignored object": matched_ignored,
@@ -82,17 +82,6 @@ def evaluate_ilsvrc_det(
             "image and class blacklisted": int(truth_listed.sum()),
             "ignored or crowd": int(((ready.truth.ignore | ready.truth.crowd) & ~truth_listed).sum()),
         },
-    )
-    return single_threshold_result(
-        "ilsvrc_det",
-        ready,
-        outcome,
-        matched,
-        counted,
-        style="area",
-        iou_threshold=IOU_THRESHOLD,
-        truth_iou=thresholds,
-        counts=counts,
         settings={
             "iou_threshold": IOU_THRESHOLD,
             "pixel_tolerance": PIXEL_TOLERANCE,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap, mean_of_classes, percentile_interval
-from detector.evaluation.plain import to_plain
 from detector.evaluation.result import EvaluationResult, Interval
 
 # The least p-value is 2 / (samples + 1), and Holm multiplies it by the number of classes.
@@ -55,11 +53,6 @@ class Comparison:
     mean: Difference
     classes: tuple[Difference, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
 
 def compare(
     a: EvaluationResult, b: EvaluationResult, *, samples: int | None = None, seed: int = 0, level: float = DEFAULT_LEVEL
@@ -73,17 +66,16 @@ def compare(
     Raises:
         ValueError: they differ in protocol, images, truths or classes, or carry no matches.
     """
-    if a.matches is None or b.matches is None:
-        raise ValueError("a result without matches cannot be compared; evaluate it anew")
+    of_a, of_b = a.need_matches(), b.need_matches()
     if a.metric != b.metric or a.class_names != b.class_names:
         raise ValueError(f"different metrics or classes: {a.metric} and {b.metric}")
-    truth, other = a.matches.truth, b.matches.truth
+    truth, other = of_a.truth, of_b.truth
     same = truth.image_ids == other.image_ids and np.array_equal(truth.labels, other.labels)
-    if not (same and np.array_equal(truth.boxes, other.boxes) and np.array_equal(a.matches.counted, b.matches.counted)):
+    if not (same and np.array_equal(truth.boxes, other.boxes) and np.array_equal(of_a.counted, of_b.counted)):
         raise ValueError("the two results are not of the same images and objects")
     if samples is None:
         samples = max(LEAST_SAMPLES, SAMPLES_PER_CLASS * len(a.classes))
-    spread_a, spread_b = bootstrap([a.matches, b.matches], samples=samples, seed=seed)
+    spread_a, spread_b = bootstrap([of_a, of_b], samples=samples, seed=seed)
     drawn = spread_b - spread_a
     p_values = np.array([_p_value(drawn[:, label]) for label in range(drawn.shape[1])])
     adjusted = holm(p_values)

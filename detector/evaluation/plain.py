@@ -13,12 +13,16 @@ import numpy as np
 from detector.shown import brief
 
 T = TypeVar("T")
+IN_MEMORY = "in memory only"
+"""In the metadata of a field that no file keeps."""
 
 
-def to_plain(value: Any, skip: tuple[str, ...] = ()) -> Any:
-    """Dataclasses as dicts, arrays and tuples as lists, NaN and infinities as None; ``skip`` names fields left out."""
+def to_plain(value: Any) -> Any:
+    """Dataclasses as dicts, arrays and tuples as lists, NaN and infinities as None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in skip}
+        return {
+            f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if IN_MEMORY not in f.metadata
+        }
     if isinstance(value, np.ndarray):
         return to_plain(value.tolist())
     if isinstance(value, np.generic):

@@ -5,6 +5,7 @@ The protocols share all of this; only how they match differs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,20 @@ class Prepared:
     rejected: dict[str, int]
     given: int
 
+    def matches(
+        self,
+        outcome: NDArray[np.int8],
+        matched: NDArray[np.int64],
+        counted: NDArray[np.bool_],
+        truth_iou: NDArray[np.float64],
+        iou_thresholds: Sequence[float] | NDArray[np.float64],
+        style: ApStyle,
+    ) -> Matches:
+        """The tables with what became of them, see :class:`Matches`; ``outcome`` may be ``(N,)`` of one threshold."""
+        lines, thresholds = np.atleast_2d(outcome), np.array(iou_thresholds, np.float64)
+        tables = self.class_names, self.detections, self.truth, self.rows
+        return Matches(*tables, lines, matched, counted, truth_iou, thresholds, style)
+
 
 def prepare(detections: DetectionInput, truth: TruthInput, class_names: Sequence[str]) -> Prepared:
     """Join, filter and sort.
@@ -69,9 +84,10 @@ def prepare(detections: DetectionInput, truth: TruthInput, class_names: Sequence
     image = join[found.image] if len(found) else found.image
     known_image = image >= 0
     known_class = (found.labels >= 0) & (found.labels < n_classes)
-    rejected = dict(found.rejected)
-    _add(rejected, "image not in the data set", int((~known_image).sum()))
-    _add(rejected, "class not in the data set", int((known_image & ~known_class).sum()))
+    unknown = {
+        "image not in the data set": int((~known_image).sum()),
+        "class not in the data set": int((known_image & ~known_class).sum()),
+    }
     rows = np.flatnonzero(known_image & known_class)
     rows = rows[np.lexsort((image[rows], -found.scores[rows], found.labels[rows]))]
     sorted_found = found.arranged(image_ids, image, rows)
@@ -82,102 +98,30 @@ def prepare(detections: DetectionInput, truth: TruthInput, class_names: Sequence
     first = np.searchsorted(truth_key, key, side="left")
     last = np.searchsorted(truth_key, key, side="right")
     given = len(found) + sum(found.rejected.values())
+    rejected = _summed(found.rejected, unknown)
     return Prepared(tuple(class_names), sorted_found, sorted_truth, rows, first, last, rejected, given)
-
-
-def count(
-    prepared: Prepared,
-    outcome: NDArray[np.int8],
-    counted: NDArray[np.bool_],
-    ignored: dict[str, int],
-    truths_ignored: dict[str, int],
-) -> Counts:
-    """The counts of an evaluation whose ``outcome`` ``(N,)`` and ``counted`` ``(M,)`` are known.
-
-    Args:
-        ignored: detections that took part but were ignored, by reason. truths_ignored: truths, by reason.
-    """
-    found, truth = prepared.detections, prepared.truth
-    reasons = dict(prepared.rejected)
-    for reason, n in ignored.items():
-        _add(reasons, reason, n)
-    notes: dict[str, int] = {}
-    _add(notes, "detections without area (they match nothing)", int((found.sides <= 0).any(axis=1).sum()))
-    _add(notes, "detections outside their image", _outside(found.boxes, found.image, truth.image_sizes))
-    _add(notes, "detections that repeat another exactly", _repeated(found))
-    _add(notes, "objects without area", int((truth.sides <= 0).any(axis=1).sum()))
-    _add(notes, "objects outside their image", _outside(truth.boxes, truth.image, truth.image_sizes))
-    n_images = len(truth.image_ids)
-    return Counts(
-        images=n_images,
-        images_without_truth=n_images - len(np.unique(truth.image)),
-        images_without_detections=n_images - len(np.unique(found.image)),
-        truths=len(truth) + sum(truth.rejected.values()),
-        truths_counted=int(counted.sum()),
-        truths_ignored={**truth.rejected, **{reason: n for reason, n in truths_ignored.items() if n}},
-        detections=prepared.given,
-        detections_counted=int((outcome != Outcome.IGNORED).sum()),
-        detections_ignored=reasons,
-        notes=notes,
-    )
-
-
-def single_threshold_result(
-    metric: str,
-    prepared: Prepared,
-    outcome: NDArray[np.int8],
-    matched: NDArray[np.int64],
-    counted: NDArray[np.bool_],
-    *,
-    style: ApStyle,
-    iou_threshold: float,
-    truth_iou: NDArray[np.float64],
-    counts: Counts,
-    settings: dict[str, object],
-    samples: int,
-    seed: int,
-) -> EvaluationResult:
-    """The result of a protocol with one line of outcomes (VOC, ILSVRC)."""
-    matches = matches_of(prepared, outcome[None], matched, counted, truth_iou, np.array([iou_threshold]), style)
-    positives = matches.positives()
-
-    def ap(label: int, recall: NDArray[np.float64], precision: NDArray[np.float64]) -> dict[str, float]:
-        return {"ap": average_precision(recall, precision, style) if positives[label] else float("nan")}
-
-    return result_of(metric, matches, ap, counts=counts, settings=settings, samples=samples, seed=seed)
-
-
-def matches_of(
-    prepared: Prepared,
-    outcome: NDArray[np.int8],
-    matched: NDArray[np.int64],
-    counted: NDArray[np.bool_],
-    truth_iou: NDArray[np.float64],
-    iou_thresholds: NDArray[np.float64],
-    style: ApStyle,
-) -> Matches:
-    """The tables of ``prepared`` with what became of them; see :class:`Matches`."""
-    names, found, truth, rows = prepared.class_names, prepared.detections, prepared.truth, prepared.rows
-    return Matches(names, found, truth, rows, outcome, matched, counted, truth_iou, iou_thresholds, style)
 
 
 def result_of(
     metric: str,
+    prepared: Prepared,
     matches: Matches,
-    numbers_of: Callable[[int, NDArray[np.float64], NDArray[np.float64]], dict[str, float]],
-    numbers: dict[str, float] | None = None,
     *,
-    counts: Counts,
+    ignored: dict[str, int],
+    truths_ignored: dict[str, int],
     settings: dict[str, object],
     samples: int,
     seed: int,
+    numbers: dict[str, float] | None = None,
+    numbers_of: Callable[[int], dict[str, float]] | None = None,
 ) -> EvaluationResult:
     """The result of any protocol, with its intervals.
 
     Args:
-        numbers_of: the numbers of a class, ``ap`` among them, from its label and the recall and precision ``(P,)`` of
-            its counted detections at the first IoU threshold.
+        ignored: detections that took part but were ignored, by reason. truths_ignored: truths, by reason.
+        settings: of the protocol. samples, seed: of the bootstrap; 0 samples for none.
         numbers: the headline numbers, the mean AP first; None: the mean AP of the classes that have a counted truth.
+        numbers_of: the numbers of a class by its label, ``ap`` among them; None: AP at the first IoU threshold.
     """
     positives = matches.positives()
     (spread,) = bootstrap([matches], samples=samples, seed=seed) if samples else (None,)
@@ -187,7 +131,10 @@ def result_of(
         kept = matches.outcome[0, part] != Outcome.IGNORED
         true = matches.outcome[0, part][kept] == Outcome.TRUE_POSITIVE
         recall, precision = precision_recall(true, int(positives[label]))
-        own = numbers_of(label, recall, precision)
+        if numbers_of is not None:
+            own = numbers_of(label)
+        else:
+            own = {"ap": average_precision(recall, precision, matches.ap_style) if positives[label] else float("nan")}
         ap, found = own.pop("ap"), int(true.sum())
         classes.append(
             ClassResult(
@@ -218,21 +165,44 @@ def result_of(
         interval=None if spread is None else corrected_interval(mean_of_classes(spread), mean_ap),
         numbers=numbers,
         classes=tuple(classes),
-        counts=counts,
+        counts=_counts(prepared, matches, ignored, truths_ignored),
         settings=settings,
         matches=matches,
     )
 
 
-def _add(reasons: dict[str, int], reason: str, n: int) -> None:
-    if n:
-        reasons[reason] = reasons.get(reason, 0) + n
+def _counts(prepared: Prepared, matches: Matches, ignored: dict[str, int], truths_ignored: dict[str, int]) -> Counts:
+    found, truth = prepared.detections, prepared.truth
+    notes = {
+        "detections without area (they match nothing)": int((found.sides <= 0).any(axis=1).sum()),
+        "detections outside their image": _outside(found, truth.image_sizes),
+        "detections that repeat another exactly": _repeated(found),
+        "objects without area": int((truth.sides <= 0).any(axis=1).sum()),
+        "objects outside their image": _outside(truth, truth.image_sizes),
+    }
+    n_images = len(truth.image_ids)
+    return Counts(
+        images=n_images,
+        images_without_truth=n_images - len(np.unique(truth.image)),
+        images_without_detections=n_images - len(np.unique(found.image)),
+        truths=len(truth) + sum(truth.rejected.values()),
+        truths_counted=int(matches.counted.sum()),
+        truths_ignored=_summed(truth.rejected, truths_ignored),
+        detections=prepared.given,
+        detections_counted=int((matches.outcome[0] != Outcome.IGNORED).sum()),
+        detections_ignored=_summed(prepared.rejected, ignored),
+        notes=_summed(notes),
+    )
 
 
-def _outside(boxes: NDArray[np.float64], image: NDArray[np.int64], sizes: NDArray[np.int64]) -> int:
-    if not len(boxes):
-        return 0
-    size = sizes[image]
+def _summed(*reasons: Mapping[str, int]) -> dict[str, int]:
+    """The numbers of each reason together, those of none left out."""
+    return dict(sum(map(Counter, reasons), Counter[str]()))
+
+
+def _outside(table: DetectionTable | TruthTable, sizes: NDArray[np.int64]) -> int:
+    """How many boxes lie outside their images, whose (height, width) ``sizes`` ``(I, 2)`` has, or 0 if unknown."""
+    boxes, size = table.boxes, sizes[table.image]
     outside = (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0) | (boxes[:, 0] >= size[:, 1]) | (boxes[:, 1] >= size[:, 0])
     return int((outside & (size > 0).all(axis=1)).sum())
 

@@ -61,10 +61,13 @@ def read_detections(
     kind = format or recognise_format(path)
     keys = class_names if class_keys is None else class_keys
     if kind == "coco":
-        return _read_coco(path, Columns(str(path), invalid, unknown_class, True, _names_of(keys, class_names)), keys)
+        hint = _hint(dict(zip(class_names, keys, strict=True)), "name of id {}; this file has ids")
+        return _read_coco(path, Columns(str(path), invalid, unknown_class, True, hint), keys)
     classes = ClassIndex(class_names)
     file = path if kind == "voc" else detection_files(path, kind)[0]
-    columns = Columns(str(file), invalid, unknown_class, False, _ids_of(class_names, keys))
+    names = {str(key): brief(name) for key, name in zip(keys, class_names, strict=True)}
+    hint = _hint(names, "id of {}; this file names classes")
+    columns = Columns(str(file), invalid, unknown_class, False, hint)
     if kind == "jsonl":
         return _read_jsonl(file, columns, classes)
     if kind == "csv":
@@ -105,18 +108,9 @@ def detection_files(path: Path, format: str) -> list[Path]:
     return [path / JSONL_FILE if format == "jsonl" and path.is_dir() else path]
 
 
-def _ids_of(names: Sequence[str], keys: Sequence[str | int]) -> Callable[[str], str]:
-    """What to say of an unknown name that is a class's id."""
-    known = {str(key): name for key, name in zip(keys, names, strict=True)}
-    return lambda word: (
-        f" (there it is the id of {brief(known[word])}; this file names classes)" if word in known else ""
-    )
-
-
-def _names_of(keys: Sequence[str | int], names: Sequence[str]) -> Callable[[str], str]:
-    """What to say of an unknown id that is a class's name."""
-    known = dict(zip(names, keys, strict=True))
-    return lambda word: f" (there it is the name of id {known[word]}; this file has ids)" if word in known else ""
+def _hint(known: Mapping[str, object], words: str) -> Callable[[str], str]:
+    """What to say of an unknown class that is another's id, or its name."""
+    return lambda word: f" (there it is the {words.format(known[word])})" if word in known else ""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ numbers are those of the file as it stands, so for them it is read here, as the 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
     keys = tuple(key for key, _ in categories)
     label = {str(key): i for i, key in enumerate(keys)}
     rows: list[tuple[int, int, list[float], float, bool]] = []
-    rejected: dict[str, int] = {}
+    rejected: Counter[str] = Counter()
     for number, entry in enumerate(content["annotations"], 1):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: annotation {number} is {brief(entry)}, no annotation")
@@ -82,7 +83,7 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
         if image is None:
             if owner is None and entry.get("image_id") is not None:
                 raise UserError(f"{path}: annotation {number}: image_id is {brief(entry['image_id'])}, which is no id")
-            rejected["image not in the file"] = rejected.get("image not in the file", 0) + 1
+            rejected["image not in the file"] += 1
             continue
         box, area, crowd = entry.get("bbox"), entry.get("area"), entry.get("iscrowd", False)
         if category not in label or not (isinstance(box, list) and len(box) == 4 and all(map(is_number, box))):
@@ -111,7 +112,7 @@ def read_coco_truth(path: Path | str) -> CocoTruth:
         ignore=np.zeros(len(rows), np.bool_),
         crowd=np.array([row[4] for row in rows], np.bool_),
         area=np.array([row[3] for row in rows], np.float64),
-        rejected=rejected,
+        rejected=dict(rejected),
     )
     files = {key: str(entry.get("file_name", "")) for key, entry in zip(images, content["images"], strict=True)}
     classes = Classes.named(keys, [entry.get("name") for _, entry in categories])  # named as for training

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.matches import Matches
-from detector.evaluation.plain import to_plain
+from detector.evaluation.plain import IN_MEMORY
 
 CURVE_POINTS = 200
 """Points of a class's curve that a file keeps."""
@@ -37,6 +38,10 @@ class Interval:
     high: float
     level: float
     samples: int
+
+    def points(self, sign: str = "") -> str:
+        """Its ends in points of 100, as ``48.1 to 53.9``; with the sign "+" as ``-0.3 to +1.2``."""
+        return f"{100 * self.low:{sign}.1f} to {100 * self.high:{sign}.1f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class ClassResult:
         if self.scores.ndim != 1 or {self.recall.shape, self.precision.shape} != {self.scores.shape}:
             raise ValueError("ClassResult: recall, precision and scores must be of one length")
 
-    def thinned(self, points: int) -> ClassResult:
+    def thinned(self, points: int = CURVE_POINTS) -> ClassResult:
         """The same with at most ``points`` points of the curve: its ends, and those where the recall rises.
 
         Of more true positives than that, every so many: all that AP is made of lies at them.
@@ -125,9 +130,7 @@ class ClassResult:
         rises = np.flatnonzero(np.diff(self.recall, prepend=0.0) > 0)
         every = np.linspace(0, max(len(rises) - 1, 0), max(points - 2, 0)).round().astype(np.int64)
         keep = np.unique([0, *(rises[every] if len(rises) else []), len(self.scores) - 1]).astype(np.int64)
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        values.update(recall=self.recall[keep], precision=self.precision[keep], scores=self.scores[keep])
-        return ClassResult(**values)
+        return replace(self, recall=self.recall[keep], precision=self.precision[keep], scores=self.scores[keep])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,42 +157,56 @@ class EvaluationResult:
     classes: tuple[ClassResult, ...]
     counts: Counts
     settings: dict[str, Any]
-    matches: Matches | None = None
+    matches: Matches | None = field(default=None, metadata={IN_MEMORY: True})
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, by label."""
         return tuple(row.name for row in self.classes)
 
-    def to_dict(self, curve_points: int | None = CURVE_POINTS) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and None, ready for JSON; curves thinned to ``curve_points`` (None: whole)."""
-        plain: dict[str, Any] = to_plain(self, skip=("matches",))
-        if curve_points is not None:
-            plain["classes"] = [to_plain(row.thinned(curve_points)) for row in self.classes]
-        return plain
+    def need_matches(self) -> Matches:
+        """The matches.
+
+        Raises:
+            ValueError: there are none, as in a result that was read from a file.
+        """
+        if self.matches is None:
+            raise ValueError("a result without matches can be neither analysed nor compared; evaluate it anew")
+        return self.matches
+
+    def thinned(self) -> EvaluationResult:
+        """The same with the curves as a file keeps them."""
+        return replace(self, classes=tuple(row.thinned() for row in self.classes))
 
     def to_csv(self) -> str:
         """One line per class and a last one for the mean, with a header."""
+        names = ("truths", "detections", "true_positives", "false_positives")
         extra = sorted({key for row in self.classes for key in row.numbers})
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        head = ["class", "ap", "ap_low", "ap_high", "truths", "detections", "true_positives", "false_positives"]
-        writer.writerow([*head, "max_recall", *extra])
-        for row in self.classes:
-            writer.writerow(
-                [row.name, _cell(row.ap), *_ends(row.interval), row.truths, row.detections, row.true_positives]
-                + [row.false_positives, _cell(row.max_recall)]
-                + [_cell(row.numbers.get(key, np.nan)) for key in extra]
-            )
-        totals = [sum(getattr(row, name) for row in self.classes) for name in head[4:]]
-        mean = [_cell(self.numbers.get(key, np.nan)) for key in extra]
-        writer.writerow(["mean", _cell(self.mean_ap), *_ends(self.interval), *totals, "", *mean])
-        return out.getvalue()
+        rows: list[dict[str, object]] = [
+            {"class": row.name, "ap": row.ap, **ends(row.interval, "ap_")}
+            | {name: getattr(row, name) for name in names}
+            | {"max_recall": row.max_recall, **{key: row.numbers.get(key) for key in extra}}
+            for row in self.classes
+        ]
+        rows.append(
+            {"class": "mean", "ap": self.mean_ap, **ends(self.interval, "ap_")}
+            | {name: sum(getattr(row, name) for row in self.classes) for name in names}
+            | {"max_recall": None, **{key: self.numbers.get(key) for key in extra}}
+        )
+        return csv_text(rows)
 
 
-def _cell(value: float) -> str:
-    return "" if np.isnan(value) else repr(float(value))
+def ends(interval: Interval | None, prefix: str = "") -> dict[str, object]:
+    """The ends of an interval, as columns of a table."""
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{prefix}low": low, f"{prefix}high": high}
 
 
-def _ends(interval: Interval | None) -> list[str]:
-    return ["", ""] if interval is None else [_cell(interval.low), _cell(interval.high)]
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows of the same columns as CSV with a header; None and NaN are empty cells. Of no rows nothing."""
+    out = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
+    return out.getvalue()

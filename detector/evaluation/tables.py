@@ -10,6 +10,7 @@ the order in which images were given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,20 +21,16 @@ from numpy.typing import NDArray
 from detector.types import Detections, GroundTruth
 from proposals.types import check_array
 
-
-def _put(record: object, name: str, value: object) -> None:
-    object.__setattr__(record, name, value)
-
-
-def _freeze(record: object, name: str, dtype: type, shape: tuple[int | None, ...]) -> None:
-    array = getattr(record, name)
-    if isinstance(array, np.ndarray) and array.flags.owndata and not array.flags.writeable:
-        owner = type(record).__name__
-        if array.dtype == np.dtype(dtype) and array.ndim == len(shape):
-            if any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
-                raise ValueError(f"{owner}.{name} must have shape {shape}, not {array.shape}")
-            return  # already frozen: tables of millions of rows are not copied again
-    _put(record, name, check_array(type(record).__name__, name, array, dtype, shape))
+_Layout = Mapping[str, tuple[type, tuple[int, ...]]]
+"""The type of each column, and the shape of one of its rows."""
+_BOTH: _Layout = {
+    "image": (np.int64, ()),
+    "labels": (np.int64, ()),
+    "boxes": (np.float64, (4,)),
+    "sides": (np.float64, (2,)),
+}
+_DETECTIONS: _Layout = {**_BOTH, "scores": (np.float64, ())}
+_TRUTHS: _Layout = {**_BOTH, "ignore": (np.bool_, ()), "crowd": (np.bool_, ()), "area": (np.float64, ())}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,19 +59,10 @@ class DetectionTable:
     paths: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        n = len(self.boxes)
-        for name, dtype, shape in (
-            ("image", np.int64, (n,)),
-            ("labels", np.int64, (n,)),
-            ("scores", np.float64, (n,)),
-            ("boxes", np.float64, (n, 4)),
-            ("sides", np.float64, (n, 2)),
-        ):
-            _freeze(self, name, dtype, shape)
-        _check_images(self.image_ids, self.image)
-        bad = ~(np.isfinite(self.scores) & np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.sides).all(axis=1))
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
+        _freeze(self, _DETECTIONS)
+        finite = np.isfinite(self.scores) & np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.sides).all(axis=1)
+        if not finite.all():
+            row = int(np.argmin(finite))
             raise ValueError(
                 f"detection {row} (image {self.image_ids[self.image[row]]!r}) has a score or box that is not finite: "
                 f"score {self.scores[row]}, box {self.boxes[row].tolist()}"
@@ -85,30 +73,14 @@ class DetectionTable:
 
     def arranged(self, image_ids: tuple[str, ...], image: NDArray[np.int64], rows: NDArray[np.int64]) -> DetectionTable:
         """The rows ``rows`` ``(R,)`` in that order; ``image`` ``(N,)`` is each old row's index into ``image_ids``."""
-        return DetectionTable(
-            image_ids=image_ids,
-            image=_take(image, rows),
-            labels=_take(self.labels, rows),
-            scores=_take(self.scores, rows),
-            boxes=_take(self.boxes, rows),
-            sides=_take(self.sides, rows),
-        )
+        return DetectionTable(image_ids, **_taken(self, _DETECTIONS, image, rows))
 
     @classmethod
     def of(cls, detections: Mapping[str, Detections] | DetectionTable) -> DetectionTable:
         """The table of ``{image_id: Detections}``; a table is returned as it is."""
         if isinstance(detections, DetectionTable):
             return detections
-        values = list(detections.values())
-        boxes = _stack([d.boxes for d in values], 4)
-        return cls(
-            tuple(detections),
-            np.repeat(np.arange(len(values)), [len(d) for d in values]).astype(np.int64),
-            np.concatenate([np.zeros(0, np.int64), *(d.labels for d in values)]),
-            np.concatenate([np.zeros(0), *(d.scores for d in values)]),
-            boxes,
-            boxes[:, 2:] - boxes[:, :2],
-        )
+        return cls(tuple(detections), **_joined(list(detections.values()), _DETECTIONS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,26 +108,13 @@ class TruthTable:
     rejected: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        n = len(self.boxes)
-        for name, dtype, shape in (
-            ("image_sizes", np.int64, (len(self.image_ids), 2)),
-            ("image", np.int64, (n,)),
-            ("labels", np.int64, (n,)),
-            ("boxes", np.float64, (n, 4)),
-            ("sides", np.float64, (n, 2)),
-            ("ignore", np.bool_, (n,)),
-            ("crowd", np.bool_, (n,)),
-            ("area", np.float64, (n,)),
-        ):
-            _freeze(self, name, dtype, shape)
-        _check_images(self.image_ids, self.image)
-        bad = ~(np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.sides).all(axis=1) & np.isfinite(self.area))
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise ValueError(f"an object of image {self.image_ids[self.image[row]]!r} has a box that is not finite")
-        if len(self.labels) and self.labels.min() < 0:
-            row = int(np.argmin(self.labels))
-            raise ValueError(f"an object of image {self.image_ids[self.image[row]]!r} has a negative label")
+        sizes = check_array("TruthTable", "image_sizes", self.image_sizes, np.int64, (len(self.image_ids), 2))
+        object.__setattr__(self, "image_sizes", sizes)
+        _freeze(self, _TRUTHS)
+        finite = np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.sides).all(axis=1) & np.isfinite(self.area)
+        for fine, fault in ((finite, "a box that is not finite"), (self.labels >= 0, "a negative label")):
+            if not fine.all():
+                raise ValueError(f"an object of image {self.image_ids[self.image[np.argmin(fine)]]!r} has {fault}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -164,15 +123,9 @@ class TruthTable:
         """Images in ``order`` ``(I,)`` and rows in ``rows`` ``(R,)``; ``image`` ``(M,)`` each old row's new image."""
         return TruthTable(
             image_ids=tuple(self.image_ids[i] for i in order),
-            image_sizes=_take(self.image_sizes, np.array(order, np.int64)),
-            image=_take(image, rows),
-            labels=_take(self.labels, rows),
-            boxes=_take(self.boxes, rows),
-            sides=_take(self.sides, rows),
-            ignore=_take(self.ignore, rows),
-            crowd=_take(self.crowd, rows),
-            area=_take(self.area, rows),
+            image_sizes=self.image_sizes[order],
             rejected=self.rejected,
+            **_taken(self, _TRUTHS, image, rows),
         )
 
     @classmethod
@@ -180,39 +133,44 @@ class TruthTable:
         """The table of ``{image_id: GroundTruth}``; a table is returned as it is."""
         if isinstance(truth, TruthTable):
             return truth
-        values = list(truth.values())
-        boxes = _stack([t.boxes for t in values], 4)
-        none = np.zeros(0, np.bool_)
-        return cls(
-            tuple(truth),
-            np.zeros((len(truth), 2), np.int64),
-            np.repeat(np.arange(len(values)), [len(t) for t in values]).astype(np.int64),
-            np.concatenate([np.zeros(0, np.int64), *(t.labels for t in values)]),
-            boxes,
-            boxes[:, 2:] - boxes[:, :2],
-            np.concatenate([none, *(t.ignore for t in values)]),
-            np.concatenate([none, *(t.crowd for t in values)]),
-            np.concatenate([np.zeros(0), *(t.area for t in values)]),
-        )
+        sizes = np.zeros((len(truth), 2), np.int64)
+        return cls(tuple(truth), sizes, **_joined(list(truth.values()), _TRUTHS))
 
 
-def _take(column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    taken = column[rows]
-    taken.flags.writeable = False  # ours alone, so the table need not copy it
+def _freeze(table: DetectionTable | TruthTable, columns: _Layout) -> None:
+    """Check the columns of ``table`` and make them read-only."""
+    for name, (dtype, shape) in columns.items():
+        array, whole = getattr(table, name), (len(table.boxes), *shape)
+        ours = isinstance(array, np.ndarray) and array.flags.owndata and not array.flags.writeable
+        if not (ours and array.dtype == dtype and array.shape == whole):  # millions of rows are not copied again
+            object.__setattr__(table, name, check_array(type(table).__name__, name, array, dtype, whole))
+    ids, image = table.image_ids, table.image
+    if len(set(ids)) != len(ids):
+        twice = next(name for name, n in Counter(ids).items() if n > 1)
+        raise ValueError(f"image id {twice!r} occurs more than once")
+    if len(image) and (image.min() < 0 or image.max() >= len(ids)):
+        raise ValueError("a row's image index is outside image_ids")
+
+
+def _taken(
+    table: DetectionTable | TruthTable, columns: _Layout, image: NDArray[np.int64], rows: NDArray[np.int64]
+) -> dict[str, Any]:
+    """The rows ``rows`` of the columns, with ``image`` in the place of the table's own."""
+    taken = {name: (image if name == "image" else getattr(table, name))[rows] for name in columns}
+    for column in taken.values():
+        column.flags.writeable = False  # ours alone, so the new table need not copy it
     return taken
 
 
-def _stack(arrays: list[NDArray[np.float32]], columns: int) -> NDArray[np.float64]:
-    return np.concatenate([np.zeros((0, columns)), *arrays]).astype(np.float64, copy=False)
-
-
-def _check_images(image_ids: tuple[str, ...], image: NDArray[np.int64]) -> None:
-    if len(set(image_ids)) != len(image_ids):
-        seen: set[str] = set()
-        twice = next(name for name in image_ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"image id {twice!r} occurs more than once")
-    if len(image) and (image.min() < 0 or image.max() >= len(image_ids)):
-        raise ValueError("a row's image index is outside image_ids")
+def _joined(records: Sequence[Detections | GroundTruth], columns: _Layout) -> dict[str, Any]:
+    """The columns of the images' ``records``, one after another."""
+    joined = {
+        name: np.concatenate([np.zeros((0, *shape), dtype), *(getattr(record, name) for record in records)])
+        for name, (dtype, shape) in columns.items()
+        if name not in ("image", "sides")
+    }
+    image = np.repeat(np.arange(len(records)), [len(record) for record in records]).astype(np.int64)
+    return {**joined, "image": image, "sides": joined["boxes"][:, 2:] - joined["boxes"][:, :2]}
 
 
 def canonical_order(image_ids: Sequence[str]) -> list[int]:

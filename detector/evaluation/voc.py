@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from detector.evaluation.kernels import match_voc
-from detector.evaluation.matches import Outcome
-from detector.evaluation.prepare import DetectionInput, TruthInput, count, prepare, single_threshold_result
+from detector.evaluation.matches import ApStyle, Outcome
+from detector.evaluation.prepare import DetectionInput, TruthInput, prepare, result_of
 from detector.evaluation.result import EvaluationResult
 
 
@@ -56,26 +56,17 @@ def evaluate_voc(
     outcome, matched = match_voc(
         ready.detections.boxes, ready.first, ready.last, ready.truth.boxes, counted, iou_threshold
     )
-    counts = count(
+    truth_iou = np.full(len(counted), float(iou_threshold))
+    style: ApStyle = "11 point" if year == 2007 else "area"
+    return result_of(
+        "voc07" if year == 2007 else "voc10",
         ready,
-        outcome,
-        counted,
+        ready.matches(outcome, matched, counted, truth_iou, [iou_threshold], style),
         ignored={"matched a difficult or crowd object": int((outcome == Outcome.IGNORED).sum())},
         truths_ignored={
             "difficult": int((ready.truth.ignore & ~ready.truth.crowd).sum()),
             "crowd": int(ready.truth.crowd.sum()),
         },
-    )
-    return single_threshold_result(
-        "voc07" if year == 2007 else "voc10",
-        ready,
-        outcome,
-        matched,
-        counted,
-        style="11 point" if year == 2007 else "area",
-        iou_threshold=iou_threshold,
-        truth_iou=np.full(len(counted), float(iou_threshold)),
-        counts=counts,
         settings={"year": year, "iou_threshold": iou_threshold},
         samples=bootstrap_samples,
         seed=seed,

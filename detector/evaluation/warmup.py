@@ -22,8 +22,7 @@ def warmup() -> None:
     truth = {"a": GroundTruth.of(box, label)}
     evaluate_ilsvrc_det(found, truth, ["a"])
     evaluate_coco(found, truth, ["a"])
-    matches = evaluate_voc(found, truth, ["a"], bootstrap_samples=1).matches
-    assert matches is not None
+    matches = evaluate_voc(found, truth, ["a"], bootstrap_samples=1).need_matches()
     analyse_errors(matches, proposals={"a": box})
     confusion_matrix(matches)
 

@@ -32,7 +32,6 @@ from detector.strict_yaml import parse
 from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
-from proposals.types import ProposalSource
 
 
 class Row(NamedTuple):
@@ -171,10 +170,13 @@ class Study:
             merging=None if config.multibox is None else config.multibox.merge,
         )
 
-    def _source(self, row: Row) -> ProposalSource:
+    def _source(self, row: Row) -> RememberedSource:
         """The row's selective search, which runs once for all rows that have it."""
         config = row.config.proposals.model_copy(update={"max_proposals": None})
-        return self._remembered(config.model_dump_json(), lambda: search_source(config, self.seed))
+        what = config.model_dump_json()
+        if what not in self.sources:
+            self.sources[what] = RememberedSource(search_source(config, self.seed))
+        return self.sources[what]
 
     def _multibox(self, row: Row) -> RememberedMultiBox | None:
         """The row's MultiBox, on the maps of its model's first network, whichever networks the row itself has."""
@@ -197,11 +199,6 @@ class Study:
         if (home, config) not in self.members:
             self.members[home, config] = read_member(home, config, num_classes)
         return self.members[home, config]
-
-    def _remembered(self, what: str, build: Callable[[], ProposalSource]) -> RememberedSource:
-        if what not in self.sources:
-            self.sources[what] = RememberedSource(build())
-        return self.sources[what]
 
     def _regions(self, row: Row) -> str:
         """What decides a row's proposals."""

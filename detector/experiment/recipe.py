@@ -26,7 +26,7 @@ class MeasurementConfig(BaseModel):
         score_threshold: of every variant; low, because AP needs the low scores.
         change: of the ``model.yaml`` of every variant, before its own.
         variants: the rows of the table; none given are the paper's comparisons that each model allows.
-        precision: what the networks compute in; "auto" is float32 on the CPU and a short format on a GPU.
+        precision: what the networks compute in; see :func:`detector.detection.precision.detection_dtype`.
         bootstrap: resamples of the images for the intervals. seed: random seed of them and of proposal ranking.
     """
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,29 +14,27 @@ from detector.evaluation.assemble import score
 from detector.evaluation.bootstrap import bootstrap, mean_of_classes, percentile_interval
 from detector.evaluation.error_analysis import analyse_errors
 from detector.evaluation.prepare import TruthInput
-from detector.evaluation.result import EvaluationResult, Interval
+from detector.evaluation.result import EvaluationResult, Interval, csv_text, ends
 from detector.experiment.measure import Looked, Row
 from detector.experiment.variants import Variant
+from detector.report.plots import plot_effects
 from detector.strict_yaml import write_whole
 from detector.types import Detections, GroundTruth
 from proposals.boxes import FloatArray
 from proposals.recall import average_recall, best_overlaps, recall
 
 TITLES = {"voc07": "VOC 2007", "ilsvrc_det": "ILSVRC DET", "voc10": "AP at IoU 0.5"}
-METRICS = {"voc": ("voc07", "voc10"), "ilsvrc_det": ("ilsvrc_det", "voc10")}  # by the data's format
-OTHER_METRICS = ("voc10",)
+METRICS = {"voc": ("voc07", "voc10"), "ilsvrc_det": ("ilsvrc_det", "voc10")}  # by the data's format; others: voc10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VariantResult:
+class VariantResult(NamedTuple):
     """A variant's results by metric; effects are of the first one."""
 
     variant: Variant
     results: dict[str, EvaluationResult]
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(NamedTuple):
     """The proposals of a variant: mean boxes per image, and recall at IoU 0.5, at 0.7, and AR of all objects."""
 
     name: str
@@ -104,58 +99,45 @@ def to_csv(results: Sequence[VariantResult]) -> str:
         row: dict[str, object] = {"variant": v.name, "model": v.model, "members": " ".join(map(str, v.members))}
         row |= {"change": json.dumps(v.change), "member_change": json.dumps(v.member_change), "combine": v.combine}
         for metric, result in found.results.items():
-            row |= {metric: result.mean_ap, **_ends(result.interval, f"{metric}_")}
+            row |= {metric: result.mean_ap, **ends(result.interval, f"{metric}_")}
         rows.append(row)
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def errors_csv(results: Sequence[VariantResult]) -> str:
     """One line per variant: mean AP at IoU 0.5, and what each kind of error costs of it.
 
-    See :func:`detector.evaluation.error_analysis.analyse_errors`; variants without matches are left out.
+    See :func:`detector.evaluation.error_analysis.analyse_errors`.
     """
     rows: list[dict[str, object]] = []
     for found in results:
-        matches = found.results["voc10"].matches
-        if matches is not None:
-            analysis = analyse_errors(matches, examples=0)
-            rows.append({"variant": found.variant.name, "mean_ap": analysis.mean_ap, **analysis.cost})
-    return _csv(rows)
-
-
-def _ends(interval: Interval | None, prefix: str = "") -> dict[str, object]:
-    low, high = ("", "") if interval is None else (interval.low, interval.high)
-    return {f"{prefix}low": low, f"{prefix}high": high}
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    out = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return out.getvalue()
+        analysis = analyse_errors(found.results["voc10"].need_matches(), examples=0)
+        rows.append({"variant": found.variant.name, "mean_ap": analysis.mean_ap, **analysis.cost})
+    return csv_text(rows)
 
 
 def to_markdown(results: Sequence[VariantResult], covered: Sequence[Coverage], images: int) -> str:
     """Both tables for people; ``images``: how many images were looked at."""
-    lines = [f"{images:,} images; mean AP in %, 95 % bootstrap intervals over images.", ""]
-    titles = [TITLES[metric] for metric in results[0].results]
-    lines += [f"| variant | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
-    for found in results:
-        lines.append(f"| {found.variant.name} | " + " | ".join(map(_cell, found.results.values())) + " |")
-    lines += ["", "| proposals of | boxes an image | recall 0.5 | recall 0.7 | AR |", "|---|---|---|---|---|"]
-    for row in covered:
-        shares = " | ".join(f"{100 * value:.1f}" for value in (row.recall50, row.recall70, row.average_recall))
-        lines.append(f"| {row.name} | {row.boxes:.0f} | {shares} |")
-    return "\n".join(lines) + "\n"
+    head = ["variant", *(TITLES[metric] for metric in results[0].results)]
+    scores = [[found.variant.name, *map(_cell, found.results.values())] for found in results]
+    shares = [[row.name, f"{row.boxes:.0f}", *(f"{100 * value:.1f}" for value in row[2:])] for row in covered]
+    return (
+        f"{images:,} images; mean AP in %, 95 % bootstrap intervals over images.\n\n"
+        f"{_table(head, scores)}\n"
+        f"{_table(['proposals of', 'boxes an image', 'recall 0.5', 'recall 0.7', 'AR'], shares)}"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [f"| {' | '.join(row)} |\n" for row in (head, *rows)]
+    lines.insert(1, "|---" * len(head) + "|\n")
+    return "".join(lines)
 
 
 def _cell(result: EvaluationResult) -> str:
-    shown = f"{100 * result.mean_ap:.1f}"
-    if result.interval is None:
-        return shown
-    return f"{shown} ({100 * result.interval.low:.1f} to {100 * result.interval.high:.1f})"
+    between = "" if result.interval is None else f" ({result.interval.points()})"
+    return f"{100 * result.mean_ap:.1f}{between}"
 
 
 class EffectSize(NamedTuple):
@@ -175,20 +157,13 @@ def measure_effects(results: Sequence[VariantResult], *, samples: int, seed: int
 
     Args:
         results: of all variants, with their matches. samples: of the images, the same for all variants; 0 for none.
-
-    Raises:
-        ValueError: a result has no matches.
     """
     by_name: dict[str, EvaluationResult] = {found.variant.name: next(iter(found.results.values())) for found in results}
     compared = [found.variant for found in results if found.variant.against]
     names = sorted({name for variant in compared for name in (variant.name, *variant.against)})
-    matches = [by_name[name].matches for name in names]
-    known = [m for m in matches if m is not None]
-    if len(known) < len(matches):
-        raise ValueError("results without matches cannot be compared")
     drawn = {}
-    if samples and known:
-        spreads = bootstrap(known, samples=samples, seed=seed)
+    if samples and names:
+        spreads = bootstrap([by_name[name].need_matches() for name in names], samples=samples, seed=seed)
         drawn = {name: mean_of_classes(spread) for name, spread in zip(names, spreads, strict=True)}
     sizes = []
     for variant in compared:
@@ -209,21 +184,36 @@ def effects_csv(sizes: Sequence[EffectSize]) -> str:
     rows = []
     for variant, before, after, interval in sizes:
         row = {"of": variant.name, "against": "; ".join(variant.against), "before": before, "after": after}
-        rows.append({**row, "difference": after - before, **_ends(interval)})
-    return _csv(rows)
+        rows.append({**row, "difference": after - before, **ends(interval)})
+    return csv_text(rows)
+
+
+def others(variant: Variant) -> str:
+    """What a variant is compared with, in words."""
+    first, *more = variant.against
+    return f"the mean of {1 + len(more)}: {first}, ..." if more else first
 
 
 def effects_markdown(sizes: Sequence[EffectSize], metric: str) -> str:
     """The same for people, in points of mean AP by ``metric``."""
-    lines = [f"What one change is worth: mean AP in % ({metric}); 95 % intervals of the difference, paired."]
-    lines += ["", "| variant | against | before | after | difference |", "|---|---|---|---|---|"]
+    rows = []
     for variant, before, after, interval in sizes:
-        several = len(variant.against) > 1
-        other = f"the mean of {len(variant.against)}: {variant.against[0]}, ..." if several else variant.against[0]
-        ends = "" if interval is None else f" ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
-        shown = f"{100 * (after - before):+.1f}{ends}"
-        lines.append(f"| {variant.name} | {other} | {100 * before:.1f} | {100 * after:.1f} | {shown} |")
-    return "\n".join(lines) + "\n"
+        between = "" if interval is None else f" ({interval.points('+')})"
+        difference = f"{100 * (after - before):+.1f}{between}"
+        rows.append([variant.name, others(variant), f"{100 * before:.1f}", f"{100 * after:.1f}", difference])
+    return (
+        f"What one change is worth: mean AP in % ({metric}); 95 % intervals of the difference, paired.\n\n"
+        f"{_table(['variant', 'against', 'before', 'after', 'difference'], rows)}"
+    )
+
+
+def draw_effects(sizes: Sequence[EffectSize], path: Path, metric: str) -> None:
+    """The same as a picture."""
+    rows = []
+    for variant, before, after, interval in sizes:
+        between = None if interval is None else (100 * interval.low, 100 * interval.high)
+        rows.append((f"{variant.name}\nagainst {others(variant)}", 100 * (after - before), between))
+    plot_effects(rows, path, x_label=f"difference in mean AP ({metric}), points of 100")
 
 
 def write_tables(
@@ -235,7 +225,7 @@ def write_tables(
         rows: of the experiment. looked: what was found, by image id. samples: resamples of the images. seed: of them.
     """
     truths = {record.image_id: record.ground_truth for record in dataset}
-    metrics = METRICS.get(dataset.format, OTHER_METRICS)
+    metrics = METRICS.get(dataset.format, ("voc10",))
     results = evaluate_variants(
         [row.variant for row in rows],
         {image_id: found.detections for image_id, found in looked.items()},
@@ -251,6 +241,7 @@ def write_tables(
     text = to_markdown(results, covered, len(dataset))
     if effects:
         text += "\n" + effects_markdown(effects, TITLES[metrics[0]])
+        draw_effects(effects, folder / "effects.png", TITLES[metrics[0]])
     tables = {"table.csv": to_csv(results), "errors.csv": errors_csv(results), "effects.csv": effects_csv(effects)}
     for name, content in {**tables, "table.md": text}.items():
         write_whole(folder / name, content)

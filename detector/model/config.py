@@ -6,18 +6,18 @@ The directory is all that a :class:`detector.detection.pipeline.Detector` needs,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.crop import CropConfig
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
+from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.multibox import MultiBoxMember
 from detector.nets.region_head import HeadShape
 from detector.nets.region_net import SharedMaps
-from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization, WeightsFile
-from detector.strict_yaml import read_settings
+from detector.strict_yaml import parse, read_settings
 from proposals.errors import UserError
 from proposals.selective_search import SelectiveSearchConfig
 
@@ -40,7 +40,7 @@ class MemberConfig(WeightsFile):
     ``crop`` then says how a training on crops would begin from this network.
     """
 
-    net: NetConfig
+    net: GoogLeNetConfig
     crop: CropConfig
     normalization: Normalization
     head: HeadShape | None = None
@@ -109,8 +109,8 @@ class ModelConfig(BaseModel):
         if len(self.class_keys) != k:
             raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
         for member in self.members:
-            if member.shared is not None and (member.head is None or member.net.kind != "googlenet"):
-                raise ValueError(f"{member.file} has shared maps; that needs a GoogLeNet with a head")
+            if member.shared is not None and member.head is None:
+                raise ValueError(f"{member.file} has shared maps; that needs a head")
             if member.head is not None and not self.background:
                 raise ValueError(f"{member.file} has a head; that needs background")
             if member.head is None and member.net.num_outputs != k + self.background:
@@ -127,11 +127,33 @@ class ModelConfig(BaseModel):
             raise ValueError("overlap_power is for members that predict overlaps")
         if self.refinement is not None and not any(regress):
             raise ValueError("refinement is for members that have box regression")
-        if self.multibox is not None and not (self.background and self.members[0].net.kind == "googlenet"):
-            raise ValueError("multibox is for models that detect, with background, and begin with a GoogLeNet")
+        if self.multibox is not None and not self.background:
+            raise ValueError("multibox is for models that detect, with background")
         if self.temperature != 1 and any(m.head is not None and m.head.kind == "svm" for m in self.members):
             raise ValueError("temperature is for softmaxes; SVMs have a sigmoid each")
         return self
+
+    def resized(self, image_side: int) -> ModelConfig:
+        """The same model, whose networks see an image with a longer side of ``image_side`` pixels.
+
+        That is the first network's side; what has another one keeps its share of it.
+
+        Raises:
+            UserError: the networks are on crops, or the side is outside of what shared maps allow.
+        """
+        first = self.members[0].shared
+        if first is None or any(member.shared is None for member in self.members):
+            raise UserError("image side: the networks look at crops of the image, not at the whole of it")
+
+        def side(maps: SharedMaps | None) -> dict[str, Any]:
+            assert maps is not None
+            return {**maps.model_dump(), "image_side": round(maps.image_side * image_side / first.image_side)}
+
+        members = [{**member.model_dump(), "shared": side(member.shared)} for member in self.members]
+        changed: dict[str, Any] = {"members": members}
+        if self.multibox is not None:
+            changed["multibox"] = {**self.multibox.model_dump(), "maps": side(self.multibox.maps)}
+        return parse(ModelConfig, {**self.model_dump(), **changed}, f"image side {image_side}")
 
     @property
     def files(self) -> tuple[str, ...]:

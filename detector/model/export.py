@@ -27,7 +27,6 @@ from detector.detection.runtimes import GRAPHS_FILE, GraphFacts, GraphsFacts, Me
 from detector.model.config import ModelConfig
 from detector.model.load import load_ensemble
 from detector.model.save import begin_copy, write_model_config
-from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_net import LEAST_SIDE, cell_grid
 from detector.strict_json import json_text
 from proposals.errors import UserError
@@ -79,7 +78,6 @@ class MapsGraph(nn.Module):
     def __init__(self, member: Member) -> None:
         super().__init__()
         assert member.shared is not None
-        assert isinstance(member.net, GoogLeNet)
         self.net, self.levels, self.stride = member.net, member.shared.levels, cell_grid(member.net.config).stride
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +114,6 @@ class RegionsGraph(nn.Module):
         self.roi_align = roi_align
         assert member.shared is not None
         assert member.head is not None
-        assert isinstance(member.net, GoogLeNet)
         self.net, self.head, self.config, self.grid = (
             member.net,
             member.head,

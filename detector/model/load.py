@@ -26,9 +26,10 @@ from detector.model.config import (
     read_model_config,
 )
 from detector.model.proposals import search_source
+from detector.nets.googlenet import GoogLeNet
 from detector.nets.multibox import read_multibox
 from detector.nets.region_head import RegionHead
-from detector.nets.trunks import build_network, build_trunk
+from detector.nets.trunk import Trunk
 from detector.nets.weights import load_checked
 from detector.strict_yaml import parse
 from proposals.errors import UserError
@@ -44,14 +45,14 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
         UserError: the file is missing, damaged, changed, or does not fit the architecture.
     """
     if config.head is None:
-        net = build_network(config.net)
+        net = GoogLeNet(config.net)
         load_checked(net, folder / config.file, config.sha256, "the member")
         return Member(net, config.crop, config.normalization)
-    net = build_trunk(config.net)
-    head = RegionHead(config.head, num_classes, net.num_features)
-    whole = nn.ModuleDict({"trunk": net, "head": head})
+    trunk = Trunk(config.net)
+    head = RegionHead(config.head, num_classes, trunk.num_features)
+    whole = nn.ModuleDict({"trunk": trunk, "head": head})
     load_checked(whole, folder / config.file, config.sha256, "the member")
-    return Member(net, config.crop, config.normalization, head, config.shared)
+    return Member(trunk, config.crop, config.normalization, head, config.shared)
 
 
 class Classifier(NamedTuple):
@@ -88,6 +89,8 @@ def load_ensemble(
     files = config.members[:members]
     own = [read_member(folder, member, len(config.class_names)) for member in files]
     name, ready = with_runtime(runtime, folder, files, own, device, precision)
+    if name != "torch" and precision == "auto":
+        precision = "float32"
     return Ensemble(ready, device, temperature=config.temperature, precision=precision, runtime=name)
 
 
@@ -116,6 +119,7 @@ def load_model(
     nms_threshold: float | None = None,
     max_detections: int | None = None,
     proposals: SelectiveSearchConfig | dict[str, Any] | str | None = None,
+    image_side: int | None = None,
     search_side: int | None = None,
     max_proposals: int | None = None,
     seed: int = 0,
@@ -133,19 +137,23 @@ def load_model(
         score_threshold, nms_threshold, max_detections: in place of the model's own (see ``PostprocessConfig``);
             an ``nms_threshold`` also in place of soft suppression.
         proposals: selective search's preset or settings, in place of the model's; "multibox" for the model's MultiBox
-            alone. search_side, max_proposals: in place of the model's own (see ``ProposalConfig``). seed: of selective
-            search's ranking. threads: of selective search, by default all cores. multibox: ``False`` for selective
-            search alone. precision: what the classifiers compute in: "auto" (float16 on a GPU, float32 on a
-            processor), "float32", "bfloat16" or "float16". classes: names (or ids) of the only classes that are looked
-            for, by default all; labels stay those of the model. runtime: what the classifiers run in: "torch"; "onnx"
-            or "openvino", of a model that ``detector export`` has written; "auto" for what is installed. exact: all
-            networks look at all regions, also of a model that is a cascade (see ``RefinementConfig.first_members``).
+            alone. image_side: the longer side of the image that networks on shared maps see, in pixels, in place of
+            the model's own. search_side, max_proposals: likewise (see ``ProposalConfig``). seed: of selective search's
+            ranking. threads: of selective search, by default all cores. multibox: ``False`` for selective search alone.
+            precision: what the classifiers compute in: "auto" (float16 on a GPU, bfloat16 on a processor with
+            instructions for it, else float32), "float32", "bfloat16" or "float16". classes: names (or ids) of the only
+            classes that are looked for, by default all; labels stay those of the model. runtime: what the classifiers
+            run in: "torch"; "onnx" or "openvino", of a model that ``detector export`` has written; "auto" for what is
+            installed. exact: all networks look at all regions, also of a model that is a cascade (see
+            ``RefinementConfig.first_members``).
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
     """
     folder = BUNDLED_MODEL if path is None else Path(path)
     config = read_detector_config(folder)
+    if image_side is not None:
+        config = config.resized(image_side)
     names = config.class_names
     labels = None if classes is None else chosen_labels(classes, names, config.class_keys, folder / MODEL_FILE)
     target = choose_device(device)

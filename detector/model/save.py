@@ -10,10 +10,10 @@ from torch import Tensor
 
 from detector.crop import CropConfig
 from detector.model.config import MODEL_FILE, MemberConfig, ModelConfig, read_detector_config
+from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.multibox import save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
-from detector.nets.trunks import NetConfig
 from detector.nets.weights import Normalization, copy_file, halved, save_weights, sha256
 from detector.strict_yaml import write_settings
 from proposals.errors import UserError
@@ -63,7 +63,7 @@ def write_model_config(folder: Path, config: ModelConfig) -> None:
 
 def save_model(
     folder: Path,
-    nets: Sequence[tuple[NetConfig, Mapping[str, Tensor], CropConfig, Normalization]],
+    nets: Sequence[tuple[GoogLeNetConfig, Mapping[str, Tensor], CropConfig, Normalization]],
     *,
     heads: Sequence[RegionHead] = (),
     shared: SharedMaps | None = None,
@@ -87,7 +87,6 @@ def save_model(
         path = folder / f"member-{index}.safetensors"
         head = heads[index] if heads else None
         # The auxiliary heads serve training only.
-        plain = net.model_copy(update={"aux": False}) if net.kind == "googlenet" else net
         kept = {name: tensor for name, tensor in state.items() if not name.startswith("aux")}
         kept = halved(kept) if half else kept
         if head is not None:
@@ -97,7 +96,7 @@ def save_model(
             MemberConfig(
                 file=path.name,
                 sha256=sha256(path),
-                net=plain,
+                net=net.model_copy(update={"aux": False}),
                 crop=crop,
                 normalization=normalization,
                 head=None if head is None else head.shape,

@@ -44,7 +44,7 @@ class GoogLeNetConfig(BaseModel):
     """Which GoogLeNet to build.
 
     Attributes:
-        kind: of trunk, see :mod:`detector.nets.trunks`.
+        kind: of network, in ``model.yaml`` and recipes; there is this one.
         num_outputs: logits; K + 1 for a region classifier (background last), K for a whole-image classifier.
         norm: "lrn" is the paper's net (biases, local response normalisation); "batch" has batch normalisation after
             every convolution instead.

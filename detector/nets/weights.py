@@ -186,7 +186,11 @@ def read_torchvision_weights(path: Path | None) -> dict[str, Tensor]:
         UserError: the file is missing or damaged, or nothing could be downloaded.
     """
     if path is not None:
-        return read_published_weights(path, "expected torchvision's googlenet-*.pth")
+        return _state_dict(
+            lambda: torch.load(path, map_location="cpu", weights_only=True),
+            str(path),
+            "expected torchvision's googlenet-*.pth",
+        )
 
     def download() -> Any:
         from torchvision.models import GoogLeNet_Weights
@@ -194,15 +198,6 @@ def read_torchvision_weights(path: Path | None) -> dict[str, Tensor]:
         return GoogLeNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
 
     return _state_dict(download, "torchvision's GoogLeNet weights", "give a local file")
-
-
-def read_published_weights(path: Path, remedy: str) -> dict[str, Tensor]:
-    """The state dict in a ``.pth`` file that PyTorch wrote; ``remedy`` ends the message of the error.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    return _state_dict(lambda: torch.load(path, map_location="cpu", weights_only=True), str(path), remedy)
 
 
 def _state_dict(load: Callable[[], Any], where: str, remedy: str) -> dict[str, Tensor]:

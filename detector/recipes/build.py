@@ -12,9 +12,8 @@ from torch import nn
 
 from detector.data import Dataset, load_dataset
 from detector.model.config import named_folder, read_detector_config
-from detector.nets.efficientnet_lite import EfficientNetLite
+from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_net import RegionNet
-from detector.nets.trunks import Network, build_network
 from detector.recipes.build_shared import new_shared_net
 from detector.recipes.initialization import initialise, initialise_region_net, region_heads
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
@@ -73,8 +72,6 @@ def check_beginning(recipe: OneRecipe, class_keys: tuple[str, ...] = ()) -> None
                 read_detector_config(named_folder(recipe.init))  # the model that gets it
             initialise_region_net(new_shared_net(recipe.training, max(len(class_keys), 1)), recipe.init, class_keys)
         else:
-            if recipe.init == "random" and recipe.training.net.kind == "efficientnet_lite":
-                raise UserError("an EfficientNet-Lite is trained from published weights only: give --init")
             start_crop_net(new_crop_net(recipe.training), recipe, class_keys)
     if class_keys:
         find_teacher(recipe, class_keys, torch.device("cpu"))
@@ -129,7 +126,7 @@ def crop_trainer(
     )  # fmt: skip
 
 
-def start_crop_net(net: Network | RegionNet, recipe: TrainRecipe, class_keys: tuple[str, ...]) -> None:
+def start_crop_net(net: GoogLeNet | RegionNet, recipe: TrainRecipe, class_keys: tuple[str, ...]) -> None:
     """Put the first weights of ``recipe`` into ``net``; UserError where they cannot be had or do not fit."""
     if isinstance(net, RegionNet):
         initialise_region_net(net, recipe.init, class_keys)
@@ -137,12 +134,8 @@ def start_crop_net(net: Network | RegionNet, recipe: TrainRecipe, class_keys: tu
         initialise(net, recipe.init, class_keys)
 
 
-def new_crop_net(config: RegionTrainingConfig) -> Network | RegionNet:
-    """The net of ``config`` with random weights; those that do not learn are marked so."""
-    if config.grid and config.net.kind == "googlenet":
+def new_crop_net(config: RegionTrainingConfig) -> GoogLeNet | RegionNet:
+    """The net of ``config`` with random weights."""
+    if config.grid:
         return RegionNet(config.net, region_heads(config.grid), config.num_classes, dropout=config.net.dropout)
-    net = build_network(config.net)
-    if isinstance(net, EfficientNetLite):
-        for part in (net.stem, *net.blocks[: config.frozen_blocks]):
-            part.requires_grad_(False)
-    return net
+    return GoogLeNet(config.net)

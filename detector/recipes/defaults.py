@@ -10,7 +10,6 @@ from detector.crop import CropConfig
 from detector.detection.precision import fast_bfloat16
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
-from detector.nets.efficientnet_lite import EfficientNetLiteConfig
 from detector.nets.googlenet import GoogLeNetConfig, paper_config
 from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization
@@ -25,8 +24,6 @@ from proposals.multibox import MultiBoxConfig
 FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
 PAPER_EPOCHS = 60  # Caffe's replication; the paper gives none
 CLASSIFIER_EPOCHS, CLASSIFIER_STEPS = 30, (300, 50_000)
-TEACHER_SHOWN, TEACHER_STEPS = 30, (300, 2400)  # foreground regions shown per object, and bounds of the steps
-TEACHER_NORMALIZATION = Normalization(mean=(127.0,) * 3, std=(128.0,) * 3)  # of the published weights
 MEMBERS = 6
 SHARED_MINUTES, SHARED_STEPS = 10.0, 400  # the steps where no minutes are asked for
 MULTIBOX_ZOOM = (0.8, 1.25)
@@ -163,30 +160,6 @@ def classifier_recipe(start: Initialization, images: int) -> TrainRecipe:
             steps=int(np.clip(CLASSIFIER_EPOCHS * images / batch, *CLASSIFIER_STEPS)),
             batch_size=batch,
             schedule=ScheduleConfig(rate=0.1, warmup=0.05),
-        ),
-    )
-
-
-def teacher_recipe(start: Initialization, init: str, objects: int) -> TrainRecipe:
-    """A teacher for pupils that begin from ``start``: their crops, which it enlarges for itself."""
-    batch = 128
-    sampling = SamplingConfig(foreground=0.75, iou_background=0.3)
-    return TrainRecipe(
-        init=init,
-        training=RegionTrainingConfig(
-            net=EfficientNetLiteConfig(num_outputs=start.net.num_outputs),
-            frozen_blocks=3,
-            optimizer="adamw",
-            weight_decay=0.01,
-            clip=2.0,
-            statistics_batches=0,
-            crop=start.crop,
-            normalization=TEACHER_NORMALIZATION,
-            sampling=sampling,
-            schedule=ScheduleConfig(kind="cosine", rate=1e-4, warmup=0.05),
-            steps=int(np.clip(TEACHER_SHOWN * objects / (batch * sampling.foreground), *TEACHER_STEPS)),
-            batch_size=batch,
-            average=0.99,
         ),
     )
 

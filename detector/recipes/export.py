@@ -17,9 +17,9 @@ from detector.data import Dataset
 from detector.model.config import MemberConfig, ModelConfig, named_folder, read_detector_config, read_model_config
 from detector.model.load import read_member
 from detector.model.save import add_multibox, begin_copy, head_tensors, save_model, write_model_config
+from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
-from detector.nets.trunks import Network
 from detector.nets.weights import copy_file, halved, read_weights, save_weights, sha256
 from detector.recipes.initialization import trained_head
 from detector.recipes.region import OneRecipe, SharedRecipe
@@ -35,7 +35,7 @@ def save_trained(
     folder: Path,
     recipe: OneRecipe,
     dataset: Dataset,
-    net: Network | RegionNet,
+    net: GoogLeNet | RegionNet,
     crop: CropConfig,
     metric: float | None,
     seconds: float,

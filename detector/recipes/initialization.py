@@ -11,13 +11,11 @@ from detector.crop import CropConfig
 from detector.model.config import ProposalConfig, named_folder, read_model_config
 from detector.model.load import read_member
 from detector.nets.caffe import read_caffe_weights
-from detector.nets.efficientnet_lite import folded_weights
-from detector.nets.googlenet import GoogLeNetConfig, paper_config, torchvision_config
+from detector.nets.googlenet import GoogLeNet, paper_config, torchvision_config
 from detector.nets.multibox import read_multibox
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import RegionNet, SharedMaps
-from detector.nets.trunks import Network
-from detector.nets.weights import Normalization, read_published_weights, read_torchvision_weights
+from detector.nets.weights import Normalization, read_torchvision_weights
 from detector.recipes.defaults import Initialization
 from detector.training.region_loss import DELTA_SCALE
 from detector.training.region_trainer import HEADS
@@ -27,22 +25,21 @@ WIDE_MAPS = SharedMaps(image_side=512, levels=2, region_side=128.0)  # for a tru
 
 
 def initial_weights(
-    init: str, class_keys: tuple[str, ...] = (), *, background: bool = True, kind: str = "googlenet"
+    init: str, class_keys: tuple[str, ...] = (), *, background: bool = True
 ) -> dict[str, Tensor] | None:
     """The state dict that ``init`` of a recipe names; ``None`` for "random".
 
     The last layers are left out, but for a model directory whose classes are ``class_keys``, with ``background`` alike.
-
-    Args:
-        kind: of the trunk that published weights are for.
 
     Raises:
         UserError: it cannot be had.
     """
     if init == "random":
         return None
-    if is_published(init):
-        state = _published_weights(init, kind)
+    if init.endswith(".caffemodel"):
+        state = read_caffe_weights(Path(init))
+    elif is_published(init):
+        state = read_torchvision_weights(None if init == "torchvision" else Path(init))
     else:
         folder = named_folder(init)
         config = read_model_config(folder)
@@ -60,36 +57,26 @@ def is_published(init: str) -> bool:
     return init == "torchvision" or init.endswith((".pth", ".caffemodel"))
 
 
-def _published_weights(init: str, kind: str) -> dict[str, Tensor]:
-    if init.endswith(".caffemodel"):
-        return read_caffe_weights(Path(init))
-    if kind == "googlenet":
-        return read_torchvision_weights(None if init == "torchvision" else Path(init))
-    return folded_weights(read_published_weights(Path(init), "expected EfficientNet-Lite0's, see docs/training.md"))
-
-
 def start_of(init: str) -> Initialization:
     """The GoogLeNet that belongs to the weights of ``init``, and the input and proposals it is used with.
 
     New weights belong to the network of the small model, which learns without care for its first rate.
 
     Raises:
-        UserError: there is no such model, or it is on another trunk.
+        UserError: there is no such model.
     """
     if is_published(init):
         net = paper_config(aux=False) if init.endswith(".caffemodel") else torchvision_config()
         return Initialization(init, net, CropConfig(), Normalization(), ProposalConfig(), WIDE_MAPS)
     model = read_model_config(named_folder("small" if init == "random" else init))
     member = model.members[0]
-    if not isinstance(member.net, GoogLeNetConfig):
-        raise UserError(f"init {init}: weights of another architecture ({member.net.kind}); name a GoogLeNet's")
     maps = member.shared
     if maps is None and model.multibox is not None:
         maps = model.multibox.maps
     return Initialization(init, member.net, member.crop, member.normalization, model.proposals, maps)
 
 
-def initialise(net: Network, init: str, class_keys: tuple[str, ...] = ()) -> None:
+def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> None:
     """Load the weights that ``init`` names into ``net``.
 
     Missing auxiliary heads stay new, and so do the last layers, unless ``init`` is a model of these ``class_keys``.
@@ -99,7 +86,7 @@ def initialise(net: Network, init: str, class_keys: tuple[str, ...] = ()) -> Non
     """
     own = net.state_dict()
     background = net.config.num_outputs != len(class_keys)
-    state = initial_weights(init, class_keys, background=background, kind=net.config.kind)
+    state = initial_weights(init, class_keys, background=background)
     if state is None:
         return
     new = [n for n in own if n not in state and not n.startswith((*HEADS, "aux"))]

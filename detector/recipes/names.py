@@ -15,4 +15,3 @@ class Recipe(str, Enum):
     paper = "paper"
     ensemble = "ensemble"
     classifier = "classifier"
-    teacher = "teacher"

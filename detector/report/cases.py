@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from detector.evaluation.analysis_types import ErrorExample, Evaluation, PictureInfo
-from detector.report.content import Case
+
+Gallery = tuple[dict[str, PictureInfo], list[ErrorExample]]
+"""The pictures that are shown, by image id, and the mistakes in them, the worst first."""
 
 
-def gallery(
-    evaluation: Evaluation, *, max_cases: int, max_pictures: int
-) -> tuple[dict[str, PictureInfo], tuple[Case, ...]]:
-    """The pictures that are shown, by image id, and the mistakes in them, the worst first.
+def gallery(evaluation: Evaluation, *, max_cases: int, max_pictures: int) -> Gallery:
+    """The mistakes that are shown, and their pictures.
 
     The kinds of error take turns, so that the first cases are the worst of every kind; within a kind the order is that
     of the analysis. A case whose picture would be one too many is left out, the others go on.
@@ -21,21 +21,20 @@ def gallery(
     Args:
         max_cases, max_pictures: upper limits; a picture may show several cases.
     """
-    labels = {name: label for label, name in enumerate(evaluation.result.class_names)}
+    known = set(evaluation.result.class_names)
     pictures: dict[str, PictureInfo] = {}
-    cases: list[Case] = []
+    cases: list[ErrorExample] = []
     for example in _in_turns(evaluation.errors.examples):
         if len(cases) == max_cases:
             break
-        box = example.box or example.truth_box
-        if example.class_name not in labels or box is None:
+        if example.class_name not in known or not (example.box or example.truth_box):
             continue
         if example.image_id not in pictures:
             if len(pictures) == max_pictures:
                 continue
             pictures[example.image_id] = _picture(example, evaluation.images.get(example.image_id))
-        cases.append(_case(example, box, labels))
-    return pictures, tuple(cases)
+        cases.append(example)
+    return pictures, cases
 
 
 def kind_of(example: ErrorExample) -> str:
@@ -49,29 +48,6 @@ def _in_turns(examples: Sequence[ErrorExample]) -> Iterator[ErrorExample]:
         by_kind.setdefault(kind_of(example), []).append(example)
     for rank in zip_longest(*by_kind.values()):
         yield from (example for example in rank if example is not None)
-
-
-def _case(example: ErrorExample, box: tuple[float, ...], labels: dict[str, int]) -> Case:
-    return Case(
-        picture=example.image_id,
-        kind=kind_of(example),
-        label=labels[example.class_name],
-        box=box,
-        score=0.0 if math.isnan(example.score) else example.score,
-        iou=None if math.isnan(example.iou) else example.iou,
-        other=labels.get(example.truth_class or ""),
-        note=_note(example),
-    )
-
-
-def _note(example: ErrorExample) -> str:
-    if math.isnan(example.iou):
-        return ""
-    if example.box is None:
-        return f"the best proposal overlaps it with IoU {example.iou:.2f}"
-    if example.truth_box is None:
-        return ""
-    return f"IoU {example.iou:.2f} with the object “{example.truth_class}”"
 
 
 def _picture(example: ErrorExample, info: PictureInfo | None) -> PictureInfo:

@@ -160,9 +160,15 @@ def _canvas(image: Picture, min_side: int | None, in_place: bool = False) -> tup
     longer = max(image.shape[:2])
     if min_side is None or longer >= min_side:
         return image if in_place else np.array(image), 1.0
-    factor = min_side / longer
-    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), factor
+    return np.array(_scaled(image, min_side)), min_side / longer
+
+
+def _scaled(image: Picture, longer_side: int) -> Image.Image:
+    """``image`` with a longer side of so many pixels."""
+    picture = Image.fromarray(image)
+    factor = longer_side / max(picture.size)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
 
 
 def _name(class_names: Sequence[str], label: int) -> str:
@@ -347,7 +353,7 @@ def draw_sheet(
     columns = max(1, min(columns, len(images)))
     gap, size = max(4, cell // 20), max(_SMALLEST_TEXT, cell // 20)
     line = round(size * 1.9) if captions is not None else 0
-    small = [_shrink(image, cell) for image in images]
+    small = [_scaled(_canvas(image, None)[0], cell) for image in images]
     rows = [small[i : i + columns] for i in range(0, len(small), columns)]
     heights = [max(p.height for p in row) for row in rows]
     height = gap + sum(h + line + gap for h in heights)
@@ -363,11 +369,3 @@ def draw_sheet(
                 draw.text(middle, text, ink, font_for(text, size), anchor="mm")
         top += heights[r] + line + gap
     return np.array(sheet)
-
-
-def _shrink(image: Picture, cell: int) -> Image.Image:
-    """``image`` scaled to fit a square of ``cell`` pixels; a smaller one is enlarged."""
-    picture = Image.fromarray(_canvas(image, None)[0])
-    factor = cell / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from detector.evaluation.analysis_types import PictureInfo
@@ -30,35 +32,23 @@ class Sources:
     large: str = ""
 
 
-def jpeg(path: Path, longer_sides: Sequence[int]) -> list[bytes]:
-    """The picture of ``path``, once for each of ``longer_sides``, at most of its own size.
+def encoded(image: NDArray[np.uint8], longer_side: int) -> bytes:
+    """``image`` ``(H, W, 3)`` RGB as JPEG, its longer side at most so many pixels."""
+    picture, file = Image.fromarray(image), io.BytesIO()
+    factor = min(1.0, longer_side / max(picture.size))
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
 
-    Raises:
-        UserError: the file cannot be read.
-    """
-    picture = Image.fromarray(read_image_reduced(path)[0])
-    files = []
-    for side in longer_sides:
-        factor = min(1.0, side / max(picture.size))
-        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-        file = io.BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=QUALITY)
-        files.append(file.getvalue())
-    return files
+
+def data_uri(picture: bytes, kind: str = "jpeg") -> str:
+    """The content of a picture file as an address that a page has within it."""
+    return f"data:image/{kind};base64,{b64encode(picture).decode()}"
 
 
 def embedded(pictures: Iterable[PictureInfo]) -> list[Sources]:
     """A data URI for each picture, which keeps the page in one file."""
-
-    def one(picture: PictureInfo) -> Sources:
-        try:
-            (data,) = jpeg(Path(picture.path), [SMALL])
-        except UserError:
-            return Sources()
-        return Sources(small=f"data:image/jpeg;base64,{b64encode(data).decode()}")
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(one, pictures))
+    return _each(pictures, lambda number, image: Sources(data_uri(encoded(image, SMALL))))
 
 
 def in_folder(pictures: Iterable[PictureInfo], folder: Path) -> list[Sources]:
@@ -69,16 +59,25 @@ def in_folder(pictures: Iterable[PictureInfo], folder: Path) -> list[Sources]:
     """
     folder.mkdir(parents=True, exist_ok=True)
 
+    def write(number: int, image: NDArray[np.uint8]) -> Sources:
+        names = f"{number:05d}-small.jpg", f"{number:05d}.jpg"
+        for name, side in zip(names, (SMALL, LARGE), strict=True):
+            write_whole(folder / name, encoded(image, side))
+        return Sources(*(f"{folder.name}/{name}" for name in names))
+
+    return _each(pictures, write)
+
+
+def _each(pictures: Iterable[PictureInfo], sources_of: Callable[[int, NDArray[np.uint8]], Sources]) -> list[Sources]:
+    """``sources_of`` the number and the content of each picture; empty ones where its file cannot be read."""
+
     def one(numbered: tuple[int, PictureInfo]) -> Sources:
         number, picture = numbered
         try:
-            small, large = jpeg(Path(picture.path), [SMALL, LARGE])
+            image, _ = read_image_reduced(Path(picture.path))
         except UserError:
             return Sources()
-        names = f"{number:05d}-small.jpg", f"{number:05d}.jpg"
-        for name, data in zip(names, (small, large), strict=True):
-            write_whole(folder / name, data)
-        return Sources(*(f"{folder.name}/{name}" for name in names))
+        return sources_of(number, image)
 
     with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(one, enumerate(pictures)))

@@ -1,4 +1,4 @@
-"""Curves as picture files: recall of proposals, and the course of a training.
+"""Figures as picture files: recall of proposals, the course of a training, the effects of an experiment.
 
 The format is that of the file's suffix (.png, .svg, .pdf). Figures are made without pyplot, so that nothing opens a
 window, keeps a figure alive, or depends on the machine's matplotlib settings.
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Points = tuple[Sequence[float], Sequence[float]]
 """x and y of one line, of one length."""
+Effect = tuple[str, float, tuple[float, float] | None]
+"""What was changed, by how much that changed the result, and the ends of the interval of that."""
 
 BOOKKEEPING = ("epoch", "seconds", "regions_per_second", "crops_per_second", "pictures_per_second")
 """Columns of a training log that say nothing of how well it goes."""
@@ -39,12 +41,16 @@ def plot_recall(
     title: str = "",
 ) -> None:
     """One line for each name: recall against the number of proposals, on a logarithmic scale."""
-    figure, axes = _figure(title, x_label, y_label)
+    figure, (axes,) = _panels(1, title)
     for (name, (x, y)), (colour, dash) in zip(curves.items(), _styles(len(curves)), strict=True):
         axes.plot(list(x), list(y), color=colour, linestyle=dash, linewidth=1.8, label=_plain(name))
     axes.set_xscale("log")
     axes.set_ylim(0, 1.02)
-    _finish(figure, axes, path)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if curves:
+        axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path)
 
 
 def plot_training(log: Path, path: Path) -> None:
@@ -85,6 +91,22 @@ def plot_training(log: Path, path: Path) -> None:
     _save(figure, path)
 
 
+def plot_effects(effects: Sequence[Effect], path: Path, *, x_label: str) -> None:
+    """One row for each effect, the first on top: a dot at its size, a line over its interval, and a line at 0."""
+    figure, (axes,) = _panels(1, height=1.0 + 0.42 * len(effects))
+    axes.axvline(0, color="0.6", linewidth=1)
+    for row, (_, size, ends) in enumerate(effects):
+        settled = ends is not None and (ends[0] > 0 or ends[1] < 0)
+        colour = hex_colour(BLUE if settled else SKY)
+        if ends is not None:
+            axes.plot(ends, (row, row), color=colour, linewidth=1.8)
+        axes.plot(size, row, color=colour, marker="o")
+    axes.set_yticks(range(len(effects)), [_plain(name) for name, _, _ in effects], fontsize=8)
+    axes.set_ylim(len(effects) - 0.5, -0.5)
+    axes.set_xlabel(x_label)
+    _save(figure, path)
+
+
 def read_log(path: Path) -> list[dict[str, float]]:
     """The rows of a CSV file with a header: what is a number in them.
 
@@ -119,17 +141,11 @@ def _plain(text: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def _figure(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure, (axes,) = _panels(1, title)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    return figure, axes
-
-
-def _panels(count: int, title: str = "") -> tuple[Figure, list[Axes]]:
+def _panels(count: int, title: str = "", height: float | None = None) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.6 if count == 1 else 2.4 * count), layout="constrained")
+    height = height or (4.6 if count == 1 else 2.4 * count)
+    figure = Figure(figsize=(7.2, height), layout="constrained")
     panels = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
     if title:
         panels[0].set_title(_plain(title), loc="left", fontsize=12, fontweight="bold")
@@ -140,13 +156,6 @@ def _panels(count: int, title: str = "") -> tuple[Figure, list[Axes]]:
         axes.spines[["left", "bottom"]].set_color("0.6")
         axes.tick_params(colors="0.35")
     return figure, panels
-
-
-def _finish(figure: Figure, axes: Axes, path: Path) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(handles, labels, frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:

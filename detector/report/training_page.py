@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from detector.data import Dataset
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import assemble, score
 from detector.report.drawing import draw_detections, draw_truth
-from detector.report.html import style
-from detector.report.markup import Child, Markup, element
+from detector.report.html import fill
+from detector.report.pictures import data_uri, encoded
 from detector.report.sections import points
 from detector.types import Detections
 from proposals.boxes import FloatArray
@@ -63,31 +59,19 @@ def write_training_page(
     """
     evaluation = None if held_out is None or not len(held_out.data.boxes) else held_out.evaluate()
     advice = advise(train, covered, evaluation)
+    drawn = {"Its course": folder / "curves.png", "What it was shown": folder / "crops.png"}
     facts = (*facts, ("Covered by selective search", f"{points(covered)} % of the training objects, at IoU 0.5"))
-    parts = [
-        _section("The run", element("table", [element("tr", element("th", n), element("td", v)) for n, v in facts])),
-        _picture(folder / "curves.png", "Its course"),
-        _picture(folder / "crops.png", "What it was shown"),
-        _measured(evaluation, held_out),
-        _classes(train, evaluation),
-        _section("What to do next", element("ul", [element("li", line) for line in advice])),
-        None if held_out is None else _images(held_out),
-    ]
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-    page = element(
-        "html",
-        element(
-            "head",
-            element("meta", charset="utf-8"),
-            element("meta", http_equiv="Content-Security-Policy", content=policy),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("title", f"{folder.name} – training"),
-            element("style", Markup(style())),
-        ),
-        element("body", element("main", element("header", element("h1", folder.name)), parts)),
-        lang="en",
+    page = fill(
+        "training.html",
+        name=folder.name,
+        facts=facts,
+        pictures=[(title, data_uri(path.read_bytes(), "png")) for title, path in drawn.items() if path.is_file()],
+        measured=_measured(evaluation, held_out),
+        classes=_classes(train, evaluation),
+        advice=advice,
+        shown=None if held_out is None else list(_images(held_out)),
     )
-    (folder / PAGE).write_text(f"<!doctype html>\n{page}\n", encoding="utf-8", errors="replace")
+    (folder / PAGE).write_text(page, encoding="utf-8", errors="replace")
     return advice
 
 
@@ -151,65 +135,34 @@ def _confused(evaluation: Evaluation) -> tuple[str, str] | None:
     return confusion.class_names[truth], confusion.class_names[taken]
 
 
-def _section(title: str, *children: Child) -> Markup:
-    return element("section", element("h2", title), element("div", children, class_="panel"))
-
-
-def _measured(evaluation: Evaluation | None, held_out: HeldOut | None) -> Markup:
+def _measured(evaluation: Evaluation | None, held_out: HeldOut | None) -> list[str]:
     if evaluation is None or held_out is None:
-        text = "Nothing: no image with objects was held out, or several processes trained."
-        return _section("What was measured", element("p", text))
-    result = evaluation.result
-    interval = result.interval
-    between = "" if interval is None else f" ({points(interval.low)} to {points(interval.high)})"
+        return ["Nothing: no image with objects was held out, or several processes trained."]
+    result, images, objects = evaluation.result, len(held_out.data), len(held_out.data.boxes)
+    between = "" if result.interval is None else f" ({result.interval.points()})"
     line = (
-        f"Mean AP {points(result.mean_ap)}{between} at IoU 0.5 on {len(held_out.data)} images with "
-        f"{len(held_out.data.boxes)} objects that it was not trained on."
+        f"Mean AP {points(result.mean_ap)}{between} at IoU 0.5 on {images} images with {objects} objects that it was "
+        "not trained on."
     )
-    few = element("p", "Of so few images the figure says little.") if len(held_out.data) < FEW_IMAGES else None
-    return _section("What was measured", element("p", line), few)
+    return [line, "Of so few images the figure says little."] if images < FEW_IMAGES else [line]
 
 
-def _classes(train: Dataset, evaluation: Evaluation | None) -> Markup:
-    aps = {} if evaluation is None else {row.name: row.ap for row in evaluation.errors.classes if row.ap == row.ap}
-    head = element("tr", [element("th", text) for text in ("Class", "Training objects", "AP")])
-    rows = [
-        element("tr", element("td", name), element("td", count), element("td", points(aps.get(name))))
-        for name, count in zip(train.class_names, train.class_counts().tolist(), strict=True)
-    ]
-    return _section("Classes", element("table", head, rows))
+def _classes(train: Dataset, evaluation: Evaluation | None) -> list[tuple[str, int, float | None]]:
+    """Name, training objects and AP of each class."""
+    aps = {} if evaluation is None else {row.name: row.ap for row in evaluation.errors.classes}
+    counts = train.class_counts().tolist()
+    return [(name, count, aps.get(name)) for name, count in zip(train.class_names, counts, strict=True)]
 
 
-def _images(held_out: HeldOut) -> Markup:
-    """Held-out images, as labelled and as found side by side."""
-    data, names, shown = held_out.data, held_out.data.class_names, []
+def _images(held_out: HeldOut) -> Iterator[tuple[str, str, str]]:
+    """Held-out images: their names, and data URIs of them as labelled and as found."""
+    data, names = held_out.data, held_out.data.class_names
     for index in range(min(SHOWN, len(data))):
         try:
             image = data.read(index)
         except UserError:
             continue
         found = held_out.found[data.image_ids[index]]
-        pair = (
-            draw_truth(image, data.ground_truth(index), names, min_side=SIDE),
-            draw_detections(image, found, names, score_threshold=held_out.threshold, min_side=SIDE),
-        )
-        caption = element("figcaption", f"{data.image_ids[index]}: labelled, found")
-        shown.append(element("figure", [_embedded(_jpeg(one), "") for one in pair], caption))
-    return _section("Images that it was not trained on", shown)
-
-
-def _picture(path: Path, title: str) -> Markup | None:
-    if not path.is_file():
-        return None
-    return _section(title, _embedded(path.read_bytes(), title, "png"))
-
-
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    picture, file = Image.fromarray(image), io.BytesIO()
-    picture.thumbnail((SIDE, SIDE))
-    picture.save(file, "JPEG", quality=80)
-    return file.getvalue()
-
-
-def _embedded(data: bytes, alt: str, kind: str = "jpeg") -> Markup:
-    return element("img", src=f"data:image/{kind};base64,{b64encode(data).decode()}", alt=alt, style="max-width:100%")
+        labelled = draw_truth(image, data.ground_truth(index), names, min_side=SIDE)
+        drawn = draw_detections(image, found, names, score_threshold=held_out.threshold, min_side=SIDE)
+        yield data.image_ids[index], data_uri(encoded(labelled, SIDE)), data_uri(encoded(drawn, SIDE))

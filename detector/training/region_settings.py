@@ -8,14 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detector.crop import CropConfig
 from detector.detection.precision import Precision
-from detector.nets.efficientnet_lite import STAGES
-from detector.nets.trunks import NetConfig
+from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.weights import Normalization
 from detector.training.augment import AugmentConfig
 from detector.training.sampling import SamplingConfig
 from detector.training.schedule import ScheduleConfig
-
-BLOCKS = sum(stage[4] for stage in STAGES)
 
 
 class LearningConfig(BaseModel):
@@ -93,9 +90,7 @@ class RegionTrainingConfig(LearningConfig):
         background: whether there is a class of background, K + 1 outputs in all; without it the regions are whole
             images and the outputs K: a classifier to begin detection nets from.
         crop: how regions become crops. sampling: how they are drawn.
-        net: of any trunk. grid: cells a side that boxes and overlaps are predicted from; 0 for a net that only names
-            crops. frozen_blocks: the stem and so many of the first blocks of an EfficientNet-Lite keep their
-            weights: they know edges already, and their maps are the largest. Its depthwise convolutions always do.
+        grid: cells a side that boxes and overlaps are predicted from; 0 for a net that only names crops.
     """
 
     regions: Literal["drawn", "windows"] = "drawn"
@@ -103,20 +98,15 @@ class RegionTrainingConfig(LearningConfig):
     crop: CropConfig
     sampling: SamplingConfig = SamplingConfig()
     batch_size: int = Field(default=128, ge=2)
-    net: NetConfig
+    net: GoogLeNetConfig
     grid: int = Field(default=0, ge=0, le=14)
-    frozen_blocks: int = Field(default=0, ge=0, le=BLOCKS)
 
     @model_validator(mode="after")
     def _whole_images(self) -> RegionTrainingConfig:
         if not self.background and (self.sampling.foreground != 1 or self.regions != "drawn"):
             raise ValueError("without background, sampling.foreground must be 1 and the regions drawn")
-        return self
-
-    @model_validator(mode="after")
-    def _heads(self) -> RegionTrainingConfig:
-        if self.grid and (self.net.kind != "googlenet" or not self.background):
-            raise ValueError("grid is for a GoogLeNet with background")
+        if not self.background and self.grid:
+            raise ValueError("grid is for a net with background")
         return self
 
     @property

@@ -106,14 +106,6 @@ class Page:
                 raise TimeoutError(f"never came true: {condition}")
             self.run(frames)
 
-    def until_file(self, file: Path) -> None:
-        """Wait until the browser has saved ``file``; it writes under another name first."""
-        end = time.monotonic() + PATIENCE
-        while not file.exists():
-            if time.monotonic() > end:
-                raise TimeoutError(f"{file} was not saved")
-            self.run("new Promise((f) => setTimeout(() => f(true), 10))")
-
     def choose_file(self, selector: str, file: Path) -> None:
         """Choose ``file`` in a field for files."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]

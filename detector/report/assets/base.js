@@ -79,14 +79,3 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
 }
-
-for (const button of document.querySelectorAll("[data-download]")) {
-  button.addEventListener("click", () => {
-    const kind = button.dataset.download;
-    const text = JSON.parse($("files").textContent)[kind];
-    const link = make("a", { download: `report.${kind}` });
-    link.href = URL.createObjectURL(new Blob([text], { type: kind === "json" ? "application/json" : "text/csv" }));
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  });
-}

@@ -17,6 +17,7 @@ from detector.commands.options import Metric
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import score
 from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
+from detector.evaluation.plain import to_plain
 
 RED, BLUE, GREY = (250, 10, 10), (20, 20, 220), (90, 90, 90)
 XML = (
@@ -125,14 +126,27 @@ def test_the_first_pictures_only(run_cli: Callable[..., Any], voc: Path, fake_mo
     assert (fake_model.calls[0][1]["search_side"], fake_model.calls[0][1]["members"]) == (64, 1)
     refused = run_cli("evaluate", "--data", voc, "--detections", "e", "--members", 2)
     assert (refused.code, refused.err.count("\n")) == (1, 1)
-    assert "--search-side, --members and --exact are for a model's run" in refused.err
+    assert "--members, --exact and the sides are for a model's run" in refused.err
+
+
+@pytest.mark.parametrize("metric", ["voc07", "regions"])
+def test_an_image_side_is_the_model_s_or_refused(
+    run_cli: Callable[..., Any], voc: Path, fake_model: Any, metric: str
+) -> None:
+    done = run_cli("evaluate", "--data", voc, "--bootstrap", 0, "--metric", metric, "--image-side", 384)
+    if metric == "voc07":
+        assert done.code == 0, done.err
+        assert fake_model.calls[0][1]["image_side"] == 384
+    else:
+        assert (done.code, done.err.count("\n")) == (1, 1)
+        assert "leave the sides out" in done.err
 
 
 def test_detections_of_a_run_are_measured_on_the_pictures_that_it_looked_at(
     run_cli: Callable[..., Any], voc: Path, fake_model: Any, tmp_path: Path
 ) -> None:
     def result(out: str) -> dict[str, Any]:
-        return Evaluation.load(tmp_path / out / "evaluation.json").result.to_dict()
+        return to_plain(Evaluation.load(tmp_path / out / "evaluation.json").result)
 
     arguments = ("evaluate", "--data", voc, "--bootstrap", 0)
     assert run_cli(*arguments, "--first", 2, "--out", "e").code == 0
@@ -165,7 +179,7 @@ def test_detections_of_a_run_give_the_same_numbers(
     assert run_cli("evaluate", "--data", voc, "--out", "e", "--bootstrap", 0).code == 0
     assert run_cli("evaluate", "--data", voc, "--detections", "e", "--out", "f", "--bootstrap", 0).code == 0
     first, second = (Evaluation.load(tmp_path / run / "evaluation.json").result for run in "ef")
-    assert first.to_dict() == second.to_dict()
+    assert to_plain(first) == to_plain(second)
 
 
 def test_compare(run_cli: Callable[..., Any], voc: Path, detections: Path, tmp_path: Path) -> None:

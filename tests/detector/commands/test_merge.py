@@ -17,6 +17,7 @@ from PIL import Image
 
 from detector.detection.pipeline import Detector
 from detector.evaluation.analysis_types import Evaluation
+from detector.evaluation.plain import to_plain
 from detector.runs.folder import new_run_folder
 from detector.runs.journal import Journal
 
@@ -411,7 +412,7 @@ def test_merged_shards_of_evaluate_are_measured_as_one_run(
     assert files(tmp_path / "merged") == {"detections.jsonl": (tmp_path / "whole" / "detections.jsonl").read_bytes()}
     measure = ("evaluate", "--data", voc, "--bootstrap", 20, "--detections", "merged", "--out", "measured")
     assert run_cli(*measure).code == 0
-    results = [Evaluation.load(tmp_path / out / "evaluation.json").result.to_dict() for out in ("measured", "whole")]
+    results = [to_plain(Evaluation.load(tmp_path / out / "evaluation.json").result) for out in ("measured", "whole")]
     assert results[0] == results[1]
 
 

@@ -24,14 +24,13 @@ def run(tmp_path: Path) -> Path:
 
 def test_run_folder_gets_its_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report(run)
-    assert {"report.html", "report.json", "report.csv"} <= {p.name for p in run.iterdir()}
     assert "seed: 7" in (run / "report.html").read_text(encoding="utf-8")
     assert str(run / "report.html") in capsys.readouterr().out
 
 
 def test_evaluation_file_and_other_place_can_be_named(run: Path, tmp_path: Path) -> None:
     report(run / "evaluation.json", out=tmp_path / "there" / "my.html", pictures_in_folder=True)
-    assert {p.name for p in (tmp_path / "there").iterdir()} == {"my.html", "my.json", "my.csv", "my-pictures"}
+    assert {p.name for p in (tmp_path / "there").iterdir()} == {"my.html", "my-pictures"}
     assert not (run / "report.html").exists()
 
 

@@ -172,6 +172,7 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
     scored = {row["variant"]: float(row["ilsvrc_det"]) for row in rows}
     assert all(0 <= score <= 1 for score in scored.values())
     assert [row["variant"] for row in rows_of(out / "errors.csv")] == names
+    assert (out / "effects.png").is_file()
     effects = {row["of"]: row for row in rows_of(out / "effects.csv")}
     first = "seeds: network 1 alone"
     plain = [name for name in names if "network" in name and name.endswith(" alone")]

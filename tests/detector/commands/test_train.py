@@ -216,6 +216,12 @@ def test_damaged_first_weights(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_first_weights_that_are_none(tmp_path: Path) -> None:
+    torch.save([1], tmp_path / "list.pth")
+    with pytest.raises(UserError, match=r"list\.pth: holds no state dict"):
+        initialise(GoogLeNet(torchvision_config(5)), str(tmp_path / "list.pth"))
+
+
 def test_a_faulty_validation_part_is_told_and_no_other_taken_in_its_place(data: Path, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(data, copy)

@@ -158,5 +158,14 @@ def test_what_overflows_a_short_format_is_computed_again(image: NDArray[np.uint8
 def test_unknown_precision() -> None:
     with pytest.raises(UserError, match="precision 'int8': choose auto, float32, bfloat16, float16"):
         Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, precision="int8")
-    assert detection_dtype("auto", CPU) == torch.float32
-    assert detection_dtype("auto", torch.device("cuda", 1)) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bfloat16", "dtype"),
+    [("cpu", False, torch.float32), ("cpu", True, torch.bfloat16), ("cuda:1", True, torch.float16)],
+)
+def test_auto_is_the_format_that_the_device_is_fastest_in(
+    device: str, has_bfloat16: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.detection.precision.fast_bfloat16", lambda: has_bfloat16)
+    assert detection_dtype("auto", torch.device(device)) == dtype

@@ -172,3 +172,37 @@ def test_a_view_keeps_the_maps_of_each_ensemble() -> None:
     found = second.predict(view, boxes).probs
     np.testing.assert_array_equal(found, second.predict(image(), boxes).probs)
     assert np.abs(found - first.predict(view, boxes).probs).max() > 1e-3
+
+
+def test_an_image_side_is_that_of_the_classifier_and_of_multibox(folder: Path, tmp_path: Path) -> None:
+    config = read_model_config(folder)
+    larger = config.resized(128)
+    assert larger.members[0].shared == MAPS.model_copy(update={"image_side": 128})
+    assert larger.multibox is not None
+    assert larger.multibox.maps == larger.members[0].shared
+    assert larger.resized(64) == config
+    written = tmp_path / "written"
+    shutil.copytree(folder, written)
+    (written / "model.yaml").unlink()
+    write_model_config(written, larger)
+    asked, meant = load_model(folder, device="cpu", image_side=128), load_model(written, device="cpu")
+    for one, other in zip(asked.detect(image()), meant.detect(image()), strict=True):
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_networks_of_several_sides_keep_their_shares(folder: Path) -> None:
+    config = read_model_config(folder)
+    finer = config.members[0].model_copy(
+        update={"file": "member-1.safetensors", "shared": MAPS.model_copy(update={"image_side": 96})}
+    )
+    resized = config.model_copy(update={"members": (config.members[0], finer)}).resized(80)
+    assert [member.shared and member.shared.image_side for member in resized.members] == [80, 120]
+
+
+def test_an_image_side_needs_shared_maps(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"image side 5: members.0.shared.image_side: .*greater than or equal to 32"):
+        read_model_config(folder).resized(5)
+    on_crops = read_model_config(folder).members[0].model_copy(update={"shared": None})
+    with pytest.raises(UserError, match="crops of the image"):
+        read_model_config(folder).model_copy(update={"members": (on_crops,)}).resized(64)

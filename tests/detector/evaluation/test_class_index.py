@@ -6,15 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from official_files import write_coco_results, write_voc
 
 from detector.evaluation.class_index import ClassIndex, id_text
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.read_files import read_detections
 from detector.evaluation.read_truth import read_coco_truth
-from detector.evaluation.tables import DetectionTable, canonical_order
+from detector.evaluation.tables import canonical_order
 from proposals.errors import UserError
 
 # Every name is another class's id.
@@ -111,25 +109,3 @@ def test_two_words_for_one_class_are_refused() -> None:
 def test_numbers_of_any_length_have_an_order() -> None:
     ids = ("9" * 5000, "10", "9", "010", "0")
     assert [ids[i] for i in canonical_order(ids)] == ["0", "9", "010", "10", "9" * 5000]
-
-
-def table(*image_ids: str) -> DetectionTable:
-    """One detection of each image."""
-    n = len(image_ids)
-    boxes = np.tile([0.0, 0, 5, 5], (n, 1))
-    return DetectionTable(image_ids, np.arange(n), np.zeros(n, np.int64), np.ones(n), boxes, boxes[:, 2:])
-
-
-def test_ids_that_would_become_one_number_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="2 images have the number 7"):
-        write_coco_results(tmp_path / "r.json", table("7", "007"), [1])
-    assert not (tmp_path / "r.json").exists()
-    write_coco_results(tmp_path / "r.json", table("8" * 5000, "²"), [1])
-    assert [row["image_id"] for row in json.loads((tmp_path / "r.json").read_text())] == ["8" * 5000, "²"]
-
-
-@pytest.mark.parametrize("name", ["../../x", "a/b", "a\\b", "a\nb", "\x00", ""])
-def test_a_class_name_is_no_path(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be part of a file's name"):
-        write_voc(tmp_path / "kit", table("a"), [name])
-    assert not (tmp_path / "kit").exists()

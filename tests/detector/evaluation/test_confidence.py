@@ -42,7 +42,7 @@ def test_the_error_is_that_of_a_plain_loop(answers: list[tuple[float, bool]], bi
     assert error == pytest.approx(plain_error(answers, bins), abs=1e-9)
     assert 0 <= error <= 1
     edges = np.linspace(0, 1, bins + 1)
-    assert reliability(sure, right, bins).count.tolist() == [
+    assert reliability(sure, right, bins)[0].tolist() == [
         sum(low < p <= high or (low == 0 == p) for p in sure) for low, high in pairwise(edges)
     ]
     # One bin is the difference of the means, and more bins never hide more.
@@ -55,10 +55,10 @@ def test_known_cases() -> None:
     assert expected_calibration_error([1.0] * 4, [False] * 4) == 1
     assert expected_calibration_error([0.95, 0.05], [False, True]) == pytest.approx(0.95)
     assert np.isnan(expected_calibration_error([], []))
-    assert reliability([0.0, 0.5, 0.50001, 1.0], [True] * 4, 2).count.tolist() == [2, 2]
-    sparse = reliability([0.9], [True], 2)
-    assert sparse.count.tolist() == [0, 1]
-    assert np.isnan(sparse.accuracy[0])
+    assert reliability([0.0, 0.5, 0.50001, 1.0], [True] * 4, 2)[0].tolist() == [2, 2]
+    count, confidence, accuracy = reliability([0.9], [True], 2)
+    assert count.tolist() == [0, 1]
+    assert np.isnan([confidence[0], accuracy[0]]).all()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import assemble
 from detector.evaluation.average_precision import ap_area, precision_recall
 from detector.evaluation.error_analysis import analyse_errors
+from detector.evaluation.plain import from_plain, to_plain
 from detector.evaluation.voc import evaluate_voc
 from detector.types import Detections, GroundTruth
 from proposals.boxes import iou
@@ -285,7 +286,7 @@ def test_everything_goes_to_json_and_back() -> None:
     result = evaluate_voc(found, truth, NAMES, bootstrap_samples=20)
     evaluation = assemble(result, proposals={"i": [BIG]}, info={"data": "x"})
     text = json.dumps(evaluation.to_dict(), allow_nan=False)
-    again = Evaluation.from_dict(json.loads(text))
+    again = from_plain(Evaluation, json.loads(text))
     assert json.dumps(again.to_dict(), allow_nan=False) == text
     assert again.result.mean_ap == result.mean_ap
     assert again.result.interval == result.interval
@@ -293,7 +294,7 @@ def test_everything_goes_to_json_and_back() -> None:
     assert again.errors.counts["missed_by_proposals"] == 1
     np.testing.assert_array_equal(again.confusion.matrix, evaluation.confusion.matrix)
     with pytest.raises(ValueError, match="not a Evaluation"):
-        Evaluation.from_dict({"result": 3, "surprise": 1})
+        from_plain(Evaluation, {"result": 3, "surprise": 1})
     with pytest.raises(ValueError, match="evaluate it anew"):
         assemble(again.result)
 
@@ -305,11 +306,11 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     found = {"i": Detections(boxes, scores, np.zeros(n, np.int64), SIZE)}
     truth = {"i": GroundTruth.of(boxes[:1], np.zeros(1, np.int64))}
     result = evaluate_voc(found, truth, ["a"])
-    row = result.to_dict(curve_points=50)["classes"][0]
+    row = to_plain(result.thinned())["classes"][0]
     assert row["scores"] == [1.0, 0.0]
     assert row["recall"] == [1.0, 1.0]
     assert row["precision"] == pytest.approx([1, 1 / n])
-    assert len(result.to_dict(curve_points=None)["classes"][0]["recall"]) == n
+    assert len(to_plain(result)["classes"][0]["recall"]) == n
 
 
 @pytest.mark.parametrize(("found", "kept"), [(30, 32), (400, 50)])

@@ -243,7 +243,7 @@ def test_the_bundled_model_is_whole() -> None:
     [
         (("normalization", "std"), [0, 57.0, 57.0], "members.0.normalization.std.0: Input should be greater than"),
         (("normalization", "mean"), [1e9, 0, 0], "members.0.normalization.mean.0: Input should be less than"),
-        (("net", "num_outputs"), 10**12, "members.0.net.googlenet.num_outputs: Input should be less than"),
+        (("net", "num_outputs"), 10**12, "members.0.net.num_outputs: Input should be less than"),
         (("net", "num_outputs"), 10**30, "is too large"),
         (("net", "width"), float("inf"), "'.inf' is not a finite number"),
         (("crop", "size"), [3], "members.0.crop.size: Input should be a valid integer"),

@@ -329,6 +329,8 @@ def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -
         pytest.param({"head": {"kind": "tree", "grid": 2}}, "svm", id="unknown kind"),
         pytest.param({"head": {"kind": "softmax", "grid": 2, "colour": 1}}, "unknown key", id="unknown key"),
         pytest.param({"head": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),
+        pytest.param({"head": None, "shared": {}}, "shared maps; that needs a head", id="shared maps without head"),
+        pytest.param({"net": {"kind": "resnet"}}, "net.kind: Input should be 'googlenet'", id="unknown network"),
         pytest.param({"file": "../member-0.safetensors"}, "name of a .safetensors file", id="a path"),
     ],
 )

@@ -23,7 +23,6 @@ RUNS = {
     "ensemble": ["train", "BOXES", "--recipe", "ensemble"],
     "paper": ["train", "BOXES", "--recipe", "paper"],
     "classifier": ["train", "FOLDERS", "--recipe", "classifier"],
-    "teacher": ["train", "BOXES", "--recipe", "teacher"],
     "multibox": ["train", "BOXES", "--recipe", "multibox"],
 }
 YOLO = "names: [square]\ntrain: images\nval: images\n"

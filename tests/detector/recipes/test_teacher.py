@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from pydantic import ValidationError
+from shared_recipes import NET as SMALL_NET
+from shared_recipes import RECIPE, TRAINING, write, write_photographs
 from shared_training import made_up_pool
 from torch import Tensor
 
 from detector.crop import CropConfig, crop_regions
 from detector.detection.ensemble import Ensemble, Member
 from detector.model.config import BUNDLED_MODEL, read_model_config
+from detector.model.load import load_model
 from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead
@@ -155,6 +159,39 @@ def test_a_taught_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) 
     state = second.run().state_dict()
     for name, value in expected.items():
         assert torch.equal(value, state[name]), name
+
+
+MAPS = {"maps": {"image_side": 64, "levels": 2, "region_side": 32}, "regions": 8, "net": SMALL_NET}
+LEARNING = {key: value for key, value in TRAINING.items() if key not in ("net", "crop")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "asked"),
+    [
+        ({**RECIPE, "training": TRAINING}, "name_crops"),
+        ({**RECIPE, "task": "shared", "init": "random", "training": {**LEARNING, **MAPS}}, "name_regions"),
+    ],
+    ids=["crops", "shared maps"],
+)
+def test_a_trained_model_teaches_the_next(
+    recipe: dict[str, Any], asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    data, elder = write_photographs(tmp_path / "photos"), tmp_path / "elder"
+    words = ("--proposals", tmp_path / "store", "--device", "cpu")
+    assert run("train", data, "--config", write(tmp_path, recipe), "--out", elder, *words) == 0
+    answer, answers = getattr(Ensemble, asked), []
+
+    def listed(self: Ensemble, *regions: Tensor) -> Tensor:
+        answers.append(answer(self, *regions))
+        return answers[-1]
+
+    monkeypatch.setattr(Ensemble, asked, listed)
+    taught = {**recipe, "teacher": str(elder), "training": {**recipe["training"], "teacher_share": 0.9}}
+    assert run("train", data, "--config", write(tmp_path, taught), "--out", tmp_path / "pupil", *words) == 0
+    assert len(answers) == TRAINING["steps"]
+    assert load_model(tmp_path / "pupil", device="cpu").class_names == KEYS
 
 
 @pytest.mark.parametrize(("recipe", "training"), [(TrainRecipe, settings), (SharedRecipe, shared_settings)])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.report.palette import BLUE, VERMILLION, Colour
-from detector.report.plots import plot_recall, plot_training, read_log
+from detector.report.palette import BLUE, SKY, VERMILLION, Colour
+from detector.report.plots import plot_effects, plot_recall, plot_training, read_log
 
 
 def pixels_near(path: Path, colour: Colour) -> int:
@@ -37,6 +37,15 @@ def test_training_shows_each_family_and_survives_gaps(tmp_path: Path) -> None:
     log.write_text("step\n")
     plot_training(log, tmp_path / "nothing.png")
     assert (tmp_path / "nothing.png").stat().st_size > 0
+
+
+def test_effects_that_are_beyond_chance_stand_out(tmp_path: Path) -> None:
+    plot_effects([("more of $x", 2.0, (1.0, 3.0)), ("less", -2.0, (-3.0, -1.0))], tmp_path / "both.png", x_label="mAP")
+    assert pixels_near(tmp_path / "both.png", BLUE) > 100
+    assert pixels_near(tmp_path / "both.png", SKY) == 0
+    plot_effects([("nothing", 0.1, (-1.0, 1.2)), ("unknown", 0.5, None)], tmp_path / "none.png", x_label="mAP")
+    assert pixels_near(tmp_path / "none.png", BLUE) == 0
+    assert pixels_near(tmp_path / "none.png", SKY) > 100
 
 
 def test_training_log_is_read_from_its_file(tmp_path: Path) -> None:

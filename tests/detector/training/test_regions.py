@@ -153,6 +153,15 @@ def test_the_same_seed_gives_the_same_net_and_another_another(pool: ImagePool, t
     assert not torch.equal(nets[0]["fc.weight"], nets[2]["fc.weight"])
 
 
+def test_gradients_are_cut_to_the_clip(pool: ImagePool, tmp_path: Path) -> None:
+    trainer = make_trainer(pool, tmp_path, clip=0.01)
+    for p in trainer.net.parameters():
+        p.grad = torch.ones_like(p)
+    trainer.adjust_gradients()
+    total = torch.cat([p.grad.flatten() for p in trainer.net.parameters() if p.grad is not None]).norm()
+    assert float(total) == pytest.approx(0.01, rel=0.01)
+
+
 @pytest.mark.slow
 def test_boxes_and_overlaps_are_learned_from_crops_too(pool: ImagePool, tmp_path: Path) -> None:
     log: list[Progress] = []
