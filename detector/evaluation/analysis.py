@@ -116,8 +116,7 @@ def recall_by_aspect(matches: Matches) -> tuple[RecallBin, ...]:
 def _recall_bins(
     matches: Matches, values: NDArray[np.float64], edges: Sequence[float], names: Sequence[str]
 ) -> tuple[RecallBin, ...]:
-    found = np.zeros(len(matches.truth), np.bool_)
-    found[matches.matched[matches.outcome[0] == Outcome.TRUE_POSITIVE]] = True
+    found = matches.taken()
     index = np.digitize(values, edges) - 1
     bins = []
     for i, name in enumerate(names):

@@ -42,12 +42,7 @@ def score(
         result = evaluate_coco(detections, truth, class_names, bootstrap_samples=bootstrap_samples, seed=seed)
     elif metric == "ilsvrc_det":
         result = evaluate_ilsvrc_det(
-            detections,
-            truth,
-            class_names,
-            blacklist=list(blacklist),
-            bootstrap_samples=bootstrap_samples,
-            seed=seed,
+            detections, truth, class_names, blacklist=list(blacklist), bootstrap_samples=bootstrap_samples, seed=seed
         )
     elif metric in ("voc07", "voc10"):
         year = 2007 if metric == "voc07" else 2010

@@ -40,6 +40,12 @@ def precision_recall(true_positive: NDArray[np.bool_], positives: int) -> tuple[
     return recall, precision
 
 
+def mean_ap(aps: FloatArray) -> float:
+    """The mean of those that are defined, NaN if none is."""
+    defined = aps[~np.isnan(aps)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
 def envelope(precision: FloatArray) -> FloatArray:
     """The highest precision at this or any later point, ``(N,)``."""
     return np.maximum.accumulate(precision[::-1])[::-1]

@@ -48,10 +48,7 @@ class Columns:
         self._index: dict[str, int] = {}
         self._paths: list[str] = []
         self._done: list[tuple[NDArray[Any], ...]] = []
-        self._image: list[int] = []
-        self._labels: list[int] = []
-        self._scores: list[Any] = []
-        self._boxes: list[Any] = []
+        self._batch: list[tuple[int, int, Any, Any]] = []
         self._rows = 0
 
     def image(self, image_id: str, path: str = "") -> int:
@@ -75,11 +72,8 @@ class Columns:
                 )
             self.reject(UNKNOWN_CLASS)
             return
-        self._image.append(image)
-        self._labels.append(label)
-        self._scores.append(score)
-        self._boxes.append(box)
-        if len(self._image) >= _BATCH:
+        self._batch.append((image, label, score, box))
+        if len(self._batch) >= _BATCH:
             self._flush()
 
     def reject(self, reason: str, n: int = 1) -> None:
@@ -103,21 +97,18 @@ class Columns:
         return DetectionTable(tuple(self._index), image, labels, scores, boxes, sides, dict(self.rejected), paths)
 
     def _flush(self) -> None:
-        if not self._image:
-            return
-        scores, boxes = _numbers(self._scores, (len(self._scores),)), _numbers(self._boxes, (len(self._boxes), 4))
-        keep = np.ones(len(self._image), np.bool_)
+        good, n = self._batch, len(self._batch)
+        scores, boxes = _numbers([row[2] for row in good], (n,)), _numbers([row[3] for row in good], (n, 4))
         if scores is None or boxes is None:
-            keep = np.array([self._check(i) for i in range(len(self._image))])
-            scores = np.array([float(s) for s, k in zip(self._scores, keep, strict=True) if k])
-            boxes = np.array([b for b, k in zip(self._boxes, keep, strict=True) if k], np.float64).reshape(-1, 4)
-        image = np.array(self._image, np.int64)[keep]
-        self._done.append((image, np.array(self._labels, np.int64)[keep], scores, boxes))
-        self._rows += len(self._image)
-        self._image, self._labels, self._scores, self._boxes = [], [], [], []
+            good = [row for number, row in enumerate(good, self._rows + 1) if self._check(number, *row)]
+            scores = np.array([float(row[2]) for row in good])
+            boxes = np.array([row[3] for row in good], np.float64).reshape(-1, 4)
+        image, labels = (np.array([row[column] for row in good], np.int64) for column in (0, 1))
+        self._done.append((image, labels, scores, boxes))
+        self._rows += n
+        self._batch = []
 
-    def _check(self, i: int) -> bool:
-        score, box = self._scores[i], self._boxes[i]
+    def _check(self, number: int, image: int, label: int, score: Any, box: Any) -> bool:
         if not is_number(score):
             reason, value = BAD_SCORE, score
         elif not (isinstance(box, list | tuple) and len(box) == 4 and all(is_number(x) for x in box)):
@@ -125,9 +116,9 @@ class Columns:
         else:
             return True
         if self.invalid == "error":
-            name = next(name for name, index in self._index.items() if index == self._image[i])
+            name = next(name for name, index in self._index.items() if index == image)
             raise UserError(
-                f"{self.source}: detection {self._rows + i + 1} (image {brief(name)}): {reason}: {brief(value)}; mend "
+                f"{self.source}: detection {number} (image {brief(name)}): {reason}: {brief(value)}; mend "
                 "the file, or leave such detections out with --invalid skip"
             )
         self.reject(reason)

@@ -32,7 +32,7 @@ from detector.evaluation.analysis_types import (
     ErrorAnalysis,
     ErrorExample,
 )
-from detector.evaluation.average_precision import average_precision, precision_recall
+from detector.evaluation.average_precision import average_precision, mean_ap, precision_recall
 from detector.evaluation.matches import Matches, Outcome
 
 BACKGROUND_IOU = 0.1
@@ -68,14 +68,14 @@ def analyse_errors(
 
     base = _class_aps(matches, _Fix())
     mended = {kind: _class_aps(matches, fix) for kind, fix in _fixes(matches, found, split).items()}
-    mean = _mean(base)
+    mean = mean_ap(base)
     return ErrorAnalysis(
         iou_threshold=float(matches.iou_thresholds[0]),
         background_threshold=BACKGROUND_IOU,
         mean_ap=mean,
         proposals_known=proposals is not None,
         counts={kind: int(values.sum()) for kind, values in counts.items()},
-        cost={kind: _gain(_mean(aps), mean) for kind, aps in mended.items()},
+        cost={kind: _gain(mean_ap(aps), mean) for kind, aps in mended.items()},
         classes=tuple(
             ClassErrors(
                 label=label,
@@ -97,11 +97,6 @@ def detection_kinds(matches: Matches) -> NDArray[np.str_]:
     found = _classify(matches)
     kinds[found.rows] = found.kind
     return kinds
-
-
-def _mean(aps: NDArray[np.float64]) -> float:
-    defined = aps[~np.isnan(aps)]
-    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def _gain(mended: float, base: float) -> float:
@@ -132,8 +127,7 @@ class _Errors:
 
 
 def _classify(matches: Matches) -> _Errors:
-    taken = np.zeros(len(matches.truth), np.bool_)
-    taken[matches.matched[matches.outcome[0] == Outcome.TRUE_POSITIVE]] = True
+    taken = matches.taken()
     rows = np.flatnonzero(matches.outcome[0] == Outcome.FALSE_POSITIVE)
     truth, iou = _nearest(matches, rows, taken)
 

@@ -57,6 +57,12 @@ class Matches:
         start, stop = np.searchsorted(self.detections.labels, [label, label + 1])
         return slice(int(start), int(stop))
 
+    def taken(self) -> NDArray[np.bool_]:
+        """The truths ``(M,)`` that a true positive has at the first threshold."""
+        taken = np.zeros(len(self.truth), np.bool_)
+        taken[self.matched[self.outcome[0] == Outcome.TRUE_POSITIVE]] = True
+        return taken
+
     def positives(self) -> NDArray[np.int64]:
         """Counted truths of each class, ``(K,)``."""
         return np.bincount(self.truth.labels[self.counted], minlength=len(self.class_names)).astype(np.int64)

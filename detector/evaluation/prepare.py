@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.average_precision import average_precision, precision_recall
+from detector.evaluation.average_precision import average_precision, mean_ap, precision_recall
 from detector.evaluation.bootstrap import DEFAULT_LEVEL, bootstrap, corrected_interval, mean_of_classes
 from detector.evaluation.matches import ApStyle, Matches, Outcome
 from detector.evaluation.result import ClassResult, Counts, EvaluationResult
@@ -154,15 +154,14 @@ def result_of(
             )
         )
     if numbers is None:
-        defined = [row.ap for row in classes if row.truths]
-        numbers = {"mean_ap": float(np.mean(defined)) if defined else float("nan")}
-    mean_ap = next(iter(numbers.values()))
+        numbers = {"mean_ap": mean_ap(np.array([row.ap for row in classes if row.truths]))}
+    main = next(iter(numbers.values()))
     if samples:
         settings = {**settings, "bootstrap_samples": samples, "bootstrap_seed": seed, "level": DEFAULT_LEVEL}
     return EvaluationResult(
         metric=metric,
-        mean_ap=mean_ap,
-        interval=None if spread is None else corrected_interval(mean_of_classes(spread), mean_ap),
+        mean_ap=main,
+        interval=None if spread is None else corrected_interval(mean_of_classes(spread), main),
         numbers=numbers,
         classes=tuple(classes),
         counts=_counts(prepared, matches, ignored, truths_ignored),

@@ -106,7 +106,8 @@ class Study:
         self.detectors = {row.variant.name: self._detector(row) for row in rows}
         first: dict[str, str] = {}
         for row in rows:
-            first.setdefault(self._regions(row), row.variant.name)
+            what_decides_regions = row.config.model_dump_json(include={"proposals", "multibox"})
+            first.setdefault(what_decides_regions, row.variant.name)
         self.named_regions = list(first.values())
 
     def path(self, image_id: str) -> Path:
@@ -199,10 +200,6 @@ class Study:
         if (home, config) not in self.members:
             self.members[home, config] = read_member(home, config, num_classes)
         return self.members[home, config]
-
-    def _regions(self, row: Row) -> str:
-        """What decides a row's proposals."""
-        return row.config.model_dump_json(include={"proposals", "multibox"})
 
     def _save(self, path: Path, looked: Looked) -> None:
         arrays: dict[str, NDArray[np.generic]] = {}

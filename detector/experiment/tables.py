@@ -64,13 +64,7 @@ def evaluate_variants(
         mine = {image_id: by_name[variant.name] for image_id, by_name in detections.items()}
         results = {
             metric: score(
-                metric,
-                mine,
-                truth,
-                class_names,
-                blacklist=blacklist,
-                bootstrap_samples=bootstrap_samples,
-                seed=seed,
+                metric, mine, truth, class_names, blacklist=blacklist, bootstrap_samples=bootstrap_samples, seed=seed
             )
             for metric in metrics
         }
