@@ -14,7 +14,7 @@ DetectionFile = Literal["jsonl", "csv", "coco", "voc", "ilsvrc_det"]
 
 MODELS_OWN = "the model's own"
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 ModelFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Model directory.", show_default="the bundled model")
 ]

@@ -260,18 +260,6 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.parametrize("tool", sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem in COMMANDS))
-def test_the_tools_are_the_verbs(tool: str, tmp_path: Path) -> None:
-    """From any folder, and with nothing on the path."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-P" if sys.version_info >= (3, 11) else "-B", str(ROOT / "tools" / f"{tool}.py"), "--help"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"detector {tool}" in done.stdout
-
-
 def test_the_demo_shows_photographs_that_are_there() -> None:
     spec = importlib.util.spec_from_file_location("demo", ROOT / "tools" / "demo.py")
     assert spec is not None

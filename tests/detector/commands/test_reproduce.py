@@ -105,6 +105,7 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
     }
     multibox = small(recipe["multibox"])
     measurement = {**recipe["measurement"], "bootstrap": 10, "change": {"proposals": {"search_side": 64}}}
+    measurement["precision"] = "float32"  # of processes, too
     parts = {"pretraining": pretraining, "ensembles": ensembles, "multibox": multibox, "measurement": measurement}
     return {**recipe, **parts}
 

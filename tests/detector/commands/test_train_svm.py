@@ -15,6 +15,7 @@ from two_processes import run_two
 
 from detector.crop import CropConfig
 from detector.data import load_dataset
+from detector.detection.precision import fast_bfloat16
 from detector.detection.suppression import PostprocessConfig
 from detector.images.read import read_image
 from detector.model.config import ProposalConfig, read_model_config
@@ -140,7 +141,8 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, model: Path) -> None
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_svms_of_one(tmp_path: Path, model: Path) -> None:
+def test_two_processes_make_the_svms_of_one(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.detection.precision.fast_bfloat16", fast_bfloat16)  # as in the two
     data = make_data(tmp_path / "data", [["red", "blue"], ["blue"], ["red"], ["red", "blue"], []])
     out, threads = tmp_path / "together", torch.get_num_threads()
     words = ("--recipe", "svm", "--init", model, "--out", out, "--proposals", tmp_path / "store", "--device", "cpu")

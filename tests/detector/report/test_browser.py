@@ -51,6 +51,12 @@ def choose(page: Page, selector: str, value: str, event: str = "input") -> None:
     )
 
 
+def scroll_to_the_end(page: Page) -> None:
+    """Scroll on, as a reader does, until the gallery has no more to show."""
+    page.until("(document.querySelector('#more').scrollIntoView({behavior: 'instant'}), "
+               "document.querySelector('#more').hidden)")  # fmt: skip
+
+
 def column(page: Page, table: str, index: int) -> list[str]:
     """Sort keys of the rows that are shown."""
     value: list[str] = page.run(
@@ -140,8 +146,8 @@ def test_gallery_filters_by_kind_class_and_score(page: Page) -> None:
 
 
 def test_gallery_grows_page_by_page(page: Page) -> None:
-    page.run("document.querySelector('#more').scrollIntoView({behavior: 'instant'})")
-    page.until("document.querySelectorAll('.card-open').length === 60 && document.querySelector('#more').hidden")
+    scroll_to_the_end(page)
+    assert page.run("document.querySelectorAll('.card-open').length") == 60
 
 
 def test_scores_below_zero_are_shown(page: Page) -> None:
@@ -203,8 +209,7 @@ def test_list_of_a_picture_is_walked_with_the_keyboard(page: Page) -> None:
 
 
 def test_picture_whose_file_is_missing_says_so(page: Page) -> None:
-    page.run("document.querySelector('#more').scrollIntoView({behavior: 'instant'})")
-    page.until("document.querySelector('#more').hidden")
+    scroll_to_the_end(page)
     assert page.run("document.querySelectorAll('.card-open .gone').length") == 1
 
 
