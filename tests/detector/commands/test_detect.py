@@ -60,6 +60,13 @@ def test_fewer_members(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Pa
     assert yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())["config"]["members"] == 2
 
 
+def test_a_smaller_image(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+    assert run_cli("detect", picture("a.png"), "--image-side", 384, "--out", "found").code == 0
+    assert fake_model.calls[0][1]["image_side"] == 384
+    assert yaml.safe_load((tmp_path / "found" / "config.yaml").read_text())["config"]["image_side"] == 384
+    assert run_cli("detect", picture("a.png"), "--image-side", 31).code == 2
+
+
 def test_every_network_everywhere(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
     for words, exact in (((), False), (("--exact",), True)):
         out = f"found-{exact}"
