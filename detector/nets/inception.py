@@ -56,6 +56,31 @@ class ConvUnit(nn.Module):
         return self.relu(x)  # type: ignore[no-any-return]
 
 
+class SamePool(nn.MaxPool2d):
+    """Maximum of each 3 x 3 neighbourhood, ``(N, C, H, W)`` -> the same shape, of values that are never negative.
+
+    In inference on a CPU each axis takes the maximum of three shifted maps. Non-negative numbers are in the order of
+    their bits read as integers, which have the faster maximum: bfloat16's takes three times as long.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, stride=1, padding=1, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+        if x.device.type != "cpu" or torch.is_grad_enabled() or traced:
+            return super().forward(x)  # type: ignore[no-any-return]
+        bits = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
+        for axis in (2, 3):
+            first, second = (0, bits.shape[axis] - 1), (1, bits.shape[axis] - 1)
+            pooled = bits.clone()
+            for to, of in ((first, second), (second, first)):
+                part = pooled.narrow(axis, *to)
+                torch.maximum(part, bits.narrow(axis, *of), out=part)
+            bits = pooled
+        return bits.view(x.dtype)
+
+
 class Inception(nn.Module):
     """An Inception module with dimension reductions (paper, figure 2b): four branches, concatenated.
 
@@ -75,9 +100,7 @@ class Inception(nn.Module):
         self.branch3 = nn.Sequential(
             ConvUnit(in_channels, c.n5x5_reduce, 1, norm=norm), ConvUnit(c.n5x5_reduce, c.n5x5, kernel5, norm=norm)
         )
-        self.branch4 = nn.Sequential(
-            nn.MaxPool2d(3, stride=1, padding=1, ceil_mode=True), ConvUnit(in_channels, c.pool_proj, 1, norm=norm)
-        )
+        self.branch4 = nn.Sequential(SamePool(), ConvUnit(in_channels, c.pool_proj, 1, norm=norm))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
