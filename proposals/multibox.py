@@ -150,10 +150,11 @@ class MultiBoxHead(nn.Module):
         deltas, logits = [], []
         for level, move in self.move.items():
             x = maps[int(level)]
-            y = F.relu(self.norm(self.shared(x)))
-            # (N, 4A, h, w) -> (N, h, w, 4A) -> (N, h * w * A, 4)
-            deltas.append(move(y).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
-            logits.append(self.judge[level](y).permute(0, 2, 3, 1).reshape(len(x), -1))
+            y = F.relu(self.norm(self.shared(x))).to(self.deviation.dtype)
+            with torch.autocast(x.device.type, enabled=False):  # a short format has too few digits to rank by
+                # (N, 4A, h, w) -> (N, h, w, 4A) -> (N, h * w * A, 4)
+                deltas.append(move(y).permute(0, 2, 3, 1).reshape(len(x), -1, 4))
+                logits.append(self.judge[level](y).permute(0, 2, 3, 1).reshape(len(x), -1))
         return torch.cat(deltas, 1).float() * self.deviation, torch.cat(logits, 1).float()
 
 

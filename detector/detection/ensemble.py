@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
 from detector.detection.precision import detection_dtype
@@ -111,12 +111,12 @@ class Member:
     def output(self, x: Tensor, dtype: torch.dtype = torch.float32) -> RegionOutput:
         """Probabilities, deltas and overlaps, the latter if it has them, of normalised crops ``(N, 3, S, S)``: float32.
 
-        The network computes in ``dtype``, softmax and head in float32. Crops that overflow a short format go through
-        the network once more in float32.
+        The network computes in ``dtype``, softmax and head in float32. Crops that overflow float16 go through the
+        network once more in float32.
         """
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             y: Tensor = (self.net(x) if self.head is None else self.net.trunk(x)).float()
-        if dtype != torch.float32 and not y.isfinite().all():
+        if dtype == torch.float16 and not y.isfinite().all():
             return self.output(x)
         if self.head is None:
             return RegionOutput(torch.softmax(y, 1))
@@ -197,6 +197,10 @@ class Ensemble:
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if self.dtype == torch.bfloat16:  # once, where autocast would do it for every batch
+                for layer in net.modules():
+                    if isinstance(layer, nn.Conv2d):
+                        layer.to(self.dtype)
             head = None if member.head is None else member.head.eval().to(device)
             ready = replace(member, net=net, head=head)
             self.members.append(ready)

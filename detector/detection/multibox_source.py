@@ -43,5 +43,5 @@ class MultiBoxSource:
             maps = ensemble.maps_of(view, 0, member, False)
         else:
             maps = member.maps(view.image, ensemble.device, ensemble.dtype)
-        # In full precision, so that a short format changes what is proposed no more than it has changed the maps.
-        return maps.proposed(self.head, self.config)
+        with torch.autocast(ensemble.device.type, ensemble.dtype, enabled=ensemble.dtype != torch.float32):
+            return maps.proposed(self.head, self.config)

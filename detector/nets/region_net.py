@@ -165,7 +165,9 @@ class PooledMaps:
 
     def __init__(self, maps: Sequence[Tensor], levels: Sequence[Tensor], grid: CellGrid) -> None:
         device, (height, width) = maps[0].device, levels[0].shape[2:]
-        self.rows = torch.cat([found.permute(0, 2, 3, 1).flatten(0, 2) for found in maps])  # (places, C)
+        self.dtype = maps[0].dtype
+        rows = torch.cat([found.permute(0, 2, 3, 1).flatten(0, 2) for found in maps])
+        self.rows = rows.to(levels[0].dtype)  # (places, C); sums in a short format would lose too much
         self.sizes = torch.tensor([found.shape[2:] for found in maps], device=device)  # (L, 2)
         ends = torch.tensor([len(found) for found in maps], device=device) * self.sizes.prod(1)
         self.first = ends.cumsum(0) - ends  # (L,) row where each level begins
@@ -174,7 +176,7 @@ class PooledMaps:
         self.shift = 0.5 - grid.first / grid.stride
 
     def cells(self, rois: Tensor, level: Tensor, config: SharedMaps) -> Tensor:
-        """The cells ``(R, C, r, r)`` of each region, channels last, of the type of ``rois``."""
+        """The cells ``(R, C, r, r)`` of each region, channels last, of the maps' type."""
         with torch.autocast(rois.device.type, enabled=False):
             cells, samples = config.resolution, config.samples
             boxes = rois[:, 1:] * self.shrink[level] + (self.shift - 0.5)  # the first place's centre is at 0
@@ -187,7 +189,7 @@ class PooledMaps:
             taps = (2 * samples) ** 2
             places = (down[:, :, None, :, None] + across[:, None, :, None, :]).view(-1, taps)
             weights = (weight_down[:, :, None, :, None] * weight_across[:, None, :, None, :]).view(-1, taps)
-            found = F.embedding_bag(places, self.rows.to(rois.dtype), per_sample_weights=weights, mode="sum")
+            found = F.embedding_bag(places, self.rows, per_sample_weights=weights, mode="sum").to(self.dtype)
         return found.view(len(rois), cells, cells, found.shape[1]).permute(0, 3, 1, 2)
 
 
@@ -298,6 +300,6 @@ class ImageMaps:
 
     def proposed(self, head: MultiBoxHead, config: MultiBoxProposalConfig) -> Proposals:
         """The proposals that ``head`` makes from the maps."""
-        deltas, logits = head([found.float() for found in self.level_maps])
+        deltas, logits = head(self.level_maps)
         scale = (float(1 / self.scale[1]), float(1 / self.scale[0]))
         return ranked_boxes(MultiBoxOutput(deltas, logits, head.priors(self.grids)), scale, self.image_size, config)
