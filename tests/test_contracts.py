@@ -15,7 +15,7 @@ from torch import nn
 from detector.crop import CropConfig
 from detector.data import coco, ilsvrc_det, image_folder, load, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
-from detector.detection.multibox_source import MultiBoxSource
+from detector.detection.pipeline import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadKind, HeadShape, RegionHead

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Low to high. A unit may import those of its own layer (without a cycle) and of the layers before it.
 LAYERS = (
-    ("types", "strict_yaml", "strict_json", "path_part", "shown"),
+    ("types", "strict_yaml", "shown"),
     ("images", "crop", "nets", "data", "evaluation", "runs", "report"),
     ("detection",),
     ("model",),

@@ -154,23 +154,21 @@ class Builder:
         outside = (x1 >= limits[:, 0]) | (y1 >= limits[:, 1]) | (x2 <= 0) | (y2 <= 0)
         over = np.maximum(np.maximum(-x1, -y1), np.maximum(x2 - limits[:, 0], y2 - limits[:, 1]))
 
-        judged = keep.copy()  # a box of an unwanted class is nobody's business
         for kind, mask, what in (
             ("not-a-number", ~finite, "has a coordinate that is no number, or too large for one"),
             ("inverted-box", inverted, "ends before it begins"),
             ("zero-area-box", flat, "has no area"),
             ("outside-box", outside, "lies outside the image"),
         ):
-            bad = mask & judged
-            judged &= ~bad
+            bad = mask & keep  # a box of an unwanted class is nobody's business
             keep &= ~bad
             self._note(kind, what, bad, boxes, image_of_box)
-        clipped = judged & (over > EDGE_TOLERANCE)
+        clipped = keep & (over > EDGE_TOLERANCE)
         self._note("clipped-box", "reaches over the image's edge", clipped, boxes, image_of_box)
         boxes = boxes.copy()
         boxes[clipped] = np.clip(boxes[clipped], 0, np.tile(limits[clipped], (1, 2)))
-        rounded = np.where(judged[:, None], boxes, 0).astype(np.float32)
-        vanishing = judged & ((rounded[:, 2] <= rounded[:, 0]) | (rounded[:, 3] <= rounded[:, 1]))
+        rounded = np.where(keep[:, None], boxes, 0).astype(np.float32)
+        vanishing = keep & ((rounded[:, 2] <= rounded[:, 0]) | (rounded[:, 3] <= rounded[:, 1]))
         keep &= ~vanishing
         self._note("zero-area-box", "has no area in single precision", vanishing, boxes, image_of_box)
         return boxes

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proposals.errors import UserError
 
@@ -53,6 +55,13 @@ class Classes:
         if len(set(keys)) != len(keys):
             raise UserError(f"class list: {', '.join(map(repr, names))} names a class twice, by name and id; remove one")
         return Classes(tuple(keys), distinct([name_of.get(key, str(key)) for key in keys], keys))
+
+
+def identity(value: Any) -> int | str | None:
+    """An id: a whole number, also where it is written 1.0, or text; None for anything else."""
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
 def class_name(text: object) -> str:

@@ -24,15 +24,16 @@ from pathlib import Path
 from detector.data.builder import Builder
 from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.finder import PictureFinder
-from detector.data.ilsvrc_det_classes import NAMES, WNIDS
-from detector.data.locate import Match, checked
+from detector.data.finder import Match, PictureFinder, checked
 from detector.data.paths import list_names, read_lines, relative_name, relative_prefix, whole_number
 from detector.data.voc_xml import NOTHING, add_annotation, parse_file
 from proposals.errors import UserError
 
 LOOKED_FOR = "ILSVRC DET (Annotations/DET with Data/DET, or ILSVRC201x_DET_bbox_val with ILSVRC201x_DET_val)"
 
+_TABLE = "map_det.txt"
+CLASS_TABLE = Path(__file__).with_name(_TABLE)
+"""The 200 classes, as the development kit has them."""
 _CLASS_LIST = re.compile(r"train_(pos_)?(\d+)\.txt")
 _NUMBERED = re.compile(r"(.+?)(?:\s+(-?\d+))?")
 """A line of a list: a name, and behind it a number, or a flag."""
@@ -183,19 +184,21 @@ def _pictures_of(finder: PictureFinder, name: str) -> tuple[str, ...]:
 
 
 def _class_table(layout: _Layout) -> Classes:
-    """The kit's ``map_det.txt`` (wnid, id, word), or the table of the package."""
-    for kit in layout.kits:
-        if (kit / "map_det.txt").is_file():
-            rows = sorted(
-                (number, words[0], words[2].replace("_", " "))
-                for words in (line.split(None, 2) for line in read_lines(kit / "map_det.txt"))
-                if len(words) == 3 and (number := whole_number(words[1])) is not None
-            )
-            keys = [row[1] for row in rows]
-            if len(set(keys)) != len(keys):
-                raise UserError(f"{kit / 'map_det.txt'}: a wnid stands there twice; copy the file again")
-            return Classes.named(keys, [row[2] for row in rows])
-    return Classes(WNIDS, NAMES)
+    """The kit's ``map_det.txt``, or that of the package."""
+    return read_class_table(next((kit / _TABLE for kit in layout.kits if (kit / _TABLE).is_file()), CLASS_TABLE))
+
+
+def read_class_table(path: Path = CLASS_TABLE) -> Classes:
+    """The classes of a file with lines ``wnid id word``, by id; UserError where a wnid stands there twice."""
+    rows = sorted(
+        (number, words[0], words[2].replace("_", " "))
+        for words in (line.split(None, 2) for line in read_lines(path))
+        if len(words) == 3 and (number := whole_number(words[1])) is not None
+    )
+    keys = [row[1] for row in rows]
+    if len(set(keys)) != len(keys):
+        raise UserError(f"{path}: a wnid stands there twice; copy the file again")
+    return Classes.named(keys, [row[2] for row in rows])
 
 
 def _blacklist(layout: _Layout) -> list[tuple[str, str | int]]:

@@ -1,6 +1,6 @@
 """YOLO text folders: a ``.txt`` file for each picture, one line ``class x y width height`` for each object.
 
-The numbers are the box's centre and size as shares of the picture; :mod:`detector.data.yolo_rows` says which others are
+The numbers are the box's centre and size as shares of the picture; :mod:`detector.data.yolo_content` says which others are
 read. A picture without a text file, or with an empty one, shows none of the classes: that is how such sets mark pure
 background.
 
@@ -19,19 +19,19 @@ from pathlib import Path
 from detector.data.builder import Builder
 from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.finder import UNREAD, PictureFinder, stem_of, unread_images
-from detector.data.locate import Match, checked, locate
+from detector.data.finder import UNREAD, Match, PictureFinder, checked, label_folder, locate, stem_of, unread_images
 from detector.data.paths import list_names, read_lines, relative_name, relative_prefix
-from detector.data.yolo_data_file import (
+from detector.data.yolo_content import (
     DARKNET_SUFFIX,
     SPLITS,
     YAML_SUFFIXES,
     DataFile,
+    RowFormat,
     find_data_file,
     read_class_file,
     read_data_file,
+    read_objects,
 )
-from detector.data.yolo_rows import RowFormat, read_objects
 from detector.images.read import read_image_size
 from proposals.errors import UserError
 
@@ -189,15 +189,6 @@ class LabelFinder:
             if folder not in self._finders:
                 self._finders[folder] = PictureFinder(folder)
         return [self._finders[folder] for folder in folders]
-
-
-def label_folder(pictures: Path) -> Path:
-    """The folder of annotations alone that belongs to one of pictures; the same folder, if there is none."""
-    parts = list(pictures.parts)
-    if "images" not in parts:
-        return pictures
-    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts)
 
 
 def _label_names(picture: Path) -> tuple[str, str]:

@@ -2,26 +2,94 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable, Iterator
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from detector.detection.ensemble import ImageView, RegionClassifier
-from detector.detection.multibox_source import MultiBoxSource
-from detector.detection.notebook import drawn
-from detector.detection.stages import Stages
+from detector.detection.ensemble import Ensemble, ImageView, RegionClassifier
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
 from detector.images.read import AnyImage, as_image
+from detector.nets.region_net import SharedMaps
+from detector.report.drawing import draw_detections
 from detector.types import Detections
 from proposals.boxes import FloatArray
+from proposals.errors import UserError
 from proposals.merge import MergeConfig, merge
+from proposals.multibox import MultiBoxHead, MultiBoxProposalConfig
 from proposals.types import Proposals, ProposalSource
+
+NOTEBOOK_SIDE = 640
+"""Pixels of the longer side of what Jupyter shows: some 100 KB in the notebook."""
+LEAST_DOUBTED = 0.05
+"""Detections below this score are background that an image has more of the more proposals it has."""
+
+
+class Stages:
+    """Where the time goes: ``seconds`` spent so far by stage, in the order of first use; of all threads together.
+
+    ``clock`` returns seconds since any moment.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        self.seconds: dict[str, float] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to ``stage``."""
+        begun = self.clock()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + self.clock() - begun
+
+
+class MultiBoxSource:
+    """MultiBox as a source of proposals: from the maps that the first network makes of an image anyway.
+
+    Args:
+        head: a trained one. ensemble: whose first network, a GoogLeNet, makes the maps. maps: the scales of the image.
+        config: how boxes become proposals.
+    """
+
+    def __init__(
+        self, head: MultiBoxHead, ensemble: Ensemble, maps: SharedMaps, config: MultiBoxProposalConfig | None = None
+    ) -> None:
+        self.head = head.eval().to(ensemble.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config, self.ensemble = config or MultiBoxProposalConfig(), ensemble
+        first = ensemble.members[0]
+        self.pools_alike = first.shared == maps
+        self.member = first if self.pools_alike else replace(first, shared=maps)
+
+    @torch.inference_mode()
+    def propose(self, image: NDArray[np.uint8] | ImageView) -> Proposals:
+        """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB, or a view of one, best first.
+
+        Scores are the expected IoU with an object.
+        """
+        ensemble, member = self.ensemble, self.member
+        view = image if isinstance(image, ImageView) else ImageView(image)
+        if self.pools_alike:
+            maps = ensemble.maps_of(view, 0, member, False)
+        else:
+            maps = member.maps(view.image, ensemble.device, ensemble.dtype)
+        # In full precision, so that a short format changes what is proposed no more than it has changed the maps.
+        return maps.proposed(self.head, self.config)
 
 
 class Detector:
@@ -155,3 +223,36 @@ class Detector:
         if boxes is None:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")
         return boxes, scored(found.probs, found.overlap, self.config.overlap_power)
+
+
+def drawn(image: AnyImage, detections: Detections) -> str:
+    """What Jupyter shows: an HTML element without scripts or links, of the image with the boxes drawn in.
+
+    Where the image cannot be read any more it is a line of text.
+
+    Args:
+        image: that of ``detections``, whose ``class_names`` stand on the boxes.
+    """
+    try:
+        small = Image.fromarray(as_image(image))
+    except UserError:
+        return f"<p>Detections: {len(detections)}; their image cannot be read any more</p>"
+    small.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
+    fitting = detections.resized((small.height, small.width))
+    file = io.BytesIO()
+    Image.fromarray(draw_detections(np.array(small), fitting, detections.class_names)).save(file, "JPEG", quality=85)
+    return (
+        f'<img alt="Detections: {len(detections)}" src="data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}">'
+    )
+
+
+def uncertainty(found: Detections) -> float:
+    """How unsure a detector is of an image, which decides what is labelled next (active learning).
+
+    The entropies, in bits, of the scores of ``found``, summed: each is a yes or no, of which 0.5 knows least.
+    Detections should go down to a score of ``LEAST_DOUBTED``; lower ones do not count. Entropy of binary outputs: E.
+    Haussmann et al., *Scalable active learning for object detection*, IV 2020. The sum over detections, which did best
+    among sum, mean and maximum: C.-A. Brust et al., *Active learning for deep object detection*, VISAPP 2019.
+    """
+    p = found.scores[found.scores >= LEAST_DOUBTED].astype(np.float64).clip(1e-9, 1 - 1e-9)
+    return float(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum())

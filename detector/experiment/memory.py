@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.detection.ensemble import Ensemble, ImageView, Member, stacked
-from detector.detection.multibox_source import MultiBoxSource
+from detector.detection.pipeline import MultiBoxSource
 from detector.nets.region_head import RegionOutput
 from detector.nets.region_net import ImageMaps
 from proposals.boxes import FloatArray

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from detector.detection.ensemble import Ensemble, Member
-from detector.detection.multibox_source import MultiBoxSource
-from detector.detection.pipeline import Detector
+from detector.detection.pipeline import Detector, MultiBoxSource
 from detector.detection.runtimes import with_runtime
 from detector.detection.suppression import PostprocessConfig
 from detector.model.class_choice import chosen_labels

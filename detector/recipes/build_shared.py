@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.detection.ensemble import Ensemble, Member
-from detector.detection.multibox_source import MultiBoxSource
-from detector.detection.pipeline import Detector
+from detector.detection.pipeline import Detector, MultiBoxSource
 from detector.model.config import ProposalConfig
 from detector.model.proposals import proposed_boxes, stored_source
 from detector.nets.region_net import RegionNet

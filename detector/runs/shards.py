@@ -15,7 +15,7 @@ from typing import Any
 
 from detector.runs.leftovers import UNFINISHED
 from detector.shown import brief, shown
-from detector.strict_json import JSON_FAULTS, json_text
+from detector.shown import JSON_FAULTS, json_text
 from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from detector.cli import main
 from detector.data.check import check_dataset, sample
 from detector.data.faults import EFFECTS
-from detector.data.statistics import statistics
+from detector.data.check import statistics
 from detector.images.read import read_image
 from proposals.errors import UserError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.data.finder import PictureFinder, folded, stem_of
-from detector.data.locate import locate, locate_annotated
+from detector.data.finder import locate, locate_annotated
 
 NFC, NFD = (unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD"))
 

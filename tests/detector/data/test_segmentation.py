@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as reference
 
-from detector.data.segmentation import box_of_segmentation
+from detector.data.coco_content import box_of_segmentation
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.2, 0.9]))

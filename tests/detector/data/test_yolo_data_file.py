@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.data.yolo_data_file import read_class_file, read_data_file
+from detector.data.yolo_content import read_class_file, read_data_file
 from proposals.errors import UserError
 
 

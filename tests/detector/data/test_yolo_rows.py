@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from detector.data.yolo_rows import RowFormat, corners_of
+from detector.data.yolo_content import RowFormat, corners_of
 
 BOX = [0.5, 0.5, 0.2, 0.4]
 CORNERS = (0.4, 0.3, 0.6, 0.7)

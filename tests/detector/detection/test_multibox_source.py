@@ -14,7 +14,7 @@ from detector.commands.detect_run import settings_of
 from detector.commands.proposal_methods import MethodRunner, parse_methods
 from detector.crop import CropConfig
 from detector.detection.ensemble import Ensemble, ImageView, Member
-from detector.detection.multibox_source import MultiBoxSource
+from detector.detection.pipeline import MultiBoxSource
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
 from detector.model.save import add_multibox, save_model, write_model_config

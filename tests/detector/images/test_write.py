@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.images.write import write_picture
+from detector.images.pixels import write_picture
 
 NOISE = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
 

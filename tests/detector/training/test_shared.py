@@ -20,7 +20,7 @@ from red_squares import red_squares
 from detector.commands.train_jobs import SharedJob
 from detector.crop import CropConfig
 from detector.detection.ensemble import Ensemble, ImageView, Member
-from detector.detection.multibox_source import MultiBoxSource
+from detector.detection.pipeline import MultiBoxSource
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
