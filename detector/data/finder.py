@@ -10,8 +10,9 @@ count only where they are the only ones: one file, and no other name of the anno
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,34 +49,28 @@ class _Listing:
     def __init__(self, entries: Entries) -> None:
         self.files = dict.fromkeys(entries.files)
         self.special = frozenset(entries.special)
-        self.folders = frozenset(entries.folders)
-
-    @cached_property
-    def pictures(self) -> tuple[str, ...]:
-        return tuple(name for name in self.files if stem_of(name) != name)
+        self.folders = dict.fromkeys(entries.folders)
+        self.pictures = tuple(name for name in entries.files if stem_of(name) != name)
 
     @cached_property
     def by_stem(self) -> dict[str, tuple[str, ...]]:
-        return _grouped((stem_of(name), name) for name in self.pictures)
+        return _grouped(self.pictures, stem_of)
 
     @cached_property
     def by_folded_name(self) -> dict[str, tuple[str, ...]]:
-        return _grouped((folded(name), name) for name in self.files)
+        return _grouped(self.files, folded)
 
     @cached_property
     def by_folded_stem(self) -> dict[str, tuple[str, ...]]:
-        return _grouped((folded(stem_of(name)), name) for name in self.pictures)
+        return _grouped(self.pictures, lambda name: folded(stem_of(name)))
 
     @cached_property
     def by_folded_folder(self) -> dict[str, tuple[str, ...]]:
-        return _grouped((folded(name), name) for name in sorted(self.folders))
+        return _grouped(self.folders, folded)
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    groups: dict[str, list[str]] = {}
-    for key, name in pairs:
-        groups.setdefault(key, []).append(name)
-    return {key: tuple(names) for key, names in groups.items()}
+def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
+    return {common: tuple(group) for common, group in groupby(sorted(names, key=key), key)}
 
 
 class PictureFinder:
@@ -150,39 +145,29 @@ class Match(NamedTuple):
 
 def locate(finder: PictureFinder, names: Sequence[str]) -> list[Match]:
     """The picture of each of ``names``, as an annotation file or a list gives them."""
-    relative = [relative_name(name, finder.folder) for name in names]
-    exact = [name if name is not None and finder.has(name) else "" for name in relative]
+    inside = {name: relative_name(name, finder.folder) for name in names}
+    exact = {name: path for name, path in inside.items() if path is not None and finder.has(path)}
+    found = {name: (exact[name],) if name in exact else _loosely(finder, name, path) for name, path in inside.items()}
     claims: dict[str, set[str]] = {}
-    for name, picture in zip(names, exact, strict=True):
-        if picture:
+    for name, pictures in found.items():
+        for picture in pictures:
             claims.setdefault(picture, set()).add(name)
-    loose = {
-        name: _loosely(finder, name, inside)
-        for name, inside, picture in zip(names, relative, exact, strict=True)
-        if not picture
-    }
-    for name, found in loose.items():
-        for picture in found:
-            claims.setdefault(picture, set()).add(name)
-    matches = []
-    for name, inside, picture in zip(names, relative, exact, strict=True):
-        if picture:
-            matches.append(checked(finder, picture))
-            continue
-        found = loose[name]
-        if len(found) == 1 and claims[found[0]] == {name}:
-            matches.append(checked(finder, found[0]))
-        elif len(found) > 1:
-            matches.append(several(name, found))
-        elif found:
-            others = sorted(claims[found[0]] - {name})
-            text = f"there is no image {name}; {found[0]} could be meant, but also by {others[0]}"
-            matches.append(Match("", "ambiguous-image", text))
-        elif inside is None:
-            matches.append(Match("", "escaping-path", f"{name!r} leads out of {finder.folder}"))
-        else:
-            matches.append(Match("", "missing-image", f"there is no image {name} in {finder.folder}"))
-    return matches
+
+    def match(name: str) -> Match:
+        pictures = found[name]
+        if len(pictures) > 1:
+            return several(name, pictures)
+        if not pictures and inside[name] is None:
+            return Match("", "escaping-path", f"{name!r} leads out of {finder.folder}")
+        if not pictures:
+            return Match("", "missing-image", f"there is no image {name} in {finder.folder}")
+        others = sorted(claims[pictures[0]] - {name})
+        if others and name not in exact:
+            text = f"there is no image {name}; {pictures[0]} could be meant, but also by {others[0]}"
+            return Match("", "ambiguous-image", text)
+        return checked(finder, pictures[0])
+
+    return [match(name) for name in names]
 
 
 def locate_annotated(finder: PictureFinder, stem: str, file_name: str) -> Match:

@@ -12,10 +12,9 @@ from skimage import data
 
 from proposals import SelectiveSearch, SelectiveSearchConfig, UserError, selective_search
 from proposals.boxes import iou
-from proposals.image_input import as_rgb
 from proposals.near_duplicates import near_a_better_one, repeats
 from proposals.search_steps import run_tasks
-from proposals.selective_search import PRESETS, rank
+from proposals.selective_search import PRESETS, as_rgb, rank
 from proposals.types import Source
 
 CAT = data.chelsea()[:200, 100:350]
