@@ -26,7 +26,9 @@ class Classes:
     @classmethod
     def named(cls, keys: Sequence[str | int], names: Sequence[object]) -> Classes:
         """Classes with names as the source writes them, made one line each and unique; no name: the key."""
-        return cls(tuple(keys), distinct([class_name(n) or class_name(k) for k, n in zip(keys, names, strict=True)], keys))
+        return cls(
+            tuple(keys), distinct([class_name(n) or class_name(k) for k, n in zip(keys, names, strict=True)], keys)
+        )
 
     def chosen(self, wanted: Sequence[str] | None, where: str) -> Classes:
         """These classes, or those that the caller asks for, in the caller's order.
@@ -53,7 +55,9 @@ class Classes:
             raise UserError(f"{where}: none of the wanted classes is in it; it has {known or 'no class at all'}")
         keys = [key_of.get(name, _unused(name, self.keys)) for name in names]
         if len(set(keys)) != len(keys):
-            raise UserError(f"class list: {', '.join(map(repr, names))} names a class twice, by name and id; remove one")
+            raise UserError(
+                f"class list: {', '.join(map(repr, names))} names a class twice, by name and id; remove one"
+            )
         return Classes(tuple(keys), distinct([name_of.get(key, str(key)) for key in keys], keys))
 
 

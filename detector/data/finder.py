@@ -35,7 +35,7 @@ def stem_of(name: str) -> str:
 
 
 def unread_images(root: Path, read: Collection[Path]) -> Iterator[Path]:
-    """Images in ``root``, in the folders that are ``read`` and directly below these, that lie in none of those ``read``."""
+    """Images in ``root``, in the folders that are ``read`` and directly below these, in none of those ``read``."""
     above = dict.fromkeys((root, *read))
     below = (folder / name for folder in above for name in list_entries(folder).folders)
     for folder in dict.fromkeys((*above, *below)):

@@ -246,11 +246,15 @@ def corners_of(values: Sequence[float], rows: RowFormat) -> tuple[float, float, 
         x, y, w, h = values[:4]
         return x - w / 2, y - h / 2, x + w / 2, y + h / 2
     if points:
-        raise ValueError(f"has {count} numbers behind the class; kpt_shape [{points}, {each}] makes {4 + points * each}")
+        raise ValueError(
+            f"has {count} numbers behind the class; kpt_shape [{points}, {each}] makes {4 + points * each}"
+        )
     if rows.task == "pose":
         raise ValueError(f"has {count} numbers behind the class, and no kpt_shape says which are keypoints")
     if count == 5:
-        raise ValueError("has 5 numbers behind the class, and nothing says whether the last is a confidence or an angle")
+        raise ValueError(
+            "has 5 numbers behind the class, and nothing says whether the last is a confidence or an angle"
+        )
     if rows.task == "obb" and count != 8:
         raise ValueError(f"has {count} numbers behind the class, not the 8 of an oriented box's corners")
     if count < 6 or count % 2:

@@ -17,8 +17,7 @@ from pydantic import InstanceOf, StrictInt
 from pydantic.dataclasses import dataclass
 
 from detector.runs.leftovers import UNFINISHED
-from detector.shown import brief, shown
-from detector.shown import JSON_FAULTS, json_text
+from detector.shown import JSON_FAULTS, brief, json_text, shown
 from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
@@ -223,5 +222,7 @@ def read_parts(folders: Sequence[Path]) -> list[Part]:
     missing = [str(index) for index in range(1, count + 1) if index not in found]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise UserError(f"of {count} shards {', '.join(missing[:5])}{more} {'is' if len(missing) == 1 else 'are'} missing")
+        raise UserError(
+            f"of {count} shards {', '.join(missing[:5])}{more} {'is' if len(missing) == 1 else 'are'} missing"
+        )
     return [found[index] for index in range(1, count + 1)]
