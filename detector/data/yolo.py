@@ -1,8 +1,8 @@
 """YOLO text folders: a ``.txt`` file for each picture, one line ``class x y width height`` for each object.
 
 The numbers are the box's centre and size as shares of the picture; :mod:`detector.data.yolo_content` says which others
-are read. A picture without a text file, or with an empty one, shows none of the classes: that is how such sets mark pure
-background.
+are read. A picture without a text file, or with an empty one, shows none of the classes: that is how such sets mark
+pure background.
 
 Read are a ``data.yaml`` (or another ``.yaml`` with ``names`` and ``train``) with its ``path``, ``train``, ``val`` and
 ``test``: folders or lists of pictures, relative to the file or absolute; CVAT's YOLO 1.1 with its ``obj.data``; or,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from reader_cases import READERS
 
-SEEDS = {"recipe": 40, "run": 40, "model": 80, "image": 80, "detections": 80, "truth": 80}
+SEEDS = {"data": 160, "model": 80, "image": 80, "detections": 80, "truth": 80}
 """Mutated files by the first word of the reader's name; 40 of others."""
 MANY = {"run npz": 320}
 

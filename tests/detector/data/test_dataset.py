@@ -12,8 +12,8 @@ from PIL import Image
 
 from detector.data import Dataset, read_record
 from detector.data.builder import EDGE_TOLERANCE, Builder, Classes, Object
-from detector.data.faults import EFFECTS, Fault, count_faults, summarise_faults
 from detector.data.dataset import offsets_of, take_rows
+from detector.data.faults import EFFECTS, Fault, count_faults, summarise_faults
 from proposals.errors import UserError
 
 CLASSES = Classes.of_names(["cat", "dog"])

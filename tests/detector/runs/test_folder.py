@@ -15,7 +15,15 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from detector.runs.folder import CONFIG_FILE, final_path, git_state, new_run_folder, new_run_path, plain, refuse_occupied
+from detector.runs.folder import (
+    CONFIG_FILE,
+    final_path,
+    git_state,
+    new_run_folder,
+    new_run_path,
+    plain,
+    refuse_occupied,
+)
 from proposals.errors import UserError
 
 

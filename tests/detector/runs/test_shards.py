@@ -21,7 +21,9 @@ def test_shards_are_a_list_cut_into_blocks(items: list[int], count: int) -> None
     assert max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "4", "a/b", "1/2/3", "-1/4", "1 /4", "1/4\n", "", "1/9999999999"])
+@pytest.mark.parametrize(
+    "text", ["0/4", "5/4", "1/0", "4", "a/b", "1/2/3", "-1/4", "1 /4", "1/4\n", "", "1/9999999999"]
+)
 def test_what_is_no_shard(text: str) -> None:
     with pytest.raises(UserError, match="write i/N"):
         Shard.parse(text)
