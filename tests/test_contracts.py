@@ -62,8 +62,8 @@ def test_proposal_sources(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@pytest.mark.parametrize("shape", [(17, 90), (90, 17)], ids=str)
-def test_proposal_sources_on_thin_images(tmp_path: Path, name: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(1, 1), (3, 120), (17, 90), (90, 17)], ids=str)
+def test_proposal_sources_on_small_and_thin_images(tmp_path: Path, name: str, shape: tuple[int, int]) -> None:
     image = np.ascontiguousarray(np.tile(IMAGE, (2, 2, 1))[: shape[0], : shape[1]])
     assert_is_proposal_source(SOURCES[name](tmp_path), image)
 
@@ -125,4 +125,4 @@ def test_data_formats(tmp_path: Path, name: str) -> None:
 
 
 def test_every_data_format_is_here() -> None:
-    assert {reader for reader, _ in FORMATS.values()} == set(load._FORMATS)
+    assert {reader.__name__ for reader, _ in FORMATS.values()} == set(load._FORMATS)
