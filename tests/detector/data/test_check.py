@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotated import put, voc_annotation, voc_object
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from small_sets import put, voc_annotation, voc_object
 
 from detector.cli import main
 from detector.data.check import check_dataset, sample, statistics

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from annotated import put
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as reference
+from small_sets import put
 
 from detector.data import Dataset, dataset_splits, load_dataset
 from detector.data.coco_content import box_of_segmentation

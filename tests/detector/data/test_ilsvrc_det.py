@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from annotated import put, voc_annotation, voc_object
+from small_sets import put, voc_annotation, voc_object
 
 from detector.data import dataset_splits, load_dataset
 from detector.data.faults import count_faults

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotated import put, voc_annotation, voc_object
 from PIL import ExifTags, Image
+from small_sets import put, voc_annotation, voc_object
 
 from detector.data import Dataset, dataset_splits, load_dataset, read_record
 from detector.data.faults import count_faults

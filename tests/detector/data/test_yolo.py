@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotated import put
+from small_sets import put
 
 from detector.data import Dataset, dataset_splits, load_dataset
 from detector.data.faults import count_faults
