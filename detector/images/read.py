@@ -47,7 +47,6 @@ from PIL import (
     _imaging,
 )
 
-from detector.images.jpeg_end import with_end
 from detector.images.pixels import upright_rgb
 from proposals.errors import UserError
 
@@ -183,6 +182,8 @@ def _with_end(image: ImageFile.ImageFile, file: IO[bytes]) -> bytes | None:
     """The file of a JPEG that lacks its end marker and nothing else, with one; None for any other."""
     if image.format not in ("JPEG", "MPO"):
         return None
+    from detector.images.jpeg_end import with_end
+
     try:
         file.seek(0)
         return with_end(file.read())

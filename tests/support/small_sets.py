@@ -16,6 +16,7 @@ def put(root: Path, files: Mapping[str, Content]) -> Path:
     None removes a file that is there.
     """
     for name, content in files.items():
+        assert not Path(name).is_absolute(), name
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if content is None:

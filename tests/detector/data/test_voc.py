@@ -19,7 +19,9 @@ EMPTY = voc_annotation()
 
 
 def add(folder: Path, stem: str, xml: str | None, pictures: str = "JPEGImages", xmls: str = "Annotations") -> None:
-    put(folder, {f"{pictures}/{stem}.jpg": (40, 30)} | ({} if xml is None else {f"{xmls}/{stem}.xml": xml}))
+    put(folder / pictures, {f"{stem}.jpg": (40, 30)})
+    if xml is not None:
+        put(folder / xmls, {f"{stem}.xml": xml})
 
 
 def beside(folder: Path, **xmls: str | None) -> None:
