@@ -6,6 +6,7 @@ Loading finds what the annotations show; here every picture is decoded too, and 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -83,13 +84,8 @@ class CheckReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """What reading one picture file told: its digest and size, or why it cannot be read."""
-
-    digest: bytes
-    size: tuple[int, int]
-    error: str
+_Picture = tuple[bytes, tuple[int, int]] | str
+"""What reading one picture file told: its digest and size, or why it cannot be read."""
 
 
 def check_dataset(
@@ -163,8 +159,8 @@ def _read(file: str) -> _Picture:
         data = read_bytes(Path(file))
         image = read_image(data, name=file)
     except UserError as error:
-        return _Picture(b"", (0, 0), str(error))
-    return _Picture(hashlib.sha256(data).digest(), (image.shape[0], image.shape[1]), "")
+        return str(error)
+    return hashlib.sha256(data).digest(), (image.shape[0], image.shape[1])
 
 
 def _check_split(dataset: Dataset, pictures: dict[str, _Picture], faults: list[Fault]) -> tuple[int, ...]:
@@ -172,26 +168,18 @@ def _check_split(dataset: Dataset, pictures: dict[str, _Picture], faults: list[F
     good = []
     for i, relative in enumerate(dataset.paths):
         file = str(dataset.root / relative)
-        picture = pictures[file]
-        if picture.error:
-            faults.append(Fault("unreadable-image", file, picture.error))
-        elif dataset.image_size(i) != picture.size:
-            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture.size, dataset.image_size(i))))
+        picture, size, truth = pictures[file], dataset.image_size(i), dataset.ground_truth(i)
+        if isinstance(picture, str):
+            faults.append(Fault("unreadable-image", file, picture))
+        elif picture[1] != size:
+            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture[1], size)))
         else:
             good.append(i)
-        _check_twins(dataset, i, file, faults)
+        for (label, *box), count in Counter(zip(truth.labels.tolist(), *truth.boxes.T.tolist(), strict=True)).items():
+            if count > 1:
+                text = f"box {' '.join(f'{value:g}' for value in box)} ({dataset.class_names[label]}) is there twice"
+                faults.append(Fault("duplicate-box", file, text))
     return tuple(good)
-
-
-def _check_twins(dataset: Dataset, i: int, file: str, faults: list[Fault]) -> None:
-    truth = dataset.ground_truth(i)
-    seen: set[tuple[float, ...]] = set()
-    for label, box in zip(truth.labels.tolist(), truth.boxes.tolist(), strict=True):
-        key = (label, *box)
-        if key in seen:
-            corners = " ".join(f"{value:g}" for value in box)
-            faults.append(Fault("duplicate-box", file, f"box {corners} ({dataset.class_names[label]}) is there twice"))
-        seen.add(key)
 
 
 def _compare_pictures(splits: Sequence[CheckedSplit], pictures: dict[str, _Picture], faults: list[Fault]) -> None:
@@ -201,8 +189,9 @@ def _compare_pictures(splits: Sequence[CheckedSplit], pictures: dict[str, _Pictu
         if split.dataset is not None:
             for relative in split.dataset.paths:
                 file = str(split.dataset.root / relative)
-                if not pictures[file].error:
-                    places.setdefault(pictures[file].digest, {})[split.name, file] = None
+                picture = pictures[file]
+                if not isinstance(picture, str):
+                    places.setdefault(picture[0], {})[split.name, file] = None
     for found in places.values():
         first_split, first_file = next(iter(found))
         for split_name, file in list(found)[1:]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
 
 _OPENED = frozenset((0x18538067, 0x1F43B675))  # Segment and Cluster: what is in them is looked at
 _PASSED = frozenset(
@@ -62,16 +60,18 @@ def mp4_shows_parts_only(path: Path) -> bool:
     False also where the file is none of this kind or damaged: then its count of frames is all there is to go by.
     """
     try:
-        movie = _find(np.memmap(path, mode="r"), b"moov")
+        with path.open("rb") as file:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        movie = _find(data, b"moov")
         clock = _clock(_find(movie, b"mvhd"))[0]
         return any(_is_partly_shown(body, clock) for kind, body in _boxes(movie) if kind == b"trak")
     except (OSError, ValueError, struct.error, LookupError, ZeroDivisionError):  # ValueError: an empty file
         return False
 
 
-def _is_partly_shown(track: NDArray[np.uint8], movie_clock: int) -> bool:
+def _is_partly_shown(track: memoryview, movie_clock: int) -> bool:
     media = _find(track, b"mdia")
-    if _find(media, b"hdlr")[8:12].tobytes() != b"vide":
+    if _find(media, b"hdlr")[8:12] != b"vide":
         return False
     clock, duration = _clock(_find(media, b"mdhd"))
     try:
@@ -85,7 +85,7 @@ def _is_partly_shown(track: NDArray[np.uint8], movie_clock: int) -> bool:
     return len(shown) > 1 or sum(shown) / movie_clock < duration / clock - _SLACK
 
 
-def _boxes(data: NDArray[np.uint8]) -> Iterator[tuple[bytes, NDArray[np.uint8]]]:
+def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Kind and content of each box in ``data``, up to one that says no size."""
     at = 0
     while at + 8 <= len(data):
@@ -99,14 +99,14 @@ def _boxes(data: NDArray[np.uint8]) -> Iterator[tuple[bytes, NDArray[np.uint8]]]
         at += size
 
 
-def _find(data: NDArray[np.uint8], kind: bytes) -> NDArray[np.uint8]:
+def _find(data: memoryview, kind: bytes) -> memoryview:
     for found, body in _boxes(data):
         if found == kind:
             return body
     raise LookupError(kind)
 
 
-def _clock(header: NDArray[np.uint8]) -> tuple[int, int]:
+def _clock(header: memoryview) -> tuple[int, int]:
     """Ticks a second, and the duration in ticks, of ``mvhd`` or ``mdhd``."""
     clock, duration = struct.unpack_from(">IQ", header, 20) if header[0] == 1 else struct.unpack_from(">II", header, 12)
     return clock, duration
