@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from pictures import encoded, turned
+from PIL import Image
 from small_sets import put, voc_annotation, voc_object
 
 from detector.cli import main
@@ -41,9 +41,7 @@ class VOC:
             self.add(f"good{i}", xml(BOX), split, i)
 
     def add(self, stem: str, text: str | None, split: str = "train", seed: int = 99) -> Path:
-        picture = io.BytesIO()
-        Image.fromarray(noise(seed)).save(picture, "PNG")
-        put(self.root, {f"JPEGImages/{stem}.png": picture.getvalue()})
+        put(self.root, {f"JPEGImages/{stem}.png": encoded(noise(seed))})
         if text is not None:
             put(self.root, {f"Annotations/{stem}.xml": text})
         self.list(split, stem)
@@ -92,10 +90,7 @@ def test_unreadable_pictures(voc: VOC) -> None:
 
 def test_size_mismatch_and_its_likely_reason(voc: VOC) -> None:
     voc.add("resized", xml(BOX, size=(80, 60)), seed=5)
-    path = voc.add("turned", xml(BOX), seed=6)
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.fromarray(noise(6)).save(path, exif=exif)
+    voc.add("turned", xml(BOX), seed=6).write_bytes(encoded(noise(6), exif=turned(6)))
     assert voc.faults() == [("size-mismatch", "resized.png"), ("size-mismatch", "turned.png")]
     messages = [fault.message for fault in check_dataset(voc.root).faults]
     assert "it was resized after it was labelled" in messages[0]

@@ -12,6 +12,7 @@ import sys
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,101 +107,76 @@ def test_damaged_exif_does_not_cost_the_picture(junk: bytes) -> None:
     np.testing.assert_array_equal(result, picture())
 
 
-def test_twelve_bit_tiff_uses_its_own_range() -> None:
-    samples = np.array([0, 4095, 2048, 1024], np.uint32)
-    packed = bytes((samples[0] >> 4, (samples[0] & 15) << 4 | samples[1] >> 8, samples[1] & 255))
-    packed += bytes((samples[2] >> 4, (samples[2] & 15) << 4 | samples[3] >> 8, samples[3] & 255))
-    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(packed))]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags)
-    data = struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + directory + struct.pack("<I", 0)
-    assert read_image(data)[0, :, 0].tolist() == [0, 255, 128, 64]
-
-
 def test_orientation_out_of_range_is_ignored() -> None:
     data = encoded(picture(), exif=turned(77))
     assert read_image_size(data) == (12, 17)
     np.testing.assert_array_equal(read_image(data), picture())
 
 
-def test_grey_and_one_bit() -> None:
-    grey = picture()[..., 2]
-    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(grey))), grey[..., None].repeat(3, 2))
-    bits = grey > 127
-    result = read_image(encoded(Image.fromarray(bits)))
-    np.testing.assert_array_equal(result, np.where(bits, 255, 0)[..., None].repeat(3, 2))
+# --- modes ------------------------------------------------------------------------------------------------------------
 
 
-def test_palette_gives_its_colours() -> None:
-    paletted = Image.fromarray(picture()).quantize(8)
-    np.testing.assert_array_equal(read_image(encoded(paletted)), np.asarray(paletted.convert("RGB")))
+def grey(values: Any) -> NDArray[np.int64]:
+    """``(H, W)`` values, or a row of them, as three equal channels."""
+    return np.atleast_2d(np.asarray(values, np.int64))[..., None].repeat(3, 2)
 
 
-def test_transparency_is_laid_over_white() -> None:
-    rgba = np.dstack([picture(), np.full((12, 17), 255, np.uint8)])
-    rgba[:6, :, 3] = 0
-    rgba[6:8, :, 3] = 128
-    result = read_image(encoded(Image.fromarray(rgba)))
-    assert (result[:6] == 255).all()
-    np.testing.assert_array_equal(result[8:], picture()[8:])
-    expected = picture()[6:8] * (128 / 255) + 255 * (127 / 255)
-    assert np.abs(result[6:8] - expected).max() <= 1
+def twelve_bits(a: int, b: int, c: int, d: int) -> bytes:
+    """A TIFF with a row of four grey pixels of 12 bits."""
+    packed = b"".join(bytes((x >> 4, (x & 15) << 4 | y >> 8, y & 255)) for x, y in ((a, b), (c, d)))
+    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(packed))]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + directory + struct.pack("<I", 0)
 
 
-def test_grey_with_alpha_and_transparent_palettes() -> None:
-    la = Image.merge("LA", [Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 0)])
-    assert (read_image(encoded(la)) == 255).all()
-    palette = Image.new("P", (4, 4), 1)
-    palette.putpalette([0, 0, 0, 200, 30, 40])
-    palette.putpixel((0, 0), 0)
-    for transparency in (0, b"\x00\xff"):  # one colour's number, or one byte of alpha for each colour
-        result = read_image(encoded(palette, transparency=transparency))
-        assert result[0, 0].tolist() == [255, 255, 255]
-        assert result[1, 1].tolist() == [200, 30, 40]
-    key = encoded(Image.new("RGB", (3, 3), (9, 8, 7)), transparency=(9, 8, 7))
-    assert (read_image(key) == 255).all()
+def png(size: tuple[int, int], bits: int, pixels: bytes) -> bytes:
+    """A PNG of colours, (width, height), with these bytes for pixels, right or wrong."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
 
 
-def test_cmyk_tiff_and_jpeg() -> None:
-    cmyk = Image.merge("CMYK", [Image.new("L", (16, 16), v) for v in (0, 255, 255, 0)])  # red ink
-    for format_name, tolerance in (("TIFF", 0), ("JPEG", 3)):
-        result = read_image(encoded(cmyk, format_name)).astype(int)
-        assert np.abs(result - [255, 0, 0]).max() <= tolerance
+def conversions() -> dict[str, tuple[bytes, Any]]:
+    """By what is in the file: its bytes, and what they become."""
+    rgb, wide = picture(), np.linspace(0, 65535, 12 * 17).round().astype(np.uint16).reshape(12, 17)
+    paletted = Image.fromarray(rgb).quantize(8)
+    alpha = np.repeat([0, 128, 255], [102, 34, 68]).reshape(12, 17, 1)
+    two = Image.new("P", (2, 1), 1)
+    two.putpalette([0, 0, 0, 200, 30, 40])
+    two.putpixel((0, 0), 0)
+    white, clear = np.full((4, 4, 3), 255), [[[255, 255, 255], [200, 30, 40]]]
+    red_ink = Image.merge("CMYK", [Image.new("L", (16, 16), v) for v in (0, 255, 255, 0)])
+    floats = {
+        "the usual range": ([0.0, 0.5, 1.0], [0, 128, 255]),
+        "inside it: not stretched": ([0.2, 0.4, 0.6], [51, 102, 153]),
+        "any other range: stretched": ([-10.0, 0.0, 10.0], [0, 128, 255]),
+        "flat": ([1000.0, 1000.0, 1000.0], [0, 0, 0]),
+        "not a number": ([np.nan, 0.0, 1.0], [0, 0, 255]),
+        "infinite": ([np.inf, -np.inf, 1.0], [0, 0, 255]),
+    }
+    return {
+        "grey": (encoded(rgb[..., 2]), grey(rgb[..., 2])),
+        "one bit": (encoded(rgb[..., 2] > 127), grey(np.where(rgb[..., 2] > 127, 255, 0))),
+        "palette": (encoded(paletted), np.asarray(paletted.convert("RGB"))),
+        "alpha": (encoded(np.dstack([rgb, alpha.astype(np.uint8)])), (rgb * (alpha / 255) + 255 - alpha).round()),
+        "grey and alpha": (encoded(Image.new("LA", (4, 4), (10, 0))), white),
+        "a transparent colour of a palette": (encoded(two, transparency=0), np.array(clear)),
+        "alpha for each colour of a palette": (encoded(two, transparency=b"\x00\xff"), np.array(clear)),
+        "a transparent colour": (encoded(Image.new("RGB", (4, 4), (9, 8, 7)), transparency=(9, 8, 7)), white),
+        **{f"CMYK, {name}": (encoded(red_ink, name), np.tile([255, 0, 0], (16, 16, 1))) for name in ("TIFF", "JPEG")},
+        **{f"16 bits, {name}": (encoded(wide, name), grey(wide >> 8)) for name in ("PNG", "TIFF", "PPM")},
+        "16 bits of colour": (png((3, 3), 16, (b"\0" + b"\xab\xcd" * 9) * 3), np.full((3, 3, 3), 0xAB)),
+        "12 bits": (twelve_bits(0, 4095, 2048, 1024), grey([0, 255, 128, 64])),
+        "32 bits": (encoded(np.array([[-5, 0, 100_000]], np.int32), "TIFF"), grey([0, 0, 255])),
+        **{f"float, {name}": (encoded(np.float32([v]), "TIFF"), grey(found)) for name, (v, found) in floats.items()},
+    }
 
 
-@pytest.mark.parametrize("format_name", ["PNG", "TIFF", "PPM"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(format_name: str) -> None:
-    values = np.linspace(0, 65535, 12 * 17).round().astype(np.uint16).reshape(12, 17)
-    result = read_image(encoded(Image.fromarray(values), format_name))
-    np.testing.assert_array_equal(result[..., 0], values >> 8)
-    np.testing.assert_array_equal(result[..., 0], result[..., 2])
-
-
-def test_sixteen_bit_colour_png() -> None:
-    rows = b"".join(b"\0" + np.full((3, 3), 0xABCD, ">u2").tobytes() for _ in range(3))
-    data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 3, 16, 2, 0, 0, 0))
-    data += png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
-    assert (read_image(data) == 0xAB).all()
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([[0.0, 0.5, 1.0]], [[0, 128, 255]]),  # the usual range
-        ([[0.2, 0.4, 0.6]], [[51, 102, 153]]),  # inside it: not stretched
-        ([[-10.0, 0.0, 10.0]], [[0, 128, 255]]),  # any other range: stretched
-        ([[1000.0, 1000.0, 1000.0]], [[0, 0, 0]]),  # flat
-        ([[np.nan, 0.0, 1.0]], [[0, 0, 255]]),
-        ([[np.inf, -np.inf, 1.0]], [[0, 0, 255]]),
-    ],
-)
-def test_float_pictures(values: list[list[float]], expected: list[list[int]]) -> None:
-    data = encoded(Image.fromarray(np.array(values, np.float32)), "TIFF")
-    np.testing.assert_array_equal(read_image(data)[..., 1], expected)
-
-
-def test_int32_tiff_is_stretched() -> None:
-    data = encoded(Image.fromarray(np.array([[-5, 0, 100_000]], np.int32)), "TIFF")
-    assert read_image(data)[0, :, 0].tolist() == [0, 0, 255]
+@pytest.mark.parametrize("name", conversions())
+def test_what_a_picture_becomes(name: str) -> None:
+    data, expected = conversions()[name]
+    result = read_image(data)
+    assert_rgb(result, *expected.shape[:2])
+    assert np.abs(result.astype(int) - expected).max() <= {"CMYK, JPEG": 3, "alpha": 1}.get(name, 0)
 
 
 @pytest.mark.parametrize("format_name", ["GIF", "MPO"])
@@ -304,27 +280,18 @@ def test_truncated_files_name_the_file(tmp_path: Path, format_name: str, share: 
     assert "cut short or damaged" in fault(path)
 
 
-def png_header(width: int, height: int) -> bytes:
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-        + png_chunk(b"IDAT", zlib.compress(b"\0" * 100))
-        + png_chunk(b"IEND", b"")
-    )
-
-
 def test_decompression_bomb_is_refused_by_its_header() -> None:
     for reader in (read_image, read_image_size):
         with pytest.raises(UserError, match=r"60000 x 60000 pixels, more than the limit of 200,000,000"):
-            reader(png_header(60000, 60000))
+            reader(png((60000, 60000), 8, bytes(100)))
 
 
 def test_pictures_of_more_than_a_hundred_megapixels_pass() -> None:
     assert MAX_PIXELS > 150_000_000
     # Pillow's own limit would warn here, and warnings are errors in these tests.
-    assert read_image_size(png_header(15000, 11000)) == (11000, 15000)
+    assert read_image_size(png((15000, 11000), 8, bytes(100))) == (11000, 15000)
     with pytest.raises(UserError, match="cut short"):
-        read_image(png_header(15000, 11000))
+        read_image(png((15000, 11000), 8, bytes(100)))
 
 
 def test_the_limit_is_exact_and_can_be_set() -> None:
