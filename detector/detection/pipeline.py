@@ -8,7 +8,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -92,6 +92,7 @@ class MultiBoxSource:
         return maps.proposed(self.head, self.config)
 
 
+@dataclass(eq=False, repr=False)
 class Detector:
     """Finds objects of ``class_names`` in images.
 
@@ -109,30 +110,17 @@ class Detector:
     ``stages`` has the seconds spent so far in "propose", "networks" and "suppression".
     """
 
-    def __init__(
-        self,
-        proposals: ProposalSource | None,
-        classifier: RegionClassifier,
-        class_names: tuple[str, ...],
-        config: PostprocessConfig,
-        max_proposals: int | None = None,
-        refinement: RefinementConfig | None = None,
-        labels: tuple[int, ...] | None = None,
-        class_keys: tuple[str, ...] = (),
-        multibox: MultiBoxSource | None = None,
-        merging: MergeConfig | None = None,
-    ) -> None:
-        self.proposals = proposals
-        self.classifier = classifier
-        self.class_names = class_names
-        self.config = config
-        self.max_proposals = max_proposals
-        self.refinement = refinement
-        self.labels = labels
-        self.class_keys = class_keys
-        self.multibox = multibox
-        self.merging = merging or MergeConfig()
-        self.stages = Stages()
+    proposals: ProposalSource | None
+    classifier: RegionClassifier
+    class_names: tuple[str, ...]
+    config: PostprocessConfig
+    max_proposals: int | None = None
+    refinement: RefinementConfig | None = None
+    labels: tuple[int, ...] | None = None
+    class_keys: tuple[str, ...] = ()
+    multibox: MultiBoxSource | None = None
+    merging: MergeConfig = field(default_factory=MergeConfig)
+    stages: Stages = field(default_factory=Stages, init=False)
 
     @overload
     def __call__(self, image: AnyImage) -> Detections: ...
