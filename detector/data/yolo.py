@@ -13,7 +13,8 @@ without such a file, ``classes.txt`` or ``obj.names`` with text files beside the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from detector.data.builder import Builder
@@ -164,35 +165,24 @@ class LabelFinder:
     """Finds the text file of a picture, reading each directory's names once."""
 
     def __init__(self) -> None:
-        self._finders: dict[Path, PictureFinder] = {}
+        self._finder = cache(PictureFinder)
 
     def find(self, picture: Path) -> Path | None:
         """The annotation of ``picture``, ``a.txt`` or ``a.jpg.txt``; None: there is none of this very name.
 
         It lies in ``labels`` in place of the last ``images`` in the path, beside the picture, or in ``labels/`` there.
         """
-        places = [(finder, name) for finder in self._around(picture) for name in _label_names(picture)]
-        return next((finder.folder / name for finder, name in places if finder.has(name)), None)
+        return next((finder.folder / name for finder, name in self._places(picture) if finder.has(name)), None)
 
     def find_similar(self, picture: Path) -> Path | None:
         """The one annotation that is called like ``picture`` but for capitals and the form of letters, or None."""
-        for finder in self._around(picture):
-            for name in _label_names(picture):
-                found = finder.by_name(name)
-                if len(found) == 1:
-                    return finder.folder / found[0]
-        return None
+        found = ((finder.folder, finder.by_name(name)) for finder, name in self._places(picture))
+        return next((folder / names[0] for folder, names in found if len(names) == 1), None)
 
-    def _around(self, picture: Path) -> list[PictureFinder]:
-        folders = [label_folder(picture.parent), picture.parent, picture.parent / "labels"]
-        for folder in folders:
-            if folder not in self._finders:
-                self._finders[folder] = PictureFinder(folder)
-        return [self._finders[folder] for folder in folders]
-
-
-def _label_names(picture: Path) -> tuple[str, str]:
-    return f"{picture.name}.txt", f"{stem_of(picture.name)}.txt"
+    def _places(self, picture: Path) -> Iterator[tuple[PictureFinder, str]]:
+        for folder in (label_folder(picture.parent), picture.parent, picture.parent / "labels"):
+            for name in (picture.name, stem_of(picture.name)):
+                yield self._finder(folder), f"{name}.txt"
 
 
 # --- annotations ------------------------------------------------------------------------------------------------------
