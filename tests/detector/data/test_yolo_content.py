@@ -36,31 +36,21 @@ def test_names_are_text(tmp_path: Path, names: str, keys: object, found: object)
     assert (classes.keys, classes.names) == (keys, found)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("names: [[cat], dog]", "the name of class 0 is not text"),
-        ("names: {0: {a: b}}", "the name of class 0 is not text"),
-        ("names: {cat: 0}", "has no `names`"),
-        ("names: {0: a, 00: b}", "has no `names`"),
-        ("names: {0: a, 0: b}", "the key '0' stands twice"),
-        ("names: cat", "has no `names`"),
-        (f"names:\n  ? {'9' * 5000}\n  : cat", "has no `names`"),
-        ("? [a]\n: b\nnames: [cat]", "not valid YAML"),
-        ('names: ["\\UFFFFFFFF"]', "not valid YAML"),
-        ("names: [cat]\nkpt_shape: [x, 3]", "`kpt_shape` is not"),
-        ("names: [cat]\nkpt_shape: 17", "`kpt_shape` is not"),
-        ("names: [cat]\nkpt_shape: [0, 3]", "`kpt_shape` is not"),
-        ("names: [cat]\nkpt_shape: [4, 9]", "`kpt_shape` is not"),
-        ("names: [cat]\ntask: dance", "`task` is not one of detect, segment, pose, obb"),
-        ("names: [cat]\ntask: [detect]", "`task` is not one of"),
-        ("names: [cat]\npath: [a]", "`path` is not the name of a folder"),
-        ("names: [cat]\nval: {a: b}", "`val` is not the name of a folder"),
-        ("names: [cat]\nval: [[a]]", "`val` is not the name of a folder"),
-        ("a: &a [*a]\nnames: [cat]", "an alias stands for itself|not valid YAML"),
-        ("a: " + "[" * 600, "nested too deep"),
-    ],
-)
+BROKEN = {
+    "the name of class 0 is not text": ("names: [[cat], dog]", "names: {0: {a: b}}"),
+    "has no `names`": ("names: {cat: 0}", "names: {0: a, 00: b}", "names: cat", f"names:\n  ? {'9' * 5000}\n  : cat"),
+    "the key '0' stands twice": ("names: {0: a, 0: b}",),
+    "not valid YAML": ("? [a]\n: b\nnames: [cat]", 'names: ["\\UFFFFFFFF"]'),
+    "`kpt_shape` is not": tuple(f"names: [cat]\nkpt_shape: {shape}" for shape in ("[x, 3]", "17", "[0, 3]", "[4, 9]")),
+    "`task` is not one of detect, segment, pose, obb": ("names: [cat]\ntask: dance", "names: [cat]\ntask: [detect]"),
+    "`path` is not the name of a folder": ("names: [cat]\npath: [a]",),
+    "`val` is not the name of a folder": ("names: [cat]\nval: {a: b}", "names: [cat]\nval: [[a]]"),
+    "an alias stands for itself|not valid YAML": ("a: &a [*a]\nnames: [cat]",),
+    "nested too deep": ("a: " + "[" * 600,),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), [(text, message) for message, texts in BROKEN.items() for text in texts])
 def test_one_line_for_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         read_data_file(write(tmp_path, f"train: images\n{text}\n"))
