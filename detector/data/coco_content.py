@@ -21,7 +21,7 @@ Categories = dict[int | str, str]
 _SMALL = 8_000_000
 """Bytes up to which a file is parsed as a whole when only its categories are asked for."""
 _CATEGORIES = b'"categories"'
-_LARGEST = 1e300
+_LARGEST = 1e300  # of numbers that are taken for one
 _LARGEST_MASK = 2**31  # pixels, as of either side
 
 

@@ -1,4 +1,4 @@
-"""What stands in YOLO's files: the data file, and lines of the text files, in which it says what numbers are the box.
+"""What stands in YOLO's files: the data file, and the lines of text files; the first says what is the box in the others.
 
 The data file is ``data.yaml`` of today's tools, or Darknet's ``obj.data``, which CVAT writes as YOLO 1.1.
 """
@@ -23,8 +23,6 @@ SPLITS = ("train", "val", "test")
 _DARKNET_SPLITS = ("train", "valid", "test")
 _MOST_KEYPOINTS = 10_000
 _NOTHING: tuple[object, ...] = ("", "~", "null", "Null", "NULL", [], {})
-
-
 TASKS = ("", "detect", "segment", "pose", "obb")
 """What ``task`` of a data file may be; ``""``: it does not say."""
 
