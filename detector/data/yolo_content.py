@@ -1,4 +1,4 @@
-"""What stands in YOLO's files: the data file, and the lines of text files; the first says what is the box in the others.
+"""What stands in YOLO's files: the data file, and lines of text files; the first says what is the box in the others.
 
 The data file is ``data.yaml`` of today's tools, or Darknet's ``obj.data``, which CVAT writes as YOLO 1.1.
 """
