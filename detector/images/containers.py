@@ -71,7 +71,7 @@ def mp4_shows_parts_only(path: Path) -> bool:
 
 def _is_partly_shown(track: memoryview, movie_clock: int) -> bool:
     media = _find(track, b"mdia")
-    if _find(media, b"hdlr")[8:12] != b"vide":
+    if bytes(_find(media, b"hdlr")[8:12]) != b"vide":
         return False
     clock, duration = _clock(_find(media, b"mdhd"))
     try:
