@@ -413,7 +413,7 @@ def test_polygons(segmentation: Any, box: tuple[float, ...]) -> None:
     assert box_of_segmentation(segmentation) == box
 
 
-BAD_COUNTS = (5, [1, -1, 9], [0, 10], ["a"], [10**30, 1], [9], "\u2603", "o" * 40, "0P")
+BAD_COUNTS = (5, [1, -1, 9], [0, 10], ["a"], [10**30, 1], [9], "\u2603", "o" * 40, "0P", "O")
 BAD_POLYGONS = (
     [[]],
     [[1, 2, 3]],

@@ -217,7 +217,7 @@ def test_cvats_yolo(tmp_path: Path, above: str, in_list: str) -> None:
         "train.txt": "\n".join([*lines, "data/obj_train_data/gone.png"]),
         "valid.txt": f"{in_list}obj_valid_data/c.png\n",
         "obj.names": "cat\ndog\n",
-        "obj.data": f"classes = 2\n{facts}backup = backup/\n",
+        "obj.data": f"# train = none.txt\nclasses = 2\n{facts}backup = backup/\n",
     })  # fmt: skip
     assert dataset_splits(tmp_path) == dataset_splits(tmp_path / "obj.data") == ("train", "valid")
     dataset = load_dataset(tmp_path)
@@ -240,7 +240,8 @@ def test_lists_in_a_folder_of_their_own(root: Path) -> None:
 
 
 def test_a_folder_with_another_yaml_file(root: Path) -> None:
-    assert len(load_dataset(put(root, {"a.yaml": b"\xff names train"}))) == 3
+    (root / "data.yaml").rename(root / "set.yaml")
+    assert len(load_dataset(put(root, {"a.yaml": b"\xff names train", "b.yaml": "names: [cat]\n"}))) == 3
     with pytest.raises(UserError, match="not UTF-8"):
         load_dataset(put(root, {"data.yaml": b"\xff names train"}))
 
