@@ -23,7 +23,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["detector", "detector.*", "proposals", "proposals.*"]),
     package_data={
-        "detector": ["py.typed", "models/**/*", "report/assets/*", "serving/assets/*"],
+        "detector": ["py.typed", "models/**/*", "report/assets/*", "serving/assets/*", "data/map_det.txt"],
         "proposals": ["py.typed"],
     },
     install_requires=[

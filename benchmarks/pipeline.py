@@ -24,8 +24,8 @@ import skimage.data
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from detector.detection.pipeline import Stages
 from detector.detection.precision import detection_dtype
-from detector.detection.stages import Stages
 from detector.model.load import load_model
 
 IMAGES = ("astronaut", "chelsea", "coffee", "rocket")

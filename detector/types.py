@@ -29,7 +29,7 @@ class Detections:
         image_size: (height, width) in pixels.
         class_names: the words of the labels, K of them, or none.
         to_html: makes what Jupyter shows in place of the arrays; a model's results have it, see
-            :mod:`detector.detection.notebook`.
+            :func:`detector.detection.pipeline.drawn`.
     """
 
     boxes: NDArray[np.float32]

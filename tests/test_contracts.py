@@ -7,50 +7,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from contracts import IMAGE, assert_is_classifier, assert_is_data_format, assert_is_proposal_source
+from small_nets import CPU, CROP, MAPS, NET, member, multibox_head
 from small_sets import make_small_set
 from torch import nn
 
-from detector.crop import CropConfig
 from detector.data import coco, ilsvrc_det, image_folder, load, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
-from detector.nets.region_head import HeadKind, HeadShape, RegionHead
-from detector.nets.region_net import SharedMaps, sizes_by_level
+from detector.nets.googlenet import GoogLeNet
+from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
-from proposals.multibox import MultiBoxConfig, MultiBoxHead
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch, resolve_config
 from proposals.store import ProposalStore
 from proposals.types import ProposalSource
-
-CPU = torch.device("cpu")
-CROP, NET = CropConfig(size=32, context_pad=2), GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
 
 
 def search(preset: str = "single") -> SelectiveSearch:
     return SelectiveSearch(resolve_config(preset), 0, 1)
 
 
-def multibox() -> ProposalSource:
-    """MultiBox on the maps of a network."""
-    torch.manual_seed(0)
-    maps = SharedMaps(image_side=64, levels=2, region_side=24)
-    trunk = Trunk(NET)
-    alone = Ensemble([Member(trunk, CROP, Normalization(), head("softmax", 2), maps)], CPU)
-    config = MultiBoxConfig(channels=8, count=4)
-    return MultiBoxSource(MultiBoxHead(NET.inception("4e").out, sizes_by_level(config, maps), config), alone, maps)
-
-
 SOURCES: dict[str, Callable[[Path], ProposalSource]] = {
     "selective search, single": lambda folder: search(),
     "selective search, googlenet": lambda folder: search("googlenet"),
     "resized": lambda folder: ResizedSource(search(), 40),
-    "multibox": lambda folder: multibox(),
+    "multibox": lambda folder: MultiBoxSource(multibox_head(), Ensemble([member()], CPU), MAPS),
     "stored": lambda folder: ProposalStore(folder, search().settings(), search()),
     "remembered": lambda folder: RememberedSource(search()),
 }
@@ -62,34 +46,20 @@ def test_proposal_sources(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@pytest.mark.parametrize("shape", [(17, 90), (90, 17)], ids=str)
-def test_proposal_sources_on_thin_images(tmp_path: Path, name: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(1, 1), (3, 120), (17, 90), (90, 17)], ids=str)
+def test_proposal_sources_on_small_and_thin_images(tmp_path: Path, name: str, shape: tuple[int, int]) -> None:
     image = np.ascontiguousarray(np.tile(IMAGE, (2, 2, 1))[: shape[0], : shape[1]])
     assert_is_proposal_source(SOURCES[name](tmp_path), image)
 
 
-def head(kind: HeadKind, grid: int) -> RegionHead:
-    made = RegionHead(
-        HeadShape(kind=kind, grid=grid, shared=kind == "softmax", overlap=grid), 3, Trunk(NET).num_features
-    )
-    nn.init.normal_(made.classify.weight, std=0.5)
-    return made
-
-
 def members() -> dict[str, list[Member]]:
-    torch.manual_seed(0)
-    maps = SharedMaps(image_side=64, levels=2, region_side=24)
-    softmax, svm = (
-        Member(Trunk(NET), CROP, Normalization(), head(kind, grid), shared)
-        for kind, grid, shared in (("softmax", 2, maps), ("svm", 0, None))
-    )
-    plain = Member(GoogLeNet(NET), CROP, Normalization())
-    return {
-        "crops": [plain],
-        "shared maps": [softmax],
-        "svms": [svm],
-        "all together": [softmax, plain, svm],
-    }
+    plain, shared = Member(GoogLeNet(NET), CROP, Normalization()), member()
+    head = RegionHead(HeadShape(kind="svm", grid=0, shared=False, overlap=0), 3, Trunk(NET).num_features)
+    svm = Member(Trunk(NET), CROP, Normalization(), head)
+    for made in (shared.head, head):
+        assert made is not None
+        nn.init.normal_(made.classify.weight, std=0.5)
+    return {"crops": [plain], "shared maps": [shared], "svms": [svm], "all together": [shared, plain, svm]}
 
 
 @pytest.mark.parametrize("name", members())
@@ -125,4 +95,4 @@ def test_data_formats(tmp_path: Path, name: str) -> None:
 
 
 def test_every_data_format_is_here() -> None:
-    assert {reader for reader, _ in FORMATS.values()} == set(load._FORMATS)
+    assert {reader.__name__ for reader, _ in FORMATS.values()} == set(load._FORMATS)

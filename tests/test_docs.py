@@ -28,7 +28,8 @@ from detector.types import Detections, GroundTruth
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-LINKING = [*PAGES, *(ROOT / name for name in ("README.md", "SECURITY.md", "detector/models/default/README.md"))]
+README = ROOT / "README.md"
+LINKING = [*PAGES, README, ROOT / "SECURITY.md", ROOT / "detector" / "models" / "default" / "README.md"]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 GENERATED = {"reference/commands.md"}  # by tools/docs_site.py
 
@@ -45,7 +46,7 @@ def prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-WITH_SCRIPTS = [page for page in PAGES if blocks(page, "sh")]
+WITH_SCRIPTS = [page for page in (*PAGES, README) if blocks(page, "sh")]
 
 
 def anchors(page: Path) -> set[str]:
@@ -74,6 +75,19 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{name_of(page)}: {link}"
         if anchor:
             assert anchor in anchors(target), f"{name_of(page)}: {link}"
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)\b(?=`|\s+#)", README.read_text("utf-8")))))
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_layout_is_as_told() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?/`(?:, `.*?/`)*) \|", contributing, re.MULTILINE)
+    folders = [folder for row in rows for folder in re.findall(r"`(.*?)/`", row)]
+    assert len(folders) >= 8
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
 
 
 def test_the_nav_has_every_page_once() -> None:
@@ -134,6 +148,8 @@ def commands(script: str) -> list[list[str]]:
 
 def assert_commands_exist(lines: list[list[str]]) -> None:
     for verb, *words in lines:
+        if verb in ("--help", "--version"):
+            continue
         assert verb in COMMANDS
         known = {name for param in load_command(verb).params for name in (*param.opts, *param.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= known, verb
@@ -166,6 +182,30 @@ def test_the_kubernetes_job_runs_each_shard_once() -> None:
     assert_commands_exist([line])
     assert line[line.index("--shard") + 1] == "$i/$SHARDS"
     assert "i=$((JOB_COMPLETION_INDEX + 1))" in script, "Kubernetes counts from 0, shards from 1"
+
+
+TYPES = """
+reveal_type(model)
+reveal_type(detections)
+reveal_type(model([image, "cat.jpg"]))
+reveal_type(model.predict(["cat.jpg"]))
+"""
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_readme_have_types(tmp_path: Path) -> None:
+    from mypy import api
+
+    (tmp_path / "example.py").write_text("".join([*blocks(README, "python"), TYPES]))
+    where = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(tmp_path)]
+    said, trouble, code = api.run([*where, str(tmp_path / "example.py")])
+    assert (trouble, code) == ("", 0), said
+    assert re.findall(r'Revealed type is "([^"]*)"', said) == [
+        "detector.detection.pipeline.Detector",
+        "detector.types.Detections",
+        "list[detector.types.Detections]",
+        "typing.Iterator[detector.types.Detections]",
+    ]
 
 
 # --- Examples in Python. Each page's blocks run one after another in one namespace, in a folder that `prepare` fills.
@@ -234,13 +274,12 @@ def test_a_data_format(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(load, "_FORMATS", load._FORMATS)
     (place / "csv_boxes.py").write_text(blocks(DOCS / "how_to/add_data_format.md", "python")[0])
     monkeypatch.syspath_prepend(place)
-    reader = importlib.import_module("csv_boxes")
-    monkeypatch.delitem(sys.modules, "csv_boxes")
     (place / "tables").mkdir()
     Image.new("RGB", (20, 10)).save(place / "tables" / "a.png")
     rows = ["a.png,1,2,5,6,cat", "a.png,3,4,9,8,dog", "a.png,7,2,5,6,cat", "a.png,1,2,cat", "b.png,1,2,5,6,cat"]
     (place / "tables" / "boxes.csv").write_text("\n".join(rows))
-    dataset = run_blocks("how_to/add_data_format.md", {"csv_boxes": reader}, first=1)["dataset"]
+    dataset = run_blocks("how_to/add_data_format.md", first=1)["dataset"]
+    monkeypatch.delitem(sys.modules, "csv_boxes")
     assert dataset.class_names == ("cat", "dog")
     assert dataset[0].ground_truth.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 9, 8]]
     assert sorted(fault.kind for fault in dataset.faults) == ["bad-object", "inverted-box", "unreadable-image"]

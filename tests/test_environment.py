@@ -53,14 +53,8 @@ def make(checkout: Path, tmp_path: Path) -> Run:
     def run(target: str, **variables: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTHON"))}
         environment = {**inherited, "DIARY": str(tmp_path / "diary"), "PYTHON": str(tmp_path / "fake-python")}
-        return subprocess.run(
-            ["make", target],
-            cwd=checkout,
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        together = {**environment, **variables}
+        return subprocess.run(["make", target], cwd=checkout, env=together, capture_output=True, text=True, check=False)
 
     return run
 
@@ -85,6 +79,7 @@ def test_the_first_time_everything_the_second_time_nothing(make: Run, diary: Cal
     assert "python -m pip install --quiet --editable .[test,lint]" in calls
     assert calls[-2:] == [f"python -m {module}" for module in WARMUPS]
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["making", "installing", "compiling"]
+    assert not any("headless" in call for call in calls), "where OpenCV loads it stays"
 
     assert make("environment").returncode == 0
     assert diary() == []
@@ -122,24 +117,18 @@ def test_where_opencv_lacks_a_library_the_headless_wheel_takes_its_place(
     assert "swapping in opencv-python-headless" in done.stderr
 
 
-def test_where_opencv_loads_it_stays(make: Run, diary: Callable[[], list[str]]) -> None:
-    make("environment")
-    assert not any("headless" in call for call in diary())
-
-
-def test_without_ensurepip_the_message_says_what_to_install(make: Run) -> None:
-    done = make("environment", NO_ENSUREPIP="1")
+@pytest.mark.parametrize(
+    ("variables", "messages"),
+    [
+        ({"NO_ENSUREPIP": "1"}, ("error: ", "apt install python3-venv")),
+        ({"TOO_OLD": "1"}, ("error: no Python of 3.10 to 3.13 found", "make PYTHON=")),
+    ],
+)
+def test_an_unfit_python(make: Run, checkout: Path, variables: dict[str, str], messages: tuple[str, ...]) -> None:
+    done = make("environment", **variables)
     assert done.returncode != 0
-    assert "error: " in done.stderr
-    assert "apt install python3-venv" in done.stderr
-
-
-def test_an_unfit_python(make: Run, checkout: Path) -> None:
-    done = make("environment", TOO_OLD="1")
-    assert done.returncode != 0
-    assert "error: no Python of 3.10 to 3.13 found" in done.stderr
-    assert "make PYTHON=" in done.stderr
-    assert not (checkout / ".venv").exists()
+    assert all(message in done.stderr for message in messages)
+    assert not (checkout / ".venv" / ".ready").exists()
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(make: Run, checkout: Path) -> None:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from detector.evaluation.analysis_types import Evaluation, PictureInfo
 from detector.evaluation.assemble import assemble, score
 from detector.evaluation.gallery import proposal_rows
-from detector.images.write import write_picture
+from detector.images.pixels import write_picture
 from detector.types import Detections, GroundTruth, ImageRecord
 from proposals.boxes import clip, iou
 from proposals.types import Proposals, Source

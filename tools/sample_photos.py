@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from example_report import CLASS_NAMES, example_data_set
 
-from detector.data.write import voc_xml
+from detector.data.voc_xml import voc_xml
 
 
 def make_photos(folder: Path, train: int, val: int) -> None:

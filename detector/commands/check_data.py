@@ -53,9 +53,8 @@ def check_data(
     [bold]Example:[/bold] detector check-data photos/
     """
     from detector.data.check import check_dataset
-    from detector.path_part import path_part
     from detector.runs.folder import final_path, new_run_folder, refuse_occupied
-    from detector.strict_json import json_text
+    from detector.shown import json_text, path_part
 
     refuse_occupied(out)
     wanted = _class_list(classes)
@@ -98,8 +97,8 @@ def _write_sheet(path: Path, part: CheckedSplit, report: CheckReport, count: int
     from PIL import Image
 
     from detector.data.check import sample
+    from detector.images.pixels import write_picture
     from detector.images.read import read_image
-    from detector.images.write import write_picture
     from detector.report.drawing import draw_sheet, draw_truth
 
     dataset = part.dataset

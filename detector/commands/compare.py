@@ -39,7 +39,7 @@ def compare(
     from detector.evaluation.assemble import score
     from detector.evaluation.paired import compare as compare_results
     from detector.evaluation.plain import to_plain
-    from detector.strict_json import json_text
+    from detector.shown import json_text
 
     first, second = read_evaluate_settings(a), read_evaluate_settings(b)
     _check_alike(a, b, first, second)

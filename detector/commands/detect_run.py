@@ -15,10 +15,10 @@ from detector.commands.detection_run import detect_each
 from detector.commands.inputs import Input
 from detector.commands.tally import Tally
 from detector.detection.pipeline import Detector
-from detector.images.write import write_picture
-from detector.path_part import path_parts
+from detector.images.pixels import write_picture
 from detector.report.drawing import draw_detections, draw_proposals
 from detector.runs.journal import Journal
+from detector.shown import path_parts
 
 JPEG_QUALITY = 92
 JPEG_LONGEST_SIDE = 65_500

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 
 from detector.images.archives import import_arrow
-from detector.shown import one_line, shown
-from detector.strict_json import json_text
+from detector.shown import json_text, one_line, shown
 from detector.types import Detections
 from proposals.errors import UserError
 

@@ -14,7 +14,7 @@ from detector.evaluation.class_index import ClassIndex
 from detector.evaluation.classification import ClassificationResult, evaluate_classification
 from detector.evaluation.confidence import BINS
 from detector.evaluation.plain import to_plain
-from detector.strict_json import json_text
+from detector.shown import json_text
 
 if TYPE_CHECKING:
     from detector.data import Dataset

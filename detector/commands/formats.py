@@ -25,9 +25,8 @@ from detector.commands.detection_files import (
     write_csv,
     write_parquet,
 )
-from detector.data.write import voc_xml
-from detector.path_part import path_parts
-from detector.strict_json import json_text
+from detector.data.voc_xml import voc_xml
+from detector.shown import json_text, path_parts
 from detector.types import Detections, GroundTruth, ImageRecord
 
 VOC_FOLDER, YOLO_FOLDER, LABEL_STUDIO_FILE = "voc", "yolo", "labelstudio.json"

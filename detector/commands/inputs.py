@@ -40,7 +40,7 @@ from detector.images.read import MAX_PIXELS, ORDINARY_PIXELS, read_image_reduced
 from detector.images.read import SUFFIXES as PICTURE_SUFFIXES
 from detector.images.video import SUFFIXES as VIDEO_SUFFIXES
 from detector.images.video import Video
-from detector.strict_json import json_text
+from detector.shown import json_text
 from proposals.errors import UserError
 
 LIST_SUFFIXES = frozenset((".txt",))

@@ -52,8 +52,8 @@ def suggest(
     from detector.commands.detection_files import JSONL_FILE, read_detections
     from detector.commands.detection_run import detect_each, job_of, one_at_a_time
     from detector.commands.inputs import PictureInput, find_inputs
-    from detector.data.labelled import is_labelled
-    from detector.detection.uncertainty import LEAST_SCORE, uncertainty
+    from detector.data.finder import is_labelled
+    from detector.detection.pipeline import LEAST_DOUBTED, uncertainty
     from detector.model.config import read_detector_config
     from detector.model.load import load_model
     from detector.runs.folder import final_path, new_run_folder
@@ -68,7 +68,7 @@ def suggest(
     if score_threshold is None:
         score_threshold = read_detector_config(model).postprocess.score_threshold
     alone = one_at_a_time(len(images) > 1, device)
-    least = min(LEAST_SCORE, score_threshold)
+    least = min(LEAST_DOUBTED, score_threshold)
     network = load_model(model, device=device, score_threshold=least, threads=None if alone else 1)
     config: dict[str, Any] = {
         "inputs": inputs,
@@ -108,7 +108,7 @@ def _write_images(
 ) -> None:
     """Copies of the ``chosen`` images, a file of pre-labels beside each, and the ``classes.txt`` of both formats."""
     from detector.commands.formats import voc_text, yolo_text
-    from detector.path_part import path_part
+    from detector.shown import path_part
 
     folder.mkdir(exist_ok=True)
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")

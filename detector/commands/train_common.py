@@ -23,7 +23,7 @@ from detector.commands.console import rate_and_end, say
 from detector.commands.resume import Resume
 from detector.data import Dataset, dataset_splits
 from detector.data.faults import KEPT
-from detector.images.write import write_picture
+from detector.images.pixels import write_picture
 from detector.model.config import ProposalConfig
 from detector.model.load import choose_device
 from detector.recipes.build import load_splits

@@ -6,6 +6,7 @@ Loading finds what the annotations show; here every picture is decoded too, and 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detector.data.dataset import Dataset, size_mismatch_text
 from detector.data.faults import KEPT, STOPS, Fault, count_faults
 from detector.data.load import dataset_splits, load_dataset
 from detector.data.paths import read_bytes
-from detector.data.statistics import statistics
 from detector.images.read import read_image
 from proposals.errors import UserError
 
@@ -27,6 +28,8 @@ Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 _BATCH = 1024
 """Pictures that wait for a thread at a time; an interruption has to wait for them."""
+PERCENTILES = (0, 10, 25, 50, 75, 90, 100)
+_COCO_SMALL, _COCO_LARGE = 32.0, 96.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +84,8 @@ class CheckReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """What reading one picture file told: its digest and size, or why it cannot be read."""
-
-    digest: bytes
-    size: tuple[int, int]
-    error: str
+_Picture = tuple[bytes, tuple[int, int]] | str
+"""What reading one picture file told: its digest and size, or why it cannot be read."""
 
 
 def check_dataset(
@@ -161,8 +159,8 @@ def _read(file: str) -> _Picture:
         data = read_bytes(Path(file))
         image = read_image(data, name=file)
     except UserError as error:
-        return _Picture(b"", (0, 0), str(error))
-    return _Picture(hashlib.sha256(data).digest(), (image.shape[0], image.shape[1]), "")
+        return str(error)
+    return hashlib.sha256(data).digest(), (image.shape[0], image.shape[1])
 
 
 def _check_split(dataset: Dataset, pictures: dict[str, _Picture], faults: list[Fault]) -> tuple[int, ...]:
@@ -170,26 +168,18 @@ def _check_split(dataset: Dataset, pictures: dict[str, _Picture], faults: list[F
     good = []
     for i, relative in enumerate(dataset.paths):
         file = str(dataset.root / relative)
-        picture = pictures[file]
-        if picture.error:
-            faults.append(Fault("unreadable-image", file, picture.error))
-        elif dataset.image_size(i) != picture.size:
-            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture.size, dataset.image_size(i))))
+        picture, size, truth = pictures[file], dataset.image_size(i), dataset.ground_truth(i)
+        if isinstance(picture, str):
+            faults.append(Fault("unreadable-image", file, picture))
+        elif picture[1] != size:
+            faults.append(Fault("size-mismatch", file, size_mismatch_text(file, picture[1], size)))
         else:
             good.append(i)
-        _check_twins(dataset, i, file, faults)
+        for (label, *box), count in Counter(zip(truth.labels.tolist(), *truth.boxes.T.tolist(), strict=True)).items():
+            if count > 1:
+                text = f"box {' '.join(f'{value:g}' for value in box)} ({dataset.class_names[label]}) is there twice"
+                faults.append(Fault("duplicate-box", file, text))
     return tuple(good)
-
-
-def _check_twins(dataset: Dataset, i: int, file: str, faults: list[Fault]) -> None:
-    truth = dataset.ground_truth(i)
-    seen: set[tuple[float, ...]] = set()
-    for label, box in zip(truth.labels.tolist(), truth.boxes.tolist(), strict=True):
-        key = (label, *box)
-        if key in seen:
-            corners = " ".join(f"{value:g}" for value in box)
-            faults.append(Fault("duplicate-box", file, f"box {corners} ({dataset.class_names[label]}) is there twice"))
-        seen.add(key)
 
 
 def _compare_pictures(splits: Sequence[CheckedSplit], pictures: dict[str, _Picture], faults: list[Fault]) -> None:
@@ -199,8 +189,9 @@ def _compare_pictures(splits: Sequence[CheckedSplit], pictures: dict[str, _Pictu
         if split.dataset is not None:
             for relative in split.dataset.paths:
                 file = str(split.dataset.root / relative)
-                if not pictures[file].error:
-                    places.setdefault(pictures[file].digest, {})[split.name, file] = None
+                picture = pictures[file]
+                if not isinstance(picture, str):
+                    places.setdefault(picture[0], {})[split.name, file] = None
     for found in places.values():
         first_split, first_file = next(iter(found))
         for split_name, file in list(found)[1:]:
@@ -242,3 +233,54 @@ def sample(split: CheckedSplit, count: int) -> list[int]:
         chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, count).astype(int)]
     spread = good[np.linspace(0, len(good) - 1, min(count, len(good))).astype(int)]
     return list(dict.fromkeys([*chosen, *spread.tolist()]))[:count]
+
+
+def statistics(dataset: Dataset) -> dict[str, Any]:
+    """Counts and percentiles, JSON-ready.
+
+    ``classes`` is the number of boxes of each class by name, in label order; ``boxes`` has percentiles of width,
+    height, the square root of the area, and aspect (width / height), in pixels, with COCO's three sizes; ``images``
+    those of the pictures.
+    """
+    per_image = np.diff(dataset.offsets)
+    sides = dataset.boxes[:, 2:].astype(np.float64) - dataset.boxes[:, :2]
+    side = np.sqrt(sides.prod(axis=1))
+    classes_of_image = np.unique(np.stack([dataset.image_of_box(), dataset.labels], axis=1), axis=0)
+    images_of_class = np.bincount(classes_of_image[:, 1], minlength=dataset.num_classes)
+    return {
+        "images": {
+            "count": len(dataset),
+            "without_boxes": int((per_image == 0).sum()),
+            "boxes_each": _percentiles(per_image),
+            "height": _percentiles(dataset.sizes[:, 0]),
+            "width": _percentiles(dataset.sizes[:, 1]),
+        },
+        "boxes": {
+            "count": len(dataset.boxes),
+            "ignored": int(dataset.ignore.sum()),
+            "crowds": int(dataset.crowd.sum()),
+            "width": _percentiles(sides[:, 0]),
+            "height": _percentiles(sides[:, 1]),
+            "side": _percentiles(side),
+            "aspect": _percentiles(sides[:, 0] / sides[:, 1]),
+            "small_medium_large": [
+                int((side < _COCO_SMALL).sum()),
+                int(((side >= _COCO_SMALL) & (side < _COCO_LARGE)).sum()),
+                int((side >= _COCO_LARGE).sum()),
+            ],
+        },
+        "classes": {
+            name: {"boxes": boxes, "images": images}
+            for name, boxes, images in zip(
+                dataset.class_names, dataset.class_counts().tolist(), images_of_class.tolist(), strict=True
+            )
+        },
+    }
+
+
+def _percentiles(values: NDArray[Any]) -> dict[str, float]:
+    """By ``p0`` (least) to ``p100`` (greatest), to a hundredth; empty if there are no values."""
+    if len(values) == 0:
+        return {}
+    found = np.percentile(values.astype(np.float64), PERCENTILES)
+    return {f"p{percent}": round(float(value), 2) for percent, value in zip(PERCENTILES, found, strict=True)}

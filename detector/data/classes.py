@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proposals.errors import UserError
 
@@ -24,7 +26,9 @@ class Classes:
     @classmethod
     def named(cls, keys: Sequence[str | int], names: Sequence[object]) -> Classes:
         """Classes with names as the source writes them, made one line each and unique; no name: the key."""
-        return cls(tuple(keys), distinct([class_name(n) or class_name(k) for k, n in zip(keys, names, strict=True)], keys))
+        return cls(
+            tuple(keys), distinct([class_name(n) or class_name(k) for k, n in zip(keys, names, strict=True)], keys)
+        )
 
     def chosen(self, wanted: Sequence[str] | None, where: str) -> Classes:
         """These classes, or those that the caller asks for, in the caller's order.
@@ -51,8 +55,17 @@ class Classes:
             raise UserError(f"{where}: none of the wanted classes is in it; it has {known or 'no class at all'}")
         keys = [key_of.get(name, _unused(name, self.keys)) for name in names]
         if len(set(keys)) != len(keys):
-            raise UserError(f"class list: {', '.join(map(repr, names))} names a class twice, by name and id; remove one")
+            raise UserError(
+                f"class list: {', '.join(map(repr, names))} names a class twice, by name and id; remove one"
+            )
         return Classes(tuple(keys), distinct([name_of.get(key, str(key)) for key in keys], keys))
+
+
+def identity(value: Any) -> int | str | None:
+    """An id: a whole number, also where it is written 1.0, or text; None for anything else."""
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
 def class_name(text: object) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.data.builder import Builder
-from detector.data.classes import Classes
+from detector.data.classes import Classes, identity
 from detector.data.coco_content import (
     Categories,
     categories_alone,
@@ -29,9 +29,7 @@ from detector.data.coco_content import (
     size_of,
 )
 from detector.data.dataset import Dataset
-from detector.data.finder import PictureFinder
-from detector.data.locate import locate
-from detector.data.numbers import identity
+from detector.data.finder import PictureFinder, locate
 from detector.data.paths import list_entries, list_names, relative_name, relative_prefix
 from detector.images.read import read_image_size
 from proposals.errors import UserError

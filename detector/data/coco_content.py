@@ -1,16 +1,18 @@
-"""What stands in one of COCO's JSON files: categories by id, objects by image."""
+"""What stands in one of COCO's JSON files: categories by id, objects by image, boxes around segmentations."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detector.data.builder import Builder, Object
-from detector.data.classes import Classes
-from detector.data.numbers import identity, number
+from detector.data.classes import Classes, identity
 from detector.data.paths import read_bytes, read_text
-from detector.data.segmentation import box_of_segmentation
 from proposals.errors import UserError
 
 Categories = dict[int | str, str]
@@ -19,6 +21,8 @@ Categories = dict[int | str, str]
 _SMALL = 8_000_000
 """Bytes up to which a file is parsed as a whole when only its categories are asked for."""
 _CATEGORIES = b'"categories"'
+_LARGEST = 1e300  # of numbers that are taken for one
+_LARGEST_MASK = 2**31  # pixels, as of either side
 
 
 def load_content(path: Path) -> dict[str, Any]:
@@ -155,3 +159,81 @@ def size_of(entry: dict[str, Any]) -> tuple[int, int] | None:
 def entry_name(entry: Any, position: int) -> str:
     """What messages call an entry: its id, or its place in the list."""
     return str(entry["id"])[:60] if isinstance(entry, dict) and "id" in entry else f"number {position}"
+
+
+def number(value: Any) -> float:
+    """``value`` as a number; not a number (NaN) if it is none, or too large for one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LARGEST:
+        return float("nan")
+    return float(value)
+
+
+def box_of_segmentation(segmentation: Any) -> tuple[float, float, float, float] | None:
+    """``x y width height`` around a segmentation, in pixels; None if it is none.
+
+    Args:
+        segmentation: as JSON has it: polygons, each a list ``x y x y ...``, or a mask in run-length encoding with
+            ``size`` (height, width) and ``counts``, numbers or COCO's text.
+    """
+    if isinstance(segmentation, dict):
+        return _box_of_mask(segmentation)
+    if not isinstance(segmentation, list):
+        return None
+    polygons = segmentation if all(isinstance(part, list) for part in segmentation) else [segmentation]
+    xs: list[float] = []
+    ys: list[float] = []
+    for polygon in polygons:
+        values = [number(value) for value in polygon]
+        if len(values) < 4 or len(values) % 2 or any(math.isnan(value) for value in values):
+            return None
+        xs += values[::2]
+        ys += values[1::2]
+    return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)) if xs else None
+
+
+def _box_of_mask(mask: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    size, counts = mask.get("size"), mask.get("counts")
+    if not isinstance(size, list) or len(size) != 2:
+        return None
+    height, width = (number(side) for side in size)
+    runs = _runs(counts)
+    if not (1 <= height < _LARGEST_MASK and 1 <= width < _LARGEST_MASK) or runs is None or len(runs) < 2:
+        return None
+    # Runs go down the columns, and every second one is of the object.
+    ends = np.cumsum(runs)
+    first, last = ends[:-1:2], ends[1::2] - 1
+    some = first <= last
+    if not some.any() or ends[-1] > height * width:
+        return None
+    (lefts, tops), (rights, bottoms) = (np.divmod(pixels[some], int(height)) for pixels in (first, last))
+    x, right = int(lefts.min()), int(rights.max()) + 1
+    if np.any(lefts != rights):  # a run into the next column holds a last and a first row
+        return x, 0, right - x, int(height)
+    y = int(tops.min())
+    return x, y, right - x, int(bottoms.max()) + 1 - y
+
+
+def _runs(counts: Any) -> NDArray[np.int64] | None:
+    """``(R,)`` lengths of runs, the first of background."""
+    if isinstance(counts, list):
+        values = [number(value) for value in counts]
+        return np.array(values, np.int64) if all(0 <= value <= _LARGEST_MASK for value in values) else None
+    if not isinstance(counts, str):
+        return None
+    # Five bits a letter, the lowest first, the sixth says that more follow; from the fourth on, differences.
+    runs: list[int] = []
+    value, shift = 0, 0
+    for letter in counts:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 30:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value, shift = 0, 0
+            if not 0 <= runs[-1] <= _LARGEST_MASK:
+                return None
+    return np.array(runs, np.int64) if shift == 0 else None

@@ -129,18 +129,15 @@ class Dataset:
         position = np.full(len(self), -1, np.int64)
         position[index] = np.arange(len(index))
         pairs = np.stack([position[self.blacklist[:, 0]], self.blacklist[:, 1]], axis=1)
+        columns = {name: getattr(self, name)[kept] for name in ("boxes", "labels", "ignore", "crowd", "area")}
         return replace(
             self,
             image_ids=tuple(self.image_ids[i] for i in index),
             paths=tuple(self.paths[i] for i in index),
             sizes=self.sizes[index],
             offsets=offsets,
-            boxes=self.boxes[kept],
-            labels=self.labels[kept],
-            ignore=self.ignore[kept],
-            crowd=self.crowd[kept],
-            area=self.area[kept],
             blacklist=pairs[pairs[:, 0] >= 0],
+            **columns,
         )
 
 

@@ -24,15 +24,16 @@ from pathlib import Path
 from detector.data.builder import Builder
 from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.finder import PictureFinder
-from detector.data.ilsvrc_det_classes import NAMES, WNIDS
-from detector.data.locate import Match, checked
+from detector.data.finder import Match, PictureFinder, checked
 from detector.data.paths import list_names, read_lines, relative_name, relative_prefix, whole_number
 from detector.data.voc_xml import NOTHING, add_annotation, parse_file
 from proposals.errors import UserError
 
 LOOKED_FOR = "ILSVRC DET (Annotations/DET with Data/DET, or ILSVRC201x_DET_bbox_val with ILSVRC201x_DET_val)"
 
+_TABLE = "map_det.txt"
+CLASS_TABLE = Path(__file__).with_name(_TABLE)
+"""The 200 classes, as the development kit has them."""
 _CLASS_LIST = re.compile(r"train_(pos_)?(\d+)\.txt")
 _NUMBERED = re.compile(r"(.+?)(?:\s+(-?\d+))?")
 """A line of a list: a name, and behind it a number, or a flag."""
@@ -151,51 +152,45 @@ def _read_split(builder: Builder, layout: _Layout, split: str, ids: Sequence[str
         if name is None:
             builder.fault("escaping-path", layout.lists or xml_folder, f"{given!r} leads out of the data folder")
             continue
-        found = _pictures_of(finder, name)
-        match = _WNID_IMAGE.fullmatch(name)
-        if not found and match:  # the lists of 2013 leave the class's folder out
+        found = finder.by_stem(name) or finder.by_folded_stem(name)
+        if not found and (match := _WNID_IMAGE.fullmatch(name)):  # the lists of 2013 leave the class's folder out
             name = f"{match[1]}/{name}"
-            found = _pictures_of(finder, name)
-        picture = checked(finder, found[0]) if found else Match("")
+            found = finder.by_stem(name) or finder.by_folded_stem(name)
+        missing = Match("", "missing-image", "there is no image of this name")
+        picture = checked(finder, found[0]) if found else missing
         if not picture.picture:
-            text = picture.message or "there is no image of this name"
-            builder.fault(picture.kind or "missing-image", pictures / name, text)
+            builder.fault(picture.kind, pictures / name, picture.message)
             continue
         if len(found) > 1:
             text = f"{found[0]} is taken; it shares its name with {' and '.join(found[1:])}"
             builder.fault("same-stem", pictures / name, text)
         pictured += 1
         xml_names = xmls.by_name(f"{name}.xml")
-        image_id = name.rpartition("/")[2]
-        if not xml_names:
-            add_annotation(builder, image_id, prefix + picture.picture, xml_folder / f"{name}.xml", NOTHING)
-            continue
-        annotation = parse_file(xml_folder / xml_names[0], builder, first_pixel=0)
+        xml = xml_folder / (xml_names[0] if xml_names else f"{name}.xml")
+        annotation = parse_file(xml, builder, first_pixel=0) if xml_names else NOTHING
         if annotation is not None:
-            annotated += 1
-            add_annotation(builder, image_id, prefix + picture.picture, xml_folder / xml_names[0], annotation)
+            annotated += bool(xml_names)
+            add_annotation(builder, name.rpartition("/")[2], prefix + picture.picture, xml, annotation)
     if pictured and not annotated:
         raise UserError(f"{xml_folder}: none of the {pictured} images of split {split!r} has an annotation there")
 
 
-def _pictures_of(finder: PictureFinder, name: str) -> tuple[str, ...]:
-    return finder.by_stem(name) or finder.by_folded_stem(name)
-
-
 def _class_table(layout: _Layout) -> Classes:
-    """The kit's ``map_det.txt`` (wnid, id, word), or the table of the package."""
-    for kit in layout.kits:
-        if (kit / "map_det.txt").is_file():
-            rows = sorted(
-                (number, words[0], words[2].replace("_", " "))
-                for words in (line.split(None, 2) for line in read_lines(kit / "map_det.txt"))
-                if len(words) == 3 and (number := whole_number(words[1])) is not None
-            )
-            keys = [row[1] for row in rows]
-            if len(set(keys)) != len(keys):
-                raise UserError(f"{kit / 'map_det.txt'}: a wnid stands there twice; copy the file again")
-            return Classes.named(keys, [row[2] for row in rows])
-    return Classes(WNIDS, NAMES)
+    """The kit's ``map_det.txt``, or that of the package."""
+    return read_class_table(next((kit / _TABLE for kit in layout.kits if (kit / _TABLE).is_file()), CLASS_TABLE))
+
+
+def read_class_table(path: Path = CLASS_TABLE) -> Classes:
+    """The classes of a file with lines ``wnid id word``, by id; UserError where a wnid stands there twice."""
+    rows = sorted(
+        (number, words[0], words[2].replace("_", " "))
+        for words in (line.split(None, 2) for line in read_lines(path))
+        if len(words) == 3 and (number := whole_number(words[1])) is not None
+    )
+    keys = [row[1] for row in rows]
+    if len(set(keys)) != len(keys):
+        raise UserError(f"{path}: a wnid stands there twice; copy the file again")
+    return Classes.named(keys, [row[2] for row in rows])
 
 
 def _blacklist(layout: _Layout) -> list[tuple[str, str | int]]:
@@ -203,10 +198,9 @@ def _blacklist(layout: _Layout) -> list[tuple[str, str | int]]:
     paths = [path for kit in layout.kits for path in sorted(kit.glob("*det_validation_blacklist.txt"))]
     if not paths or layout.lists is None or not (layout.lists / "val.txt").is_file():
         return []
-    image_of: dict[str, str] = {}
-    for line in read_lines(layout.lists / "val.txt"):
-        words = line.split()
-        if len(words) == 2:
-            image_of[words[1]] = words[0].rpartition("/")[2]
-    pairs = (line.split() for line in read_lines(paths[-1]))
-    return [(image_of[words[0]], words[1]) for words in pairs if len(words) == 2 and words[0] in image_of]
+    numbered, listed = (
+        [words for words in map(str.split, read_lines(path)) if len(words) == 2]
+        for path in (layout.lists / "val.txt", paths[-1])
+    )
+    image_of = {number: image.rpartition("/")[2] for image, number in numbered}
+    return [(image_of[number], wnid) for number, wnid in listed if number in image_of]

@@ -15,8 +15,7 @@ from typing import NamedTuple
 from detector.data.builder import Builder, Object
 from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.finder import PictureFinder, stem_of
-from detector.data.locate import checked
+from detector.data.finder import PictureFinder, checked, stem_of
 from detector.data.paths import list_entries
 from detector.images.read import read_image_size
 from proposals.errors import UserError

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from detector.data import coco, ilsvrc_det, image_folder, voc, yolo
 from detector.data.dataset import Dataset
 from detector.shown import one_line
 from proposals.errors import UserError
 
-# In this order: the first are sure of themselves, the last take what is left.
-_FORMATS: tuple[ModuleType, ...] = (ilsvrc_det, voc, coco, yolo, image_folder)
+# Modules, tried and imported in this order: the first are sure of themselves, the last take what is left.
+_FORMATS: tuple[str, ...] = tuple(
+    f"detector.data.{name}" for name in ("ilsvrc_det", "voc", "coco", "yolo", "image_folder")
+)
+_VOC, _COCO, _YOLO = _FORMATS[1:4]
 _TRAINING_SPLITS = ("train", "trainval", "training")
 
 
@@ -47,7 +50,7 @@ def load_dataset(
             names: tuple[str, ...] = (training_split(available),) if available else ()
         else:
             names = _parts(split)
-            if not available and reader is not coco:
+            if not available and reader.__name__ != _COCO:
                 raise UserError(f"{root} has no split {split!r}: the set has no splits; leave --split out")
         folder = _image_folder(root, Path(images)) if images is not None else None
         dataset: Dataset = reader.read(root, names, list(classes) if classes is not None else None, folder)
@@ -72,9 +75,10 @@ def coco_files(path: str | Path, split: str | None = None) -> dict[str, Path]:
     """
     with _told_in_a_line():
         root = Path(path)
-        if _recognise(root) is not coco:
+        coco = _recognise(root)
+        if coco.__name__ != _COCO:
             return {}
-        files = coco.annotation_files(root)
+        files: dict[str, Path] = coco.annotation_files(root)
         return {name: files[name] for name in coco.chosen_splits(root, files, () if split is None else _parts(split))}
 
 
@@ -120,21 +124,20 @@ def training_split(available: Sequence[str]) -> str:
     raise UserError(f"which split? There are {', '.join(available)}; name one with --split")
 
 
-def _recognise(root: Path) -> ModuleType:
+def _recognise(root: Path) -> Any:
+    """The module that reads ``root``."""
     if not root.exists():
         raise UserError(f"{root} does not exist; check the path of the data set")
-    if root.is_file():
-        formats: tuple[ModuleType, ...] = (coco, yolo)
-    elif not any(root.iterdir()):
+    if root.is_dir() and not any(root.iterdir()):
         raise UserError(f"{root} is an empty folder; check the path of the data set")
-    else:
-        formats = _FORMATS
-    for reader in formats:
+    formats = (_COCO, _YOLO) if root.is_file() else _FORMATS
+    for name in formats:
+        reader = import_module(name)
         if reader.recognise(root):
             return reader
-    if root.is_dir() and voc.has_annotations(root):
+    if root.is_dir() and (voc := import_module(_VOC)).has_annotations(root):
         return voc
-    looked_for = "; ".join(reader.LOOKED_FOR for reader in formats)
+    looked_for = "; ".join(import_module(name).LOOKED_FOR for name in formats)
     raise UserError(f"{root} is no data set of a known format; looked for: {looked_for}")
 
 

@@ -33,8 +33,7 @@ from detector.data.builder import Builder
 from detector.data.classes import Classes, class_name
 from detector.data.dataset import Dataset, size_mismatch_text
 from detector.data.faults import count_faults
-from detector.data.finder import UNREAD, PictureFinder, stem_of, unread_images
-from detector.data.locate import locate_annotated
+from detector.data.finder import ANNOTATION_FOLDERS, UNREAD, PictureFinder, locate_annotated, stem_of, unread_images
 from detector.data.paths import list_entries, list_names, read_bytes, read_lines, relative_name, relative_prefix, tails
 from detector.data.voc_xml import Annotation, add_annotation, parse_file, turn
 from detector.images.read import SUFFIXES, read_image_size, read_orientation
@@ -42,7 +41,6 @@ from proposals.errors import UserError
 
 LOOKED_FOR = "PASCAL VOC (Annotations/*.xml with ImageSets/Main/*.txt, or photographs with XML files beside them)"
 
-ANNOTATION_FOLDERS = ("Annotations", "annotations", "labels", "xml", "xmls")
 _PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "img", "")
 _FLAGGED = re.compile(r"(.*\S)\s+(-1|0|1)")
 _PROBE = 20

@@ -1,8 +1,8 @@
 """YOLO text folders: a ``.txt`` file for each picture, one line ``class x y width height`` for each object.
 
-The numbers are the box's centre and size as shares of the picture; :mod:`detector.data.yolo_rows` says which others are
-read. A picture without a text file, or with an empty one, shows none of the classes: that is how such sets mark pure
-background.
+The numbers are the box's centre and size as shares of the picture; :mod:`detector.data.yolo_content` says which others
+are read. A picture without a text file, or with an empty one, shows none of the classes: that is how such sets mark
+pure background.
 
 Read are a ``data.yaml`` (or another ``.yaml`` with ``names`` and ``train``) with its ``path``, ``train``, ``val`` and
 ``test``: folders or lists of pictures, relative to the file or absolute; CVAT's YOLO 1.1 with its ``obj.data``; or,
@@ -13,25 +13,26 @@ without such a file, ``classes.txt`` or ``obj.names`` with text files beside the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from detector.data.builder import Builder
 from detector.data.classes import Classes
 from detector.data.dataset import Dataset
-from detector.data.finder import UNREAD, PictureFinder, stem_of, unread_images
-from detector.data.locate import Match, checked, locate
+from detector.data.finder import UNREAD, Match, PictureFinder, checked, label_folder, locate, stem_of, unread_images
 from detector.data.paths import list_names, read_lines, relative_name, relative_prefix
-from detector.data.yolo_data_file import (
+from detector.data.yolo_content import (
     DARKNET_SUFFIX,
     SPLITS,
     YAML_SUFFIXES,
     DataFile,
+    RowFormat,
     find_data_file,
     read_class_file,
     read_data_file,
+    read_objects,
 )
-from detector.data.yolo_rows import RowFormat, read_objects
 from detector.images.read import read_image_size
 from proposals.errors import UserError
 
@@ -164,44 +165,24 @@ class LabelFinder:
     """Finds the text file of a picture, reading each directory's names once."""
 
     def __init__(self) -> None:
-        self._finders: dict[Path, PictureFinder] = {}
+        self._finder = cache(PictureFinder)
 
     def find(self, picture: Path) -> Path | None:
         """The annotation of ``picture``, ``a.txt`` or ``a.jpg.txt``; None: there is none of this very name.
 
         It lies in ``labels`` in place of the last ``images`` in the path, beside the picture, or in ``labels/`` there.
         """
-        places = [(finder, name) for finder in self._around(picture) for name in _label_names(picture)]
-        return next((finder.folder / name for finder, name in places if finder.has(name)), None)
+        return next((finder.folder / name for finder, name in self._places(picture) if finder.has(name)), None)
 
     def find_similar(self, picture: Path) -> Path | None:
         """The one annotation that is called like ``picture`` but for capitals and the form of letters, or None."""
-        for finder in self._around(picture):
-            for name in _label_names(picture):
-                found = finder.by_name(name)
-                if len(found) == 1:
-                    return finder.folder / found[0]
-        return None
+        found = ((finder.folder, finder.by_name(name)) for finder, name in self._places(picture))
+        return next((folder / names[0] for folder, names in found if len(names) == 1), None)
 
-    def _around(self, picture: Path) -> list[PictureFinder]:
-        folders = [label_folder(picture.parent), picture.parent, picture.parent / "labels"]
-        for folder in folders:
-            if folder not in self._finders:
-                self._finders[folder] = PictureFinder(folder)
-        return [self._finders[folder] for folder in folders]
-
-
-def label_folder(pictures: Path) -> Path:
-    """The folder of annotations alone that belongs to one of pictures; the same folder, if there is none."""
-    parts = list(pictures.parts)
-    if "images" not in parts:
-        return pictures
-    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts)
-
-
-def _label_names(picture: Path) -> tuple[str, str]:
-    return f"{picture.name}.txt", f"{stem_of(picture.name)}.txt"
+    def _places(self, picture: Path) -> Iterator[tuple[PictureFinder, str]]:
+        for folder in (label_folder(picture.parent), picture.parent, picture.parent / "labels"):
+            for name in (picture.name, stem_of(picture.name)):
+                yield self._finder(folder), f"{name}.txt"
 
 
 # --- annotations ------------------------------------------------------------------------------------------------------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, overload
 
 import numpy as np
@@ -15,7 +18,6 @@ from numpy.typing import NDArray
 from detector.detection.ensemble import ImageView, RegionClassifier
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.notebook import drawn
-from detector.detection.stages import Stages
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
 from detector.images.read import AnyImage, as_image
 from detector.types import Detections
@@ -23,7 +25,33 @@ from proposals.boxes import FloatArray
 from proposals.merge import MergeConfig, merge
 from proposals.types import Proposals, ProposalSource
 
+LEAST_DOUBTED = 0.05
+"""Detections below this score are background that an image has more of the more proposals it has."""
 
+
+class Stages:
+    """Where the time goes: ``seconds`` spent so far by stage, in the order of first use; of all threads together.
+
+    ``clock`` returns seconds since any moment.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
+        self.seconds: dict[str, float] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to ``stage``."""
+        begun = self.clock()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + self.clock() - begun
+
+
+@dataclass(eq=False, repr=False)
 class Detector:
     """Finds objects of ``class_names`` in images.
 
@@ -41,30 +69,17 @@ class Detector:
     ``stages`` has the seconds spent so far in "propose", "networks" and "suppression".
     """
 
-    def __init__(
-        self,
-        proposals: ProposalSource | None,
-        classifier: RegionClassifier,
-        class_names: tuple[str, ...],
-        config: PostprocessConfig,
-        max_proposals: int | None = None,
-        refinement: RefinementConfig | None = None,
-        labels: tuple[int, ...] | None = None,
-        class_keys: tuple[str, ...] = (),
-        multibox: MultiBoxSource | None = None,
-        merging: MergeConfig | None = None,
-    ) -> None:
-        self.proposals = proposals
-        self.classifier = classifier
-        self.class_names = class_names
-        self.config = config
-        self.max_proposals = max_proposals
-        self.refinement = refinement
-        self.labels = labels
-        self.class_keys = class_keys
-        self.multibox = multibox
-        self.merging = merging or MergeConfig()
-        self.stages = Stages()
+    proposals: ProposalSource | None
+    classifier: RegionClassifier
+    class_names: tuple[str, ...]
+    config: PostprocessConfig
+    max_proposals: int | None = None
+    refinement: RefinementConfig | None = None
+    labels: tuple[int, ...] | None = None
+    class_keys: tuple[str, ...] = ()
+    multibox: MultiBoxSource | None = None
+    merging: MergeConfig = field(default_factory=MergeConfig)
+    stages: Stages = field(default_factory=Stages, init=False)
 
     @overload
     def __call__(self, image: AnyImage) -> Detections: ...
@@ -155,3 +170,15 @@ class Detector:
         if boxes is None:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")
         return boxes, scored(found.probs, found.overlap, self.config.overlap_power)
+
+
+def uncertainty(found: Detections) -> float:
+    """How unsure a detector is of an image, which decides what is labelled next (active learning).
+
+    The entropies, in bits, of the scores of ``found``, summed: each is a yes or no, of which 0.5 knows least.
+    Detections should go down to a score of ``LEAST_DOUBTED``; lower ones do not count. Entropy of binary outputs: E.
+    Haussmann et al., *Scalable active learning for object detection*, IV 2020. The sum over detections, which did best
+    among sum, mean and maximum: C.-A. Brust et al., *Active learning for deep object detection*, VISAPP 2019.
+    """
+    p = found.scores[found.scores >= LEAST_DOUBTED].astype(np.float64).clip(1e-9, 1 - 1e-9)
+    return float(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum())

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.detection.soft_nms import soft_nms
 from detector.types import Detections
-from proposals.boxes import FloatArray, clip, is_valid, nms
+from proposals.boxes import FloatArray, clip, iou, is_valid, nms
 from proposals.calibration import Calibration, sigmoid
 
 LEAST_OVERLAP = 0.02  # taken in place of a smaller one, so that regions keep the order of their probabilities there
@@ -24,7 +23,7 @@ class PostprocessConfig(BaseModel):
         nms_threshold: of two boxes of one class with a greater IoU the lower-scored is dropped (R-CNN: 0.3).
         max_detections: the best so many of an image are kept.
         soft_sigma: soft suppression in place of plain, with this sigma; ``nms_threshold`` has no meaning then. See
-            :mod:`detector.detection.soft_nms`. ``None`` is R-CNN's, and the paper's.
+            :func:`soft_nms`. ``None`` is R-CNN's, and the paper's.
         overlap_power: a score is the probability times the predicted overlap to this power, for models that predict how
             well a region lies on its object (IoU-Net, Jiang et al., ECCV 2018); 0 leaves it the probability.
         calibration: of the scores of what is left, so that 0.5 means that half of such detections are right;
@@ -153,3 +152,53 @@ def postprocess(
         kept = np.sort(kept)[: config.max_detections]
         score = score[kept]
     return Detections(found[kept], calibrated(score, config.calibration), label[kept].astype(np.int64), image_size)
+
+
+def soft_nms(
+    boxes: FloatArray, scores: FloatArray, labels: NDArray[np.int64], sigma: float, lowest: float, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Soft suppression (Bodla et al., Soft-NMS, ICCV 2017): neighbours lose score instead of being dropped.
+
+    Where objects touch or overlap, plain suppression has to choose: a low threshold loses the object behind, a high one
+    leaves duplicates with full score. Here what overlaps a better box by an IoU of o keeps exp(-o^2 / sigma) of its
+    score.
+
+    Args:
+        boxes: ``(N, 4)`` in pixels. scores: ``(N,)``. labels: ``(N,)``; boxes of two classes do not touch each other.
+        sigma: of the paper's Gaussian. lowest: a box whose score falls below is dropped. count: so many are left.
+
+    Returns:
+        Indices ``(n,)`` by falling new score, of equal ones the first; the new scores ``(n,)`` float32.
+    """
+    left: list[NDArray[np.int64]] = []
+    new: list[NDArray[np.float64]] = []
+    for label in np.unique(labels):
+        index = np.flatnonzero(labels == label)
+        own = boxes[index].astype(np.float64), scores[index].astype(np.float64)
+        order, score = _one_class(*own, sigma, lowest, count)
+        left.append(index[order])
+        new.append(score)
+    if not left:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    index, score = np.concatenate(left), np.concatenate(new)
+    best = np.lexsort((index, -score))[:count]
+    return index[best], score[best].astype(np.float32)
+
+
+def _one_class(
+    boxes: NDArray[np.float64], scores: NDArray[np.float64], sigma: float, lowest: float, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The same for boxes of one class; ``scores`` are changed."""
+    alive = np.arange(len(boxes))
+    chosen: list[int] = []
+    while len(chosen) < count:
+        alive = alive[scores[alive] >= lowest]
+        if not len(alive):
+            break
+        at = int(np.argmax(scores[alive]))
+        best = int(alive[at])
+        chosen.append(best)
+        alive = np.delete(alive, at)
+        scores[alive] *= np.exp(-(iou(boxes[best][None], boxes[alive])[0] ** 2) / sigma)
+    order = np.array(chosen, np.int64)
+    return order, scores[order]

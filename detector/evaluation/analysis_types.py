@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detector.evaluation.plain import from_plain, to_plain
 from detector.evaluation.result import EvaluationResult
-from detector.strict_json import JSON_FAULTS, json_fault, json_text
+from detector.shown import JSON_FAULTS, json_fault, json_text
 
 # The kinds of error of a detection, in the order in which they are tested, then that of a truth.
 DETECTION_ERRORS = ("localisation", "classification", "duplicate", "background", "both")

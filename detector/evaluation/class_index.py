@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from detector.data.numbers import identity
+from detector.data.classes import identity
 from detector.shown import brief
 from proposals.errors import UserError
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from detector.shown import brief
-from detector.strict_json import JSON_FAULTS, json_fault
+from detector.shown import JSON_FAULTS, brief, json_fault
 from proposals.errors import UserError
 
 _CHUNK = 1 << 20

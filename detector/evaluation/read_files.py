@@ -18,8 +18,7 @@ from detector.evaluation.class_index import ClassIndex, id_text
 from detector.evaluation.columns import Columns, OnFault
 from detector.evaluation.json_stream import stream_objects
 from detector.evaluation.tables import DetectionTable
-from detector.shown import brief
-from detector.strict_json import JSON_FAULTS, json_fault
+from detector.shown import JSON_FAULTS, brief, json_fault
 from proposals.errors import UserError
 
 FORMATS = ("jsonl", "csv", "coco", "voc", "ilsvrc_det")

@@ -32,6 +32,7 @@ from detector.strict_yaml import parse
 from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
+from proposals.merge import MergeConfig
 
 
 class Row(NamedTuple):
@@ -168,7 +169,7 @@ class Study:
             config.refinement,
             tuple(known.tolist()),
             multibox=self._multibox(row),
-            merging=None if config.multibox is None else config.multibox.merge,
+            merging=MergeConfig() if config.multibox is None else config.multibox.merge,
         )
 
     def _source(self, row: Row) -> RememberedSource:

@@ -1,4 +1,4 @@
-"""From a decoded Pillow picture of any mode to upright RGB.
+"""From a decoded Pillow picture of any mode to upright RGB, and from RGB to a file.
 
 Strip by strip: beside the decoded picture and the result stands nothing of their size, which for a photograph of
 12000 x 9000 pixels would be hundreds of megabytes.
@@ -6,12 +6,16 @@ Strip by strip: beside the decoded picture and the result stands nothing of thei
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from detector.strict_yaml import write_whole
 
 _STRIP = 1 << 20  # pixels
 _BITS_PER_SAMPLE_TAG = 258
@@ -95,3 +99,16 @@ def _bits_per_sample(file: Image.Image) -> int:
     bits = tags.get(_BITS_PER_SAMPLE_TAG, (16,)) if tags is not None else (16,)
     first = bits[0] if isinstance(bits, tuple) else bits
     return first if first in range(9, 17) else 16
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8], quality: int = 90) -> None:
+    """Write ``picture`` ``(H, W, 3)`` uint8 RGB as its ending says, ``.jpg`` or ``.png``, whole or not at all.
+
+    It is encoded in memory: where the disk is full, Pillow ends a JPEG file in silence, half of it missing.
+
+    Raises:
+        OSError: the disk is full, or not writable.
+    """
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, {".jpg": "JPEG", ".png": "PNG"}[path.suffix], quality=quality)
+    write_whole(path, data.getvalue())

@@ -22,6 +22,7 @@ icons, game textures, weather grids...) only widen what a hostile file can reach
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import logging
 import os
@@ -43,15 +44,19 @@ from PIL import (
     PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    _imaging,
 )
 
-from detector.images.jpeg_end import with_end
-from detector.images.libtiff_noise import silence
 from detector.images.pixels import upright_rgb
 from proposals.errors import UserError
 
 # What is wrong with a picture is told by its UserError; Pillow's logger is quiet unless the program listens to it.
-silence()
+# So is libtiff, which writes to standard error past Python, where it is not linked into Pillow, as it is on Windows.
+with contextlib.suppress(AttributeError, OSError, TypeError):
+    for _name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        _set_handler = getattr(ctypes.CDLL(_imaging.__file__), _name)
+        _set_handler.argtypes, _set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        _set_handler(None)
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # Importing a plugin registers its format; the tuple keeps the imports from looking unused.
@@ -177,6 +182,8 @@ def _with_end(image: ImageFile.ImageFile, file: IO[bytes]) -> bytes | None:
     """The file of a JPEG that lacks its end marker and nothing else, with one; None for any other."""
     if image.format not in ("JPEG", "MPO"):
         return None
+    from detector.images.jpeg_end import with_end
+
     try:
         file.seek(0)
         return with_end(file.read())

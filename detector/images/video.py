@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.images.matroska import is_whole
-from detector.images.mp4_edits import shows_parts_only
+from detector.images.containers import matroska_is_whole, mp4_shows_parts_only
 from proposals.errors import UserError
 
 SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"))
@@ -101,10 +100,10 @@ class Video:
         """
         suffix = Path(self.path).suffix.lower()
         if suffix in _MP4_SUFFIXES:
-            return missing > 0 and not shows_parts_only(self.path)
+            return missing > 0 and not mp4_shows_parts_only(Path(self.path))
         if suffix == ".avi":
             return missing > 0
-        if suffix in _MATROSKA_SUFFIXES and missing > 0 and not is_whole(Path(self.path)):
+        if suffix in _MATROSKA_SUFFIXES and missing > 0 and not matroska_is_whole(Path(self.path)):
             return True
         if not rate > 0:
             return False

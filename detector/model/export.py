@@ -28,7 +28,7 @@ from detector.model.config import ModelConfig
 from detector.model.load import load_ensemble
 from detector.model.save import begin_copy, write_model_config
 from detector.nets.region_net import LEAST_SIDE, cell_grid
-from detector.strict_json import json_text
+from detector.shown import json_text
 from proposals.errors import UserError
 
 OPSET = 18  # RoiAlign has half-pixel coordinates from 16 on

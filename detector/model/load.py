@@ -33,6 +33,7 @@ from detector.nets.trunk import Trunk
 from detector.nets.weights import load_checked
 from detector.strict_yaml import parse
 from proposals.errors import UserError
+from proposals.merge import MergeConfig
 from proposals.selective_search import SelectiveSearchConfig, resolve_config
 
 
@@ -192,5 +193,5 @@ def load_model(
         looks = looks.model_copy(update={"first_members": None})
     return Detector(
         search, ensemble, names, post, where.max_proposals, looks, labels, config.class_keys,
-        learned, None if config.multibox is None else config.multibox.merge,
+        learned, MergeConfig() if config.multibox is None else config.multibox.merge,
     )  # fmt: skip

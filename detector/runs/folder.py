@@ -213,7 +213,7 @@ def _is_fault_of(error: OSError, folder: Path) -> bool:
 
 
 def write_config(path: Path, verb: str, config: Mapping[str, Any], seed: int | None) -> None:
-    """Write the verb, the command line, ``config``, ``seed``, the versions, git's state and the machine to ``path``, whole or not at all."""
+    """Write ``config`` and ``seed``, with what else a run depends on, to ``path``, whole or not at all."""
     record = {
         "verb": verb,
         "command": list(sys.argv),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detector.runs.shards import JOURNAL_FILE, Job, Part, read_job
-from detector.strict_json import JSON_FAULTS, json_text
+from detector.shown import JSON_FAULTS, json_text
 from proposals.errors import UserError
 
 

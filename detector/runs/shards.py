@@ -9,13 +9,15 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import InstanceOf, StrictInt
+from pydantic.dataclasses import dataclass
+
 from detector.runs.leftovers import UNFINISHED
-from detector.shown import brief, shown
-from detector.strict_json import JSON_FAULTS, json_text
+from detector.shown import JSON_FAULTS, brief, json_text, shown
 from detector.strict_yaml import write_whole
 from proposals.errors import UserError
 
@@ -27,8 +29,12 @@ JOURNAL_FILE = "journal.jsonl"
 class Shard:
     """The ``index``-th, from 1, of ``count`` shards."""
 
-    index: int
-    count: int
+    index: StrictInt
+    count: StrictInt
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise ValueError(f"there is no shard {self}")
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -53,7 +59,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that decides the results of a run.
+    """All that decides the results of a run; ``Job(**json.loads(line))`` is that of :meth:`to_json`.
 
     Attributes:
         verb: the command. inputs: how many there are in the whole list. digest: of the list.
@@ -62,12 +68,12 @@ class Job:
         shard: the part of the list that is worked on; None for all of it.
     """
 
-    verb: str
-    inputs: int
-    digest: str
+    verb: InstanceOf[str]
+    inputs: StrictInt
+    digest: InstanceOf[str]
     settings: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: StrictInt = 0
     shard: Shard | None = None
 
     @property
@@ -78,19 +84,6 @@ class Job:
     def to_json(self) -> str:
         """One line."""
         return json_text(asdict(self))
-
-    @classmethod
-    def of(cls, content: Any) -> Job:
-        """Of what ``json.loads`` makes of :meth:`to_json`; ValueError, TypeError or KeyError where it is no such thing."""
-        shard = content["shard"]
-        job = cls(**{**content, "shard": None if shard is None else Shard(**shard)})
-        texts, numbers = (job.verb, job.digest), (job.inputs, job.seed)
-        maps = (job.settings, job.config)
-        if job.shard is not None:
-            Shard.parse(str(job.shard))
-        if not all(type(x) is t for values, t in ((texts, str), (numbers, int), (maps, dict)) for x in values):
-            raise TypeError("a value of a wrong type")
-        return job
 
     def difference(self, other: Job) -> str | None:
         """What of ``other`` is not as it is here, in words; None where both belong to one job."""
@@ -129,9 +122,9 @@ class Part:
 
     folder: Path
     job: Job
-    faults: Sequence[str]
-    size: int
-    counts: Mapping[str, int] = field(default_factory=dict)
+    faults: Sequence[InstanceOf[str]]
+    size: StrictInt
+    counts: Mapping[str, StrictInt] = field(default_factory=dict)
 
     @property
     def shard(self) -> Shard:
@@ -151,17 +144,14 @@ class Part:
         if not path.is_file():
             raise UserError(_why_none(folder))
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            job = Job.of(record["job"])
-            faults, size, counts = record["faults"], record["size"], record["counts"]
-            numbers = [size, *counts.values()]
-            if job.shard is None or not all(type(x) is int for x in numbers) or not all(type(x) is str for x in faults):
-                raise TypeError("a value of a wrong type")
+            part = cls(folder, **json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise UserError(f"{path}: cannot read: {error.strerror}") from None
-        except (*JSON_FAULTS, LookupError, TypeError, AttributeError, UserError):
+        except (*JSON_FAULTS, TypeError):
             raise UserError(f"{path}: damaged, or not the record of a shard") from None
-        return cls(folder, job, faults, size, counts)
+        if part.job.shard is None:
+            raise UserError(f"{path}: not the record of a shard")
+        return part
 
 
 def _why_none(folder: Path) -> str:
@@ -183,12 +173,12 @@ def read_job(journal: Path) -> Job | None:
     try:
         with journal.open("rb") as file:
             line = file.readline()
-        return Job.of(json.loads(line)) if line.endswith(b"\n") else None
+        return Job(**json.loads(line)) if line.endswith(b"\n") else None
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"{journal}: cannot read: {error.strerror}") from None
-    except (*JSON_FAULTS, LookupError, TypeError, UserError):
+    except (*JSON_FAULTS, TypeError):
         return None
 
 
@@ -232,5 +222,7 @@ def read_parts(folders: Sequence[Path]) -> list[Part]:
     missing = [str(index) for index in range(1, count + 1) if index not in found]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise UserError(f"of {count} shards {', '.join(missing[:5])}{more} {'is' if len(missing) == 1 else 'are'} missing")
+        raise UserError(
+            f"of {count} shards {', '.join(missing[:5])}{more} {'is' if len(missing) == 1 else 'are'} missing"
+        )
     return [found[index] for index in range(1, count + 1)]

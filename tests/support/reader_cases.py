@@ -83,6 +83,24 @@ def bytes_or_tree(path: Path, tree: Any, seed: int) -> Path:
     return path
 
 
+def bytes_of(name: str, make: Callable[[Path], object], read: Callable[[Path], Any]) -> Callable[[Path], Attempt]:
+    """A file that ``make`` writes, its bytes damaged; a value of None from ``read`` says that it noticed."""
+
+    def begin(folder: Path) -> Attempt:
+        path = folder / name
+        make(path)
+        data = path.read_bytes()
+
+        def attempt(seed: int) -> Any:
+            path.write_bytes(mutated_bytes(data, seed))
+            found = value_or_error(lambda: read(path), path)
+            return "damaged" if found is None else found
+
+        return attempt
+
+    return begin
+
+
 def truth_in(folder: Path) -> CocoTruth:
     """The truth as it should be."""
     (folder / "truth.json").write_text(json.dumps(TRUTH))
@@ -163,17 +181,6 @@ def text_file(name: str, text: bytes, format: str | None = None) -> Callable[[Pa
     return begin
 
 
-def list_of_images(folder: Path) -> Attempt:
-    """ILSVRC's numbers of images."""
-
-    def attempt(seed: int) -> Any:
-        path = folder / "val.txt"
-        path.write_bytes(mutated_bytes(b"val/a 1\nval/b 2\n", seed))
-        return value_or_error(lambda: read_image_numbers(path), path)
-
-    return attempt
-
-
 def configuration_of_run(folder: Path) -> Attempt:
     """The ``config.yaml`` of a run of evaluate."""
 
@@ -247,33 +254,17 @@ def weights(folder: Path) -> Attempt:
     return attempt
 
 
-def checkpoint(folder: Path) -> Attempt:
-    """A checkpoint of a training."""
-    path = folder / "checkpoint.pt"
-    save_checkpoint(path, {"step": 3, "net": nn.Linear(3, 2).state_dict()})
-    data = path.read_bytes()
-
-    def attempt(seed: int) -> Any:
-        path.write_bytes(mutated_bytes(data, seed))
-        return value_or_error(lambda: load_checkpoint(path), path)
-
-    return attempt
-
-
-def stored_proposals(folder: Path) -> Attempt:
-    """Proposals of an image in a store."""
-    image = np.zeros((8, 9, 3), np.uint8)
-    boxes = np.array([[0, 0, 5, 5], [1, 1, 8, 8]], np.float32)
-    store = ProposalStore(folder, {"method": "none"})
+def store_proposals(path: Path) -> None:
+    """Proposals of an image, as a store writes them."""
+    image, boxes = np.zeros((8, 9, 3), np.uint8), np.array([[0, 0, 5, 5], [1, 1, 8, 8]], np.float32)
+    store = ProposalStore(path.parent, {"method": "none"})
     store.save(image, Proposals(boxes, np.ones(2, np.float32), np.ones(2, np.uint8), (8, 9)))
-    path = store.path(image)
-    data = path.read_bytes()
+    store.path(image).rename(path)
 
-    def attempt(seed: int) -> Any:
-        path.write_bytes(mutated_bytes(data, seed))
-        return "damaged" if read_proposals(path) is None else None
 
-    return attempt
+def write_numbers(path: Path) -> None:
+    """What an experiment keeps of a picture."""
+    write_arrays(path, {"x": np.arange(50.0), "y": np.zeros((3, 4), np.float32)}, "numbers")
 
 
 def result_of_evaluate(folder: Path) -> Attempt:
@@ -298,30 +289,6 @@ def result_of_evaluate(folder: Path) -> Attempt:
     return attempt
 
 
-def arrays_of_picture(folder: Path) -> Attempt:
-    """What an experiment keeps of a picture."""
-    path = folder / "a.npz"
-    write_arrays(path, {"x": np.arange(50.0), "y": np.zeros((3, 4), np.float32)}, "numbers")
-    data = path.read_bytes()
-
-    def attempt(seed: int) -> str | None:
-        path.write_bytes(mutated_bytes(data, seed))
-        return "damaged" if read_arrays(path, "numbers") is None else None
-
-    return attempt
-
-
-def log(folder: Path) -> Attempt:
-    """The log of a training."""
-
-    def attempt(seed: int) -> Any:
-        path = folder / "log.csv"
-        path.write_bytes(mutated_bytes(b"step,loss\n1,0.5\n2,0.25\n", seed))
-        return value_or_error(lambda: read_log(path), path)
-
-    return attempt
-
-
 FILE_READERS = {
     "detections jsonl": json_lines,
     "detections csv": text_file("d.csv", CSV),
@@ -329,11 +296,11 @@ FILE_READERS = {
     "detections VOC": text_file("comp3_det_test_cat.txt", b"a 0.5 1 2 21 22\nb 0.4 1 2 21 22\n", "voc"),
     "detections ILSVRC": text_file("s.txt", b"1 1 0.5 1 2 21 22\n2 2 0.4 1 2 21 22\n"),
     "truth COCO": coco_truth,
-    "list of images": list_of_images,
+    "list of images": bytes_of("val.txt", lambda path: path.write_bytes(b"val/a 1\nval/b 2\n"), read_image_numbers),
     "run config.yaml": configuration_of_run,
     "run evaluation.json": result_of_evaluate,
-    "run log.csv": log,
-    "run npz": arrays_of_picture,
+    "run log.csv": bytes_of("log.csv", lambda path: path.write_bytes(b"step,loss\n1,0.5\n2,0.25\n"), read_log),
+    "run npz": bytes_of("a.npz", write_numbers, lambda path: read_arrays(path, "numbers")),
     "run shard.json": record_of_shard,
     "model model.yaml": settings(BUNDLED_MODEL / MODEL_FILE, MODEL_FILE, lambda path: read_model_config(path.parent)),
     "model safetensors": weights,
@@ -342,8 +309,12 @@ FILE_READERS = {
     "recipe ensemble": settings(ENSEMBLE, "ensemble.yaml", read_ensemble_recipe),
     "recipe classifier": recipe("classifier.yaml", read_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
-    "checkpoint": checkpoint,
-    "proposals": stored_proposals,
+    "checkpoint": bytes_of(
+        "checkpoint.pt",
+        lambda path: save_checkpoint(path, {"step": 3, "net": nn.Linear(3, 2).state_dict()}),
+        load_checkpoint,
+    ),
+    "proposals": bytes_of("a.proposals", store_proposals, read_proposals),
 }
 READERS: dict[str, Callable[[Path], Attempt]] = {**PICTURE_READERS, **DATA_READERS, **FILE_READERS}
 """By kind of file; the first word is the part under which a campaign counts."""

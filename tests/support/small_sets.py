@@ -1,10 +1,45 @@
-"""A small data set of each format that the readers know, for tests that damage them."""
+"""Files of data sets as people and tools leave them, and a small set of each format that the readers know."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
+
+Content = str | bytes | tuple[int, int] | None
+
+
+def put(root: Path, files: Mapping[str, Content]) -> Path:
+    """Write files by their names in ``root``, which is returned: text, bytes, or a black picture (width, height).
+
+    None removes a file that is there.
+    """
+    for name, content in files.items():
+        assert not Path(name).is_absolute(), name
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.unlink()
+        elif isinstance(content, tuple):
+            Image.new("RGB", content).save(path)
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def voc_object(name: str, *corners: object, extra: str = "") -> str:
+    """An object of an annotation; corners are xmin, ymin, xmax and ymax."""
+    tags = "".join(f"<{t}>{c}</{t}>" for t, c in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+    return f"<object><name>{name}</name>{extra}<bndbox>{tags}</bndbox></object>"
+
+
+def voc_annotation(*objects: str, size: tuple[int, int] | str = (40, 30), head: str = "") -> str:
+    """An annotation of a picture of ``size`` (width, height), or with other text in the size's place."""
+    if isinstance(size, tuple):
+        size = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+    return f"<annotation>{head}{size}{''.join(objects)}</annotation>"
+
 
 XML = (
     "<annotation><filename>a.png</filename><size><width>20</width><height>10</height></size><object><name>cat</name>"
@@ -58,10 +93,5 @@ PICTURES = {
 
 def make_small_set(root: Path, name: str) -> list[Path]:
     """Write the set called ``name`` into ``root``; its annotation files."""
-    for file in (*FILES[name], *PICTURES.get(name, ("a.png",))):
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-    for file in PICTURES.get(name, ("a.png",)):
-        Image.new("RGB", (20, 10)).save(root / file)
-    for file, text in FILES[name].items():
-        (root / file).write_text(text)
+    put(root, {**dict.fromkeys(PICTURES.get(name, ("a.png",)), (20, 10)), **FILES[name]})
     return [root / file for file in FILES[name]]

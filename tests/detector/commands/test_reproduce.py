@@ -15,7 +15,7 @@ from command_line import run
 from PIL import Image
 
 from detector.commands.reproduce_run import CONFIGS, find_experiment, read_part
-from detector.data.ilsvrc_det_classes import WNIDS
+from detector.data.ilsvrc_det import read_class_table
 from detector.experiment.recipe import read_experiment
 from detector.model.config import read_model_config
 from detector.model.load import load_model
@@ -131,7 +131,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         stem = f"p{i}"
         x1, y1, x2, y2 = put_picture(det / "Data" / "DET" / part / f"{stem}.JPEG", rng)
         box = f"<bndbox><xmin>{x1}</xmin><xmax>{x2}</xmax><ymin>{y1}</ymin><ymax>{y2}</ymax></bndbox>"
-        thing = f"<object><name>{WNIDS[i % 2]}</name>{box}</object>"
+        thing = f"<object><name>{read_class_table().keys[i % 2]}</name>{box}</object>"
         xml = f"<annotation><size><width>70</width><height>60</height></size>{thing}</annotation>"
         path = det / "Annotations" / "DET" / part / f"{stem}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from detector.data import load_dataset
-from detector.data.labelled import is_labelled
-from detector.detection.uncertainty import LEAST_SCORE, uncertainty
+from detector.data.finder import is_labelled
+from detector.detection.pipeline import LEAST_DOUBTED, uncertainty
 from detector.types import Detections
 
 # The fake model is as sure of a tomato as red exceeds the other colours.
@@ -29,7 +29,7 @@ def test_uncertainty_is_a_sum_of_entropies() -> None:
     assert uncertainty(found(0.5, 0.5)) == pytest.approx(2)
     assert uncertainty(found(0.25)) == pytest.approx(2 - 0.75 * np.log2(3), abs=1e-6)
     assert uncertainty(found(1.0)) == pytest.approx(0, abs=1e-6)
-    assert uncertainty(found(0.25, LEAST_SCORE / 2)) == uncertainty(found(0.25))
+    assert uncertainty(found(0.25, LEAST_DOUBTED / 2)) == uncertainty(found(0.25))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_unsure_come_first(run_cli: Any, fake_model: Any, photos: Path, tmp_
     assert ranking(tmp_path / "next")[2][1] == 0
     assert "3 images without labels ranked" in done.out
     assert "1 have some" in done.out
-    assert fake_model.calls[0][1]["score_threshold"] == LEAST_SCORE
+    assert fake_model.calls[0][1]["score_threshold"] == LEAST_DOUBTED
     assert fake_model.calls[0][1]["threads"] == 1  # several images side by side
     (image,) = (tmp_path / "next" / "images").glob("*.png")
     assert image.read_bytes() == (photos / "deep" / "unsure.png").read_bytes()

@@ -52,3 +52,19 @@ def test_a_wanted_class_that_has_the_id_of_another() -> None:
     assert table.chosen(["cat", "cow"], "x") == Classes(("dog", "cow"), ("cat", "cow"))
     with pytest.raises(UserError, match="names a class twice"):
         table.chosen(["cat", "dog"], "x")
+
+
+def test_wanted_classes_set_the_label_order_by_name_or_key() -> None:
+    table = Classes(("n1", "n2", 3), ("cat", "dog", "cow"))
+    assert table.chosen(None, "x") is table
+    assert table.chosen(["cow", "n1"], "x") == Classes((3, "n1"), ("cow", "cat"))
+    assert table.chosen(["3", "unicorn"], "x") == Classes((3, "unicorn"), ("cow", "unicorn"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [(["cat", "cat"], "more than once"), (["Cat"], "none of the wanted classes .* it has cat, dog"), ([], "none of")],
+)
+def test_wrong_wanted_classes(wanted: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Classes.of_names(["cat", "dog"]).chosen(wanted, "somewhere")

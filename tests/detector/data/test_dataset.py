@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detector.data import Dataset, read_record
-from detector.data.builder import EDGE_TOLERANCE, Builder, Classes, Object
-from detector.data.faults import EFFECTS, Fault, count_faults, summarise_faults
+from detector.data.builder import EDGE_TOLERANCE, Builder, Object
+from detector.data.classes import Classes
 from detector.data.dataset import offsets_of, take_rows
+from detector.data.faults import EFFECTS, Fault, count_faults, summarise_faults
 from proposals.errors import UserError
 
 CLASSES = Classes.of_names(["cat", "dog"])
@@ -70,15 +72,12 @@ def test_records() -> None:
     assert third.ground_truth.crowd.tolist() == [True]
     assert third.ground_truth.area.tolist() == [55]
     assert dataset[-1].image_id == "i2"
-    with pytest.raises(IndexError):
-        dataset[3]
+    for beyond in (dataset.__getitem__, lambda i: dataset.subset([i])):
+        with pytest.raises(IndexError):
+            beyond(3)
     assert dataset.class_counts().tolist() == [1, 2]
     assert dataset.image_of_box().tolist() == [0, 0, 2]
     assert "3 images, 3 boxes, 2 classes, no faults" in repr(dataset)
-
-
-def test_columns_are_read_only() -> None:
-    dataset = three_images()
     for column in (dataset.boxes, dataset.labels, dataset.offsets, dataset.area):
         with pytest.raises(ValueError, match="read-only"):
             column[0] = 0
@@ -104,11 +103,6 @@ def test_subset_has_the_records_at_the_indices(index: list[int] | np.ndarray) ->
         np.testing.assert_array_equal(record.ground_truth.labels, dataset[int(i)].ground_truth.labels)
 
 
-def test_subset_out_of_range() -> None:
-    with pytest.raises(IndexError):
-        three_images().subset([3])
-
-
 def test_subset_keeps_its_share_of_the_blacklist() -> None:
     builder = Builder("set", "ilsvrc_det", Path("x"), "val")
     for i in range(3):
@@ -119,8 +113,6 @@ def test_subset_keeps_its_share_of_the_blacklist() -> None:
 
 
 def test_mixed_lengths_are_refused() -> None:
-    from dataclasses import replace
-
     dataset = three_images()
     with pytest.raises(ValueError, match="lengths"):
         replace(dataset, labels=dataset.labels[:-1])
@@ -222,22 +214,6 @@ def test_unwanted_classes_are_counted_once_each_and_their_boxes_not_judged() -> 
     assert [str(f) for f in dataset.faults] == [
         "i0.xml: class 'cow' is not in the class list (2 boxes in all, first seen here) [unknown-class; box left out]"
     ]
-
-
-def test_wanted_classes_set_the_label_order_by_name_or_key() -> None:
-    table = Classes(("n1", "n2", 3), ("cat", "dog", "cow"))
-    assert table.chosen(None, "x") is table
-    assert table.chosen(["cow", "n1"], "x") == Classes((3, "n1"), ("cow", "cat"))
-    assert table.chosen(["3", "unicorn"], "x") == Classes((3, "unicorn"), ("cow", "unicorn"))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [(["cat", "cat"], "more than once"), (["Cat"], "none of the wanted classes .* it has cat, dog"), ([], "none of")],
-)
-def test_wrong_wanted_classes(wanted: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        CLASSES.chosen(wanted, "somewhere")
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.data.finder import PictureFinder, folded, stem_of
-from detector.data.locate import locate, locate_annotated
+from detector.data.finder import PictureFinder, folded, locate, locate_annotated, stem_of
 
 NFC, NFD = (unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD"))
 

@@ -6,23 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from small_sets import put
 
 from detector.data import dataset_splits, load_dataset
 from proposals.errors import UserError
 
 
-def picture(path: Path, size: tuple[int, int] = (8, 6)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size).save(path)
-
-
 @pytest.fixture
 def split_folder(tmp_path: Path) -> Path:
     for split, count in (("train", 3), ("val", 1)):
-        for name in ("dog", "cat"):
-            for i in range(count):
-                picture(tmp_path / split / name / f"{i}.jpg", (10 + i, 6))
+        put(tmp_path / split, {f"{name}/{i}.jpg": (10 + i, 6) for name in ("dog", "cat") for i in range(count)})
     return tmp_path
 
 
@@ -40,33 +33,28 @@ def test_splits_and_classes(split_folder: Path) -> None:
 
 
 def test_without_splits(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        picture(tmp_path / name / "x.png")
+    put(tmp_path, {f"{name}/x.png": (8, 6) for name in "ab"})
     assert dataset_splits(tmp_path) == ()
-    dataset = load_dataset(tmp_path)
-    assert [dataset.image_ids[i] for i in range(2)] == ["a/x", "b/x"]
+    assert load_dataset(tmp_path).image_ids == ("a/x", "b/x")
     assert load_dataset(tmp_path, classes=["b"]).labels.tolist() == [0]
 
 
 def test_a_class_that_a_split_lacks_keeps_its_label(split_folder: Path) -> None:
-    picture(split_folder / "train" / "ape" / "0.jpg")
+    put(split_folder, {"train/ape/0.jpg": (8, 6)})
     assert load_dataset(split_folder, "val").class_names == ("ape", "cat", "dog")
 
 
 def test_unreadable_pictures_are_counted(split_folder: Path) -> None:
-    (split_folder / "train" / "dog" / "1.jpg").write_bytes(b"no picture")
-    dataset = load_dataset(split_folder)
+    dataset = load_dataset(put(split_folder, {"train/dog/1.jpg": "no picture"}))
     assert len(dataset) == 5
     assert [fault.kind for fault in dataset.faults] == ["unreadable-image"]
 
-
-def test_unknown_split(split_folder: Path) -> None:
     with pytest.raises(UserError, match="no split 'test'; it has train, val"):
         load_dataset(split_folder, "test")
 
 
 def test_one_folder_of_pictures_is_no_data_set(tmp_path: Path) -> None:
-    picture(tmp_path / "photos" / "a.jpg")
+    put(tmp_path, {"photos/a.jpg": (8, 6)})
     with pytest.raises(UserError, match="a folder of images for each class"):
         load_dataset(tmp_path)
     (tmp_path / "notes").mkdir()  # a folder without pictures is no class
@@ -75,16 +63,12 @@ def test_one_folder_of_pictures_is_no_data_set(tmp_path: Path) -> None:
 
 
 def test_pictures_that_differ_in_their_ending_alone_are_two(tmp_path: Path) -> None:
-    for name in ("a/x.png", "a/x.jpg", "a/y.png", "b/x.png"):
-        picture(tmp_path / name)
-    dataset = load_dataset(tmp_path)
+    dataset = load_dataset(put(tmp_path, dict.fromkeys(("a/x.png", "a/x.jpg", "a/y.png", "b/x.png"), (8, 6))))
     assert list(dataset.image_ids) == ["a/x.jpg", "a/x.png", "a/y", "b/x"]
     assert not dataset.faults
 
 
 def test_folders_whose_names_are_no_line_of_text(tmp_path: Path) -> None:
-    for name in ("cat\n", "cat", " dog "):
-        picture(tmp_path / name / "x.png")
-    dataset = load_dataset(tmp_path)
+    dataset = load_dataset(put(tmp_path, {f"{name}/x.png": (8, 6) for name in ("cat\n", "cat", " dog ")}))
     assert dataset.class_names == ("dog", "cat (cat)", "cat (cat) 2")
     assert len(dataset) == 3

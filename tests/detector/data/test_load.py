@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from small_sets import put
 
 from detector.data import dataset_splits, load_dataset
 from detector.data.load import training_split
@@ -23,10 +23,9 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "sub").mkdir()
     with pytest.raises(UserError) as caught:
-        load_dataset(tmp_path)
+        load_dataset(put(tmp_path, {"a.png": (4, 4)}))
     message = str(caught.value)
     assert "\n" not in message
     for word in (str(tmp_path), "PASCAL VOC", "COCO", "ILSVRC DET", "YOLO"):
@@ -34,21 +33,18 @@ def test_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
 
 
 def test_the_yolo_export_of_label_studio(tmp_path: Path) -> None:
-    for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
-    Image.new("RGB", (20, 10)).save(tmp_path / "images" / "a.png")
-    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 1 1\n")
-    (tmp_path / "classes.txt").write_text("cat\n")
-    (tmp_path / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2026}}')
+    notes = '{"categories": [{"id": 0, "name": "cat"}], "info": {"year": 2026}}'
+    put(
+        tmp_path,
+        {"images/a.png": (20, 10), "labels/a.txt": "0 0.5 0.5 1 1\n", "classes.txt": "cat\n", "notes.json": notes},
+    )
     dataset = load_dataset(tmp_path)
     assert (dataset.format, dataset.class_names, dataset.boxes.tolist()) == ("yolo", ("cat",), [[0, 0, 20, 10]])
 
 
 def test_unknown_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.zip"
-    path.write_text("x")
     with pytest.raises(UserError, match=r"looked for: COCO .* YOLO"):
-        load_dataset(path)
+        load_dataset(put(tmp_path, {"a.zip": "x"}) / "a.zip")
 
 
 def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,9 +58,8 @@ def test_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("split", ["", "train+", "+"])
 def test_empty_parts_of_a_split(tmp_path: Path, split: str) -> None:
-    (tmp_path / "a.json").write_text('{"images": []}')
     with pytest.raises(UserError, match="empty part"):
-        load_dataset(tmp_path / "a.json", split)
+        load_dataset(put(tmp_path, {"a.json": '{"images": []}'}) / "a.json", split)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +73,5 @@ def test_empty_parts_of_a_split(tmp_path: Path, split: str) -> None:
 )
 def test_training_split(available: list[str], chosen: str) -> None:
     assert training_split(available) == chosen
-
-
-def test_no_training_split() -> None:
     with pytest.raises(UserError, match=r"which split\? There are a, b; name one with --split"):
         training_split(["a", "b"])

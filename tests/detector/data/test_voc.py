@@ -1,4 +1,4 @@
-"""PASCAL VOC: the kit, many years, and what labelling tools leave."""
+"""PASCAL VOC: the kit, many years, what labelling tools leave, and which files a name means."""
 
 from __future__ import annotations
 
@@ -7,45 +7,54 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from small_sets import put, voc_annotation, voc_object
 
-from detector.data import dataset_splits, load_dataset, read_record
+from detector.data import Dataset, dataset_splits, load_dataset, read_record
 from detector.data.faults import count_faults
 from detector.data.voc_xml import parse_xml
 from proposals.errors import UserError
 
-
-def obj(name: str, *corners: object, extra: str = "") -> str:
-    tags = "".join(f"<{t}>{c}</{t}>" for t, c in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
-    return f"<object><name>{name}</name>{extra}<bndbox>{tags}</bndbox></object>"
-
-
-def annotation(*objects: str, size: str = "<size><width>40</width><height>30</height></size>", head: str = "") -> str:
-    return f"<annotation>{head}{size}{''.join(objects)}</annotation>"
+MUG, CUP, CAT = (voc_annotation(voc_object(name, 1, 1, 20, 20)) for name in ("mug", "cup", "cat"))
+EMPTY = voc_annotation()
 
 
 def add(folder: Path, stem: str, xml: str | None, pictures: str = "JPEGImages", xmls: str = "Annotations") -> None:
-    for sub in (pictures, xmls):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 30)).save(folder / pictures / f"{stem}.jpg")
+    put(folder / pictures, {f"{stem}.jpg": (40, 30)})
     if xml is not None:
-        (folder / xmls / f"{stem}.xml").write_text(xml)
+        put(folder / xmls, {f"{stem}.xml": xml})
+
+
+def beside(folder: Path, **xmls: str | None) -> None:
+    """Pictures with their annotations beside them."""
+    for stem, xml in xmls.items():
+        add(folder, stem, xml, "", "")
 
 
 def write_list(folder: Path, name: str, *lines: str) -> None:
-    lists = folder / "ImageSets" / "Main"
-    lists.mkdir(parents=True, exist_ok=True)
-    (lists / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    put(folder, {f"ImageSets/Main/{name}.txt": "\n".join(lines) + "\n"})
+
+
+def ids(dataset: Dataset) -> list[str]:
+    assert all(record.path.is_file() for record in dataset)
+    return list(dataset.image_ids)
+
+
+def kinds(dataset: Dataset) -> dict[str, int]:
+    return count_faults(dataset.faults)
 
 
 @pytest.fixture
 def kit(tmp_path: Path) -> Path:
-    root = tmp_path / "VOC2007"
-    add(root, "a", annotation(obj("dog", 1, 1, 10, 10), obj("cat", 5, 6, 40, 30, extra="<difficult>1</difficult>")))
-    add(root, "b", annotation(obj("cat", 2, 2, 9, 9)))
-    add(root, "c", annotation(obj("bird", 2, 2, 9, 9)))
+    root, difficult = tmp_path / "VOC2007", "<difficult>1</difficult>"
+    add(root, "a", voc_annotation(voc_object("dog", 1, 1, 10, 10), voc_object("cat", 5, 6, 40, 30, extra=difficult)))
+    add(root, "b", voc_annotation(voc_object("cat", 2, 2, 9, 9)))
+    add(root, "c", voc_annotation(voc_object("bird", 2, 2, 9, 9)))
     write_list(root, "train", "a", "b")
     write_list(root, "test", "c")
     return root
+
+
+# --- the kit ----------------------------------------------------------------------------------------------------------
 
 
 def test_coordinates_count_from_one_and_include_the_last_pixel(kit: Path) -> None:
@@ -53,24 +62,21 @@ def test_coordinates_count_from_one_and_include_the_last_pixel(kit: Path) -> Non
     assert dataset.format == "voc"
     assert dataset.boxes.tolist() == [[0, 0, 10, 10], [4, 5, 40, 30], [1, 1, 9, 9]]
     assert dataset.ignore.tolist() == [False, True, False]
-    assert dataset[0].image_size == (30, 40)
-    assert dataset[0].path == kit / "JPEGImages" / "a.jpg"
-    assert dataset[0].path.is_file()
+    assert (dataset[0].image_size, dataset[0].path) == ((30, 40), kit / "JPEGImages" / "a.jpg")
     assert not dataset.faults
 
 
-def test_labels_mean_the_same_in_every_split(kit: Path) -> None:
-    for split in ("train", "test", "train+test"):
-        assert load_dataset(kit, split).class_names == ("bird", "cat", "dog")
-    assert list(load_dataset(kit, "test").labels) == [0]
-
-
-def test_default_split_is_for_training(kit: Path) -> None:
+def test_splits_and_labels_that_mean_the_same_in_each(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dataset_splits(kit) == ("test", "train")
     assert load_dataset(kit).split == "train"
-    assert [r.image_id for r in load_dataset(kit, "test+train")] == ["c", "a", "b"]
+    for split, found in (("train", ["a", "b"]), ("test", ["c"]), ("test+train", ["c", "a", "b"])):
+        dataset = load_dataset(kit, split)
+        assert (dataset.class_names, ids(dataset)) == (("bird", "cat", "dog"), found)
+    assert load_dataset(kit, "test").labels.tolist() == [0]
     with pytest.raises(UserError, match="no split 'val'; it has test, train"):
         load_dataset(kit, "val")
+    monkeypatch.chdir(kit)
+    assert load_dataset(".", "train").name == "VOC2007"
 
 
 def test_class_lists_give_classes_and_are_no_splits(kit: Path) -> None:
@@ -80,37 +86,40 @@ def test_class_lists_give_classes_and_are_no_splits(kit: Path) -> None:
     assert dataset_splits(kit) == ("test", "train")
     dataset = load_dataset(kit, "unicorn_train")
     assert dataset.class_names == ("bird", "cat", "dog", "unicorn")
-    assert [r.image_id for r in dataset] == ["b"]  # -1 marks a picture without the class
+    assert ids(dataset) == ["b"]  # -1 marks a picture without the class
+
+
+def test_listed_classes_keep_their_labels_where_a_split_has_another(kit: Path) -> None:
+    for name in ("cat", "dog"):
+        write_list(kit, f"{name}_train", "a  1")
+    assert load_dataset(kit, "train").class_names == ("cat", "dog")
+    assert load_dataset(kit, "test").class_names == ("cat", "dog", "bird")
 
 
 def test_given_classes_set_the_labels(kit: Path) -> None:
     dataset = load_dataset(kit, "train", ["dog", "zebra", "cat"])
-    assert dataset.class_names == ("dog", "zebra", "cat")
-    assert dataset.labels.tolist() == [0, 2, 2]
+    assert (dataset.class_names, dataset.labels.tolist()) == (("dog", "zebra", "cat"), [0, 2, 2])
     only = load_dataset(kit, "train", ["dog"])
-    assert only.labels.tolist() == [0]
-    assert len(only) == 2
-    assert count_faults(only.faults) == {"unknown-class": 1}
-
-
-def test_class_file_sets_the_labels(kit: Path) -> None:
-    (kit / "classes.txt").write_text("\ufeffdog\r\ncat\r\n\r\nbird\r\n", encoding="utf-8")
+    assert (only.labels.tolist(), len(only), kinds(only)) == ([0], 2, {"unknown-class": 1})
+    none = load_dataset(kit, "test", ["cat", "dog"])  # which the split does not show
+    assert (none.class_names, len(none), len(none.boxes), kinds(none)) == (("cat", "dog"), 1, 0, {"unknown-class": 1})
+    with pytest.raises(UserError, match="none of the wanted classes is in it; it has bird, cat, dog"):
+        load_dataset(kit, "test", ["cow"])
+    put(kit, {"classes.txt": "\ufeffdog\r\ncat\r\n\r\nbird\r\n"})
     assert load_dataset(kit, "train").class_names == ("dog", "cat", "bird")
 
 
 def test_many_years(tmp_path: Path, kit: Path) -> None:
-    newer = tmp_path / "VOC2012"
-    add(newer, "2008_1", annotation(obj("cow", 1, 1, 5, 5)))
-    add(newer, "a", annotation(obj("cow", 1, 1, 5, 5)))
+    newer, cow = tmp_path / "VOC2012", voc_annotation(voc_object("cow", 1, 1, 5, 5))
+    for stem in ("2008_1", "a"):
+        add(newer, stem, cow)
     write_list(newer, "train", "2008_1", "a")
     write_list(newer, "val", "2008_1")
     both = load_dataset(tmp_path, "train")
-    assert list(both.image_ids) == ["a", "b", "2008_1"]
-    assert count_faults(both.faults) == {"duplicate-image": 1}
+    assert (ids(both), kinds(both)) == (["a", "b", "2008_1"], {"duplicate-image": 1})
     assert both.class_names == ("bird", "cat", "cow", "dog")
-    assert all(r.path.is_file() for r in both)
-    assert [r.image_id for r in load_dataset(tmp_path, "2007/test+2012/val")] == ["c", "2008_1"]
-    assert [r.image_id for r in load_dataset(tmp_path, "VOC2012/train")] == ["2008_1", "a"]
+    assert ids(load_dataset(tmp_path, "2007/test+2012/val")) == ["c", "2008_1"]
+    assert ids(load_dataset(tmp_path, "VOC2012/train")) == ["2008_1", "a"]
     assert dataset_splits(tmp_path) == ("test", "train", "val")
     with pytest.raises(UserError, match="no split '2011/train'"):
         load_dataset(tmp_path, "2011/train")
@@ -118,11 +127,43 @@ def test_many_years(tmp_path: Path, kit: Path) -> None:
 
 def test_archive_folder_around_the_years(tmp_path: Path) -> None:
     year = tmp_path / "VOCdevkit" / "VOC2007"
-    add(year, "a", annotation(obj("dog", 1, 1, 5, 5)))
+    add(year, "a", MUG)
     write_list(year, "trainval", "a")
     dataset = load_dataset(tmp_path)
-    assert dataset.split == "trainval"
-    assert dataset[0].path.is_file()
+    assert (dataset.split, ids(dataset)) == ("trainval", ["a"])
+
+
+def test_faults_of_the_kit_are_counted_never_raised(kit: Path) -> None:
+    add(kit, "bad", "<annotation><object>")
+    add(kit, "html", "<html/>")
+    add(kit, "click", voc_annotation(voc_object("cat", 9, 9, 9, 9), voc_object("cat", 1, 1, 3, 3)))
+    put(kit, {"Annotations/nopic.xml": EMPTY, "JPEGImages/b.png": (40, 30)})
+    listed = ("b", "bad", "html", "click", "nopic", "noxml", "../../etc/passwd", "b", "/etc/passwd")
+    write_list(kit, "train", *listed)
+    dataset = load_dataset(kit, "train")
+    assert list(dataset.paths) == ["JPEGImages/b.jpg", "JPEGImages/click.jpg"]
+    assert dataset[1].ground_truth.boxes.tolist() == [[0, 0, 3, 3]]
+    assert kinds(dataset) == {
+        "missing-image": 1, "missing-annotation": 1, "bad-annotation": 2, "escaping-path": 2, "duplicate-image": 1,
+        "one-pixel-box": 1, "same-stem": 1,
+    }  # fmt: skip
+    write_list(kit, "hidden", "x", "y")
+    with pytest.raises(UserError, match=r"none of 2 annotations can be read .*detector detect"):
+        load_dataset(kit, "hidden")
+
+
+def test_pictures_elsewhere(kit: Path, tmp_path: Path) -> None:
+    photos = (kit / "JPEGImages").rename(tmp_path / "photos")
+    assert ids(load_dataset(kit, "train", images=photos)) == ["a", "b"]
+    with pytest.raises(UserError, match="image folder nowhere does not exist"):
+        load_dataset(kit, "train", images="nowhere")
+    with pytest.raises(UserError, match=r"none of 2 annotated images is in .*JPEGImages; name their folder"):
+        load_dataset(kit, "train")
+    put(kit, {"JPEGImages/a.jpg": (40, 30)})
+    assert kinds(load_dataset(kit, "train")) == {"missing-image": 1}
+
+
+# --- labelling tools --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -130,67 +171,46 @@ def test_archive_folder_around_the_years(tmp_path: Path) -> None:
     [("", ""), ("", "Annotations"), ("", "annotations"), ("images", "annotations"), ("JPEGImages", "Annotations")],
 )
 def test_photographs_labelled_by_a_tool(tmp_path: Path, pictures: str, xmls: str) -> None:
-    add(tmp_path, "IMG 1", annotation(obj("mug", 1, 1, 20, 20)), pictures, xmls)
-    add(tmp_path, "IMG 2", annotation(), pictures, xmls)
-    add(tmp_path, "IMG 3", None, pictures, xmls)
+    for stem, xml in (("IMG 1", MUG), ("IMG 2", EMPTY), ("IMG 3", None)):
+        add(tmp_path, stem, xml, pictures, xmls)
     dataset = load_dataset(tmp_path)
-    assert dataset.split == ""
-    assert [r.image_id for r in dataset] == ["IMG 1", "IMG 2"]
-    assert dataset.class_names == ("mug",)
-    assert all(r.path.is_file() for r in dataset)
+    assert (dataset.split, ids(dataset), dataset.class_names) == ("", ["IMG 1", "IMG 2"], ("mug",))
     assert [(f.kind, Path(f.file).name) for f in dataset.faults] == [("missing-annotation", "IMG 3.jpg")]
     with pytest.raises(UserError, match="has no splits"):
         load_dataset(tmp_path, "train")
 
 
 def test_folders_as_splits(tmp_path: Path) -> None:
-    add(tmp_path / "train", "a", annotation(obj("mug", 1, 1, 20, 20)), "", "")
-    add(tmp_path / "test", "b", annotation(obj("cup", 1, 1, 20, 20)), "", "")
+    beside(tmp_path / "train", a=MUG, c=MUG)
+    beside(tmp_path / "test", b=CUP, c=CUP)
     assert dataset_splits(tmp_path) == ("test", "train")
     dataset = load_dataset(tmp_path)
-    assert (dataset.split, list(dataset.image_ids), dataset.class_names) == ("train", ["a"], ("cup", "mug"))
-
-
-def test_splits_with_the_same_names(tmp_path: Path) -> None:
-    for split, x in (("train", 10), ("val", 20)):
-        add(tmp_path / split, "1", annotation(obj("mug", 1, 1, x, 20)), "", "")
-    add(tmp_path / "val", "2", annotation(obj("mug", 1, 1, 30, 20)), "", "")
-    both = load_dataset(tmp_path, "train+val")
-    assert list(both.image_ids) == ["1", "val/1", "2"]
-    assert both.boxes[:, 2].tolist() == [10, 20, 30]
-    assert [str(r.path.relative_to(tmp_path)) for r in both] == ["train/1.jpg", "val/1.jpg", "val/2.jpg"]
-    assert not both.faults
-    assert list(load_dataset(tmp_path, "val").image_ids) == ["1", "2"]
+    assert (dataset.split, ids(dataset), dataset.class_names) == ("train", ["a", "c"], ("cup", "mug"))
+    both = load_dataset(tmp_path, "train+test")  # names that both have are told apart
+    assert (ids(both), both.labels.tolist(), both.faults) == (["a", "c", "b", "test/c"], [1, 1, 0, 0], ())
+    assert list(both.paths) == ["train/a.jpg", "train/c.jpg", "test/b.jpg", "test/c.jpg"]
+    assert ids(load_dataset(tmp_path, "test")) == ["b", "c"]
 
 
 def test_other_folders_are_parts_of_one_set(tmp_path: Path) -> None:
-    add(tmp_path / "mugs", "1", annotation(obj("mug", 1, 1, 20, 20)), "", "")
-    add(tmp_path / "cups", "1", annotation(obj("cup", 1, 1, 20, 20)), "", "")
+    beside(tmp_path / "mugs", a=MUG)
+    beside(tmp_path / "cups", a=CUP)
     assert dataset_splits(tmp_path) == ()
     dataset = load_dataset(tmp_path)
-    assert list(dataset.image_ids) == ["cups/1", "mugs/1"]
-    assert dataset.class_names == ("cup", "mug")
-    assert all(r.path.is_file() for r in dataset)
-    assert not dataset.faults
+    assert (ids(dataset), dataset.class_names, dataset.faults) == (["cups/a", "mugs/a"], ("cup", "mug"), ())
 
 
 @pytest.mark.parametrize(
     "size", ["", "<size/>", "<size><width>0</width><height>0</height></size>", "<size><width>?</width></size>"]
 )
 def test_missing_size_comes_from_the_picture(tmp_path: Path, size: str) -> None:
-    add(tmp_path, "a", annotation(obj("mug", 1, 1, 20, 20), size=size), "", "")
+    xml = voc_annotation(voc_object("mug", 1, 1, 20, 20), size=size)
+    beside(tmp_path, a=xml, b=xml)
     dataset = load_dataset(tmp_path)
-    assert dataset.sizes.tolist() == [[30, 40]]
-    assert not dataset.faults
-
-
-def test_missing_size_of_an_unreadable_picture_is_a_fault(tmp_path: Path) -> None:
-    for stem in ("a", "b"):
-        add(tmp_path, stem, annotation(obj("mug", 1, 1, 20, 20), size=""), "", "")
-    (tmp_path / "a.jpg").write_text("no picture")
+    assert (dataset.sizes.tolist(), dataset.faults) == ([[30, 40]] * 2, ())
+    put(tmp_path, {"a.jpg": "no picture"})
     dataset = load_dataset(tmp_path)
-    assert list(dataset.image_ids) == ["b"]
-    assert count_faults(dataset.faults) == {"unreadable-image": 1}
+    assert (ids(dataset), kinds(dataset)) == (["b"], {"unreadable-image": 1})
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
@@ -200,110 +220,135 @@ def test_boxes_drawn_on_the_stored_picture_are_turned_with_it(tmp_path: Path, or
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
-    (tmp_path / "a.xml").write_text(annotation(obj("mug", 7, 5, 20, 9)))
+    put(tmp_path, {"a.xml": voc_annotation(voc_object("mug", 7, 5, 20, 9))})
     dataset = load_dataset(tmp_path)
-    assert count_faults(dataset.faults) == {"turned-boxes": 1}
-    (record,) = dataset
-    assert record.image_size == (40, 30)
-    y, x = np.nonzero(read_record(record)[..., 0])
-    assert record.ground_truth.boxes.tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1]]
+    assert kinds(dataset) == {"turned-boxes": 1}
+    assert dataset[0].image_size == (40, 30)
+    y, x = np.nonzero(read_record(dataset[0])[..., 0])
+    assert dataset.boxes.tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1]]
 
 
 def test_sizes_of_a_tools_annotations_are_compared(tmp_path: Path) -> None:
-    for stem, size in (("same", (40, 30)), ("larger", (80, 60)), ("exchanged", (30, 40))):
-        tag = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
-        add(tmp_path, stem, annotation(obj("mug", 1, 1, 20, 20), size=tag), "", "")
+    sizes = {"same": (40, 30), "larger": (80, 60), "exchanged": (30, 40)}
+    beside(tmp_path, **{stem: voc_annotation(size=size) for stem, size in sizes.items()})
     dataset = load_dataset(tmp_path)
-    assert list(dataset.image_ids) == ["same"]
-    assert count_faults(dataset.faults) == {"size-mismatch": 2}
-
-
-def test_faults_of_the_kit_are_counted_never_raised(kit: Path) -> None:
-    add(kit, "bad", "<annotation><object>")
-    add(kit, "html", "<html/>")
-    add(kit, "nopic", annotation())
-    (kit / "JPEGImages" / "nopic.jpg").unlink()
-    write_list(kit, "train", "a", "bad", "html", "nopic", "noxml", "../../etc/passwd", "a", "/etc/passwd")
-    dataset = load_dataset(kit, "train")
-    assert list(dataset.image_ids) == ["a"]
-    assert count_faults(dataset.faults) == {
-        "missing-image": 1,
-        "missing-annotation": 1,
-        "bad-annotation": 2,
-        "escaping-path": 2,
-        "duplicate-image": 1,
-    }
-
-
-def test_a_split_without_any_annotation_is_an_error(kit: Path) -> None:
-    write_list(kit, "hidden", "x", "y")
-    with pytest.raises(UserError, match=r"none of 2 annotations can be read .*detector detect"):
-        load_dataset(kit, "hidden")
-
-
-def test_picture_by_file_name_where_the_stem_differs(tmp_path: Path) -> None:
-    add(tmp_path, "photo", None, "", "")
-    add(tmp_path, "other", annotation(), "", "")
-    (tmp_path / "label1.xml").write_text(annotation(obj("mug", 1, 1, 9, 9), head="<filename>photo.JPG</filename>"))
-    (tmp_path / "label2.xml").write_text(annotation(head="<filename>../../secret.jpg</filename>"))
-    dataset = load_dataset(tmp_path)
-    assert dict(zip(dataset.image_ids, dataset.paths, strict=True)) == {"label1": "photo.jpg", "other": "other.jpg"}
-    assert count_faults(dataset.faults) == {"missing-image": 1}
+    assert (ids(dataset), kinds(dataset)) == (["same"], {"size-mismatch": 2})
 
 
 def test_entities_are_refused(tmp_path: Path) -> None:
     bomb = '<!DOCTYPE a [<!ENTITY b "bbbbbbbb">]><annotation><object><name>&b;</name></object></annotation>'
-    add(tmp_path, "bomb", bomb, "", "")
     secret = '<!DOCTYPE a [<!ENTITY f SYSTEM "file:///etc/passwd">]><annotation><filename>&f;</filename></annotation>'
-    add(tmp_path, "file", secret, "", "")
-    add(tmp_path, "good", annotation(), "", "")
+    beside(tmp_path, bomb=bomb, file=secret, good=EMPTY)
     dataset = load_dataset(tmp_path)
-    assert list(dataset.image_ids) == ["good"]
-    assert count_faults(dataset.faults) == {"bad-annotation": 2}
+    assert (ids(dataset), kinds(dataset)) == (["good"], {"bad-annotation": 2})
 
 
 def test_parse_edges() -> None:
     items = (
-        obj(" cat ", " 3 ", "4.5", 10, 12),
-        obj("cat", "", 4, 10, 12),
-        obj("cat", "abc", 4, 10, 12),
+        voc_object(" cat ", " 3 ", "4.5", 10, 12),
+        voc_object("cat", "", 4, 10, 12),
+        voc_object("cat", "abc", 4, 10, 12),
         "<object><name>cat</name></object>",
-        obj("cat", 7, 8, 7, 8),
-        obj("cat", 7, 8, 7, 9),
+        voc_object("cat", 7, 8, 7, 8),
+        voc_object("cat", 7, 8, 7, 9),
         "<part><name>tail</name></part>",
     )
-    parsed = parse_xml(annotation(*items).encode())
+    parsed = parse_xml(voc_annotation(*items).encode())
     corners = np.array([o[1:5] for o in parsed.objects])
     assert [o.key for o in parsed.objects] == ["cat"] * 5
     np.testing.assert_array_equal(corners[0], [2, 3.5, 10, 12])
     assert np.isnan(corners[1:4, 0]).all()
     np.testing.assert_array_equal(corners[4], [6, 7, 7, 9])
     assert parsed.faults == (("one-pixel-box", "box of the single pixel 7 8 (cat): a click, not a box"),)
-    zero_based = parse_xml(annotation(obj("cat", 0, 0, 39, 29)).encode(), first_pixel=0)
+    zero_based = parse_xml(voc_annotation(voc_object("cat", 0, 0, 39, 29)).encode(), first_pixel=0)
     assert zero_based.objects[0][1:5] == (0, 0, 40, 30)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1"])
 def test_class_names_in_any_encoding(encoding: str) -> None:
-    text = f'<?xml version="1.0" encoding="{encoding}"?>' + annotation(obj("Käse", 1, 1, 2, 3))
+    text = f'<?xml version="1.0" encoding="{encoding}"?>' + voc_annotation(voc_object("Käse", 1, 1, 2, 3))
     assert parse_xml(text.encode(encoding)).objects[0].key == "Käse"
 
 
-def test_the_current_folder_has_a_name(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(kit)
-    assert load_dataset(".", "train").name == "VOC2007"
+def test_objects_without_a_name_are_left_out(tmp_path: Path) -> None:
+    nameless = [voc_object(name, 1, 1, 9, 9) for name in ("", "  \n", "x")]
+    nameless[2] = nameless[2].replace("<name>x</name>", "")
+    beside(tmp_path, a=voc_annotation(*nameless, voc_object("\ncat\n dog\n", 1, 1, 9, 9)))
+    dataset = load_dataset(tmp_path)
+    assert (dataset.class_names, len(dataset.boxes), kinds(dataset)) == (("cat dog",), 1, {"bad-object": 3})
+    assert all(fault.effect == "box left out" for fault in dataset.faults)
 
 
-def test_click_boxes_are_left_out_and_noted(kit: Path) -> None:
-    add(kit, "b", annotation(obj("cat", 9, 9, 9, 9), obj("cat", 1, 1, 3, 3)))
+def test_annotations_alone_and_their_pictures_elsewhere(tmp_path: Path) -> None:
+    xmls, photos = tmp_path / "xmls", tmp_path / "photos"
+    add(xmls, "a", MUG, "../photos", "")
+    with pytest.raises(UserError, match=r"none of 1 annotated images is in .* name their folder with --images"):
+        load_dataset(xmls)
+    assert load_dataset(xmls, images=photos)[0].path == photos / "a.jpg"
+
+
+@pytest.mark.parametrize("others", [{"more/b": True}, {"more/b": False}, {"b": False, "dogs/c": False}])
+def test_pictures_of_folders_that_are_not_read_are_named(tmp_path: Path, others: dict[str, bool]) -> None:
+    """Beside annotated images, whether they are annotated themselves or not."""
+    here = "cats" if "b" in others else ""
+    for name, annotated in {f"{here}/a": True, **others}.items():
+        folder, _, stem = name.rpartition("/")
+        add(tmp_path, stem, CAT if annotated else None, folder, folder)
+    dataset = load_dataset(tmp_path)
+    assert len(dataset) == 1
+    left_out = [("missing-annotation", str(tmp_path / f"{name}.jpg")) for name in others]
+    assert [(f.kind, f.file) for f in dataset.faults] == left_out
+
+
+# --- which files a name means -----------------------------------------------------------------------------------------
+
+
+def test_lists_of_names_with_spaces(kit: Path) -> None:
+    for stem in ("my cat 1", "my cat 2", "my cat"):
+        add(kit, stem, CAT)
+    write_list(kit, "train", '"my cat 1"', "my cat 2", "'my cat'")
+    assert ids(load_dataset(kit, "train")) == ["my cat 1", "my cat 2", "my cat"]
+    write_list(kit, "train", '"my cat 1" 1', "my cat 2  0", "my cat -1", "b\t1")
+    assert ids(load_dataset(kit, "train")) == ["my cat 1", "my cat 2", "b"]
+    write_list(kit, "cat_train", "my cat 1", "my cat 2  1", "b -1")  # a class's list: 1 behind my cat is its flag
+    dataset = load_dataset(kit, "cat_train")
+    assert (ids(dataset), dataset.faults) == (["my cat", "my cat 2"], ())
+
+
+@pytest.mark.parametrize("line", ["a.jpg", "a.xml", "JPEGImages/a.jpg", "/home/me/VOC2007/JPEGImages/a.jpg", "A"])
+def test_list_entries_that_are_names_of_files(kit: Path, line: str) -> None:
+    write_list(kit, "train", line, "b")
     dataset = load_dataset(kit, "train")
-    assert dataset[1].ground_truth.boxes.tolist() == [[0, 0, 3, 3]]
-    assert count_faults(dataset.faults) == {"one-pixel-box": 1}
+    assert (ids(dataset), dataset.faults) == (["a", "b"], ())
 
 
-def test_picture_folder_elsewhere(kit: Path, tmp_path: Path) -> None:
-    (kit / "JPEGImages").rename(tmp_path / "photos")
-    dataset = load_dataset(kit, "train", images=tmp_path / "photos")
-    assert all(r.path.is_file() for r in dataset)
-    with pytest.raises(UserError, match="image folder nowhere does not exist"):
-        load_dataset(kit, "train", images="nowhere")
+@pytest.mark.parametrize("xml", ["a.jpg.xml", "a.XML", "A.xml", "A.JPG.Xml"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_annotations_with_both_endings_or_other_capitals(tmp_path: Path, xml: str, listed: bool) -> None:
+    add(tmp_path, "b", MUG)
+    add(tmp_path, "a", None)
+    put(tmp_path, {f"Annotations/{xml}": CUP})
+    if listed:
+        write_list(tmp_path, "train", "a", "b")
+    dataset = load_dataset(tmp_path)
+    assert sorted(dataset.paths) == ["JPEGImages/a.jpg", "JPEGImages/b.jpg"]
+    assert (dataset.class_names, dataset.faults) == (("cup", "mug"), ())
+
+
+def test_the_picture_that_the_annotation_names_is_taken(tmp_path: Path) -> None:
+    beside(tmp_path, a=voc_annotation(head="<filename>a.png</filename>"), photo=None, other=EMPTY)
+    named = voc_annotation(head="<filename>photo.JPG</filename>")
+    put(tmp_path, {"a.png": (40, 30), "l1.xml": named, "l2.xml": named.replace("photo.JPG", "../../secret.jpg")})
+    dataset = load_dataset(tmp_path)
+    pictures = {"a": "a.png", "l1": "photo.jpg", "other": "other.jpg"}
+    assert dict(zip(ids(dataset), dataset.paths, strict=True)) == pictures
+    assert [(f.kind, Path(f.file).name) for f in dataset.faults] == [
+        ("missing-image", "l2.xml"), ("missing-annotation", "a.jpg"),
+    ]  # fmt: skip
+
+
+def test_two_annotations_of_one_picture(tmp_path: Path) -> None:
+    beside(tmp_path, a=MUG, b=voc_annotation(head="<filename>a.jpg</filename>"))
+    dataset = load_dataset(tmp_path)
+    assert ids(dataset) == ["a"]
+    assert [f.kind for f in dataset.faults] == ["duplicate-image", "missing-annotation"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,10 @@ def boxes() -> NDArray[np.float32]:
     return np.concatenate([corner, corner + rng.uniform(4, 30, (13, 2))], axis=1).astype(np.float32)
 
 
+def ensemble(*nets: GoogLeNet, device: torch.device = CPU, **settings: Any) -> Ensemble:
+    return Ensemble([Member(net, CROP, NORMALIZATION) for net in nets], device, **settings)
+
+
 def plain_probs(
     net: GoogLeNet, image: NDArray[np.uint8], boxes: NDArray[np.float32], crop: CropConfig = CROP
 ) -> NDArray[np.float32]:
@@ -53,8 +59,7 @@ def plain_probs(
 
 def test_mean_of_the_members_softmaxes(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
     expected = np.mean([plain_probs(small_net(seed), image, boxes) for seed in range(3)], axis=0)
-    ensemble = Ensemble([Member(small_net(seed), CROP, NORMALIZATION) for seed in range(3)], CPU)
-    probs = ensemble.predict(image, boxes).probs
+    probs = ensemble(*map(small_net, range(3))).predict(image, boxes).probs
     assert probs.dtype == np.float32
     np.testing.assert_allclose(probs, expected, atol=2e-5)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
@@ -77,67 +82,60 @@ def test_members_that_crop_alike_share_the_crops(
         return crop_regions(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(detector.detection.ensemble, "crop_regions", counted)
-    Ensemble([Member(small_net(seed), CROP, NORMALIZATION) for seed in range(3)], CPU).predict(image, boxes)
+    ensemble(*map(small_net, range(3))).predict(image, boxes)
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 13, 100])
 def test_batch_size_does_not_matter(image: NDArray[np.uint8], boxes: NDArray[np.float32], batch_size: int) -> None:
-    probs = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, batch_size).predict(image, boxes).probs
+    probs = ensemble(small_net(0), batch_size=batch_size).predict(image, boxes).probs
     np.testing.assert_allclose(probs, plain_probs(small_net(0), image, boxes), atol=2e-5)
 
 
-def test_no_boxes(image: NDArray[np.uint8]) -> None:
-    probs = (
-        Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, np.zeros((0, 4), np.float32)).probs
-    )
-    assert probs.shape == (0, 4)
-
-
-def test_members_must_agree_on_the_outputs() -> None:
+def test_wrong_members_and_settings() -> None:
     with pytest.raises(ValueError, match=r"\[4, 5\]"):
-        Ensemble([Member(small_net(0), CROP, NORMALIZATION), Member(small_net(1, 5), CROP, NORMALIZATION)], CPU)
+        ensemble(small_net(0), small_net(1, 5))
     with pytest.raises(ValueError, match="at least one"):
-        Ensemble([], CPU)
+        ensemble()
+    with pytest.raises(UserError, match="precision 'int8': choose auto, float32, bfloat16, float16"):
+        ensemble(small_net(0), precision="int8")
 
 
 def test_the_temperature_is_of_the_mean(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
-    def ensemble(temperature: float) -> Ensemble:
-        return Ensemble([Member(small_net(s), CROP, NORMALIZATION) for s in range(2)], CPU, temperature=temperature)
+    def tempered(temperature: float) -> Ensemble:
+        return ensemble(small_net(0), small_net(1), temperature=temperature)
 
-    mean = ensemble(1).predict(image, boxes).probs.astype(np.float64)
+    mean = tempered(1).predict(image, boxes).probs.astype(np.float64)
     for temperature in (0.5, 2.0):
         expected = mean ** (1 / temperature)
         expected /= expected.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(ensemble(temperature).predict(image, boxes).probs, expected, atol=1e-5)
+        np.testing.assert_allclose(tempered(temperature).predict(image, boxes).probs, expected, atol=1e-5)
     # Each member's own opinion is not cooled.
-    own = [opinion.probs.numpy() for opinion in ensemble(2.0).predict_members(image, boxes)]
+    own = [opinion.probs.numpy() for opinion in tempered(2.0).predict_members(image, boxes)]
     np.testing.assert_allclose(np.mean(own, axis=0), mean, atol=1e-6)
     for wrong in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="temperature"):
-            ensemble(wrong)
+            tempered(wrong)
 
 
 @pytest.mark.gpu
-def test_gpu_gives_the_cpus_probabilities(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
-    on_cpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes).probs
-    gpu = torch.device("cuda")
-    on_gpu = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], gpu, precision="float32").predict(image, boxes).probs
-    np.testing.assert_allclose(on_gpu, on_cpu, atol=1e-3)
-
-
-@pytest.mark.gpu
-def test_half_precision_on_a_gpu(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
-    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes).probs
-    half = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], torch.device("cuda"))
-    assert half.dtype == torch.float16
-    np.testing.assert_allclose(half.predict(image, boxes).probs, exact, atol=2e-2)
+@pytest.mark.parametrize(
+    ("precision", "dtype", "tolerance"), [("float32", torch.float32, 1e-3), ("auto", torch.float16, 2e-2)]
+)
+def test_gpu_gives_the_cpus_probabilities(
+    image: NDArray[np.uint8], boxes: NDArray[np.float32], precision: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    on_gpu = ensemble(small_net(0), device=torch.device("cuda"), precision=precision)
+    assert on_gpu.dtype == dtype
+    np.testing.assert_allclose(
+        on_gpu.predict(image, boxes).probs, plain_probs(small_net(0), image, boxes), atol=tolerance
+    )
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 0.02), ("bfloat16", 0.15)])
 def test_short_formats(image: NDArray[np.uint8], boxes: NDArray[np.float32], precision: str, tolerance: float) -> None:
-    exact = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU).predict(image, boxes).probs
-    short = Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, precision=precision).predict(image, boxes).probs
+    exact = ensemble(small_net(0)).predict(image, boxes).probs
+    short = ensemble(small_net(0), precision=precision).predict(image, boxes).probs
     assert short.dtype == np.float32
     assert not np.array_equal(short, exact)
     np.testing.assert_allclose(short, exact, atol=tolerance)
@@ -145,19 +143,14 @@ def test_short_formats(image: NDArray[np.uint8], boxes: NDArray[np.float32], pre
 
 
 def test_what_overflows_a_short_format_is_computed_again(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
-    def member() -> Member:
+    def large() -> GoogLeNet:
         net = small_net(0)
         with torch.no_grad():
             net.fc.weight.mul_(1e7)  # float16 ends at 65,504
-        return Member(net, CROP, NORMALIZATION)
+        return net
 
-    exact = Ensemble([member()], CPU).predict(image, boxes).probs
-    np.testing.assert_array_equal(Ensemble([member()], CPU, precision="float16").predict(image, boxes).probs, exact)
-
-
-def test_unknown_precision() -> None:
-    with pytest.raises(UserError, match="precision 'int8': choose auto, float32, bfloat16, float16"):
-        Ensemble([Member(small_net(0), CROP, NORMALIZATION)], CPU, precision="int8")
+    exact = ensemble(large()).predict(image, boxes).probs
+    np.testing.assert_array_equal(ensemble(large(), precision="float16").predict(image, boxes).probs, exact)
 
 
 @pytest.mark.parametrize(

@@ -93,12 +93,6 @@ def test_a_mirror_image_is_averaged_in() -> None:
     np.testing.assert_allclose(found.overlap, (sides[0] + sides[1]) / 2, atol=1e-5)
 
 
-def test_no_boxes_have_no_overlaps() -> None:
-    found = Ensemble([member()], CPU).predict(IMAGE, BOXES[:0])
-    assert found.overlap is not None
-    assert found.overlap.shape == (0,)
-
-
 # --- scores ----------
 
 UNIT = st.floats(0, 1, width=32)

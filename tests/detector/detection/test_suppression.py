@@ -68,11 +68,17 @@ def test_a_class_is_detected_as_if_all_were(
     np.testing.assert_array_equal(few.scores, some.scores[:2])
 
 
-def test_top_k_keeps_the_best() -> None:
-    boxes, probs = random_case(1, 80, 3)
-    everything = postprocess(boxes, probs, SIZE, PostprocessConfig(score_threshold=0, max_detections=10_000))
-    best = postprocess(boxes, probs, SIZE, PostprocessConfig(score_threshold=0, max_detections=7))
+@pytest.mark.parametrize("sigma", [None, 0.3])
+def test_the_best_of_all_classes_are_kept(sigma: float | None) -> None:
+    boxes, probs = random_case(3, 80, 3)
+    everything, best = (
+        postprocess(boxes, probs, SIZE, PostprocessConfig(score_threshold=0, soft_sigma=sigma, max_detections=count))
+        for count in (999, 7)
+    )
+    assert len(everything) == 240 or sigma is None
     np.testing.assert_array_equal(best.scores, everything.scores[:7])
+    np.testing.assert_array_equal(best.boxes, everything.boxes[:7])
+    assert len(set(best.labels.tolist())) > 1
 
 
 def test_equal_scores_stay_in_the_order_of_the_regions() -> None:
@@ -88,21 +94,18 @@ def test_boxes_are_clipped_and_those_outside_dropped() -> None:
     np.testing.assert_array_equal(found.boxes, [[0, 0, 20, 20]])
 
 
-def test_background_is_never_a_detection() -> None:
-    probs = np.array([[0.1, 0.9]], np.float32)
-    assert len(postprocess(np.array([[0, 0, 9, 9]], np.float32), probs, SIZE, PostprocessConfig())) == 0
-
-
-def test_no_regions() -> None:
-    found = postprocess(np.zeros((0, 4), np.float32), np.zeros((0, 3), np.float32), SIZE, PostprocessConfig())
-    assert len(found) == 0
-    assert found.image_size == SIZE
-
-
-def test_one_region_may_be_two_things() -> None:
-    probs = np.array([[0.45, 0.45, 0.1]], np.float32)
-    found = postprocess(np.array([[0, 0, 9, 9]], np.float32), probs, SIZE, PostprocessConfig(score_threshold=0.4))
-    assert sorted(found.labels.tolist()) == [0, 1]
+@pytest.mark.parametrize(
+    ("probs", "labels"),
+    [
+        pytest.param(np.zeros((0, 3)), [], id="no regions"),
+        pytest.param([[0.05, 0.05, 0.9]], [], id="background is never a detection"),
+        pytest.param([[0.45, 0.45, 0.1]], [0, 1], id="one region may be two things"),
+    ],
+)
+def test_labels_of_a_region(probs: list[list[float]], labels: list[int]) -> None:
+    boxes = np.array([[0, 0, 9, 9]] * len(probs), np.float32).reshape(-1, 4)
+    found = postprocess(boxes, np.array(probs, np.float32), SIZE, PostprocessConfig(score_threshold=0.4))
+    assert (found.labels.tolist(), found.image_size) == (labels, SIZE)
 
 
 @pytest.mark.parametrize("wrong", [{"score_threshold": 2}, {"nms_threshold": -1}, {"max_detections": 0}])
@@ -150,18 +153,6 @@ def test_soft_suppression_equals_the_papers(seed: int, n: int, k: int, sigma: fl
         ours = found.labels == label
         np.testing.assert_allclose(found.scores[ours], [s for _, s in expected], rtol=1e-5)
         np.testing.assert_array_equal(found.boxes[ours], inside[[i for i, _ in expected]].reshape(-1, 4))
-
-
-def test_soft_suppression_leaves_the_best_of_all_classes() -> None:
-    boxes, probs = random_case(3, 80, 3)
-    everything, best = (
-        postprocess(boxes, probs, SIZE, PostprocessConfig(score_threshold=0, soft_sigma=0.3, max_detections=count))
-        for count in (999, 7)
-    )
-    assert len(everything) == 240
-    np.testing.assert_array_equal(best.scores, everything.scores[:7])
-    np.testing.assert_array_equal(best.boxes, everything.boxes[:7])
-    assert len(set(best.labels.tolist())) > 1
 
 
 def test_soft_suppression_keeps_a_touching_neighbour_and_lowers_a_duplicate() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from PIL import Image
+from pictures import encoded
 
 from detector.commands.inputs import find_inputs
 from detector.images.archives import encoded_images
@@ -20,9 +20,7 @@ from proposals.errors import UserError
 
 
 def png(value: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((4, 6, 3), value, np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return encoded(np.full((4, 6, 3), value, np.uint8))
 
 
 def write_tar(path: Path, *members: tuple[str, bytes]) -> Path:

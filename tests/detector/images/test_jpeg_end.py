@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from pictures import encoded, noise, turned
+from PIL import Image
 
 from detector.images.read import read_image, read_image_reduced
 from proposals.errors import UserError
 
 
-def encoded(image: Image.Image, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", **options)
-    return buffer.getvalue()
-
-
 def jpegs() -> dict[str, bytes]:
     """Small pictures in the several ways that JPEG has to store them."""
-    noise = np.random.default_rng(0).integers(0, 256, (8, 10, 3), np.uint8).repeat(5, 0).repeat(5, 1)
+    blocks = noise(8, 10).repeat(5, 0).repeat(5, 1)
     ways: dict[str, dict[str, Any]] = {
         "plain": {},
         "progressive": {"progressive": True},
@@ -30,10 +24,10 @@ def jpegs() -> dict[str, bytes]:
         "full colour": {"subsampling": 0, "quality": 95},
         "restarts": {"restart_marker_rows": 1},
     }
-    made = {name: encoded(Image.fromarray(noise), **options) for name, options in ways.items()}
-    made["flat, restarts"] = encoded(Image.new("RGB", (50, 90), (9, 99, 200)), restart_marker_rows=1)
-    made["grey"] = encoded(Image.fromarray(noise[..., 0]), progressive=True)
-    made["CMYK"] = encoded(Image.fromarray(noise).convert("CMYK"))
+    made = {name: encoded(blocks, "JPEG", **options) for name, options in ways.items()}
+    made["flat, restarts"] = encoded(Image.new("RGB", (50, 90), (9, 99, 200)), "JPEG", restart_marker_rows=1)
+    made["grey"] = encoded(blocks[..., 0], "JPEG", progressive=True)
+    made["CMYK"] = encoded(Image.fromarray(blocks).convert("CMYK"), "JPEG")
     return made
 
 
@@ -65,7 +59,5 @@ def test_no_pixel_of_a_cut_jpeg_is_made_up(name: str) -> None:
 
 
 def test_the_turn_of_a_jpeg_without_its_end_is_kept() -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    data = encoded(Image.fromarray(np.arange(600, dtype=np.uint8).reshape(10, 20, 3)), exif=exif)
+    data = encoded(noise(10, 20), "JPEG", exif=turned(6))
     np.testing.assert_array_equal(read_image(data[:-2]), read_image(data))

@@ -1,37 +1,23 @@
-"""Pictures are converted strip by strip, and large ones read smaller, without a pixel out of place."""
+"""Pictures are converted strip by strip, large ones read smaller, and written whole, without a pixel out of place."""
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from pictures import encoded, noise, picture, turned
+from PIL import Image
 
+from detector.images.pixels import write_picture
 from detector.images.read import ORDINARY_PIXELS, read_image, read_image_reduced, read_image_size
-
-
-def picture(height: int = 12, width: int = 17) -> NDArray[np.uint8]:
-    """A picture without any symmetry, so that each wrong orientation differs."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([255 * x // width, 255 * y // height, (x * 7 + y * 13) % 256], axis=2).astype(np.uint8)
-
-
-def encoded(image: Image.Image, format_name: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_strips_join(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    data = encoded(Image.fromarray(picture()), "PNG", exif=exif)
+    data = encoded(picture(), exif=turned(orientation))
     whole = read_image(data)
     for pixels in (1, 17, 34, 50):  # a strip has at least a row of 17
         monkeypatch.setattr("detector.images.pixels._STRIP", pixels)
@@ -52,10 +38,10 @@ def modes() -> dict[str, bytes]:
         "P": encoded(rgb.quantize(8), "PNG", transparency=3),
         "RGBA": encoded(alpha, "PNG"),
         "CMYK": encoded(rgb.convert("CMYK"), "TIFF"),
-        "I;16": encoded(Image.fromarray(values.clip(0, 65535).astype(np.uint16)), "PNG"),
-        "I;16B": encoded(Image.fromarray(values.clip(0, 65535).astype(np.uint16)), "TIFF"),
-        "I": encoded(Image.fromarray(values.astype(np.int32)), "TIFF"),
-        "F": encoded(Image.fromarray(values.astype(np.float32)), "TIFF"),
+        "I;16": encoded(values.clip(0, 65535).astype(np.uint16)),
+        "I;16B": encoded(values.clip(0, 65535).astype(np.uint16), "TIFF"),
+        "I": encoded(values.astype(np.int32), "TIFF"),
+        "F": encoded(values.astype(np.float32), "TIFF"),
         "GIF": encoded(rgb.quantize(8), "GIF"),
     }
 
@@ -72,10 +58,8 @@ def test_strips_of_every_mode_join(mode: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize(("ordinary", "factor"), [(32 * 48, 1), (32 * 48 - 1, 2), (100, 4), (1, 64)])
 def test_large_pictures_are_read_smaller(format_name: str, orientation: int, ordinary: int, factor: int) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
     smooth = np.linspace(20, 200, 48)[None, :, None].repeat(32, 0).repeat(3, 2)
-    data = encoded(Image.fromarray(smooth.astype(np.uint8)), format_name, exif=exif, quality=95)
+    data = encoded(smooth.astype(np.uint8), format_name, exif=turned(orientation), quality=95)
     whole = read_image(data)
     found, size = read_image_reduced(data, ordinary=ordinary)
     assert size == whole.shape[:2] == read_image_size(data)
@@ -100,7 +84,7 @@ def test_the_sides_of_a_smaller_copy_round_up(size: tuple[int, int], format_name
 
 
 def test_ordinary_photographs_are_read_as_they_are() -> None:
-    data = encoded(Image.fromarray(picture()), "JPEG")
+    data = encoded(picture(), "JPEG")
     np.testing.assert_array_equal(read_image_reduced(data)[0], read_image(data))
     assert 60_000_000 < ORDINARY_PIXELS < 100_000_000
 
@@ -122,3 +106,28 @@ def test_the_memory_that_a_photograph_takes(tmp_path: Path, reader: str, most: i
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert 0 < float(done.stdout) < most
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "format", "most"), [("a.jpg", "JPEG", 60), ("a.b.png", "PNG", 0)])
+def test_a_picture(tmp_path: Path, name: str, format: str, most: int) -> None:
+    write_picture(tmp_path / name, noise())
+    with Image.open(tmp_path / name) as image:
+        assert image.format == format
+        assert np.abs(np.asarray(image, np.int64) - noise()).mean() <= most
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_full_disk_is_an_error_and_leaves_no_half_of_a_picture(tmp_path: Path, name: str) -> None:
+    """Pillow writes half a JPEG in silence."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_picture(tmp_path / name, noise())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

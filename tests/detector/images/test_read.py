@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, features
+from pictures import encoded, noise, picture, turned
+from PIL import Image, ImageOps, features
 
 from detector.images.read import (
     ALLOWED_FORMATS,
@@ -26,20 +29,6 @@ from detector.images.read import (
     read_orientation,
 )
 from proposals.errors import UserError
-
-LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
-
-
-def picture(height: int = 12, width: int = 17) -> NDArray[np.uint8]:
-    """A picture without any symmetry, so that each wrong orientation differs."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([255 * x // width, 255 * y // height, (x * 7 + y * 13) % 256], axis=2).astype(np.uint8)
-
-
-def encoded(image: Image.Image, format_name: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format_name, **options)
-    return buffer.getvalue()
 
 
 def assert_rgb(result: NDArray[np.uint8], height: int, width: int) -> None:
@@ -53,11 +42,8 @@ def assert_rgb(result: NDArray[np.uint8], height: int, width: int) -> None:
 def test_each_allowed_format_is_read(format_name: str) -> None:
     if format_name == "AVIF" and not features.check("avif"):
         pytest.skip("this build of Pillow has no AVIF")
-    data = encoded(
-        Image.fromarray(picture()).quantize(16) if format_name == "GIF" else Image.fromarray(picture()),
-        format_name,
-        **({"lossless": True} if format_name == "WEBP" else {}),
-    )
+    image = Image.fromarray(picture()).quantize(16) if format_name == "GIF" else picture()
+    data = encoded(image, format_name, **({"lossless": True} if format_name == "WEBP" else {}))
     result = read_image(data)
     assert_rgb(result, 12, 17)
     assert read_image_size(data) == (12, 17)
@@ -66,24 +52,17 @@ def test_each_allowed_format_is_read(format_name: str) -> None:
 
 
 def test_formats_off_the_list_are_refused() -> None:
-    for format_name in ("ICO", "TGA", "PCX", "SGI", "JPEG2000"):
+    files = [encoded(picture(16, 16), name) for name in ("ICO", "TGA", "PCX", "SGI", "JPEG2000")]
+    for data in (*files, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n"):
         with pytest.raises(UserError, match="not an image of a known format"):
-            read_image(encoded(Image.fromarray(picture(16, 16)), format_name), name="a.jpg")
-
-
-def test_postscript_is_refused() -> None:
-    with pytest.raises(UserError, match="known format"):
-        read_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+            read_image(data, name="a.jpg")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_orientation_is_applied(format_name: str, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    options = {"lossless": True} if format_name == "WEBP" else {"quality": 100, "subsampling": 0}
-    stored = Image.fromarray(picture())
-    data = encoded(stored, format_name, exif=exif, **(options if format_name in ("WEBP", "JPEG") else {}))
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(format_name, {})
+    data = encoded(picture(), format_name, exif=turned(orientation), **options)
     turns = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -106,11 +85,9 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def test_png_orientation_behind_the_pixels_is_applied() -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    data = encoded(Image.fromarray(picture()), "PNG")
+    data = encoded(picture())
     end = data.rindex(b"IEND") - 4
-    late = data[:end] + png_chunk(b"eXIf", exif.tobytes()[6:]) + data[end:]
+    late = data[:end] + png_chunk(b"eXIf", turned(6).tobytes()[6:]) + data[end:]
     assert read_image_size(data) == (12, 17)
     assert read_image_size(late) == (17, 12)
     text = data[:end] + png_chunk(b"tEXt", b"date:create\x002020") + data[end:]
@@ -122,7 +99,7 @@ def test_png_orientation_behind_the_pixels_is_applied() -> None:
     "junk", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\1" * 20]
 )
 def test_damaged_exif_does_not_cost_the_picture(junk: bytes) -> None:
-    data = encoded(Image.fromarray(picture()), "PNG")
+    data = encoded(picture())
     start = data.index(b"IDAT") - 4
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow says that the block is damaged
@@ -130,122 +107,89 @@ def test_damaged_exif_does_not_cost_the_picture(junk: bytes) -> None:
     np.testing.assert_array_equal(result, picture())
 
 
-def test_twelve_bit_tiff_uses_its_own_range() -> None:
-    samples = np.array([0, 4095, 2048, 1024], np.uint32)
-    packed = bytes((samples[0] >> 4, (samples[0] & 15) << 4 | samples[1] >> 8, samples[1] & 255))
-    packed += bytes((samples[2] >> 4, (samples[2] & 15) << 4 | samples[3] >> 8, samples[3] & 255))
-    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(packed))]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags)
-    data = struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + directory + struct.pack("<I", 0)
-    assert read_image(data)[0, :, 0].tolist() == [0, 255, 128, 64]
-
-
 def test_orientation_out_of_range_is_ignored() -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 77
-    data = encoded(Image.fromarray(picture()), "PNG", exif=exif)
+    data = encoded(picture(), exif=turned(77))
     assert read_image_size(data) == (12, 17)
     np.testing.assert_array_equal(read_image(data), picture())
 
 
-def test_grey_and_one_bit() -> None:
-    grey = picture()[..., 2]
-    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(grey), "PNG")), grey[..., None].repeat(3, 2))
-    bits = grey > 127
-    result = read_image(encoded(Image.fromarray(bits), "PNG"))
-    np.testing.assert_array_equal(result, np.where(bits, 255, 0)[..., None].repeat(3, 2))
+# --- modes ------------------------------------------------------------------------------------------------------------
 
 
-def test_palette_gives_its_colours() -> None:
-    paletted = Image.fromarray(picture()).quantize(8)
-    np.testing.assert_array_equal(read_image(encoded(paletted, "PNG")), np.asarray(paletted.convert("RGB")))
+def grey(values: Any) -> NDArray[np.int64]:
+    """``(H, W)`` values, or a row of them, as three equal channels."""
+    return np.atleast_2d(np.asarray(values, np.int64))[..., None].repeat(3, 2)
 
 
-def test_transparency_is_laid_over_white() -> None:
-    rgba = np.dstack([picture(), np.full((12, 17), 255, np.uint8)])
-    rgba[:6, :, 3] = 0
-    rgba[6:8, :, 3] = 128
-    result = read_image(encoded(Image.fromarray(rgba), "PNG"))
-    assert (result[:6] == 255).all()
-    np.testing.assert_array_equal(result[8:], picture()[8:])
-    expected = picture()[6:8] * (128 / 255) + 255 * (127 / 255)
-    assert np.abs(result[6:8] - expected).max() <= 1
+def twelve_bits(a: int, b: int, c: int, d: int) -> bytes:
+    """A TIFF with a row of four grey pixels of 12 bits."""
+    packed = b"".join(bytes((x >> 4, (x & 15) << 4 | y >> 8, y & 255)) for x, y in ((a, b), (c, d)))
+    tags = [(256, 4), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, len(packed))]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, v) for tag, v in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + directory + struct.pack("<I", 0)
 
 
-def test_grey_with_alpha_and_transparent_palettes() -> None:
-    la = Image.merge("LA", [Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 0)])
-    assert (read_image(encoded(la, "PNG")) == 255).all()
-    palette = Image.new("P", (4, 4), 1)
-    palette.putpalette([0, 0, 0, 200, 30, 40])
-    palette.putpixel((0, 0), 0)
-    for transparency in (0, b"\x00\xff"):  # one colour's number, or one byte of alpha for each colour
-        result = read_image(encoded(palette, "PNG", transparency=transparency))
-        assert result[0, 0].tolist() == [255, 255, 255]
-        assert result[1, 1].tolist() == [200, 30, 40]
-    key = encoded(Image.new("RGB", (3, 3), (9, 8, 7)), "PNG", transparency=(9, 8, 7))
-    assert (read_image(key) == 255).all()
+def png(size: tuple[int, int], bits: int, pixels: bytes) -> bytes:
+    """A PNG of colours, (width, height), with these bytes for pixels, right or wrong."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
 
 
-def test_cmyk_tiff_and_jpeg() -> None:
-    cmyk = Image.merge("CMYK", [Image.new("L", (16, 16), v) for v in (0, 255, 255, 0)])  # red ink
-    for format_name, tolerance in (("TIFF", 0), ("JPEG", 3)):
-        result = read_image(encoded(cmyk, format_name)).astype(int)
-        assert np.abs(result - [255, 0, 0]).max() <= tolerance
+def conversions() -> dict[str, tuple[bytes, Any]]:
+    """By what is in the file: its bytes, and what they become."""
+    rgb, wide = picture(), np.linspace(0, 65535, 12 * 17).round().astype(np.uint16).reshape(12, 17)
+    paletted = Image.fromarray(rgb).quantize(8)
+    alpha = np.repeat([0, 128, 255], [102, 34, 68]).reshape(12, 17, 1)
+    two = Image.new("P", (2, 1), 1)
+    two.putpalette([0, 0, 0, 200, 30, 40])
+    two.putpixel((0, 0), 0)
+    white, clear = np.full((4, 4, 3), 255), [[[255, 255, 255], [200, 30, 40]]]
+    red_ink = Image.merge("CMYK", [Image.new("L", (16, 16), v) for v in (0, 255, 255, 0)])
+    floats = {
+        "the usual range": ([0.0, 0.5, 1.0], [0, 128, 255]),
+        "inside it: not stretched": ([0.2, 0.4, 0.6], [51, 102, 153]),
+        "any other range: stretched": ([-10.0, 0.0, 10.0], [0, 128, 255]),
+        "flat": ([1000.0, 1000.0, 1000.0], [0, 0, 0]),
+        "not a number": ([np.nan, 0.0, 1.0], [0, 0, 255]),
+        "infinite": ([np.inf, -np.inf, 1.0], [0, 0, 255]),
+    }
+    return {
+        "grey": (encoded(rgb[..., 2]), grey(rgb[..., 2])),
+        "one bit": (encoded(rgb[..., 2] > 127), grey(np.where(rgb[..., 2] > 127, 255, 0))),
+        "palette": (encoded(paletted), np.asarray(paletted.convert("RGB"))),
+        "alpha": (encoded(np.dstack([rgb, alpha.astype(np.uint8)])), (rgb * (alpha / 255) + 255 - alpha).round()),
+        "grey and alpha": (encoded(Image.new("LA", (4, 4), (10, 0))), white),
+        "a transparent colour of a palette": (encoded(two, transparency=0), np.array(clear)),
+        "alpha for each colour of a palette": (encoded(two, transparency=b"\x00\xff"), np.array(clear)),
+        "a transparent colour": (encoded(Image.new("RGB", (4, 4), (9, 8, 7)), transparency=(9, 8, 7)), white),
+        **{f"CMYK, {name}": (encoded(red_ink, name), np.tile([255, 0, 0], (16, 16, 1))) for name in ("TIFF", "JPEG")},
+        **{f"16 bits, {name}": (encoded(wide, name), grey(wide >> 8)) for name in ("PNG", "TIFF", "PPM")},
+        "16 bits of colour": (png((3, 3), 16, (b"\0" + b"\xab\xcd" * 9) * 3), np.full((3, 3, 3), 0xAB)),
+        "12 bits": (twelve_bits(0, 4095, 2048, 1024), grey([0, 255, 128, 64])),
+        "32 bits": (encoded(np.array([[-5, 0, 100_000]], np.int32), "TIFF"), grey([0, 0, 255])),
+        **{f"float, {name}": (encoded(np.float32([v]), "TIFF"), grey(found)) for name, (v, found) in floats.items()},
+    }
 
 
-@pytest.mark.parametrize("format_name", ["PNG", "TIFF", "PPM"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(format_name: str) -> None:
-    values = np.linspace(0, 65535, 12 * 17).round().astype(np.uint16).reshape(12, 17)
-    result = read_image(encoded(Image.fromarray(values), format_name))
-    np.testing.assert_array_equal(result[..., 0], values >> 8)
-    np.testing.assert_array_equal(result[..., 0], result[..., 2])
+@pytest.mark.parametrize("name", conversions())
+def test_what_a_picture_becomes(name: str) -> None:
+    data, expected = conversions()[name]
+    result = read_image(data)
+    assert_rgb(result, *expected.shape[:2])
+    assert np.abs(result.astype(int) - expected).max() <= {"CMYK, JPEG": 3, "alpha": 1}.get(name, 0)
 
 
-def test_sixteen_bit_colour_png() -> None:
-    rows = b"".join(b"\0" + np.full((3, 3), 0xABCD, ">u2").tobytes() for _ in range(3))
-    data = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 3, 16, 2, 0, 0, 0))
-    data += png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
-    assert (read_image(data) == 0xAB).all()
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([[0.0, 0.5, 1.0]], [[0, 128, 255]]),  # the usual range
-        ([[0.2, 0.4, 0.6]], [[51, 102, 153]]),  # inside it: not stretched
-        ([[-10.0, 0.0, 10.0]], [[0, 128, 255]]),  # any other range: stretched
-        ([[1000.0, 1000.0, 1000.0]], [[0, 0, 0]]),  # flat
-        ([[np.nan, 0.0, 1.0]], [[0, 0, 255]]),
-        ([[np.inf, -np.inf, 1.0]], [[0, 0, 255]]),
-    ],
-)
-def test_float_pictures(values: list[list[float]], expected: list[list[int]]) -> None:
-    data = encoded(Image.fromarray(np.array(values, np.float32)), "TIFF")
-    np.testing.assert_array_equal(read_image(data)[..., 1], expected)
-
-
-def test_int32_tiff_is_stretched() -> None:
-    data = encoded(Image.fromarray(np.array([[-5, 0, 100_000]], np.int32)), "TIFF")
-    assert read_image(data)[0, :, 0].tolist() == [0, 0, 255]
-
-
-def test_animated_gif_gives_the_first_frame() -> None:
-    red, blue = Image.new("RGB", (5, 4), (255, 0, 0)), Image.new("RGB", (5, 4), (0, 0, 255))
-    result = read_image(encoded(red, "GIF", save_all=True, append_images=[blue]))
-    assert_rgb(result, 4, 5)
-    assert (result == [255, 0, 0]).all()
-
-
-def test_multi_picture_jpeg_gives_the_first() -> None:
+@pytest.mark.parametrize("format_name", ["GIF", "MPO"])
+def test_of_several_pictures_the_first_is_given(format_name: str) -> None:
     red, blue = Image.new("RGB", (16, 8), (255, 0, 0)), Image.new("RGB", (16, 8), (0, 0, 255))
-    result = read_image(encoded(red, "MPO", save_all=True, append_images=[blue]))
+    result = read_image(encoded(red, format_name, save_all=True, append_images=[blue]))
     assert_rgb(result, 8, 16)
     assert result[0, 0, 0] > 240 > 20 > result[0, 0, 2]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20000, 2), (2, 20000)])
 def test_extreme_sizes(size: tuple[int, int]) -> None:
-    data = encoded(Image.new("RGB", size, (1, 2, 3)), "PNG")
+    data = encoded(Image.new("RGB", size, (1, 2, 3)))
     assert_rgb(read_image(data), size[1], size[0])
 
 
@@ -277,10 +221,10 @@ def test_the_file_is_closed(tmp_path: Path) -> None:
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def fault(path: Path | bytes, **options: int) -> str:
-    """The message for a bad picture, checked to be one line, the same for both readers where both see the fault."""
+def fault(path: Path | str) -> str:
+    """The message for a bad picture, checked to be one line."""
     with pytest.raises(UserError) as caught:
-        read_image(path, **options)
+        read_image(path)
     message = str(caught.value)
     assert "\n" not in message
     if isinstance(path, Path):
@@ -299,16 +243,9 @@ def test_missing_folder_empty_and_text(tmp_path: Path) -> None:
     assert "does not exist" in fault(text / "inside.jpg")
     with pytest.raises(UserError, match="does not exist"):
         read_image_size(tmp_path / "none.jpg")
-    with pytest.raises(UserError, match="cannot be opened"):
-        read_image("a\0b.jpg")
-    with pytest.raises(UserError, match=r"cannot be opened|does not exist"):
-        read_image("x" * 5000 + ".jpg")
-
-
-def test_line_breaks_in_a_name_keep_the_message_one_line() -> None:
-    with pytest.raises(UserError) as caught:
-        read_image("no\nsuch.jpg")
-    assert "\n" not in str(caught.value)
+    assert "cannot be opened" in fault("a\0b.jpg")
+    assert re.search("cannot be opened|does not exist", fault("x" * 5000 + ".jpg"))
+    assert "does not exist" in fault("no\nsuch.jpg")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
@@ -337,56 +274,28 @@ def test_no_permission(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_truncated_files_name_the_file(tmp_path: Path, format_name: str, share: float) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
-    data = encoded(Image.fromarray(noise), format_name)
+    data = encoded(noise(), format_name)
     path = tmp_path / f"cut.{format_name.lower()}"
     path.write_bytes(data[: int(len(data) * share)])
     assert "cut short or damaged" in fault(path)
 
 
-@pytest.mark.parametrize("format_name", ALLOWED_FORMATS)
-def test_no_damage_escapes_as_another_exception(format_name: str) -> None:
-    if format_name == "AVIF" and not features.check("avif"):
-        pytest.skip("this build of Pillow has no AVIF")
-    rng = np.random.default_rng(1)
-    good = encoded(Image.fromarray(picture()), format_name)
-    for trial in range(150):
-        data = bytearray(good)
-        for position in rng.integers(0, len(data), 1 + trial % 8):
-            data[position] = rng.integers(256)
-        data = data[: rng.integers(1, len(data) + 1)] if trial % 3 == 0 else data
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for reader in (read_image, read_image_size):
-                with contextlib.suppress(UserError):
-                    reader(data, max_pixels=100_000)
-
-
-def png_header(width: int, height: int) -> bytes:
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-        + png_chunk(b"IDAT", zlib.compress(b"\0" * 100))
-        + png_chunk(b"IEND", b"")
-    )
-
-
 def test_decompression_bomb_is_refused_by_its_header() -> None:
     for reader in (read_image, read_image_size):
         with pytest.raises(UserError, match=r"60000 x 60000 pixels, more than the limit of 200,000,000"):
-            reader(png_header(60000, 60000))
+            reader(png((60000, 60000), 8, bytes(100)))
 
 
 def test_pictures_of_more_than_a_hundred_megapixels_pass() -> None:
     assert MAX_PIXELS > 150_000_000
     # Pillow's own limit would warn here, and warnings are errors in these tests.
-    assert read_image_size(png_header(15000, 11000)) == (11000, 15000)
+    assert read_image_size(png((15000, 11000), 8, bytes(100))) == (11000, 15000)
     with pytest.raises(UserError, match="cut short"):
-        read_image(png_header(15000, 11000))
+        read_image(png((15000, 11000), 8, bytes(100)))
 
 
 def test_the_limit_is_exact_and_can_be_set() -> None:
-    data = encoded(Image.fromarray(picture()), "PNG")
+    data = encoded(picture())
     assert read_image(data, max_pixels=12 * 17).shape == (12, 17, 3)
     with pytest.raises(UserError, match="17 x 12 pixels"):
         read_image(data, max_pixels=12 * 17 - 1)

@@ -10,8 +10,7 @@ import pytest
 from clips import spoil, write_video
 
 from detector.images import video
-from detector.images.matroska import is_whole
-from detector.images.mp4_edits import shows_parts_only
+from detector.images.containers import matroska_is_whole, mp4_shows_parts_only
 from detector.images.video import Video
 from proposals.errors import UserError
 
@@ -79,16 +78,16 @@ def test_a_matroska_file_is_whole_or_not(tmp_path: Path, size: bytes | None) -> 
         at = data.index(b"\x18\x53\x80\x67") + 4
         data[at : at + 8] = size
     path.write_bytes(data)
-    assert is_whole(path)
+    assert matroska_is_whole(path)
     rng = np.random.default_rng(0)
     for cut in (1, 3, len(data) // 2, int(rng.integers(100, len(data)))):
         path.write_bytes(data[:-cut])
-        assert not is_whole(path)
+        assert not matroska_is_whole(path)
     path.write_bytes(data[: data.rindex(b"\x1c\x53\xbb\x6b")])  # without the Cues, which come last
-    assert is_whole(path) == (size is not None)
+    assert matroska_is_whole(path) == (size is not None)
     for _ in range(100):
         path.write_bytes(rng.bytes(50))
-        assert not is_whole(path)
+        assert not matroska_is_whole(path)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +115,12 @@ def test_a_header_that_announces_too_little_loses_nothing(tmp_path: Path, monkey
 def test_a_clip_that_was_trimmed_is_whole(tmp_path: Path) -> None:
     """An edit list shows a part of the frames that the file holds, and that OpenCV counts."""
     path = write_video(tmp_path / "a.mp4", "mp4v")
-    assert not shows_parts_only(str(path))
+    assert not mp4_shows_parts_only(path)
     data = bytearray(path.read_bytes())
     duration, start = struct.unpack_from(">Ii", data, data.index(b"elst") + 12)
     struct.pack_into(">Ii", data, data.index(b"elst") + 12, duration // 3, start)
     path.write_bytes(bytes(data))
-    assert shows_parts_only(str(path))
+    assert mp4_shows_parts_only(path)
     numbers, fault = read(path)
     assert len(numbers) < 30
     assert fault == ""
@@ -130,8 +129,8 @@ def test_a_clip_that_was_trimmed_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"moov", b"\0\0\0\x08moov", b"\0\0\0\x01moov", b"\xff" * 100, b"\0" * 100])
 def test_a_damaged_header_has_no_edits(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.mp4").write_bytes(data)
-    assert not shows_parts_only(str(tmp_path / "a.mp4"))
-    assert not shows_parts_only(str(tmp_path / "missing.mp4"))
+    assert not mp4_shows_parts_only(tmp_path / "a.mp4")
+    assert not mp4_shows_parts_only(tmp_path / "missing.mp4")
 
 
 def test_no_damage_to_a_header_escapes_as_another_exception(tmp_path: Path) -> None:
@@ -143,4 +142,4 @@ def test_no_damage_to_a_header_escapes_as_another_exception(tmp_path: Path) -> N
         for position in rng.integers(begin, len(data), 1 + trial % 8):
             data[position] = rng.integers(256)
         path.write_bytes(data[: rng.integers(begin, len(data))] if trial % 3 == 0 else data)
-        assert shows_parts_only(str(path)) in (True, False)
+        assert mp4_shows_parts_only(path) in (True, False)

@@ -15,7 +15,15 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from detector.runs.folder import CONFIG_FILE, final_path, git_state, new_run_folder, new_run_path, plain, refuse_occupied
+from detector.runs.folder import (
+    CONFIG_FILE,
+    final_path,
+    git_state,
+    new_run_folder,
+    new_run_path,
+    plain,
+    refuse_occupied,
+)
 from proposals.errors import UserError
 
 
@@ -37,59 +45,47 @@ def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert isinstance(record["command"], list)
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_after_an_exception_the_final_name_is_free(tmp_path: Path, keep: bool) -> None:
+@pytest.mark.parametrize(
+    ("keep", "written", "fault", "left"),
+    [
+        (False, "half", ZeroDivisionError("no"), None),
+        (True, "half", ZeroDivisionError("no"), ""),
+        (True, "", UserError("bad input"), None),
+        (True, "half", UserError("bad input"), "; what was finished is in {}"),
+    ],
+    ids=["not kept", "kept", "nothing to keep", "a user's fault says where"],
+)
+def test_after_an_exception_the_final_name_is_free(
+    tmp_path: Path, keep: bool, written: str, fault: Exception, left: str | None
+) -> None:
+    """``left``: what is said of the folder that is left; None where there is none."""
     with (
-        pytest.raises(ZeroDivisionError),
-        new_run_folder(tmp_path / "out", "train", {}, keep_unfinished=keep) as folder,
+        pytest.raises(type(fault)) as caught,
+        new_run_folder(tmp_path / "out", "detect", {}, keep_unfinished=keep) as folder,
     ):
-        (folder / "half.txt").write_text("half")
-        raise ZeroDivisionError
-    assert names(tmp_path) == (["out.unfinished"] if keep else [])
+        (folder / "half.txt").write_text(written)
+        raise fault
+    assert names(tmp_path) == ([] if left is None else ["out.unfinished"])
+    assert str(caught.value) == f"{fault}{(left or '').format(tmp_path / 'out.unfinished')}"
 
 
-def test_an_unfinished_folder_without_results_is_not_kept(tmp_path: Path) -> None:
-    with (
-        pytest.raises(UserError, match=r"^bad input$"),
-        new_run_folder(tmp_path / "out", "detect", {}, keep_unfinished=True) as folder,
-    ):
-        (folder / "detections.jsonl").touch()
-        raise UserError("bad input")
-    assert names(tmp_path) == []
-
-
-def test_a_users_fault_says_where_the_finished_part_is(tmp_path: Path) -> None:
-    expected = re.escape(f"bad input; what was finished is in {tmp_path / 'out.unfinished'}")
-    with (
-        pytest.raises(UserError, match=f"^{expected}$"),
-        new_run_folder(tmp_path / "out", "detect", {}, keep_unfinished=True) as folder,
-    ):
-        (folder / "detections.jsonl").write_text("{}\n")
-        raise UserError("bad input")
-
-
-@pytest.mark.parametrize("as_link", [False, True])
-def test_an_empty_folder_is_filled_in_place(tmp_path: Path, as_link: bool) -> None:
-    real = tmp_path / "mount"
+@pytest.mark.parametrize("way", ["itself", "a link", "the current one"])
+def test_an_empty_folder_is_filled_in_place(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, out = tmp_path / "mount", tmp_path / "mount"
     real.mkdir()
     inode = real.stat().st_ino
-    out = real
-    if as_link:
+    if way == "a link":
         out = tmp_path / "link"
         out.symlink_to(real)
+    elif way == "the current one":
+        monkeypatch.chdir(real)
+        out = Path()
     with new_run_folder(out, "detect", {}) as folder:
         (folder / "a.txt").write_text("a")
         assert final_path(folder) == out
         assert not (real / CONFIG_FILE).exists(), "the folder must not look whole yet"
     assert names(real) == ["a.txt", CONFIG_FILE]
     assert real.stat().st_ino == inode
-
-
-def test_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with new_run_folder(".", "detect", {}) as folder:
-        (folder / "a.txt").write_text("a")
-    assert names(tmp_path) == ["a.txt", CONFIG_FILE]
 
 
 def test_what_is_there_is_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -102,43 +98,31 @@ def test_what_is_there_is_refused_before_anything_is_made(tmp_path: Path) -> Non
     assert names(tmp_path / "out") == ["thesis.txt"]
 
 
-def enter(out: Path) -> None:
+def enter(out: Path | None) -> None:
     with new_run_folder(out, "detect", {}):
         pass
 
 
-def test_what_appears_meanwhile_is_not_overwritten_and_the_results_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("begun", "kept"), [(False, "out.unfinished"), (True, "out/.unfinished")])
+def test_what_appears_meanwhile_is_not_overwritten(tmp_path: Path, begun: bool, kept: str) -> None:
+    """Whether the folder was there before, empty, or not; the results are kept."""
     out = tmp_path / "out"
-    with pytest.raises(UserError, match="appeared during the run"), new_run_folder(out, "detect", {}) as folder:
-        (folder / "a.txt").write_text("results")
+    if begun:
         out.mkdir()
-        (out / "a.txt").write_text("somebody else's")
-    assert (out / "a.txt").read_text() == "somebody else's"
-    assert (tmp_path / "out.unfinished" / "a.txt").read_text() == "results"
-
-
-def test_what_appears_in_an_empty_folder_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
     with pytest.raises(UserError, match="appeared during the run"), new_run_folder(out, "detect", {}) as folder:
         (folder / "a.txt").write_text("results")
+        out.mkdir(exist_ok=True)
         (out / "a.txt").write_text("somebody else's")
     assert (out / "a.txt").read_text() == "somebody else's"
-    assert (out / ".unfinished" / "a.txt").read_text() == "results"
+    assert (tmp_path / kept / "a.txt").read_text() == "results"
     assert not (out / CONFIG_FILE).exists()
 
 
 @pytest.mark.parametrize("number", [28, 30, 5], ids=["disk full", "read-only disk", "broken disk"])
 def test_faults_of_the_disk_are_the_users_to_mend(tmp_path: Path, number: int) -> None:
-    with (
-        pytest.raises(UserError, match=os.strerror(number)),
-        new_run_folder(tmp_path / "out", "detect", {}),
-    ):
+    with pytest.raises(UserError, match=os.strerror(number)), new_run_folder(tmp_path / "out", "detect", {}):
         raise OSError(number, os.strerror(number))
     assert names(tmp_path) == []
-
-
-def test_other_faults_of_the_system_are_not_taken_for_the_disks(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError), new_run_folder(tmp_path / "out", "detect", {}):
         raise ConnectionResetError(104, "reset")
 
@@ -146,13 +130,10 @@ def test_other_faults_of_the_system_are_not_taken_for_the_disks(tmp_path: Path) 
 def test_the_default_is_dated_and_never_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for _ in range(3):
-        enter(None)  # type: ignore[arg-type]
+        enter(None)
     made = names(tmp_path / "runs")
     assert len(made) == 3
     assert all(re.fullmatch(r"detect-\d{8}-\d{6}(-\d)?", name) for name in made)
-
-
-def test_the_default_counts_unfinished_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.strftime", lambda form: "now")
     (tmp_path / "a-now").mkdir()
     (tmp_path / "a-now-2.unfinished").mkdir()
@@ -192,9 +173,6 @@ def test_plain(value: Any, expected: Any) -> None:
     found = plain(value)
     assert found == expected
     assert yaml.safe_load(yaml.safe_dump(found)) == expected
-
-
-def test_plain_refuses_what_has_no_plain_form() -> None:
     with pytest.raises(TypeError, match="object cannot be written"):
         plain(object())
 

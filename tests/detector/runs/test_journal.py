@@ -15,7 +15,13 @@ from proposals.errors import UserError
 RESULTS = "results.jsonl"
 JOB = Job("detect", 4, "ab", {"seed": 0})
 # Lines of each input, and its fault: an image, one that cannot be read, a video, a video with damaged frames, an image.
-INPUTS = [(["a"], None), ([], "b: no image"), (["c/0", "c/1", "c/2"], None), (["d/0", "ä" * 40], "d: 1 frame"), (["e"], None)]
+INPUTS = [
+    (["a"], None),
+    ([], "b: no image"),
+    (["c/0", "c/1", "c/2"], None),
+    (["d/0", "ä" * 40], "d: 1 frame"),
+    (["e"], None),
+]
 
 
 def work(journal: Journal) -> list[str]:
@@ -71,7 +77,9 @@ def test_a_whole_run_has_nothing_left_to_do(whole: tuple[bytes, bytes], tmp_path
         assert work(journal) == []
 
 
-@pytest.mark.parametrize("line", [b"[1]\n", b'{"inputs": 9}\n', b"null\n", b"\xff\n", b'{"inputs": "1"}\n', b"{" * 9 + b"\n"])
+@pytest.mark.parametrize(
+    "line", [b"[1]\n", b'{"inputs": 9}\n', b"null\n", b"\xff\n", b'{"inputs": "1"}\n', b"{" * 9 + b"\n"]
+)
 def test_a_line_that_is_none_ends_the_journal(whole: tuple[bytes, bytes], tmp_path: Path, line: bytes) -> None:
     results, lines = whole
     (tmp_path / RESULTS).write_bytes(results)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +18,6 @@ import pytest
 from detector.runs import leftovers
 from detector.runs.folder import new_run_folder
 from detector.runs.leftovers import MARK, find_leftovers, remove
-from proposals.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="without locks nothing is known as a leftover")
@@ -100,16 +101,6 @@ def test_the_run_of_this_process_is_alive_too(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / MARK).exists(), "a finished folder bears no mark"
 
 
-def test_what_a_failed_run_keeps_is_a_leftover(tmp_path: Path) -> None:
-    with (
-        pytest.raises(UserError, match="what was finished is in"),
-        new_run_folder(tmp_path / "out", "detect", {}, keep_unfinished=True) as folder,
-    ):
-        (folder / "detections.jsonl").write_text("{}\n")
-        raise UserError("bad input")
-    assert paths(tmp_path) == [folder]
-
-
 def test_where_leftovers_are_found(killed: Any, tmp_path: Path) -> None:
     (tmp_path / "runs" / "empty").mkdir(parents=True)
     made = [killed(name) for name in ("a", "runs/b", "runs/empty", "a")]
@@ -121,8 +112,6 @@ def test_where_leftovers_are_found(killed: Any, tmp_path: Path) -> None:
 
 
 def replaced_mark(path: Path, **values: object) -> None:
-    import json
-
     mark = json.loads((path / MARK).read_text())
     (path / MARK).write_text(json.dumps({**mark, **values}))
 
@@ -149,14 +138,10 @@ def test_what_is_not_provably_ours_is_left_alone(killed: Any, tmp_path: Path, sp
     assert any(tmp_path.rglob("half.txt"))
 
 
-def test_a_copy_is_left_alone(killed: Any, tmp_path: Path) -> None:
-    folder = killed()
-    shutil.copytree(folder, tmp_path / "copy.unfinished")
-    assert paths(tmp_path) == [folder]
-
-
-def test_a_link_to_a_leftover_is_left_alone(killed: Any, tmp_path: Path) -> None:
+def test_copies_and_links_are_left_alone(killed: Any, tmp_path: Path) -> None:
     folder = killed("elsewhere/out")
+    shutil.copytree(folder, tmp_path / "elsewhere" / "copy.unfinished")
+    assert paths(tmp_path) == [folder]
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "out.unfinished").symlink_to(folder)
     assert find_leftovers(tmp_path / "here") == []
@@ -182,8 +167,6 @@ def test_without_locks_there_is_no_mark(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    import io
-
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
 
 
@@ -205,27 +188,22 @@ def test_clean_asks(run_cli: Any, killed: Any, monkeypatch: pytest.MonkeyPatch) 
     assert (done.code, done.out) == (0, "nothing to remove\n")
 
 
-def test_clean_without_asking_in_named_folders(run_cli: Any, killed: Any, tmp_path: Path) -> None:
-    one, other = killed("a/out"), killed("b/out")
-    done = run_cli("clean", tmp_path / "a", tmp_path / "a", "--yes")
-    assert done.code == 0
-    assert done.out.splitlines()[-1] == "1 removed"
-    assert (one.exists(), other.exists()) == (False, True)
-
-
-def test_clean_takes_the_path_that_doctor_prints(run_cli: Any, killed: Any, tmp_path: Path) -> None:
-    killed("runs/a")
-    other = killed("runs/b")
-    done = run_cli("clean", "runs/a.unfinished", "--yes")
-    assert (done.code, done.out.splitlines()[-1]) == (0, "1 removed")
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == [other.name]
-
-
-def test_a_link_named_to_clean_is_left_alone(run_cli: Any, killed: Any, tmp_path: Path) -> None:
-    folder = killed("a/out")
-    (tmp_path / "link.unfinished").symlink_to(folder)
-    assert run_cli("clean", "link.unfinished", "--yes").out == "nothing to remove\n"
-    assert folder.is_dir()
+@pytest.mark.parametrize(
+    ("arguments", "said", "left"),
+    [
+        pytest.param(("a", "a"), "1 removed", {"b"}, id="a folder, twice"),
+        pytest.param(("a/out.unfinished",), "1 removed", {"b"}, id="the path that doctor prints"),
+        pytest.param(("link.unfinished",), "nothing to remove", {"a", "b"}, id="a link"),
+    ],
+)
+def test_clean_without_asking(
+    run_cli: Any, killed: Any, tmp_path: Path, arguments: tuple[str, ...], said: str, left: set[str]
+) -> None:
+    folders = {name: killed(f"{name}/out") for name in "ab"}
+    (tmp_path / "link.unfinished").symlink_to(folders["a"])
+    done = run_cli("clean", *arguments, "--yes")
+    assert (done.code, done.out.splitlines()[-1]) == (0, said)
+    assert {name for name, folder in folders.items() if folder.exists()} == left
 
 
 def test_clean_keeps_a_live_run(run_cli: Any, tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from PIL import Image
 
 from detector.data import Dataset, load_dataset
 from detector.data.builder import Builder, Classes, Object
-from detector.data.voc_xml import parse_xml
-from detector.data.write import voc_xml
+from detector.data.voc_xml import parse_xml, voc_xml
 
 NAMES = ("cat & <dog>", "Käse", "b")
 
