@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detector.evaluation.analysis_kernels import best_iou, nearest_truths
 from detector.evaluation.analysis_types import (
-    DETECTION_ERRORS,
     ERROR_KINDS,
     MISSED_KINDS,
     TOTALS,
@@ -92,7 +91,7 @@ def analyse_errors(
 
 def detection_kinds(matches: Matches) -> NDArray[np.str_]:
     """The kind of error ``(N,)`` of each detection; "" for a true positive, "ignored" for one that does not count."""
-    names = np.array(["", "ignored", *DETECTION_ERRORS])
+    names = np.array(["", "ignored", *ERROR_KINDS[:-1]])
     kinds = np.where(matches.outcome[0] == Outcome.IGNORED, "ignored", "").astype(names.dtype)
     found = _classify(matches)
     kinds[found.rows] = found.kind
@@ -251,45 +250,31 @@ def _examples(
     matches: Matches, found: _Errors, by_proposals: NDArray[np.float64] | None, limit: int
 ) -> tuple[ErrorExample, ...]:
     table, truth, names = matches.detections, matches.truth, matches.class_names
+
+    def about(row: int) -> dict[str, Any]:
+        """The truth of an error, -1 for none."""
+        box = tuple(truth.boxes[row].tolist()) if row >= 0 else None
+        return {"truth_box": box, "truth_class": names[truth.labels[row]] if row >= 0 else None}
+
     examples = []
     for kind in ERROR_KINDS[:-1]:
         of_kind = np.flatnonzero(found.kind == kind)  # sorted by class, then by descending score
         for i in _first_of_each(of_kind, table.labels[found.rows[of_kind]], limit):
-            row, about = int(found.rows[i]), int(found.truth[i])
-            examples.append(
-                ErrorExample(
-                    kind=kind,
-                    missed_by=None,
-                    image_id=table.image_ids[table.image[row]],
-                    class_name=names[table.labels[row]],
-                    score=float(table.scores[row]),
-                    box=tuple(table.boxes[row].tolist()),
-                    truth_box=tuple(truth.boxes[about].tolist()) if about >= 0 else None,
-                    truth_class=names[truth.labels[about]] if about >= 0 else None,
-                    iou=float(found.iou[i]),
-                )
-            )
+            row = int(found.rows[i])
+            image_id, name, box = table.image_ids[table.image[row]], names[table.labels[row]], table.boxes[row]
+            more = {"score": float(table.scores[row]), "box": tuple(box.tolist()), "iou": float(found.iou[i])}
+            examples.append(ErrorExample(kind, None, image_id, name, **more, **about(int(found.truth[i]))))
     examples.sort(key=lambda example: -example.score)
     missed = np.flatnonzero(found.missed)
     missed = missed[np.lexsort((-truth.area[missed], truth.labels[missed]))]
     chosen = _first_of_each(missed, truth.labels[missed], limit)
     for row in sorted(chosen.tolist(), key=lambda row: -float(truth.area[row])):
-        cause = None
+        cause, iou = None, float("nan")
         if by_proposals is not None:
-            cause = "proposals" if by_proposals[row] < matches.truth_iou[row] else "classifier"
-        examples.append(
-            ErrorExample(
-                kind="missed",
-                missed_by=cause,
-                image_id=truth.image_ids[truth.image[row]],
-                class_name=names[truth.labels[row]],
-                score=float("nan"),
-                box=None,
-                truth_box=tuple(truth.boxes[row].tolist()),
-                truth_class=names[truth.labels[row]],
-                iou=float("nan") if by_proposals is None else float(by_proposals[row]),
-            )
-        )
+            iou = float(by_proposals[row])
+            cause = "proposals" if iou < matches.truth_iou[row] else "classifier"
+        image_id, name = truth.image_ids[truth.image[row]], names[truth.labels[row]]
+        examples.append(ErrorExample("missed", cause, image_id, name, float("nan"), None, iou=iou, **about(row)))
     return tuple(examples)
 
 

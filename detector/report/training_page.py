@@ -12,9 +12,9 @@ from detector.data import Dataset
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import assemble, score
 from detector.report.drawing import draw_detections, draw_truth
-from detector.report.html import fill
 from detector.report.pictures import data_uri, encoded
 from detector.report.sections import points
+from detector.report.write import fill
 from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
