@@ -15,10 +15,10 @@ from detector.crop import CropConfig, crop_regions
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.experiment.measure import Row, Study, rows_of
-from detector.experiment.memory import RememberedSource
 from detector.experiment.variants import Variant, merged, paper_variants
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
+from detector.model.proposals import search_source
 from detector.model.save import add_multibox, save_model, write_model_config
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead
@@ -295,8 +295,8 @@ def test_what_several_variants_need_is_computed_once(
     shared = read_model_config(model).members[0].shared is not None
     crops: list[int] = []
     maps: list[int] = []
-    searches: list[int] = []
-    plain_maps, propose = ImageMaps.__init__, RememberedSource.propose
+    searches: list[np.ndarray] = []
+    plain_maps = ImageMaps.__init__
 
     def counted(image: np.ndarray, boxes: np.ndarray, *rest: Any, **named: Any) -> np.ndarray:
         crops.append(len(boxes))
@@ -307,14 +307,17 @@ def test_what_several_variants_need_is_computed_once(
         maps.append(1)
         plain_maps(self, *args)
 
-    def counted_search(self: RememberedSource, image: np.ndarray) -> Proposals:
-        if self.last is None or self.last[0] is not image:
-            searches.append(1)
-        return propose(self, image)
+    class CountedSearch:
+        def __init__(self, *settings: Any) -> None:
+            self.source = search_source(*settings)
+
+        def propose(self, image: np.ndarray) -> Proposals:
+            searches.append(image)
+            return self.source.propose(image)
 
     monkeypatch.setattr(detector.detection.ensemble, "crop_regions", counted)
     monkeypatch.setattr(ImageMaps, "__init__", counted_maps)
-    monkeypatch.setattr(RememberedSource, "propose", counted_search)
+    monkeypatch.setattr("detector.experiment.measure.search_source", CountedSearch)
     fixed = {"refinement": {"rounds": 1}}
     variants = [
         Variant(name="one", members=(0,), change=fixed),
@@ -330,7 +333,8 @@ def test_what_several_variants_need_is_computed_once(
     assert crops == [count]
     assert len(maps) == (2 if shared else 1)
     assert len(searches) == 1
-    study.look("y", picture)
+    study.look("y", picture)  # an equal image, but another one
+    assert len(searches) == 2
     assert crops == [count, count]
     assert len(maps) == (4 if shared else 2)
 
@@ -401,22 +405,6 @@ def test_multibox_is_the_model_s_whichever_networks_a_variant_has(model: Path, t
     assert list(looked.proposals) == ["network 0"]  # the same regions for all
     _, found = load_model(model, device="cpu").detect(picture())
     np.testing.assert_array_equal(looked.proposals["network 0"], found.boxes)
-
-
-def test_a_remembered_source_asks_once_for_an_image() -> None:
-    class Counting:
-        asked = 0
-
-        def propose(self, image: np.ndarray) -> Proposals:
-            self.asked += 1
-            return Proposals.empty((image.shape[0], image.shape[1]))
-
-    source, image = Counting(), picture()
-    remembered = RememberedSource(source)
-    assert remembered.propose(image) is remembered.propose(image)
-    assert source.asked == 1
-    remembered.propose(picture())  # equal, but another one
-    assert source.asked == 2
 
 
 def test_refinement_is_for_box_regression(plain: Path) -> None:
