@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detector.evaluation.analysis_kernels import best_iou, nearest_truths
 from detector.evaluation.analysis_types import (
     ERROR_KINDS,
     MISSED_KINDS,
@@ -32,7 +31,9 @@ from detector.evaluation.analysis_types import (
     ErrorExample,
 )
 from detector.evaluation.average_precision import average_precision, mean_ap, precision_recall
+from detector.evaluation.kernels import nearest_truths
 from detector.evaluation.matches import Matches, Outcome
+from proposals.boxes import iou
 
 BACKGROUND_IOU = 0.1
 """IoU up to which a detection covers nothing."""
@@ -177,14 +178,14 @@ def _nearest(matches: Matches, rows: IntArray, taken: BoolArray) -> tuple[IntArr
 
 
 def _proposal_iou(matches: Matches, proposals: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
-    """The IoU ``(M,)`` of each truth with the nearest proposal of its image."""
-    ids = matches.truth.image_ids
-    arrays = [np.asarray(proposals.get(name, ()), np.float64).reshape(-1, 4) for name in ids]
-    ends = np.cumsum([0, *(len(array) for array in arrays)])
-    image = matches.truth.image
-    boxes = np.concatenate([np.zeros((0, 4)), *arrays])
-    values: NDArray[np.float64] = best_iou(matches.truth.boxes, ends[image], ends[image + 1], boxes)
-    return values
+    """The IoU ``(M,)`` of each truth with the nearest proposal of its image; 0 without any."""
+    truth, best = matches.truth, np.zeros(len(matches.truth))
+    order = np.argsort(truth.image, kind="stable")
+    images, starts = np.unique(truth.image[order], return_index=True)
+    for image, rows in zip(images, np.split(order, starts[1:]), strict=False):
+        boxes = np.asarray(proposals.get(truth.image_ids[image], ()), np.float64).reshape(-1, 4)
+        best[rows] = iou(truth.boxes[rows], boxes).max(axis=1, initial=0)
+    return best
 
 
 # --- mending them -----------------------------------------------------------------------------------------------------

@@ -288,3 +288,39 @@ def resampled_ap(
                     level -= 1
         result[b] = total if len(recall_levels) == 0 else total / len(recall_levels)
     return result
+
+
+@njit(cache=True, nogil=True)
+def nearest_truths(
+    boxes: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    truth_boxes: NDArray[np.float64],
+    truth_labels: NDArray[np.int64],
+    truth_iou: NDArray[np.float64],
+    taken: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The truths of its image that matter to each detection.
+
+    Args:
+        boxes, labels: ``(N, 4)``, ``(N,)``. first, last: ``(N,)``, the range of truths of each detection's image.
+        truth_boxes, truth_labels, truth_iou, taken: ``(M, ...)`` counted truths, sorted by image; the IoU that each
+            asks for, and whether a true positive has it.
+
+    Returns:
+        ``(N, 4)`` truths, -1 for none, and ``(N, 4)`` IoUs: the nearest of the class; the nearest of another class that
+        is covered; the nearest of the class that is covered and taken; the nearest of all.
+    """
+    truth = np.full((len(boxes), 4), -1, np.int64)
+    iou = np.zeros((len(boxes), 4))
+    for d in range(len(boxes)):
+        for g in range(first[d], last[d]):
+            value = corner_iou(boxes[d], truth_boxes[g])
+            own = truth_labels[g] == labels[d]
+            covered = value >= truth_iou[g]
+            wanted = (own, not own and covered, own and covered and taken[g], True)
+            for k in range(4):
+                if wanted[k] and (truth[d, k] < 0 or value > iou[d, k]):
+                    truth[d, k], iou[d, k] = g, value
+    return truth, iou
