@@ -101,4 +101,4 @@ def mean_of_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """mAP ``(B,)`` of each resample, over the classes that it has, from APs ``(B, K)``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any class gives NaN, as it should
-        return np.asarray(np.nanmean(values, axis=1)) if values.shape[1] else np.full(len(values), np.nan)
+        return np.asarray(np.nanmean(values, axis=1))
