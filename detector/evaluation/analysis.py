@@ -102,7 +102,8 @@ def pair_by_iou(ious: NDArray[np.float64], alike: NDArray[np.bool_], iou_thresho
     Args:
         ious, alike: ``(N, M)``, of detections with truths; whether they are of one class. iou_threshold: the least.
     """
-    partner, free = np.full(len(ious), -1), np.ones(ious.shape[1], np.bool_)
+    partner: NDArray[np.int64] = np.full(len(ious), -1)
+    free = np.ones(ious.shape[1], np.bool_)
     found, truth = np.nonzero(ious >= iou_threshold)
     for i in np.lexsort((~alike[found, truth], -ious[found, truth])):
         if partner[found[i]] < 0 and free[truth[i]]:

@@ -45,7 +45,7 @@ def score(
     Raises:
         UserError: the metric is unknown.
     """
-    protocols = {
+    protocols: dict[str, Callable[..., EvaluationResult]] = {
         "voc07": partial(evaluate_voc, year=2007),
         "voc10": partial(evaluate_voc, year=2010),
         "coco": evaluate_coco,

@@ -262,20 +262,21 @@ def _examples(
         of_kind = np.flatnonzero(found.kind == kind)  # sorted by class, then by descending score
         for i in _first_of_each(of_kind, table.labels[found.rows[of_kind]], limit):
             row = int(found.rows[i])
-            image_id, name, box = table.image_ids[table.image[row]], names[table.labels[row]], table.boxes[row]
-            more = {"score": float(table.scores[row]), "box": tuple(box.tolist()), "iou": float(found.iou[i])}
-            examples.append(ErrorExample(kind, None, image_id, name, **more, **about(int(found.truth[i]))))
+            image_id, name = table.image_ids[table.image[row]], names[table.labels[row]]
+            score, box = float(table.scores[row]), tuple(table.boxes[row].tolist())
+            near, overlap = about(int(found.truth[i])), float(found.iou[i])
+            examples.append(ErrorExample(kind, None, image_id, name, score, box, iou=overlap, **near))
     examples.sort(key=lambda example: -example.score)
     missed = np.flatnonzero(found.missed)
     missed = missed[np.lexsort((-truth.area[missed], truth.labels[missed]))]
     chosen = _first_of_each(missed, truth.labels[missed], limit)
     for row in sorted(chosen.tolist(), key=lambda row: -float(truth.area[row])):
-        cause, iou = None, float("nan")
+        cause, overlap = None, float("nan")
         if by_proposals is not None:
-            iou = float(by_proposals[row])
-            cause = "proposals" if iou < matches.truth_iou[row] else "classifier"
+            overlap = float(by_proposals[row])
+            cause = "proposals" if overlap < matches.truth_iou[row] else "classifier"
         image_id, name = truth.image_ids[truth.image[row]], names[truth.labels[row]]
-        examples.append(ErrorExample("missed", cause, image_id, name, float("nan"), None, iou=iou, **about(row)))
+        examples.append(ErrorExample("missed", cause, image_id, name, float("nan"), None, iou=overlap, **about(row)))
     return tuple(examples)
 
 
