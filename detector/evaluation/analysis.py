@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detector.evaluation.analysis_types import Calibration, ConfusionMatrix, RecallBin
 from detector.evaluation.confidence import expected_calibration_error, reliability
 from detector.evaluation.matches import Matches, Outcome
-from proposals.boxes import iou
+from proposals.boxes import FloatArray, iou
 
 SCORE_BINS = 10
 # COCO's borders between small, medium and large are 32 and 96.
@@ -82,7 +82,7 @@ def confusion_matrix(
     for each in np.intersect1d(image, truth_image):
         (d0, d1), (g0, g1) = (np.searchsorted(column, (each, each + 1)) for column in (image, truth_image))
         ious = iou(matches.detections.boxes[rows[d0:d1]], matches.truth.boxes[truths[g0:g1]])
-        partner[d0:d1] = pair_by_iou(ious, labels[d0:d1, None] == truth_labels[g0:g1], iou_threshold)
+        partner[d0:d1] = _pair_by_iou(ious, labels[d0:d1, None] == truth_labels[g0:g1], iou_threshold)
         partner[d0:d1][partner[d0:d1] >= 0] += g0
     matrix = np.zeros((n_classes + 1, n_classes + 1), np.int64)
     paired = partner >= 0
@@ -94,7 +94,7 @@ def confusion_matrix(
     return ConfusionMatrix(matches.class_names, matrix, float(score_threshold), iou_threshold)
 
 
-def pair_by_iou(ious: NDArray[np.float64], alike: NDArray[np.bool_], iou_threshold: float) -> NDArray[np.int64]:
+def _pair_by_iou(ious: FloatArray, alike: NDArray[np.bool_], iou_threshold: float) -> NDArray[np.int64]:
     """The truth ``(N,)`` of each detection of an image, or -1: pairs one to one, the highest IoU first.
 
     Of equal IoUs a pair of one class goes first, then the earlier detection, then the earlier truth.

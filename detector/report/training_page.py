@@ -98,16 +98,13 @@ def advise(train: Dataset, covered: float, evaluation: Evaluation | None) -> lis
             "60 images or more.",
         ]
     errors = evaluation.errors
-    rows = sorted((row for row in errors.classes if row.ap == row.ap), key=lambda row: row.ap)
-    if rows and rows[0].ap < errors.mean_ap - LOST:
-        worst = rows[0]
+    worst = min((row for row in errors.classes if row.ap == row.ap), key=lambda row: row.ap, default=None)
+    if worst is not None and worst.ap < errors.mean_ap - LOST:
         lines.append(f"{worst.name} is found worst (AP {points(worst.ap)}): label more of it, as varied as you can.")
-    costs = {kind: cost for kind, cost in errors.cost.items() if cost == cost and cost >= LOST}
     for kind, text in ADVICE.items():
-        if kind in costs:
-            lines.append(text.format(points(costs[kind])))
-    pair = _confused(evaluation)
-    if pair is not None:
+        if (cost := errors.cost.get(kind, 0.0)) >= LOST:  # not where it is not defined
+            lines.append(text.format(points(cost)))
+    if pair := _confused(evaluation):
         lines.append(f"{pair[0]} is often taken for {pair[1]}: look whether both are labelled alike, or are one class.")
     return lines or ["Train longer (--minutes), or label more images: no kind of error stands out."]
 

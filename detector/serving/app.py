@@ -163,7 +163,10 @@ def make_app(detector: Detector, config: ModelConfig, folder: Path) -> Starlette
             Mount("/", StaticFiles(packages=[("detector", "serving/assets")], html=True)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)],
-        exception_handlers={HTTPException: _http_error, UserError: _user_error},
+        exception_handlers={
+            HTTPException: lambda _, error: JSONResponse({"error": error.detail}, error.status_code),
+            UserError: lambda _, error: JSONResponse({"error": str(error)}, 422),
+        },
     )
 
 
@@ -185,14 +188,6 @@ async def _body(request: Request, most: int) -> bytes:
         if len(data) > most:
             raise HTTPException(413, f"more than {most // 1_000_000} MB; make the image smaller")
     return bytes(data)
-
-
-def _http_error(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"error": error.detail}, error.status_code)
-
-
-def _user_error(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"error": str(error)}, 422)
 
 
 def _rounded(box: NDArray[np.float32]) -> list[float]:
