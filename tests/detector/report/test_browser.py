@@ -42,12 +42,6 @@ def choose(page: Page, selector: str, value: str, event: str = "input") -> None:
     )
 
 
-def scroll_to_the_end(page: Page) -> None:
-    """Scroll on, as a reader does, until the gallery has no more to show."""
-    page.until("(document.querySelector('#more').scrollIntoView({behavior: 'instant'}), "
-               "document.querySelector('#more').hidden)")  # fmt: skip
-
-
 def cards(page: Page, what: str) -> list[str]:
     """What the cards that are shown say of themselves: their kind, label or score."""
     found: list[str] = page.run(f"[...document.querySelectorAll('.card-open')].map((c) => c.dataset.{what})")
@@ -135,9 +129,12 @@ def test_gallery_filters_by_kind_class_and_score(page: Page) -> None:
     assert len(scores) < len(labels)
 
 
-def test_gallery_grows_page_by_page(page: Page) -> None:
-    scroll_to_the_end(page)
-    assert page.run("document.querySelectorAll('.card-open').length") == 60
+def test_gallery_grows_page_by_page_and_says_which_file_is_missing(page: Page) -> None:
+    # Scrolled on, as a reader does, until it has no more to show.
+    page.until("(document.querySelector('#more').scrollIntoView({behavior: 'instant'}), "
+               "document.querySelector('#more').hidden)")  # fmt: skip
+    assert len(cards(page, "kind")) == 60
+    assert page.run("document.querySelectorAll('.card-open .gone').length") == 1
 
 
 def test_scores_below_zero_are_shown(page: Page) -> None:
@@ -193,11 +190,6 @@ def test_list_of_a_picture_is_walked_with_the_keyboard(page: Page) -> None:
     assert tags[2].startswith("cat 0.")
     page.press("ArrowUp")
     assert page.run("document.querySelector('#view .tag').textContent") == tags[1]
-
-
-def test_picture_whose_file_is_missing_says_so(page: Page) -> None:
-    scroll_to_the_end(page)
-    assert page.run("document.querySelectorAll('.card-open .gone').length") == 1
 
 
 def test_matrix_is_read_with_the_arrow_keys(page: Page) -> None:
