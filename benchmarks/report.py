@@ -18,8 +18,7 @@ import numpy as np
 from PIL import Image
 
 from detector.evaluation.analysis_types import Evaluation, PictureInfo
-from detector.evaluation.assemble import assemble, score
-from detector.evaluation.gallery import proposal_rows
+from detector.evaluation.assemble import assemble, proposal_rows, score
 from detector.report.write import write_report
 from detector.types import Detections, GroundTruth
 from proposals.types import Proposals

@@ -18,8 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from detector.evaluation.analysis_types import Evaluation, PictureInfo
-from detector.evaluation.assemble import assemble, score
-from detector.evaluation.gallery import proposal_rows
+from detector.evaluation.assemble import assemble, proposal_rows, score
 from detector.images.pixels import write_picture
 from detector.types import Detections, GroundTruth, ImageRecord
 from proposals.boxes import clip, iou

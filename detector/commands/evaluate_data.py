@@ -14,12 +14,12 @@ from detector.commands.console import say
 from detector.commands.detection_files import JSONL_FILE
 from detector.data import Dataset, Fault, coco_files, dataset_splits, load_dataset
 from detector.evaluation.analysis_types import PictureInfo
+from detector.evaluation.assemble import proposal_rows
 from detector.evaluation.columns import OnFault
-from detector.evaluation.gallery import proposal_rows
 from detector.evaluation.image_names import joined_by_file
-from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
 from detector.evaluation.read_files import detection_files, read_detections, read_image_numbers, recognise_format
 from detector.evaluation.read_truth import read_coco_truth, truth_of_dataset
+from detector.evaluation.result import DEFAULT_METRIC, METRICS
 from detector.evaluation.tables import DetectionTable, TruthTable
 from detector.runs.folder import CONFIG_FILE
 from detector.shown import shown

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from detector.images.read import AnyImage, as_image
-from detector.report.drawing import draw_detections
 from detector.types import Detections
 from proposals.errors import UserError
 
@@ -23,6 +22,8 @@ def drawn(image: AnyImage, detections: Detections) -> str:
     Args:
         image: that of ``detections``, whose ``class_names`` stand on the boxes.
     """
+    from detector.report.drawing import draw_detections
+
     try:
         small = Image.fromarray(as_image(image))
     except UserError:

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.evaluation.analysis_kernels import pair_by_iou
 from detector.evaluation.analysis_types import Calibration, ConfusionMatrix, RecallBin
 from detector.evaluation.confidence import expected_calibration_error, reliability
 from detector.evaluation.matches import Matches, Outcome
+from proposals.boxes import FloatArray, iou
 
 SCORE_BINS = 10
 # COCO's borders between small, medium and large are 32 and 96.
@@ -71,22 +71,19 @@ def confusion_matrix(
     """
     if score_threshold is None:
         score_threshold = best_f1_threshold(matches)
-    n_classes, n_images = len(matches.class_names), len(matches.truth.image_ids)
+    n_classes = len(matches.class_names)
     rows = np.flatnonzero((matches.outcome[0] != Outcome.IGNORED) & (matches.detections.scores >= score_threshold))
     rows = rows[np.lexsort((-matches.detections.scores[rows], matches.detections.image[rows]))]
     truths = np.flatnonzero(matches.counted)
     truths = truths[np.argsort(matches.truth.image[truths], kind="stable")]
-    images = np.arange(n_images + 1)
     labels, truth_labels = matches.detections.labels[rows], matches.truth.labels[truths]
-    partner = pair_by_iou(
-        matches.detections.boxes[rows],
-        labels,
-        np.searchsorted(matches.detections.image[rows], images),
-        matches.truth.boxes[truths],
-        truth_labels,
-        np.searchsorted(matches.truth.image[truths], images),
-        iou_threshold,
-    )
+    image, truth_image = matches.detections.image[rows], matches.truth.image[truths]
+    partner = np.full(len(rows), -1)
+    for each in np.intersect1d(image, truth_image):
+        (d0, d1), (g0, g1) = (np.searchsorted(column, (each, each + 1)) for column in (image, truth_image))
+        ious = iou(matches.detections.boxes[rows[d0:d1]], matches.truth.boxes[truths[g0:g1]])
+        partner[d0:d1] = _pair_by_iou(ious, labels[d0:d1, None] == truth_labels[g0:g1], iou_threshold)
+        partner[d0:d1][partner[d0:d1] >= 0] += g0
     matrix = np.zeros((n_classes + 1, n_classes + 1), np.int64)
     paired = partner >= 0
     np.add.at(matrix, (truth_labels[partner[paired]], labels[paired]), 1)
@@ -95,6 +92,23 @@ def confusion_matrix(
     alone[partner[paired]] = False
     np.add.at(matrix[:, n_classes], truth_labels[alone], 1)
     return ConfusionMatrix(matches.class_names, matrix, float(score_threshold), iou_threshold)
+
+
+def _pair_by_iou(ious: FloatArray, alike: NDArray[np.bool_], iou_threshold: float) -> NDArray[np.int64]:
+    """The truth ``(N,)`` of each detection of an image, or -1: pairs one to one, the highest IoU first.
+
+    Of equal IoUs a pair of one class goes first, then the earlier detection, then the earlier truth.
+
+    Args:
+        ious, alike: ``(N, M)``, of detections with truths; whether they are of one class. iou_threshold: the least.
+    """
+    partner: NDArray[np.int64] = np.full(len(ious), -1)
+    free = np.ones(ious.shape[1], np.bool_)
+    found, truth = np.nonzero(ious >= iou_threshold)
+    for i in np.lexsort((~alike[found, truth], -ious[found, truth])):
+        if partner[found[i]] < 0 and free[truth[i]]:
+            partner[found[i]], free[truth[i]] = truth[i], False
+    return partner
 
 
 def recall_by_size(matches: Matches) -> tuple[RecallBin, ...]:

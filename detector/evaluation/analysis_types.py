@@ -17,8 +17,7 @@ from detector.evaluation.plain import from_plain, to_plain
 from detector.evaluation.result import EvaluationResult
 from detector.shown import JSON_FAULTS, json_fault, json_text
 
-# The kinds of error of a detection, in the order in which they are tested, then that of a truth.
-DETECTION_ERRORS = ("localisation", "classification", "duplicate", "background", "both")
+# The kinds of error of a detection, and that of a truth.
 ERROR_KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 # "missed" split in two, known where proposals were given; and the two totals of TIDE.
 MISSED_KINDS = ("missed_by_proposals", "missed_by_classifier")

@@ -16,15 +16,11 @@ FloatArray = NDArray[np.float64]
 # The devkit writes 0:0.1:1, and MATLAB counts from both ends: 3 * 0.1 = 0.30000000000000004 but 1 - 4 * 0.1 = 0.6. So a
 # recall of exactly 3/10 does not reach the fourth level there, and must not here; one of 6/10 reaches the seventh.
 ELEVEN_LEVELS: FloatArray = np.array([i * 0.1 if i <= 5 else 1 - (10 - i) * 0.1 for i in range(11)])
-ELEVEN_LEVELS.flags.writeable = False
 # COCO's levels, as its reference makes them.
 COCO_LEVELS: FloatArray = np.linspace(0.0, 1.0, 101)
-COCO_LEVELS.flags.writeable = False
-
-NO_LEVELS: FloatArray = np.zeros(0)
-NO_LEVELS.flags.writeable = False
-
-RECALL_LEVELS: dict[ApStyle, FloatArray] = {"11 point": ELEVEN_LEVELS, "area": NO_LEVELS, "101 point": COCO_LEVELS}
+RECALL_LEVELS: dict[ApStyle, FloatArray] = {"11 point": ELEVEN_LEVELS, "area": np.zeros(0), "101 point": COCO_LEVELS}
+for _levels in RECALL_LEVELS.values():
+    _levels.flags.writeable = False
 
 
 def precision_recall(true_positive: NDArray[np.bool_], positives: int) -> tuple[FloatArray, FloatArray]:

@@ -88,27 +88,17 @@ def weighted_aps(matches: Matches, weights: NDArray[np.int32]) -> NDArray[np.flo
         wanted = truth_image[truth_labels == label]
         if not len(wanted):
             continue
-        part = matches.class_slice(label)
-        image = matches.detections.image[part]
-        lines = [_resample(outcome[part], image, wanted, weights, levels) for outcome in matches.outcome]
+        part, lines = matches.class_slice(label), []
+        for outcome in matches.outcome[:, part]:
+            kept = outcome != Outcome.IGNORED
+            image = matches.detections.image[part][kept]
+            lines.append(resampled_ap(outcome[kept], image, wanted, weights, levels))
         by_class[:, label] = np.mean(lines, axis=0)
     return by_class
-
-
-def _resample(
-    outcome: NDArray[np.int8],
-    image: NDArray[np.int64],
-    truth_image: NDArray[np.int64],
-    weights: NDArray[np.int32],
-    levels: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    kept = outcome != Outcome.IGNORED
-    values: NDArray[np.float64] = resampled_ap(outcome[kept], image[kept], truth_image, weights, levels)
-    return values
 
 
 def mean_of_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """mAP ``(B,)`` of each resample, over the classes that it has, from APs ``(B, K)``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any class gives NaN, as it should
-        return np.asarray(np.nanmean(values, axis=1)) if values.shape[1] else np.full(len(values), np.nan)
+        return np.asarray(np.nanmean(values, axis=1))

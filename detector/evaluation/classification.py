@@ -176,13 +176,16 @@ def evaluate_classification(
     table = np.concatenate([np.zeros((0, 3)), *parts])
     every = np.concatenate([np.zeros(0, np.int64), *wanted])
     top1, top5 = table[:, 0] > 0, table[:, 1] > 0
+    # The regions of an image are no draws apart, so images are drawn: their hits and how many regions they have.
     sums = np.array([[*part[:, :2].sum(axis=0), len(part)] for part in parts]).reshape(-1, 3)
-    intervals = _intervals(sums, bootstrap_samples, seed)
+    weights = draw_weights(len(sums), bootstrap_samples if parts else 0, seed)
+    drawn = np.concatenate([np.zeros((0, 3)), *(block @ sums for block in weights)])
+    top1_interval, top5_interval = (percentile_interval(drawn[:, k] / drawn[:, 2]) for k in (0, 1))
     return ClassificationResult(
         top1=_share(top1),
         top5=_share(top5),
-        top1_interval=intervals[0],
-        top5_interval=intervals[1],
+        top1_interval=top1_interval,
+        top5_interval=top5_interval,
         count=len(every),
         crops=crops,
         # A mean of float32 softmaxes may exceed 1 by rounding.
@@ -193,12 +196,3 @@ def evaluate_classification(
 
 def _share(hits: NDArray[np.bool_]) -> float:
     return float(hits.mean()) if len(hits) else float("nan")
-
-
-def _intervals(sums: NDArray[np.float64], samples: int, seed: int) -> tuple[Interval | None, Interval | None]:
-    """Of top-1 and top-5, from each image's hits and regions ``(I, 3)``: the regions of an image are no draws apart."""
-    if not len(sums) or not samples:
-        return None, None
-    drawn = np.concatenate([weights @ sums for weights in draw_weights(len(sums), samples, seed)])
-    shares = drawn[:, :2] / drawn[:, 2:]
-    return percentile_interval(shares[:, 0]), percentile_interval(shares[:, 1])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.evaluation.average_precision import COCO_LEVELS
-from detector.evaluation.kernels import IGNORED, accumulate_coco, match_coco
+from detector.evaluation.kernels import IGNORED, interpolated_precision, match_coco
 from detector.evaluation.prepare import DetectionInput, Prepared, TruthInput, prepare, result_of
 from detector.evaluation.result import EvaluationResult
 
@@ -54,7 +54,7 @@ def evaluate_coco(
     counted = _counted(ready, uncounted)
     positives = [np.bincount(ready.truth.labels[each], minlength=len(class_names)) for each in counted]
     bounds = np.searchsorted(ready.detections.labels, np.arange(len(class_names) + 1))
-    precision, recall = accumulate_coco(outcome, rank, bounds, np.stack(positives, axis=1), limits, COCO_LEVELS)
+    precision, recall = _accumulate(outcome, rank, bounds, np.stack(positives, axis=1), limits)
     truth_iou = np.full(len(uncounted), IOU_THRESHOLDS[0])
     beyond, hit = rank >= limits[-1], matched >= 0
     ignored = (outcome[0, 0] == IGNORED) & ~beyond
@@ -106,6 +106,30 @@ def _match(ready: Prepared, limit: int) -> tuple[NDArray[np.int8], NDArray[np.in
     for row in outcome.reshape(len(AREA_RANGES) * len(IOU_THRESHOLDS), n):  # a copy of all would double the memory
         row[:] = row[back]
     return outcome, rank[back], matched[back]
+
+
+def _accumulate(
+    outcome: NDArray[np.int8],
+    rank: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    positives: NDArray[np.int64],
+    limits: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision ``(T, R, K, A, D)`` and recall ``(T, K, A, D)`` of ``outcome`` ``(A, T, N)``; -1 without positives.
+
+    ``bounds`` ``(K + 1,)``: where each class starts. ``positives``: ``(K, A)``. ``limits``: ``(D,)``, of the rank.
+    """
+    n_thresholds, (n_classes, n_areas) = len(IOU_THRESHOLDS), positives.shape
+    precision = np.full((n_thresholds, len(COCO_LEVELS), n_classes, n_areas, len(limits)), -1.0)
+    recall = np.full((n_thresholds, n_classes, n_areas, len(limits)), -1.0)
+    for k, a in np.argwhere(positives):
+        part = slice(bounds[k], bounds[k + 1])
+        for t in range(n_thresholds):
+            for d, limit in enumerate(limits):
+                precision[t, :, k, a, d], recall[t, k, a, d] = interpolated_precision(
+                    outcome[a, t, part], rank[part], limit, positives[k, a], COCO_LEVELS
+                )
+    return precision, recall
 
 
 def _counted(ready: Prepared, uncounted: NDArray[np.bool_]) -> NDArray[np.bool_]:

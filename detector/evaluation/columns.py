@@ -70,15 +70,11 @@ class Columns:
                     f"{self.source}: class {brief(class_word)} is not in the data set{self.explain(class_word)}; map "
                     "it to one of its classes, or leave such detections out with --unknown-classes skip"
                 )
-            self.reject(UNKNOWN_CLASS)
+            self.rejected[UNKNOWN_CLASS] += 1
             return
         self._batch.append((image, label, score, box))
         if len(self._batch) >= _BATCH:
             self._flush()
-
-    def reject(self, reason: str, n: int = 1) -> None:
-        """Count rows that are left out."""
-        self.rejected[reason] += n
 
     def table(self) -> DetectionTable:
         """Everything gathered."""
@@ -121,7 +117,7 @@ class Columns:
                 f"{self.source}: detection {number} (image {brief(name)}): {reason}: {brief(value)}; mend "
                 "the file, or leave such detections out with --invalid skip"
             )
-        self.reject(reason)
+        self.rejected[reason] += 1
         return False
 
 

@@ -17,14 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from detector.evaluation.analysis_kernels import best_iou, nearest_truths
 from detector.evaluation.analysis_types import (
-    DETECTION_ERRORS,
     ERROR_KINDS,
     MISSED_KINDS,
     TOTALS,
@@ -33,7 +31,9 @@ from detector.evaluation.analysis_types import (
     ErrorExample,
 )
 from detector.evaluation.average_precision import average_precision, mean_ap, precision_recall
+from detector.evaluation.kernels import nearest_truths
 from detector.evaluation.matches import Matches, Outcome
+from proposals.boxes import iou
 
 BACKGROUND_IOU = 0.1
 """IoU up to which a detection covers nothing."""
@@ -92,7 +92,7 @@ def analyse_errors(
 
 def detection_kinds(matches: Matches) -> NDArray[np.str_]:
     """The kind of error ``(N,)`` of each detection; "" for a true positive, "ignored" for one that does not count."""
-    names = np.array(["", "ignored", *DETECTION_ERRORS])
+    names = np.array(["", "ignored", *ERROR_KINDS[:-1]])
     kinds = np.where(matches.outcome[0] == Outcome.IGNORED, "ignored", "").astype(names.dtype)
     found = _classify(matches)
     kinds[found.rows] = found.kind
@@ -178,14 +178,14 @@ def _nearest(matches: Matches, rows: IntArray, taken: BoolArray) -> tuple[IntArr
 
 
 def _proposal_iou(matches: Matches, proposals: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
-    """The IoU ``(M,)`` of each truth with the nearest proposal of its image."""
-    ids = matches.truth.image_ids
-    arrays = [np.asarray(proposals.get(name, ()), np.float64).reshape(-1, 4) for name in ids]
-    ends = np.cumsum([0, *(len(array) for array in arrays)])
-    image = matches.truth.image
-    boxes = np.concatenate([np.zeros((0, 4)), *arrays])
-    values: NDArray[np.float64] = best_iou(matches.truth.boxes, ends[image], ends[image + 1], boxes)
-    return values
+    """The IoU ``(M,)`` of each truth with the nearest proposal of its image; 0 without any."""
+    truth, best = matches.truth, np.zeros(len(matches.truth))
+    order = np.argsort(truth.image, kind="stable")
+    images, starts = np.unique(truth.image[order], return_index=True)
+    for image, rows in zip(images, np.split(order, starts[1:]), strict=False):
+        boxes = np.asarray(proposals.get(truth.image_ids[image], ()), np.float64).reshape(-1, 4)
+        best[rows] = iou(truth.boxes[rows], boxes).max(axis=1, initial=0)
+    return best
 
 
 # --- mending them -----------------------------------------------------------------------------------------------------
@@ -251,45 +251,32 @@ def _examples(
     matches: Matches, found: _Errors, by_proposals: NDArray[np.float64] | None, limit: int
 ) -> tuple[ErrorExample, ...]:
     table, truth, names = matches.detections, matches.truth, matches.class_names
+
+    def about(row: int) -> dict[str, Any]:
+        """The truth of an error, -1 for none."""
+        box = tuple(truth.boxes[row].tolist()) if row >= 0 else None
+        return {"truth_box": box, "truth_class": names[truth.labels[row]] if row >= 0 else None}
+
     examples = []
     for kind in ERROR_KINDS[:-1]:
         of_kind = np.flatnonzero(found.kind == kind)  # sorted by class, then by descending score
         for i in _first_of_each(of_kind, table.labels[found.rows[of_kind]], limit):
-            row, about = int(found.rows[i]), int(found.truth[i])
-            examples.append(
-                ErrorExample(
-                    kind=kind,
-                    missed_by=None,
-                    image_id=table.image_ids[table.image[row]],
-                    class_name=names[table.labels[row]],
-                    score=float(table.scores[row]),
-                    box=tuple(table.boxes[row].tolist()),
-                    truth_box=tuple(truth.boxes[about].tolist()) if about >= 0 else None,
-                    truth_class=names[truth.labels[about]] if about >= 0 else None,
-                    iou=float(found.iou[i]),
-                )
-            )
+            row = int(found.rows[i])
+            image_id, name = table.image_ids[table.image[row]], names[table.labels[row]]
+            score, box = float(table.scores[row]), tuple(table.boxes[row].tolist())
+            near, overlap = about(int(found.truth[i])), float(found.iou[i])
+            examples.append(ErrorExample(kind, None, image_id, name, score, box, iou=overlap, **near))
     examples.sort(key=lambda example: -example.score)
     missed = np.flatnonzero(found.missed)
     missed = missed[np.lexsort((-truth.area[missed], truth.labels[missed]))]
     chosen = _first_of_each(missed, truth.labels[missed], limit)
     for row in sorted(chosen.tolist(), key=lambda row: -float(truth.area[row])):
-        cause = None
+        cause, overlap = None, float("nan")
         if by_proposals is not None:
-            cause = "proposals" if by_proposals[row] < matches.truth_iou[row] else "classifier"
-        examples.append(
-            ErrorExample(
-                kind="missed",
-                missed_by=cause,
-                image_id=truth.image_ids[truth.image[row]],
-                class_name=names[truth.labels[row]],
-                score=float("nan"),
-                box=None,
-                truth_box=tuple(truth.boxes[row].tolist()),
-                truth_class=names[truth.labels[row]],
-                iou=float("nan") if by_proposals is None else float(by_proposals[row]),
-            )
-        )
+            overlap = float(by_proposals[row])
+            cause = "proposals" if overlap < matches.truth_iou[row] else "classifier"
+        image_id, name = truth.image_ids[truth.image[row]], names[truth.labels[row]]
+        examples.append(ErrorExample("missed", cause, image_id, name, float("nan"), None, iou=overlap, **about(row)))
     return tuple(examples)
 
 

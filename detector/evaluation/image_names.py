@@ -92,22 +92,21 @@ def joined_by_file(
 
 def _one_each(table: DetectionTable, found: list[Found | None]) -> list[Found | None]:
     """``found`` with no image twice: the surer one keeps it."""
-    best: dict[str, int] = {}
+    claims: dict[str, list[tuple[tuple[bool, int], int]]] = {}
     for i, mine in enumerate(found):
-        if mine is None:
-            continue
-        rival = best.setdefault(mine.image_id, i)
-        other = found[rival]
-        if rival == i or other is None:
-            continue
-        if mine[1:] == other[1:]:
+        if mine is not None:
+            claims.setdefault(mine.image_id, []).append((mine[1:], i))
+    kept: list[Found | None] = [None] * len(found)
+    for image_id, several in claims.items():
+        surest = max(several)[0]
+        first, *others = (i for sure, i in several if sure == surest)
+        if others:
             raise UserError(
-                f"images {brief(table.image_ids[rival])} and {brief(table.image_ids[i])} of the detections are both "
-                f"image {brief(mine.image_id)} of the data set; keep one of them"
+                f"images {brief(table.image_ids[first])} and {brief(table.image_ids[others[0]])} of the detections are "
+                f"both image {brief(image_id)} of the data set; keep one of them"
             )
-        if mine[1:] > other[1:]:
-            best[mine.image_id] = i
-    return [f if f is not None and best[f.image_id] == i else None for i, f in enumerate(found)]
+        kept[first] = found[first]
+    return kept
 
 
 def _renamed(

@@ -34,31 +34,30 @@ def stream_objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _objects(file: TextIO, path: Path) -> Iterator[dict[str, Any]]:
-    text, position = _next(file, "", 0)
-    if text[position : position + 1] != "[":
-        kind = "an object, perhaps an annotation file" if text[position : position + 1] == "{" else "something else"
-        raise UserError(f"{path}: a results file is a JSON list of detections, but this is {kind}")
-    text, position = _next(file, text, position + 1)
-    number = 0
-    while text[position : position + 1] != "]" or number:
-        if position >= len(text):
-            raise _cut_off(path, number)
-        if text[position] != "{":
-            raise UserError(f"{path}: entry {number + 1} is not an object but {_next_words(text, position)}")
-        entry, text, position = _entry(file, text, position, path, number)
-        number += 1
-        yield entry
+    text, position, number, before = "", 0, 0, ""  # what has been read, how far, the entries, and the sign before
+    while True:
         text, position = _next(file, text, position)
-        if position >= len(text):
+        sign = text[position : position + 1]
+        words = brief(text[position : position + 20])
+        if not before and sign != "[":
+            kind = "an object, perhaps an annotation file" if sign == "{" else "something else"
+            raise UserError(f"{path}: a results file is a JSON list of detections, but this is {kind}")
+        if before == "]":
+            if sign:
+                raise UserError(f"{path}: after the list comes {words}; two files in one?")
+            return
+        if not sign:
             raise _cut_off(path, number)
-        if text[position] == "]":
-            break
-        if text[position] != ",":
-            raise UserError(f"{path}: after entry {number} comes {_next_words(text, position)}, not a comma")
-        text, position = _next(file, text, position + 1)
-    text, position = _next(file, text, position + 1)
-    if position < len(text):
-        raise UserError(f"{path}: after the list comes {_next_words(text, position)}; two files in one?")
+        if sign == "{" and before in ("[", ","):
+            entry, text, position = _entry(file, text, position, path, number)
+            number, before = number + 1, "}"
+            yield entry
+            continue
+        if before == "," or (before == "[" and sign != "]"):
+            raise UserError(f"{path}: entry {number + 1} is not an object but {words}")
+        if before == "}" and sign not in (",", "]"):
+            raise UserError(f"{path}: after entry {number} comes {words}, not a comma")
+        before, position = sign, position + 1
 
 
 def _entry(file: TextIO, text: str, position: int, path: Path, number: int) -> tuple[dict[str, Any], str, int]:
@@ -90,10 +89,6 @@ def _next(file: TextIO, text: str, position: int) -> tuple[str, int]:
         text, position = file.read(_CHUNK), 0
         if not text:
             return text, position
-
-
-def _next_words(text: str, position: int) -> str:
-    return brief(text[position : position + 20])
 
 
 def _cut_off(path: Path, number: int) -> UserError:

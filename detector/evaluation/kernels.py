@@ -197,9 +197,8 @@ def interpolated_precision(
     max_rank: int,
     positives: int,
     recall_levels: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> float:
-    """COCO's precision at the recall levels ``(R,)``, written to ``out`` ``(R,)``; returns the final recall.
+) -> tuple[NDArray[np.float64], float]:
+    """COCO's precision ``(R,)`` at the recall levels ``(R,)``, and the final recall.
 
     ``outcome`` and ``rank`` ``(N,)`` are those of one class by descending score; ``positives`` must not be 0.
     """
@@ -217,49 +216,14 @@ def interpolated_precision(
     for i in range(true - 2, -1, -1):
         precision[i] = max(precision[i], precision[i + 1])
     i = 0
+    out = np.zeros(len(recall_levels))
     for r in range(len(recall_levels)):
         # Only a true positive raises recall, so the first row that reaches a level is one.
         while i < true and (i + 1) / positives < recall_levels[r]:
             i += 1
-        out[r] = precision[i] if i < true else 0.0
-    return true / positives
-
-
-@njit(cache=True, nogil=True)
-def accumulate_coco(
-    outcome: NDArray[np.int8],
-    rank: NDArray[np.int64],
-    bounds: NDArray[np.int64],
-    positives: NDArray[np.int64],
-    max_detections: NDArray[np.int64],
-    recall_levels: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision ``(T, R, K, A, D)`` and recall ``(T, K, A, D)`` of ``outcome`` ``(A, T, N)``; -1 without positives.
-
-    ``bounds`` ``(K + 1,)``: where each class starts. ``positives``: ``(K, A)``. ``max_detections``: ``(D,)``.
-    """
-    n_areas, n_thresholds, _ = outcome.shape
-    n_classes, n_max, n_levels = len(bounds) - 1, len(max_detections), len(recall_levels)
-    precision = np.full((n_thresholds, n_levels, n_classes, n_areas, n_max), -1.0)
-    recall = np.full((n_thresholds, n_classes, n_areas, n_max), -1.0)
-    line = np.empty(n_levels)
-    for k in range(n_classes):
-        start, stop = bounds[k], bounds[k + 1]
-        for a in range(n_areas):
-            if positives[k, a] == 0:
-                continue
-            for t in range(n_thresholds):
-                for m in range(n_max):
-                    recall[t, k, a, m] = interpolated_precision(
-                        outcome[a, t, start:stop],
-                        rank[start:stop],
-                        max_detections[m],
-                        positives[k, a],
-                        recall_levels,
-                        line,
-                    )
-                    precision[t, :, k, a, m] = line
-    return precision, recall
+        if i < true:
+            out[r] = precision[i]
+    return out, true / positives
 
 
 @njit(cache=True, nogil=True)
@@ -324,3 +288,39 @@ def resampled_ap(
                     level -= 1
         result[b] = total if len(recall_levels) == 0 else total / len(recall_levels)
     return result
+
+
+@njit(cache=True, nogil=True)
+def nearest_truths(
+    boxes: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    truth_boxes: NDArray[np.float64],
+    truth_labels: NDArray[np.int64],
+    truth_iou: NDArray[np.float64],
+    taken: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The truths of its image that matter to each detection.
+
+    Args:
+        boxes, labels: ``(N, 4)``, ``(N,)``. first, last: ``(N,)``, the range of truths of each detection's image.
+        truth_boxes, truth_labels, truth_iou, taken: ``(M, ...)`` counted truths, sorted by image; the IoU that each
+            asks for, and whether a true positive has it.
+
+    Returns:
+        ``(N, 4)`` truths, -1 for none, and ``(N, 4)`` IoUs: the nearest of the class; the nearest of another class that
+        is covered; the nearest of the class that is covered and taken; the nearest of all.
+    """
+    truth = np.full((len(boxes), 4), -1, np.int64)
+    iou = np.zeros((len(boxes), 4))
+    for d in range(len(boxes)):
+        for g in range(first[d], last[d]):
+            value = corner_iou(boxes[d], truth_boxes[g])
+            own = truth_labels[g] == labels[d]
+            covered = value >= truth_iou[g]
+            wanted = (own, not own and covered, own and covered and taken[g], True)
+            for k in range(4):
+                if wanted[k] and (truth[d, k] < 0 or value > iou[d, k]):
+                    truth[d, k], iou[d, k] = g, value
+    return truth, iou

@@ -74,14 +74,11 @@ def prepare(detections: DetectionInput, truth: TruthInput, class_names: Sequence
     order = canonical_order(wanted.image_ids)
     image_ids = tuple(wanted.image_ids[i] for i in order)
     position = {name: i for i, name in enumerate(image_ids)}
-    to_position = np.empty(len(order), np.int64)
-    to_position[order] = np.arange(len(order))
-
-    truth_image = to_position[wanted.image] if len(wanted) else wanted.image
+    truth_image = np.argsort(order)[wanted.image]
     sorted_truth = wanted.arranged(order, truth_image, np.lexsort((truth_image, wanted.labels)))
 
     join = np.array([position.get(name, -1) for name in found.image_ids], np.int64)
-    image = join[found.image] if len(found) else found.image
+    image = join[found.image]
     known_image = image >= 0
     known_class = (found.labels >= 0) & (found.labels < n_classes)
     unknown = {

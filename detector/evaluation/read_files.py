@@ -145,10 +145,8 @@ def _read_jsonl(path: Path, columns: Columns, classes: ClassIndex) -> DetectionT
                 raise UserError(f"{where}: image_id is {brief(record['image_id'])}, neither text nor number")
             if columns.knows(image_id):
                 if columns.invalid == "error":
-                    raise UserError(
-                        f"{where}: image {brief(image_id)} stands in the file a second time; keep one of them"
-                    )
-                columns.reject(TWICE, len(rows))
+                    raise UserError(f"{where}: image {brief(image_id)} stands in the file a second time; keep one")
+                columns.rejected[TWICE] += len(rows)
                 continue
             file_name = record.get("path")
             image = columns.image(image_id, file_name if isinstance(file_name, str) else "")
@@ -217,13 +215,8 @@ def _read_voc(path: Path, columns: Columns, classes: ClassIndex) -> DetectionTab
         label = next((label for i in range(len(words)) if (label := classes.find("_".join(words[i:]))) >= 0), -1)
         for fields in _lines(file, 6):
             score, x1, y1, x2, y2 = (_parse(field) for field in fields[1:])
-            columns.add(
-                columns.image(fields[0]),
-                label,
-                score,
-                from_inclusive((x1, y1, x2, y2), VOC_FIRST_PIXEL),
-                "_".join(words),
-            )
+            box = from_inclusive((x1, y1, x2, y2), VOC_FIRST_PIXEL)
+            columns.add(columns.image(fields[0]), label, score, box, "_".join(words))
     return columns.table()
 
 

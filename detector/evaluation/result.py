@@ -19,6 +19,15 @@ from numpy.typing import NDArray
 from detector.evaluation.matches import Matches
 from detector.evaluation.plain import IN_MEMORY
 
+METRICS = {
+    "voc07": ("mAP", "PASCAL VOC 2007: eleven points, IoU 0.5"),
+    "voc10": ("mAP", "PASCAL VOC 2010 and later: area under the curve, IoU 0.5"),
+    "coco": ("AP", "COCO: mean over IoU 0.50 to 0.95"),
+    "ilsvrc_det": ("mAP", "ILSVRC DET: IoU 0.5, lower for small objects"),
+}
+"""By name: what the headline number is called, and what it is."""
+# What a data set is measured by where nothing else is asked for, by its format.
+DEFAULT_METRIC = {"voc": "voc07", "coco": "coco", "ilsvrc_det": "ilsvrc_det", "yolo": "coco"}
 CURVE_POINTS = 200
 """Points of a class's curve that a file keeps."""
 LEFT_OUT = "data set: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from detector.evaluation.analysis import confusion_matrix
 from detector.evaluation.coco import evaluate_coco
 from detector.evaluation.error_analysis import analyse_errors
 from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
@@ -23,8 +22,7 @@ def warmup() -> None:
     evaluate_ilsvrc_det(found, truth, ["a"])
     evaluate_coco(found, truth, ["a"])
     matches = evaluate_voc(found, truth, ["a"], bootstrap_samples=1).need_matches()
-    analyse_errors(matches, proposals={"a": box})
-    confusion_matrix(matches)
+    analyse_errors(matches)
 
 
 if __name__ == "__main__":

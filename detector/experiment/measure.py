@@ -6,23 +6,28 @@ each look at some of the images.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-from collections.abc import Callable, Sequence
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchvision.ops import batched_nms
 
 from detector.detection.ensemble import Member
 from detector.detection.pipeline import Detector
 from detector.detection.precision import Precision
+from detector.detection.suppression import PostprocessConfig
 from detector.evaluation.class_index import ClassIndex
-from detector.experiment.joined import JoinedDetector
 from detector.experiment.memory import Memory, RememberedMultiBox, RememberedSource, RememberingEnsemble
-from detector.experiment.picture_files import picture_path, read_arrays, write_arrays
 from detector.experiment.variants import Settings, Variant, merged, paper_variants
 from detector.model.config import MemberConfig, ModelConfig, read_model_config
 from detector.model.load import read_member
@@ -33,6 +38,10 @@ from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
 from proposals.merge import MergeConfig
+from proposals.types import Proposals
+
+# What NumPy and zipfile raise at damaged bytes, which may also look encrypted or packed in another way.
+_DAMAGE = (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Row(NamedTuple):
@@ -76,6 +85,22 @@ def rows_of(
     return rows
 
 
+class JoinedDetector:
+    """The detections of several detectors, suppressed all together, class by class."""
+
+    def __init__(self, detectors: Sequence[Detector | JoinedDetector], config: PostprocessConfig) -> None:
+        self.detectors, self.config = detectors, config
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[Detections, Proposals]:
+        """As :meth:`detector.detection.pipeline.Detector.detect`, with the proposals of the first detector."""
+        found, proposals = zip(*(detector.detect(image) for detector in self.detectors), strict=True)
+        columns = [(each.boxes, each.scores, each.labels) for each in found]
+        boxes, scores, labels = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+        tensors = [torch.from_numpy(column) for column in (boxes, scores, labels)]
+        kept = batched_nms(*tensors, self.config.nms_threshold)[: self.config.max_detections].numpy()
+        return Detections(boxes[kept], scores[kept], labels[kept], found[0].image_size), proposals[0]
+
+
 class Study:
     """Measures variants on images.
 
@@ -113,7 +138,8 @@ class Study:
 
     def path(self, image_id: str) -> Path:
         """The file of an image."""
-        return picture_path(self.folder, image_id)
+        # A name that does not depend on what characters the id has.
+        return self.folder / (hashlib.sha256(image_id.encode(errors="surrogatepass")).hexdigest()[:24] + ".npz")
 
     def look(self, image_id: str, read: Callable[[], NDArray[np.uint8]]) -> Looked:
         """What every variant finds, from the image's file or by looking at it.
@@ -230,3 +256,28 @@ class Study:
             for n, row in enumerate(self.rows)
         }
         return Looked(detections, {name: file[f"regions {n}"] for n, name in enumerate(self.named_regions)})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], what: str) -> None:
+    """Write ``arrays`` under their names, with ``what`` they are: to another name first, of this process alone."""
+    memory = io.BytesIO()
+    np.savez_compressed(memory, **{**arrays, "what": np.array(what)})  # type: ignore[arg-type]
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.unfinished")
+    with temporary.open("wb") as file:
+        file.write(memory.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_arrays(path: Path, what: str) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a file; ``None`` where it is missing, damaged, or of something other than ``what``."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as file:
+            if str(file["what"]) != what:
+                return None
+            return {name: file[name] for name in file.files if name != "what"}
+    except _DAMAGE:
+        return None

@@ -110,20 +110,15 @@ def draw_truth(
     return plates.paint(canvas)
 
 
-def draw_proposals(
-    image: Picture,
-    proposals: Proposals,
-    limit: int | None = 200,
-    *,
-    legend: bool = True,
-    in_place: bool = False,
-) -> Picture:
+def draw_proposals(image: Picture, proposals: Proposals, limit: int | None = 200, *, in_place: bool = False) -> Picture:
     """``image`` with its proposals, coloured by source: where many agree, the lines grow solid.
+
+    The sources and their counts are named in a corner.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB. proposals: best first.
         limit: at most so many are drawn, the sources taking turns (their scores do not compare); ``None``: all.
-        legend: name the sources and their counts in a corner. in_place: draw into ``image`` itself, not into a copy.
+        in_place: draw into ``image`` itself, not into a copy.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB of the input's size.
@@ -134,11 +129,9 @@ def draw_proposals(
     alpha = float(np.clip(5.0 / max(len(shown), 1) ** 0.5, 0.2, 0.9))
     for i in shown[::-1]:
         _outline(canvas, proposals.boxes[i], SOURCE_COLOURS[Source(proposals.source[i])], style, alpha, seam=False)
-    if not legend or not len(proposals):
-        return canvas
     plates = _Plates(canvas.shape[:2], Style.of(canvas.shape[:2]))
-    counts = {s: (int(np.sum(proposals.source[shown] == s)), int(np.sum(proposals.source == s))) for s in Source}
-    for source, (drawn, total) in counts.items():
+    for source in Source:
+        drawn, total = (np.count_nonzero(codes == source) for codes in (proposals.source[shown], proposals.source))
         if total:
             plates.corner(SOURCE_NAMES[source], f"{drawn} of {total}", SOURCE_COLOURS[source])
     return plates.paint(canvas)
@@ -192,11 +185,9 @@ def _outline(
     height, width = canvas.shape[:2]
     line = style.line
     # Whole pixels, at least one line wide, with all of the line inside the picture.
-    x1, y1 = (_clamp(v - line / 2, top - line) for v, top in zip(box[:2].tolist(), (width, height), strict=True))
-    x2, y2 = (
-        max(_clamp(v - line / 2, top - line), v0) + line
-        for v, top, v0 in zip(box[2:].tolist(), (width, height), (x1, y1), strict=True)
-    )
+    corners = (_clamp(v - line / 2, top - line) for v, top in zip(box.tolist(), (width, height) * 2, strict=True))
+    x1, y1, x2, y2 = corners
+    x2, y2 = max(x2, x1) + line, max(y2, y1) + line
     if seam:
         for grow in (style.seam, -line):
             _frame(canvas, (x1 - grow, y1 - grow, x2 + grow, y2 + grow), style.seam, INK, 0.55)

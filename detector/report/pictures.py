@@ -32,12 +32,12 @@ class Sources:
     large: str = ""
 
 
-def encoded(image: NDArray[np.uint8], longer_side: int) -> bytes:
+def encoded(image: NDArray[np.uint8], longer_side: int, quality: int = QUALITY) -> bytes:
     """``image`` ``(H, W, 3)`` RGB as JPEG, its longer side at most so many pixels."""
     picture, file = Image.fromarray(image), io.BytesIO()
     factor = min(1.0, longer_side / max(picture.size))
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=QUALITY)
+    picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.evaluation.analysis_types import ERROR_KINDS, MISSED_KINDS, ErrorAnalysis
-from detector.evaluation.metrics import METRICS
-from detector.evaluation.result import LEFT_OUT, ClassResult, Counts, EvaluationResult, Interval
+from detector.evaluation.result import LEFT_OUT, METRICS, ClassResult, Counts, EvaluationResult, Interval
 
 NUMBER_NAMES = {
     "ap": "AP",

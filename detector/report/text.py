@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from functools import cache
 from pathlib import Path
 
@@ -15,27 +16,17 @@ _MISSING = "□"
 
 
 @cache
-def _plain(size: int) -> Font:
-    return ImageFont.load_default(size)
-
-
-@cache
-def _wide_path() -> Path:
+def _wide_path() -> str:
     import matplotlib
 
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-
-
-@cache
-def _wide(size: int) -> Font:
-    return ImageFont.truetype(str(_wide_path()), size)
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
 @cache
 def _wide_letters() -> frozenset[int]:
     from matplotlib.font_manager import get_font
 
-    return frozenset(get_font(str(_wide_path())).get_charmap())
+    return frozenset(get_font(_wide_path()).get_charmap())
 
 
 def drawable(text: str, instead: str = "") -> str:
@@ -57,7 +48,12 @@ def drawable(text: str, instead: str = "") -> str:
 
 def font_for(text: str, size: int) -> Font:
     """The font of ``size`` pixels that has the letters of ``text``."""
-    return _plain(size) if text.replace(_ELLIPSIS, "").isascii() else _wide(size)
+    return _font(text.replace(_ELLIPSIS, "").isascii(), size)
+
+
+@cache
+def _font(plain: bool, size: int) -> Font:
+    return ImageFont.load_default(size) if plain else ImageFont.truetype(_wide_path(), size)
 
 
 def width_of(text: str, size: int) -> int:
@@ -69,11 +65,5 @@ def fit(text: str, size: int, width: int) -> str:
     """``text``, or as much of its start as fits into ``width`` pixels with an ellipsis; or nothing."""
     if width_of(text, size) <= width:
         return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if width_of(text[:middle].rstrip() + _ELLIPSIS, size) <= width:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low].rstrip() + _ELLIPSIS if low else ""
+    count = bisect_right(range(1, len(text) + 1), width, key=lambda n: width_of(text[:n].rstrip() + _ELLIPSIS, size))
+    return text[:count].rstrip() + _ELLIPSIS if count else ""

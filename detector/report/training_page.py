@@ -12,9 +12,9 @@ from detector.data import Dataset
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import assemble, score
 from detector.report.drawing import draw_detections, draw_truth
-from detector.report.html import fill
 from detector.report.pictures import data_uri, encoded
 from detector.report.sections import points
+from detector.report.write import fill
 from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
@@ -98,16 +98,13 @@ def advise(train: Dataset, covered: float, evaluation: Evaluation | None) -> lis
             "60 images or more.",
         ]
     errors = evaluation.errors
-    rows = sorted((row for row in errors.classes if row.ap == row.ap), key=lambda row: row.ap)
-    if rows and rows[0].ap < errors.mean_ap - LOST:
-        worst = rows[0]
+    worst = min((row for row in errors.classes if row.ap == row.ap), key=lambda row: row.ap, default=None)
+    if worst is not None and worst.ap < errors.mean_ap - LOST:
         lines.append(f"{worst.name} is found worst (AP {points(worst.ap)}): label more of it, as varied as you can.")
-    costs = {kind: cost for kind, cost in errors.cost.items() if cost == cost and cost >= LOST}
     for kind, text in ADVICE.items():
-        if kind in costs:
-            lines.append(text.format(points(costs[kind])))
-    pair = _confused(evaluation)
-    if pair is not None:
+        if (cost := errors.cost.get(kind, 0.0)) >= LOST:  # not where it is not defined
+            lines.append(text.format(points(cost)))
+    if pair := _confused(evaluation):
         lines.append(f"{pair[0]} is often taken for {pair[1]}: look whether both are labelled alike, or are one class.")
     return lines or ["Train longer (--minutes), or label more images: no kind of error stands out."]
 

@@ -8,9 +8,7 @@ site can send without asking (CORS), so that no such page can use the server or 
 from __future__ import annotations
 
 import asyncio
-import io
 import time
-from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 from markdown_it import MarkdownIt
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -35,13 +32,14 @@ from detector.detection.pipeline import Detector
 from detector.images.read import read_image
 from detector.model.config import ModelConfig
 from detector.report.palette import SOURCE_COLOURS, SOURCE_NAMES, class_colour, hex_colour
+from detector.report.pictures import data_uri, encoded
 from proposals.boxes import clip, is_valid
 from proposals.errors import UserError
 from proposals.types import Proposals, Source
 
 MAX_BYTES = 32_000_000
 MAX_PIXELS = 50_000_000
-SHOWN_SIDE = 1600  # longer side in pixels of the image in the page
+SHOWN_SIDE, QUALITY = 1600, 90  # of the image in the page: its longer side in pixels, and that of its JPEG
 CLASSES_TOLD = 5
 CARD = "README.md"
 HOSTS = ["127.0.0.1", "localhost"]
@@ -86,10 +84,11 @@ class Trial:
             "image": self.number,
             "width": image.shape[1],
             "height": image.shape[0],
-            "url": _data_url(image),
+            "url": data_uri(encoded(image, SHOWN_SIDE, QUALITY)),
             "seconds": seconds,
             "detections": [
-                {"box": _rounded(box), "score": score, "name": self.names[label], "colour": _class_hex(label)}
+                {"box": _rounded(box), "score": score, "name": self.names[label]}
+                | {"colour": hex_colour(class_colour(label))}
                 for box, score, label in rows
             ],
             "sources": [_source(proposals, source) for source in Source if np.any(proposals.source == source)],
@@ -164,7 +163,10 @@ def make_app(detector: Detector, config: ModelConfig, folder: Path) -> Starlette
             Mount("/", StaticFiles(packages=[("detector", "serving/assets")], html=True)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)],
-        exception_handlers={HTTPException: _http_error, UserError: _user_error},
+        exception_handlers={
+            HTTPException: lambda _, error: JSONResponse({"error": error.detail}, error.status_code),
+            UserError: lambda _, error: JSONResponse({"error": str(error)}, 422),
+        },
     )
 
 
@@ -188,12 +190,8 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(data)
 
 
-def _http_error(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"error": error.detail}, error.status_code)
-
-
-def _user_error(_: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"error": str(error)}, 422)
+def _rounded(box: NDArray[np.float32]) -> list[float]:
+    return [round(float(x), 2) for x in box]
 
 
 def _source(proposals: Proposals, source: Source) -> dict[str, Any]:
@@ -203,18 +201,3 @@ def _source(proposals: Proposals, source: Source) -> dict[str, Any]:
         "colour": hex_colour(SOURCE_COLOURS[source]),
         "boxes": [_rounded(box) for box in boxes],
     }
-
-
-def _rounded(box: NDArray[np.float32]) -> list[float]:
-    return [round(float(x), 2) for x in box]
-
-
-def _class_hex(label: int) -> str:
-    return hex_colour(class_colour(label))
-
-
-def _data_url(image: NDArray[np.uint8]) -> str:
-    small, data = Image.fromarray(image), io.BytesIO()
-    small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    small.save(data, "JPEG", quality=90)
-    return f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}"

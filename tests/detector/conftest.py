@@ -1,14 +1,15 @@
-"""The command line in this process, and a detector whose answers are known."""
+"""The command line in this process, a detector whose answers are known, and a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from headless_browser import Page, find_browser
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -135,3 +136,12 @@ def picture(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of a fresh browser."""
+    program = find_browser()
+    assert program is not None, "without a browser these tests are deselected"
+    with Page(program, tmp_path_factory.mktemp("profile")) as page:
+        yield page

@@ -7,6 +7,7 @@ no match at all (and would score perfect boxes 0).
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 from typing import Any, NamedTuple
 
@@ -34,20 +35,29 @@ class CocoArrays(NamedTuple):
     recall: NDArray[np.float64]
 
 
-def reference_arrays(ready: Prepared, max_detections: tuple[int, int, int] = MAX_DETECTIONS) -> CocoArrays:
-    """pycocotools' arrays; there must be an image and a class."""
+def run_reference(
+    dataset: dict[str, Any], results: list[dict[str, Any]], limits: tuple[int, int, int] = MAX_DETECTIONS
+) -> COCOeval:
+    """pycocotools on an annotation file and a results file as they stand; there must be an image and a class."""
     with contextlib.redirect_stdout(io.StringIO()):
-        dataset = _truth_json(ready)
-        truth = coco_of(dataset)
-        found = _detections_json(ready)
+        truth = coco_of(copy.deepcopy(dataset))
         # It takes no empty list; a data set without annotations does the same.
-        run = COCOeval(truth, truth.loadRes(found) if found else coco_of({**dataset, "annotations": []}), "bbox")
+        found = truth.loadRes(copy.deepcopy(results)) if results else coco_of({**dataset, "annotations": []})
+        run = COCOeval(truth, found, "bbox")
         run.params.areaRng = AREA_RANGES.tolist()
         run.params.areaRngLbl = list(AREA_NAMES)
         run.params.iouThrs = IOU_THRESHOLDS
-        run.params.maxDets = list(max_detections)
+        run.params.maxDets = list(limits)
         run.evaluate()
         run.accumulate()
+        if limits == MAX_DETECTIONS:  # it sums up no others
+            run.summarize()
+    return run
+
+
+def reference_arrays(ready: Prepared) -> CocoArrays:
+    """pycocotools' arrays of prepared tables."""
+    run = run_reference(_truth_json(ready), _detections_json(ready))
     return CocoArrays(run.eval["precision"], run.eval["recall"])
 
 

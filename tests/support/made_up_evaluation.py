@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from boxes import found_of, truth_of
 from PIL import Image
 
-from detector.evaluation.analysis_types import (
-    Calibration,
-    ClassErrors,
-    ConfusionMatrix,
-    ErrorAnalysis,
-    ErrorExample,
-    Evaluation,
-    PictureBox,
-    PictureInfo,
-    RecallBin,
-)
+from detector.evaluation.analysis_types import ErrorExample, Evaluation, PictureBox, PictureInfo
+from detector.evaluation.assemble import assemble
 from detector.evaluation.voc import evaluate_voc
-from detector.types import Detections, GroundTruth
 
 HOSTILE = "<script>alert(1)</script>"
 HOSTILE_FILE = "<img src=x onerror=alert(2)>&\"'</script><!--"
@@ -56,11 +48,11 @@ def made_up_evaluation(folder: Path, n_images: int = 6, proposals_known: bool = 
         if i < n_images - 1:
             Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(path)
         boxes = np.array([[4, 4, 24, 28], [34, 10, 60, 40]], np.float32)
-        truth[image_id] = GroundTruth.of(boxes, np.array([0, 1]))
+        truth[image_id] = truth_of(boxes, [0, 1])
         found = boxes + np.float32(i % 4 * 3)
         # One detector's scores are no probabilities: a negative one among them must not get lost.
-        scores = np.array([-0.5, -0.6] if i == 8 else [0.9 / (1 + 0.1 * i), 0.8 / (1 + 0.1 * i)], np.float32)
-        detections[image_id] = Detections.sorted(found, scores, np.array([0, [1, 3][i % 2]]), (48, 64))
+        scores = [-0.5, -0.6] if i == 8 else [0.9 / (1 + 0.1 * i), 0.8 / (1 + 0.1 * i)]
+        detections[image_id] = found_of(found, scores, [0, [1, 3][i % 2]], (48, 64))
         kind = kinds[i % len(kinds)]
         missed = isinstance(kind, tuple)
         truth_box, box = tuple(boxes[0].tolist()), tuple(found[0].tolist())
@@ -86,54 +78,24 @@ def made_up_evaluation(folder: Path, n_images: int = 6, proposals_known: bool = 
             detections=(PictureBox(box, CLASSES[i % 2], float(scores[0]), "" if missed else kind),),
         )
     keys = (*KINDS, *(SPLIT if proposals_known else ()))
-    result = evaluate_voc(detections, truth, CLASSES, year=2010, bootstrap_samples=50)
-    return Evaluation(
-        result=result,
-        errors=ErrorAnalysis(
-            iou_threshold=0.5,
-            background_threshold=0.1,
-            mean_ap=result.mean_ap,
-            proposals_known=proposals_known,
-            counts=dict.fromkeys(keys, 3),
-            cost={key: COST[key] for key in (*keys, "false_positive", "false_negative")},
-            classes=tuple(
-                ClassErrors(
-                    row.label,
-                    row.name,
-                    row.ap,
-                    dict.fromkeys(keys, 1),
-                    {key: float("nan") if np.isnan(row.ap) else COST[key] * (row.label + 1) for key in keys},
-                )
-                for row in result.classes
-            ),
-            examples=tuple(examples),
+    assembled = assemble(evaluate_voc(detections, truth, CLASSES, year=2010, bootstrap_samples=50))
+    errors = replace(
+        assembled.errors,
+        proposals_known=proposals_known,
+        counts=dict.fromkeys(keys, 3),
+        cost={key: COST[key] for key in (*keys, "false_positive", "false_negative")},
+        classes=tuple(
+            replace(
+                row,
+                counts=dict.fromkeys(keys, 1),
+                cost={key: float("nan") if np.isnan(row.ap) else COST[key] * (row.label + 1) for key in keys},
+            )
+            for row in assembled.errors.classes
         ),
-        calibration=Calibration(
-            edges=np.linspace(0, 1, 6),
-            count=np.array([0, 2, 3, 4, 3]),
-            mean_score=np.array([np.nan, 0.3, 0.5, 0.7, 0.9]),
-            precision=np.array([np.nan, 0.0, 0.4, 0.7, 1.0]),
-            expected_error=0.0875,
-            max_error=0.3,
-            by_class=dict.fromkeys(CLASSES, 0.1),
-            outside=0,
-        ),
-        confusion=ConfusionMatrix(
-            CLASSES,
-            np.array([[5, 1, 0, 0, 0], [2, 3, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 0, 0, 3, 0]]),
-            score_threshold=0.3,
-            iou_threshold=0.5,
-        ),
-        recall_by_size=(
-            RecallBin("small", 0, 32, 12, 6, 0.5),
-            RecallBin("large", 32, float("nan"), 0, 0, float("nan")),
-        ),
-        recall_by_aspect=(RecallBin("tall", 0, 1, 9, 3, 1 / 3), RecallBin("wide", 1, float("nan"), 3, 3, 1.0)),
-        images=images,
-        info={
-            "data": f"data {HOSTILE}",
-            "model": "model & co",
-            "command": f"detector evaluate --data '{HOSTILE_FILE}'",
-            "created": "2026-03-14",
-        },
+        examples=tuple(examples),
     )
+    matrix = [[5, 1, 0, 0, 0], [2, 3, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 0, 0, 3, 0]]
+    info = {"data": f"data {HOSTILE}", "model": "model & co", "created": "2026-03-14"}
+    info["command"] = f"detector evaluate --data '{HOSTILE_FILE}'"
+    confusion = replace(assembled.confusion, matrix=np.array(matrix))
+    return replace(assembled, errors=errors, confusion=confusion, images=images, info=info)

@@ -27,7 +27,7 @@ from detector.evaluation.image_names import joined_by_file
 from detector.evaluation.read_files import read_detections, read_image_numbers
 from detector.evaluation.read_truth import CocoTruth, read_coco_truth
 from detector.evaluation.tables import DetectionTable
-from detector.experiment.picture_files import read_arrays, write_arrays
+from detector.experiment.measure import read_arrays, write_arrays
 from detector.experiment.recipe import read_experiment
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights

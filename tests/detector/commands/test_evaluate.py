@@ -16,8 +16,8 @@ from PIL import Image
 from detector.commands.options import Metric
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import score
-from detector.evaluation.metrics import DEFAULT_METRIC, METRICS
 from detector.evaluation.plain import to_plain
+from detector.evaluation.result import DEFAULT_METRIC, METRICS
 
 RED, BLUE, GREY = (250, 10, 10), (20, 20, 220), (90, 90, 90)
 XML = (

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from boxes import found_of, truth_of
 
 from detector.evaluation.bootstrap import bootstrap, corrected_interval, draw_weights, mean_of_classes, weighted_aps
 from detector.evaluation.coco import evaluate_coco
@@ -15,7 +16,6 @@ from detector.evaluation.result import EvaluationResult
 from detector.evaluation.voc import evaluate_voc
 from detector.types import Detections, GroundTruth
 
-SIZE = (300, 300)
 NAMES = ["a", "b"]
 PROTOCOLS = {
     "voc07": lambda f, t, **k: evaluate_voc(f, t, NAMES, year=2007, **k),
@@ -25,21 +25,19 @@ PROTOCOLS = {
 }
 
 
-def data_set(
-    n: int, noise: float, seed: int = 0, flips: float = 0.1
-) -> tuple[dict[str, Detections], dict[str, GroundTruth]]:
-    """``n`` images; every score in the set is different."""
-    rng, noisy = np.random.default_rng(seed), np.random.default_rng(seed + 1000 + round(noise))
+def data_set(n: int, noise: float) -> tuple[dict[str, Detections], dict[str, GroundTruth]]:
+    """``n`` images; every score in the set is different, and one class in ten is wrong."""
+    rng, noisy = np.random.default_rng(0), np.random.default_rng(1000 + round(noise))
     found, truth = {}, {}
     scores = noisy.permutation(n * 8).astype(np.float32) / (n * 8)
     for i in range(n):
         corner, side = rng.uniform(0, 150, (4, 2)), rng.uniform(30, 100, (4, 2))
         boxes = np.concatenate([corner, corner + side], axis=1).astype(np.float32)
         labels = rng.integers(0, 2, 4)
-        truth[str(i)] = GroundTruth(boxes, labels, rng.random(4) < 0.1, np.zeros(4, np.bool_), side.prod(axis=1))
+        truth[str(i)] = truth_of(boxes, labels, rng.random(4) < 0.1)
         shifted = np.tile(boxes, (2, 1)) + noisy.normal(0, noise, (8, 4)).astype(np.float32)
-        guessed = np.where(noisy.random(8) < flips, 1 - np.tile(labels, 2), np.tile(labels, 2))
-        found[str(i)] = Detections.sorted(shifted, scores[i * 8 : i * 8 + 8], guessed, SIZE)
+        guessed = np.where(noisy.random(8) < 0.1, 1 - np.tile(labels, 2), np.tile(labels, 2))
+        found[str(i)] = found_of(shifted, scores[i * 8 : i * 8 + 8], guessed)
     return found, truth
 
 
@@ -64,6 +62,24 @@ def test_draws_are_reproducible_and_complete() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.concatenate(list(draw_weights(0, 3, 0))).shape == (3, 0)
+
+
+def test_many_rare_classes_leave_the_interval_a_width() -> None:
+    """The resamples' bias is then larger than their spread; the interval must survive that."""
+    rng = np.random.default_rng(0)
+    classes, truth, found = 120, {}, {}
+    for i in range(240):
+        corners = rng.uniform(0, 60, (3, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(10, 40, (3, 2))], axis=1)
+        labels = rng.integers(0, classes, 3)
+        truth[str(i)] = truth_of(boxes, labels)
+        wrong = np.where(rng.random(3) < 0.4, rng.integers(0, classes, 3), labels)
+        found[str(i)] = found_of(boxes, rng.random(3), wrong)
+    names = [str(i) for i in range(classes)]
+    result = evaluate_voc(found, truth, names, year=2010, bootstrap_samples=200)
+    assert result.interval is not None
+    assert result.interval.low < result.mean_ap < result.interval.high
+    assert 0.01 < result.interval.high - result.interval.low < 0.3
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +120,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_perfect_detections_have_no_spread() -> None:
     _, truth = data_set(5, 0)
-    perfect = {n: Detections(t.boxes, np.ones(len(t), np.float32), t.labels, SIZE) for n, t in truth.items()}
+    perfect = {name: found_of(t.boxes, 1, t.labels) for name, t in truth.items()}
     result = evaluate_voc(perfect, truth, NAMES, year=2010, bootstrap_samples=50)
     assert result.interval is not None
     assert (result.interval.low, result.interval.high) == pytest.approx((1, 1))
@@ -125,15 +141,8 @@ def test_corrected_interval() -> None:
 
 def test_a_class_that_resamples_lack() -> None:
     found, truth = data_set(3, 5)
-    only_one = {
-        n: GroundTruth(t.boxes, np.zeros(4, np.int64), np.zeros(4, np.bool_), t.crowd, t.area)
-        if n == "0"
-        else GroundTruth.of(t.boxes[:0], t.labels[:0])
-        for n, t in truth.items()
-    }
-    matches = evaluate_voc(found, only_one, NAMES).matches
-    assert matches is not None
-    (spread,) = bootstrap([matches], samples=100, seed=0)
+    only_one = {name: truth_of(t.boxes if name == "0" else []) for name, t in truth.items()}
+    (spread,) = bootstrap([evaluate_voc(found, only_one, NAMES).need_matches()], samples=100, seed=0)
     lacking = np.isnan(spread[:, 0])
     assert 0 < lacking.sum() < 100  # the image is in a resample of three in 19 of 27 cases
     assert np.isnan(spread[:, 1]).all()

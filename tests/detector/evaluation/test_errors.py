@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from boxes import found_of, truth_of
 
 from detector.evaluation.analysis import (
     best_f1_threshold,
@@ -18,35 +19,24 @@ from detector.evaluation.analysis import (
 from detector.evaluation.analysis_types import Evaluation
 from detector.evaluation.assemble import assemble
 from detector.evaluation.average_precision import ap_area, precision_recall
-from detector.evaluation.error_analysis import analyse_errors
+from detector.evaluation.error_analysis import analyse_errors, detection_kinds
 from detector.evaluation.plain import from_plain, to_plain
 from detector.evaluation.voc import evaluate_voc
-from detector.types import Detections, GroundTruth
 from proposals.boxes import iou
 
-SIZE = (200, 200)
 NAMES = ("a", "b", "c")
 
 
-def evaluated(found: list[tuple], truth: list[tuple], names: Any = NAMES, ignore: Any = None) -> Any:
+def evaluated(found: list[tuple], truth: list[tuple], ignore: Any = ()) -> Any:
     """Matches of VOC 2010; ``found``: (image, label, score, box), ``truth``: (image, label, box)."""
-    images = sorted({row[0] for row in [*found, *truth]})
     detections, objects = {}, {}
-    for image in images:
-        rows = [row for row in found if row[0] == image]
-        detections[str(image)] = Detections.sorted(
-            np.array([row[3] for row in rows], np.float32).reshape(-1, 4),
-            np.array([row[2] for row in rows], np.float32),
-            np.array([row[1] for row in rows], np.int64),
-            SIZE,
-        )
-        own = [row for row in truth if row[0] == image]
-        plain = GroundTruth.of(
-            np.array([row[2] for row in own], np.float32).reshape(-1, 4), np.array([row[1] for row in own], np.int64)
-        )
-        flags = np.array([row in (ignore or []) for row in own], np.bool_)
-        objects[str(image)] = GroundTruth(plain.boxes, plain.labels, flags, plain.crowd, plain.area)
-    return evaluate_voc(detections, objects, names, year=2010).matches
+    for image in sorted({row[0] for row in [*found, *truth]}):
+        rows, own = [row for row in found if row[0] == image], [row for row in truth if row[0] == image]
+        boxes, scores, labels = [row[3] for row in rows], [row[2] for row in rows], [row[1] for row in rows]
+        detections[str(image)] = found_of(boxes, scores, labels)
+        flags = [row in ignore for row in own]
+        objects[str(image)] = truth_of([row[2] for row in own], [row[1] for row in own], flags)
+    return evaluate_voc(detections, objects, NAMES, year=2010).matches
 
 
 def overlap(a: Any, b: Any) -> float:
@@ -150,8 +140,12 @@ def test_counts_and_costs_equal_tide(seed: int) -> None:
     if not truth:
         truth.append((0, 0, (0.0, 0.0, 10.0, 10.0)))
     counts, costs = tide(found, truth)
-    analysis = analyse_errors(evaluated(found, truth))
+    matches = evaluated(found, truth)
+    analysis = analyse_errors(matches)
     assert {kind: analysis.counts[kind] for kind in counts} == counts
+    kinds = detection_kinds(matches).tolist()
+    assert {kind: kinds.count(kind) for kind in counts} == {**counts, "missed": 0}
+    assert kinds.count("") == np.count_nonzero(matches.outcome[0] == 1)
     assert {kind: analysis.cost[kind] for kind in costs} == pytest.approx(costs, abs=1e-9)
     assert sum(row.counts["missed"] for row in analysis.classes) == counts["missed"]
 
@@ -281,9 +275,7 @@ def test_recall_by_size_and_shape() -> None:
 
 
 def test_everything_goes_to_json_and_back() -> None:
-    found = {"i": Detections(np.array([BIG], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), SIZE)}
-    truth = {"i": GroundTruth.of(np.array([BIG, FAR], np.float32), np.array([0, 1]))}
-    result = evaluate_voc(found, truth, NAMES, bootstrap_samples=20)
+    result = evaluate_voc({"i": found_of(BIG, 1)}, {"i": truth_of([BIG, FAR], [0, 1])}, NAMES, bootstrap_samples=20)
     evaluation = assemble(result, proposals={"i": [BIG]}, info={"data": "x"})
     text = json.dumps(evaluation.to_dict(), allow_nan=False)
     again = from_plain(Evaluation, json.loads(text))
@@ -299,45 +291,31 @@ def test_everything_goes_to_json_and_back() -> None:
         assemble(again.result)
 
 
-def test_long_curves_are_thinned_and_keep_their_ends() -> None:
+@pytest.mark.parametrize(("found", "points", "kept"), [(1, 200, 2), (30, 50, 32), (400, 50, 50)])
+def test_thinned_curves_keep_their_ends_and_where_the_recall_rises(found: int, points: int, kept: int) -> None:
     n = 1000
-    boxes = np.tile(np.array(BIG, np.float32), (n, 1))
-    scores = np.linspace(1, 0, n).astype(np.float32)
-    found = {"i": Detections(boxes, scores, np.zeros(n, np.int64), SIZE)}
-    truth = {"i": GroundTruth.of(boxes[:1], np.zeros(1, np.int64))}
-    result = evaluate_voc(found, truth, ["a"])
-    row = to_plain(result.thinned())["classes"][0]
-    assert row["scores"] == [1.0, 0.0]
-    assert row["recall"] == [1.0, 1.0]
-    assert row["precision"] == pytest.approx([1, 1 / n])
-    assert len(to_plain(result)["classes"][0]["recall"]) == n
-
-
-@pytest.mark.parametrize(("found", "kept"), [(30, 32), (400, 50)])
-def test_thinned_curves_keep_where_the_recall_rises(found: int, kept: int) -> None:
-    n = 1000
-    boxes = np.arange(n, dtype=np.float32)[:, None] * 100 + np.array([0, 0, 50, 50], np.float32)
-    right = np.random.default_rng(0).permutation(np.arange(1, n - 1))[:found]  # neither the first nor the last
-    scores = np.linspace(1, 0, n).astype(np.float32)
+    boxes = np.arange(n)[:, None] * 100 + np.array([0, 0, 50, 50])
+    # The best one, or many that are neither the first nor the last.
+    right = np.random.default_rng(0).permutation(np.arange(1, n - 1))[:found] if found > 1 else [0]
     result = evaluate_voc(
-        {"i": Detections(boxes, scores, np.zeros(n, np.int64), (100, 100 * n))},
-        {"i": GroundTruth.of(boxes[right], np.zeros(found, np.int64))},
-        ["a"],
+        {"i": found_of(boxes, np.linspace(1, 0, n), size=(100, 100 * n))}, {"i": truth_of(boxes[right])}, ["a"]
     )
-    row, thin = result.classes[0], result.classes[0].thinned(50)
+    row, thin = result.classes[0], result.classes[0].thinned(points)
     assert len(thin.scores) == kept
     rises = np.flatnonzero(np.diff(row.recall, prepend=0) > 0)
     assert set(thin.scores[1:-1]) <= set(row.scores[rises])
-    assert (thin.recall[0], thin.recall[-1]) == (0, 1)
-    if found < kept:
+    for ours, whole in zip(
+        (thin.recall, thin.precision, thin.scores), (row.recall, row.precision, row.scores), strict=True
+    ):
+        assert (ours[0], ours[-1]) == (whole[0], whole[-1])
+    if 1 < found < kept:
         assert thin.recall[1:-1].tolist() == row.recall[rises].tolist()
-    assert thin.thinned(50) is thin
+    assert thin.thinned(points) is thin
+    assert len(to_plain(result.thinned())["classes"][0]["recall"]) <= 200
 
 
 def test_csv_has_a_line_for_each_class_and_the_mean() -> None:
-    found = {"i": Detections(np.array([BIG], np.float32), np.ones(1, np.float32), np.zeros(1, np.int64), SIZE)}
-    truth = {"i": GroundTruth.of(np.array([BIG], np.float32), np.zeros(1, np.int64))}
-    lines = evaluate_voc(found, truth, ["a, b", "c"]).to_csv().splitlines()
+    lines = evaluate_voc({"i": found_of(BIG, 1)}, {"i": truth_of(BIG)}, ["a, b", "c"]).to_csv().splitlines()
     assert lines[0].startswith("class,ap,ap_low,ap_high,truths,detections")
     assert lines[1].startswith('"a, b",1.0,,,1,1,1,0,1.0')
     assert lines[2].startswith("c,,,,0,0,0,0,")

@@ -17,7 +17,8 @@ from proposals.errors import UserError
 
 COCO = {"397133": "000000397133.jpg", "37777": "000000037777.jpg"}
 NAMED = {"1": "2.jpg", "2": "3.jpg", "3": "1.jpg"}  # each file is called like another image's id
-FOUND = "of its {} images were found by the names of their files"
+TWICE = {"1": "x/a.jpg", "2": "y/a.jpg", "3": "b.jpg", "4": "b.png", "5": ""}
+FOUND = "{} of its {} images were found by the names of their files, not by their ids"
 
 
 def table(images: Mapping[str, str]) -> DetectionTable:
@@ -31,73 +32,46 @@ def table(images: Mapping[str, str]) -> DetectionTable:
 
 
 @pytest.mark.parametrize(
-    ("images", "files", "expected"),
+    ("images", "files", "expected", "found"),
     [
-        ({"000000397133": "", "000000037777": ""}, COCO, ["397133", "37777"]),
-        ({"000000397133.jpg": ""}, COCO, ["397133"]),
-        ({"val2017/000000397133": ""}, COCO, ["397133"]),
-        ({"x": "photos/000000397133.jpg", "y": "photos/other.jpg"}, COCO, ["397133", "y"]),
-        ({"a": "", "a-2": ""}, {"1": "x/a.jpg"}, ["1", "a-2"]),
-        ({"a": "p/a.png", "a-2": "p/a.jpg"}, {"1": "a.jpg"}, ["a", "1"]),  # the ending says which one it is
-        ({"x/a": "", "y/a": ""}, {"1": "x/a.jpg", "2": "y/a.jpg"}, ["1", "2"]),
-        ({"a": "C:\\p\\a.jpg"}, {"1": "p/a.jpg"}, ["1"]),
-        ({"a.b": "p/a.b.jpg"}, {"1": "a.b.jpg"}, ["1"]),
+        # No id is known, so all are looked for by name.
+        ({"000000397133": "", "000000037777": ""}, COCO, ["397133", "37777"], 2),
+        ({"000000397133.jpg": ""}, COCO, ["397133"], 1),
+        ({"val2017/000000397133": ""}, COCO, ["397133"], 1),
+        ({"x": "photos/000000397133.jpg", "y": "photos/other.jpg"}, COCO, ["397133", "y"], 1),
+        ({"a": "", "a-2": ""}, {"1": "x/a.jpg"}, ["1", "a-2"], 1),
+        ({"a": "p/a.png", "a-2": "p/a.jpg"}, {"1": "a.jpg"}, ["a", "1"], 1),  # the ending says which one it is
+        ({"x/a": "", "y/a": ""}, {"1": "x/a.jpg", "2": "y/a.jpg"}, ["1", "2"], 2),
+        ({"a": "C:\\p\\a.jpg"}, {"1": "p/a.jpg"}, ["1"], 1),
+        ({"a.b": "p/a.b.jpg"}, {"1": "a.b.jpg"}, ["1"], 1),
+        ({"a": "", "b": "", "": ""}, TWICE, ["a", "b", ""], 0),
+        # Ids that are known stand; others fall back one by one.
+        ({"397133": "elsewhere/000000397133.jpg", "37777": ""}, COCO, ["397133", "37777"], 0),
+        ({"397133": "", "000000037777": ""}, COCO, ["397133", "37777"], 1),
+        # A path says more than an id; the detections of a run that says both agree with themselves.
+        ({"1": "p/1.jpg", "2": "p/2.jpg", "3": "p/3.jpg"}, NAMED, ["3", "1", "2"], 3),
+        ({"1": "d/2.jpg", "3": "d/1.jpg"}, NAMED, ["1", "3"], 0),
+        # An unknown name does not become an id.
+        ({"1": "p/1.jpg", "2": "p/2.jpg", "9": "p/3.jpg", "3": "new.jpg"}, NAMED, ["3", "1", "2", "3 (not found)"], 3),
     ],
-    ids=["stems", "names", "with a folder", "paths", "one of two", "endings", "folders", "Windows", "a point inside"],
 )  # fmt: skip
-def test_by_name_where_no_id_is_known(images: dict[str, str], files: dict[str, str], expected: list[str]) -> None:
+def test_images_are_found(images: dict[str, str], files: dict[str, str], expected: list[str], found: int) -> None:
     joined, line = joined_by_file(table(images), files, numbers_are_ids=False)
     assert list(joined.image_ids) == expected
-    assert FOUND.format(len(images)) in line
-
-
-def test_ids_that_are_known_stand() -> None:
-    images = {"397133": "elsewhere/000000397133.jpg", "37777": ""}
-    found = table(images)
-    joined, line = joined_by_file(found, COCO, numbers_are_ids=False)
-    assert (joined, line) == (found, "")
-    # Others fall back one by one, but a plain number is no name then.
-    joined, line = joined_by_file(table({"397133": "", "000000037777": ""}), COCO, numbers_are_ids=False)
-    assert joined.image_ids == ("397133", "37777")
-    assert line.startswith("1 of its 2 images")
-    joined, line = joined_by_file(
-        table({"1": "", "2": "", "9": ""}), {"1": "a.jpg", "5": "9.jpg"}, numbers_are_ids=True
-    )
-    assert (joined.image_ids, line) == (("1", "2", "9"), "")
-
-
-def test_a_path_says_more_than_an_id() -> None:
-    images = {"1": "p/1.jpg", "2": "p/2.jpg", "3": "p/3.jpg"}
-    joined, line = joined_by_file(table(images), NAMED, numbers_are_ids=False)
-    assert joined.image_ids == ("3", "1", "2")
-    assert line.startswith("3 of its 3 images")
-    # The detections of a run that says both agree with themselves.
-    joined, line = joined_by_file(table({"1": "d/2.jpg", "3": "d/1.jpg"}), NAMED, numbers_are_ids=False)
-    assert (joined.image_ids, line) == (("1", "3"), "")
+    assert line == (FOUND.format(found, len(images)) if found else "")
 
 
 def test_what_stays_unclear_is_told() -> None:
     joined, line = joined_by_file(table({"1": "", "2": ""}), NAMED, numbers_are_ids=False)
     assert joined.image_ids == ("1", "2")
     assert line == "2 of its image ids are also names of other images' files; they are taken for ids"
-    assert joined_by_file(table({"1": "", "2": ""}), NAMED, numbers_are_ids=True)[1] == ""
+    for ids, files in (("12", NAMED), ("129", {"1": "a.jpg", "5": "9.jpg"})):  # a plain number is no name here
+        joined, line = joined_by_file(table(dict.fromkeys(ids, "")), files, numbers_are_ids=True)
+        assert (joined.image_ids, line) == (tuple(ids), "")
     with pytest.raises(UserError, match=r"image '1' are of 'p/1.jpg', which is image '3' of the data set"):
         joined_by_file(table({"1": "p/1.jpg", "2": "x", "3": "y"}), NAMED, numbers_are_ids=False)
     with pytest.raises(UserError, match=r"images 'x/a' and 'y/a' of the detections are both image '1'"):
         joined_by_file(table({"x/a": "", "y/a": ""}), {"1": "a.jpg"}, numbers_are_ids=False)
-
-
-def test_names_of_two_files_find_nothing() -> None:
-    files = {"1": "x/a.jpg", "2": "y/a.jpg", "3": "b.jpg", "4": "b.png", "5": ""}
-    found = table({"a": "", "b": "", "": ""})
-    joined, line = joined_by_file(found, files, numbers_are_ids=False)
-    assert (joined, line) == (found, "")
-
-
-def test_an_unknown_name_does_not_become_an_id() -> None:
-    images = {"1": "p/1.jpg", "2": "p/2.jpg", "9": "p/3.jpg", "3": "p/new.jpg"}
-    joined, _ = joined_by_file(table(images), NAMED, numbers_are_ids=False)
-    assert joined.image_ids == ("3", "1", "2", "3 (not found)")
 
 
 @pytest.fixture

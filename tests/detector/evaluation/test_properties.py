@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from boxes import found_of, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detector.evaluation import kernels
+from detector.evaluation.analysis import confusion_matrix
 from detector.evaluation.coco import evaluate_coco
+from detector.evaluation.error_analysis import analyse_errors
 from detector.evaluation.ilsvrc_det import evaluate_ilsvrc_det
 from detector.evaluation.result import EvaluationResult
+from detector.evaluation.tables import DetectionTable, TruthTable
 from detector.evaluation.voc import evaluate_voc
+from detector.evaluation.warmup import warmup
 from detector.types import Detections, GroundTruth
 
 Protocol = Callable[..., EvaluationResult]
@@ -33,18 +40,17 @@ SIZE = (100, 100)
 def data_sets(draw: st.DrawFn, flags: bool = True) -> Data:
     """A few images with objects of three classes and detections, some of them near the objects."""
     found, truth = {}, {}
-    numbers = st.integers(0, 40)
+    numbers, labels = st.integers(0, 40), st.integers(0, 2)
+
+    def several(kind: st.SearchStrategy[Any], count: int) -> list[Any]:
+        return draw(st.lists(kind, min_size=count, max_size=count))
+
     for i in range(draw(st.integers(0, 4))):
-        n = draw(st.integers(0, 4))
-        corner = np.array(draw(st.lists(st.tuples(numbers, numbers), min_size=n, max_size=n))).reshape(n, 2)
-        side = np.array(draw(st.lists(st.tuples(numbers, numbers), min_size=n, max_size=n))).reshape(n, 2) + 4
-        boxes = np.concatenate([corner, corner + side], axis=1).astype(np.float32)
-        labels = np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)), np.int64)
-        masks = st.lists(st.booleans() if flags else st.just(False), min_size=n, max_size=n)
-        ignore, crowd = (np.array(draw(masks), np.bool_) for _ in range(2))
-        area = side.prod(axis=1).astype(np.float64)
-        truth[str(i)] = GroundTruth(boxes, labels, ignore, crowd, area)
-        m = draw(st.integers(0, 6))
+        n, m = draw(st.integers(0, 4)), draw(st.integers(0, 6))
+        corner, side = (np.array(several(st.tuples(numbers, numbers), n)).reshape(n, 2) for _ in range(2))
+        boxes = np.concatenate([corner, corner + side + 4], axis=1)
+        mask = st.booleans() if flags else st.just(False)
+        truth[str(i)] = truth_of(boxes, several(labels, n), several(mask, n), several(mask, n))
         rows = []
         for _ in range(m):
             if n and draw(st.booleans()):
@@ -52,14 +58,8 @@ def data_sets(draw: st.DrawFn, flags: bool = True) -> Data:
             else:
                 x, y = draw(numbers), draw(numbers)
                 rows.append(np.array([x, y, x + draw(numbers), y + draw(numbers)]))
-        scores = draw(st.lists(st.integers(0, 8), min_size=m, max_size=m))
-        found_labels = draw(st.lists(st.integers(0, 2), min_size=m, max_size=m))
-        found[str(i)] = Detections.sorted(
-            np.array(rows, np.float32).reshape(-1, 4),
-            np.array(scores, np.float32) / 8,
-            np.array(found_labels, np.int64),
-            SIZE,
-        )
+        scores = np.array(several(st.integers(0, 8), m)) / 8
+        found[str(i)] = found_of(rows, scores, several(labels, m), SIZE)
     return found, truth
 
 
@@ -103,36 +103,6 @@ def test_order_of_images_does_not_matter(protocol: Protocol, data: Data, seed: i
 
 @EVERY
 @settings(deadline=None, max_examples=20)
-@given(data=data_sets(), extra=data_sets())
-def test_an_unrelated_class_changes_no_other(protocol: Protocol, data: Data, extra: Data) -> None:
-    found, truth = data
-    more_found, more_truth = dict(found), dict(truth)
-    for name, objects in extra[1].items():  # everything of the other data set becomes one new class
-        if name not in truth:
-            continue
-        old = truth[name]
-        more_truth[name] = GroundTruth(
-            np.concatenate([old.boxes, objects.boxes]),
-            np.concatenate([old.labels, np.full(len(objects), 3)]),
-            np.concatenate([old.ignore, objects.ignore]),
-            np.concatenate([old.crowd, objects.crowd]),
-            np.concatenate([old.area, objects.area]),
-        )
-        here, there = found[name], extra[0][name]
-        more_found[name] = Detections.sorted(
-            np.concatenate([here.boxes, there.boxes]),
-            np.concatenate([here.scores, there.scores]),
-            np.concatenate([here.labels, np.full(len(there), 3)]),
-            SIZE,
-        )
-    before, after = protocol(found, truth, NAMES), protocol(more_found, more_truth, [*NAMES, "d"])
-    for row, twin in zip(before.classes, after.classes, strict=False):
-        np.testing.assert_array_equal([row.ap, row.max_recall], [twin.ap, twin.max_recall])
-        assert (row.true_positives, row.false_positives) == (twin.true_positives, twin.false_positives)
-
-
-@EVERY
-@settings(deadline=None, max_examples=20)
 @given(data=data_sets(flags=False))
 def test_perfect_detections_score_one_and_none_score_zero(protocol: Protocol, data: Data) -> None:
     # In VOC, of two objects of one class with the very same box only one can be found.
@@ -140,61 +110,27 @@ def test_perfect_detections_score_one_and_none_score_zero(protocol: Protocol, da
         name: t.select(np.sort(np.unique(np.column_stack([t.boxes, t.labels]), axis=0, return_index=True)[1]))
         for name, t in data[1].items()
     }
-    perfect = {name: Detections(t.boxes, np.ones(len(t), np.float32), t.labels, SIZE) for name, t in truth.items()}
+    perfect = {name: found_of(t.boxes, 1, t.labels, SIZE) for name, t in truth.items()}
     objects = sum(len(t) for t in truth.values())
     assert aps(protocol(perfect, truth, NAMES))[-1] == pytest.approx(1 if objects else np.nan, nan_ok=True)
     assert aps(protocol({}, truth, NAMES))[-1] == pytest.approx(0 if objects else np.nan, nan_ok=True)
 
 
-@EVERY
-@settings(deadline=None, max_examples=20)
-@given(data=data_sets(), which=st.integers(0, 30), rise=st.integers(1, 8))
-def test_raising_a_true_detection_never_lowers_ap(protocol: Protocol, data: Data, which: int, rise: int) -> None:
-    # Alone in its image and class, so that the higher score changes its rank and no match.
-    found, truth = data
-    before = protocol(found, truth, NAMES)
-    matches = before.matches
-    assert matches is not None
-    group = matches.detections.labels * 100 + matches.detections.image
-    alone = np.bincount(group, minlength=1)[group] == 1 if len(group) else np.zeros(0, np.bool_)
-    true = np.flatnonzero((matches.outcome == 1).all(axis=0) & alone)
-    if not len(true):
-        return
-    row = true[which % len(true)]
-    name = matches.detections.image_ids[matches.detections.image[row]]
-    mine = found[name]
-    position = int(np.flatnonzero(mine.labels == matches.detections.labels[row])[0])
-    scores = mine.scores.copy()
-    scores[position] += rise / 8
-    raised = {**found, name: Detections.sorted(mine.boxes, scores, mine.labels, SIZE)}
-    after = protocol(raised, truth, NAMES)
-    label = int(mine.labels[position])
-    assert after.classes[label].ap >= before.classes[label].ap - 1e-12
-    assert after.mean_ap >= before.mean_ap - 1e-12
+BOX = [0, 0, 50, 50]
 
 
 @EVERY
 def test_image_ids_decide_ties_not_their_order(protocol: Protocol) -> None:
     # Ids that are numbers are ordered as numbers: 2 before 10.
-    box = np.array([[0, 0, 50, 50]], np.float32)
-    label, score = np.zeros(1, np.int64), np.full(1, 0.5, np.float32)
-    truth = {"10": GroundTruth.of(box[:0], label[:0]), "2": GroundTruth.of(box, label)}
-    found = {name: Detections(box, score, label, SIZE) for name in truth}
-    assert protocol(found, truth, ["a"]).mean_ap == pytest.approx(1)
-    swapped = {"2": truth["10"], "10": truth["2"]}
-    assert protocol(found, swapped, ["a"]).mean_ap == pytest.approx(0.5)
+    found = {name: found_of(BOX, 0.5) for name in ("10", "2")}
+    assert protocol(found, {"10": truth_of([]), "2": truth_of(BOX)}, ["a"]).mean_ap == pytest.approx(1)
+    assert protocol(found, {"2": truth_of([]), "10": truth_of(BOX)}, ["a"]).mean_ap == pytest.approx(0.5)
 
 
 @EVERY
 def test_detections_of_unknown_images_and_classes_are_counted(protocol: Protocol) -> None:
-    box = np.array([[0, 0, 50, 50]], np.float32)
-    score = np.full(1, 0.5, np.float32)
-    truth = {"here": GroundTruth.of(box, np.zeros(1, np.int64))}
-    found = {
-        "here": Detections(box, score, np.array([7]), SIZE),
-        "elsewhere": Detections(box, score, np.zeros(1, np.int64), SIZE),
-    }
-    result = protocol(found, truth, ["a"])
+    found = {"here": found_of(BOX, labels=7), "elsewhere": found_of(BOX)}
+    result = protocol(found, {"here": truth_of(BOX)}, ["a"])
     assert result.mean_ap == 0
     assert result.counts.detections_ignored == {"image not in the data set": 1, "class not in the data set": 1}
     assert result.counts.images_without_detections == 1
@@ -209,21 +145,18 @@ def test_no_images_at_all(protocol: Protocol) -> None:
     assert np.isnan(protocol({}, {}, []).mean_ap)
 
 
+def table(boxes: Any, scores: Any, image_ids: tuple[str, ...] = ("i",)) -> DetectionTable:
+    """Detections of the first image, of any numbers."""
+    rows = np.array(boxes, np.float64).reshape(-1, 4)
+    zeros = np.zeros(len(rows), np.int64)
+    return DetectionTable(image_ids, zeros, zeros, np.array(scores, np.float64), rows, rows[:, 2:] - rows[:, :2])
+
+
 @EVERY
 def test_inverted_and_outside_boxes_are_false_positives_that_are_told(protocol: Protocol) -> None:
-    from detector.evaluation.tables import DetectionTable, TruthTable
-
-    side = np.array([[50.0, 50.0]])
-    truth = TruthTable(
-        ("i",), np.array([SIZE]), np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([[0.0, 0, 50, 50]]), side,
-        np.zeros(1, np.bool_), np.zeros(1, np.bool_), np.array([2500.0]),
-    )  # fmt: skip
-    boxes = np.array([[50.0, 50, 20, 10], [200, 0, 250, 50], [0, 0, 50, 50], [0, 0, 50, 50]])
-    found = DetectionTable(
-        ("i",), np.zeros(4, np.int64), np.zeros(4, np.int64), np.array([0.9, 0.8, 0.7, 0.7]), boxes,
-        boxes[:, 2:] - boxes[:, :2],
-    )  # fmt: skip
-    result = protocol(found, truth, ["a"])
+    known_size = replace(TruthTable.of({"i": truth_of(BOX)}), image_sizes=np.array([SIZE]))
+    found = table([[50, 50, 20, 10], [200, 0, 250, 50], BOX, BOX], [0.9, 0.8, 0.7, 0.7])
+    result = protocol(found, known_size, ["a"])
     assert result.classes[0].true_positives == 1
     assert result.counts.notes == {
         "detections without area (they match nothing)": 1,
@@ -232,44 +165,27 @@ def test_inverted_and_outside_boxes_are_false_positives_that_are_told(protocol: 
     }
 
 
-@pytest.mark.parametrize("score", [np.nan, np.inf])
-def test_a_table_refuses_scores_that_are_not_finite(score: float) -> None:
-    from detector.evaluation.tables import DetectionTable
-
-    box = np.array([[0.0, 0.0, 1.0, 1.0]])
-    zero: Any = np.zeros(1, np.int64)
-    with pytest.raises(ValueError, match=r"image 'i'.*not finite"):
-        DetectionTable(("i",), zero, zero, np.array([score]), box, box[:, 2:])
-
-
-def test_a_table_refuses_an_image_that_occurs_twice() -> None:
-    from detector.evaluation.tables import DetectionTable
-
-    none = np.zeros(0, np.int64)
+def test_a_table_refuses_what_is_not_finite_and_an_image_that_occurs_twice() -> None:
+    for score in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"image 'i'.*not finite"):
+            table(BOX, [score])
     with pytest.raises(ValueError, match="'i' occurs more than once"):
-        DetectionTable(("i", "j", "i"), none, none, np.zeros(0), np.zeros((0, 4)), np.zeros((0, 2)))
+        table([], [], ("i", "j", "i"))
 
 
 def test_warmup_leaves_nothing_to_compile() -> None:
     # Loops are compiled anew for other kinds of arrays (read-only ones, for one), so the warm-up must meet the same.
-    from detector.evaluation import analysis_kernels, kernels
-    from detector.evaluation.analysis import confusion_matrix
-    from detector.evaluation.error_analysis import analyse_errors
-    from detector.evaluation.warmup import warmup
-
     def signatures() -> dict[str, int]:
-        loops = [*vars(kernels).items(), *vars(analysis_kernels).items()]
-        return {name: len(loop.signatures) for name, loop in loops if hasattr(loop, "signatures")}
+        return {name: len(loop.signatures) for name, loop in vars(kernels).items() if hasattr(loop, "signatures")}
 
     warmup()
     before = signatures()
     assert before["match_voc"] == before["match_coco"] == before["resampled_ap"] == before["nearest_truths"] == 1
-    box = np.array([[0, 0, 50, 50], [10, 10, 90, 90]], np.float32)
-    truth = {name: GroundTruth.of(box, np.array([0, 1])) for name in "xyz"}
-    found = {"x": Detections(box + 1, np.ones(2, np.float32), np.array([1, 0]), SIZE), "q": Detections.empty(SIZE)}
+    boxes = [BOX, [10, 10, 90, 90]]
+    truth = {name: truth_of(boxes, [0, 1]) for name in "xyz"}
+    found = {"x": found_of(np.array(boxes) + 1, labels=[1, 0]), "q": Detections.empty(SIZE)}
     for protocol in PROTOCOLS.values():
-        matches = protocol(found, truth, NAMES, bootstrap_samples=3).matches
-        assert matches is not None
-        analyse_errors(matches, proposals={"y": box})
+        matches = protocol(found, truth, NAMES, bootstrap_samples=3).need_matches()
+        analyse_errors(matches, proposals={"y": boxes})
         confusion_matrix(matches)
     assert signatures() == before

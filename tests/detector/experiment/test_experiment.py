@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from detector.crop import CropConfig, crop_regions
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.experiment.measure import Row, Study, rows_of
-from detector.experiment.memory import RememberedSource
 from detector.experiment.variants import Variant, merged, paper_variants
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
+from detector.model.proposals import search_source
 from detector.model.save import add_multibox, save_model, write_model_config
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.region_head import HeadShape, RegionHead
@@ -30,7 +31,6 @@ from proposals.boxes import iou
 from proposals.errors import UserError
 from proposals.multibox import MultiBoxConfig, MultiBoxHead
 from proposals.selective_search import SelectiveSearchConfig
-from proposals.types import Proposals
 
 CPU = torch.device("cpu")
 NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4", dropout=0.0)
@@ -187,8 +187,8 @@ def test_a_cascade_is_compared_with_all_networks_everywhere(model: Path) -> None
     config = read_model_config(model)
     assert config.refinement is not None
     looks = config.refinement.model_copy(update={"first_members": 1})
-    found = {variant.name: variant for variant in paper_variants(config.model_copy(update={"refinement": looks}))}
     cascade = config.model_copy(update={"refinement": looks})
+    found = {variant.name: variant for variant in paper_variants(cascade)}
     assert found["without cascade"].of(cascade) == config
     assert found["without refinement"].of(cascade).refinement == looks.model_copy(update={"rounds": 1})
     for variant in found.values():
@@ -250,11 +250,8 @@ def test_every_variant_finds_what_the_detector_of_its_changed_model_finds(model:
             np.testing.assert_array_equal(looked.proposals[row.variant.name], proposals.boxes)
     assert compared > 10
     assert len(different) == compared - 1  # at most 300 proposals are as many as at most 1000
-    assert list(looked.proposals)[:3] == [
-        "network 1 alone",
-        "selective search alone",
-        "selective search alone, scale 1",
-    ]
+    with_boxes = ["network 1 alone", "selective search alone", "selective search alone, scale 1"]
+    assert list(looked.proposals)[:3] == with_boxes
 
 
 @pytest.mark.parametrize("combine", ["geometric", "maximum"])
@@ -292,29 +289,17 @@ def test_networks_are_joined_by_nms_of_what_each_finds(model: Path, tmp_path: Pa
 def test_what_several_variants_need_is_computed_once(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = read_model_config(model).members[0].shared is not None
-    crops: list[int] = []
-    maps: list[int] = []
-    searches: list[int] = []
-    plain_maps, propose = ImageMaps.__init__, RememberedSource.propose
+    crops = Mock(side_effect=crop_regions)
+    maps = create_autospec(ImageMaps.__init__, side_effect=ImageMaps.__init__)
+    searches: list[Mock] = []
 
-    def counted(image: np.ndarray, boxes: np.ndarray, *rest: Any, **named: Any) -> np.ndarray:
-        crops.append(len(boxes))
-        assert len(np.unique(boxes, axis=0)) == len(boxes)
-        return crop_regions(image, boxes, *rest, **named)
+    def counted_search(*settings: Any) -> Mock:
+        searches.append(Mock(wraps=search_source(*settings)))
+        return searches[-1]
 
-    def counted_maps(self: ImageMaps, *args: Any) -> None:
-        maps.append(1)
-        plain_maps(self, *args)
-
-    def counted_search(self: RememberedSource, image: np.ndarray) -> Proposals:
-        if self.last is None or self.last[0] is not image:
-            searches.append(1)
-        return propose(self, image)
-
-    monkeypatch.setattr(detector.detection.ensemble, "crop_regions", counted)
-    monkeypatch.setattr(ImageMaps, "__init__", counted_maps)
-    monkeypatch.setattr(RememberedSource, "propose", counted_search)
+    monkeypatch.setattr(detector.detection.ensemble, "crop_regions", crops)
+    monkeypatch.setattr(ImageMaps, "__init__", maps)
+    monkeypatch.setattr("detector.experiment.measure.search_source", counted_search)
     fixed = {"refinement": {"rounds": 1}}
     variants = [
         Variant(name="one", members=(0,), change=fixed),
@@ -324,15 +309,15 @@ def test_what_several_variants_need_is_computed_once(
         Variant(name="last", members=(2,), change=fixed),
     ]
     study = Study(rows(model, variants), CLASSES, tmp_path, CPU)
-    looked = study.look("x", picture)
-    count = len(looked.proposals["one"])
+    count = len(study.look("x", picture).proposals["one"])
     # All regions once: those that crop alike share the crops, and each that pools, MultiBox too, has one set of maps.
-    assert crops == [count]
-    assert len(maps) == (2 if shared else 1)
-    assert len(searches) == 1
-    study.look("y", picture)
-    assert crops == [count, count]
-    assert len(maps) == (4 if shared else 2)
+    each = 1 if read_model_config(model).members[0].shared is None else 2
+    for looks in (1, 2):
+        assert [len(call.args[1]) for call in crops.call_args_list] == [count] * looks
+        assert all(len(np.unique(call.args[1], axis=0)) == count for call in crops.call_args_list)
+        assert maps.call_count == each * looks
+        assert [source.propose.call_count for source in searches] == [looks]
+        study.look("y", picture)  # an equal image, but another one
 
 
 def test_an_image_is_looked_at_once_and_a_damaged_file_again(plain: Path, tmp_path: Path) -> None:
@@ -356,15 +341,10 @@ def test_an_image_is_looked_at_once_and_a_damaged_file_again(plain: Path, tmp_pa
         study.look("x", read)
     assert len(reads) == 4
     # Other variants, thresholds, classes or seeds do not take the file for their own.
-    for number, other in enumerate(
-        (
-            Study(rows(plain)[:2], CLASSES, tmp_path, CPU),
-            Study(rows(plain, threshold=0.2), CLASSES, tmp_path, CPU),
-            Study(rows(plain), CLASSES[::-1], tmp_path, CPU),
-            Study(rows(plain), CLASSES, tmp_path, CPU, seed=1),
-        )
-    ):
-        other.look("x", read)
+    others = [(rows(plain)[:2], CLASSES, 0), (rows(plain, threshold=0.2), CLASSES, 0)]
+    others += [(rows(plain), CLASSES[::-1], 0), (rows(plain), CLASSES, 1)]
+    for number, (mine, data, seed) in enumerate(others):
+        Study(mine, data, tmp_path, CPU, seed).look("x", read)
         assert len(reads) == 5 + number
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
 
@@ -372,13 +352,12 @@ def test_an_image_is_looked_at_once_and_a_damaged_file_again(plain: Path, tmp_pa
 def test_labels_are_the_data_s(plain: Path, tmp_path: Path) -> None:
     everything = {"postprocess": {"nms_threshold": 1.0, "max_detections": 1000}}
     variants = [Variant(name="x", change=everything)]
-    looked = [
-        Study(rows(plain, variants, 0.0), data, tmp_path / str(n), CPU)
-        for n, data in enumerate((CLASSES, ("owl", "zebra", "Cat")))
-    ]
-    for study in looked:
-        study.folder.mkdir()
-    mine, other = (study.look("x", picture).detections["x"] for study in looked)
+    found = []
+    for number, data in enumerate((CLASSES, ("owl", "zebra", "Cat"))):
+        (tmp_path / str(number)).mkdir()
+        study = Study(rows(plain, variants, 0.0), data, tmp_path / str(number), CPU)
+        found.append(study.look("x", picture).detections["x"])
+    mine, other = found
     assert set(mine.labels.tolist()) == {0, 1, 2}
     assert set(other.labels.tolist()) == {0, 2}
     known = mine.labels != 1
@@ -401,22 +380,6 @@ def test_multibox_is_the_model_s_whichever_networks_a_variant_has(model: Path, t
     assert list(looked.proposals) == ["network 0"]  # the same regions for all
     _, found = load_model(model, device="cpu").detect(picture())
     np.testing.assert_array_equal(looked.proposals["network 0"], found.boxes)
-
-
-def test_a_remembered_source_asks_once_for_an_image() -> None:
-    class Counting:
-        asked = 0
-
-        def propose(self, image: np.ndarray) -> Proposals:
-            self.asked += 1
-            return Proposals.empty((image.shape[0], image.shape[1]))
-
-    source, image = Counting(), picture()
-    remembered = RememberedSource(source)
-    assert remembered.propose(image) is remembered.propose(image)
-    assert source.asked == 1
-    remembered.propose(picture())  # equal, but another one
-    assert source.asked == 2
 
 
 def test_refinement_is_for_box_regression(plain: Path) -> None:

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from boxes import found_of, truth_of
 
 from detector.experiment.tables import (
     coverage,
@@ -21,16 +22,20 @@ from detector.experiment.tables import (
 from detector.experiment.variants import Variant
 from detector.types import Detections, GroundTruth
 
-SIZE = (40, 48)
+NOTHING = found_of([])
 METRICS = ("ilsvrc_det", "voc10")
 
 
+def objects(count: int) -> tuple[dict[str, GroundTruth], dict[str, Detections]]:
+    """Images of one object each, of two classes by turns, and detections that find them."""
+    truth = {str(i): truth_of([5, 5, 25, 25], i % 2) for i in range(count)}
+    return truth, {name: found_of(t.boxes, labels=t.labels) for name, t in truth.items()}
+
+
 def test_the_tables_hold_what_was_measured() -> None:
-    truth = {str(i): GroundTruth.of(np.array([[5, 5, 25, 25]], np.float32), np.array([i % 2])) for i in range(4)}
-    right = {name: Detections(t.boxes, np.array([0.9], np.float32), t.labels, SIZE) for name, t in truth.items()}
-    nothing = Detections.empty(SIZE)
+    truth, right = objects(4)
     variants = [Variant(name="right", members=(0,)), Variant(name="blind", change={"multibox": None})]
-    detections = {name: {"right": right[name], "blind": nothing} for name in truth}
+    detections = {name: {"right": right[name], "blind": NOTHING} for name in truth}
     results = evaluate_variants(variants, detections, truth, ("a", "b"), METRICS, bootstrap_samples=20, seed=0)
     rows = list(csv.DictReader(io.StringIO(to_csv(results))))
     assert [float(row["voc10"]) for row in rows] == [1.0, 0.0]
@@ -49,14 +54,12 @@ def test_the_tables_hold_what_was_measured() -> None:
 
 def test_effects_are_measured_on_the_same_resamples() -> None:
     """The joint variant finds what the better member finds, so against that one alone nothing is left to chance."""
-    truth = {str(i): GroundTruth.of(np.array([[5, 5, 25, 25]], np.float32), np.array([i % 2])) for i in range(24)}
-    found = {name: Detections(t.boxes, np.array([0.9], np.float32), t.labels, SIZE) for name, t in truth.items()}
-    nothing = Detections.empty(SIZE)
+    truth, found = objects(24)
     variants = [Variant(name="first", members=(0,)), Variant(name="second", members=(1,))]
     variants += [Variant(name="both", against=("first", "second")), Variant(name="moved", against=("first",))]
     names = [v.name for v in variants]
-    half = {name: found[name] if int(name) % 3 else nothing for name in truth}
-    detections = {name: dict(zip(names, (half[name], nothing, half[name], half[name]), strict=True)) for name in truth}
+    half = {name: found[name] if int(name) % 3 else NOTHING for name in truth}
+    detections = {name: dict(zip(names, (half[name], NOTHING, half[name], half[name]), strict=True)) for name in truth}
     results = evaluate_variants(variants, detections, truth, ("a", "b"), METRICS, bootstrap_samples=0, seed=0)
     joint, moved = measure_effects(results, samples=200, seed=0)
     assert joint.variant.against == ("first", "second")
@@ -78,13 +81,12 @@ def test_effects_are_measured_on_the_same_resamples() -> None:
 
 
 def test_the_table_of_errors_says_what_each_kind_costs() -> None:
-    truth = {str(i): GroundTruth.of(np.array([[5, 5, 25, 25]], np.float32), np.array([i % 2])) for i in range(4)}
-    score = np.array([0.9], np.float32)
+    truth, right = objects(4)
     detections = {
         name: {
-            "right": Detections(t.boxes, score, t.labels, SIZE),
-            "aside": Detections(t.boxes + np.array([8, 0, 8, 0], np.float32), score, t.labels, SIZE),
-            "misnamed": Detections(t.boxes, score, 1 - t.labels, SIZE),
+            "right": right[name],
+            "aside": found_of(t.boxes + np.array([8, 0, 8, 0]), labels=t.labels),
+            "misnamed": found_of(t.boxes, labels=1 - t.labels),
         }
         for name, t in truth.items()
     }

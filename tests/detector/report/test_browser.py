@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from headless_browser import Page, find_browser
+from headless_browser import Page
 from made_up_evaluation import CLASSES, HOSTILE, made_up_evaluation
 
 from detector.report.write import write_report
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    program = find_browser()
-    assert program is not None, "without a browser these tests are deselected"
-    with Page(program, tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +42,11 @@ def choose(page: Page, selector: str, value: str, event: str = "input") -> None:
     )
 
 
-def scroll_to_the_end(page: Page) -> None:
-    """Scroll on, as a reader does, until the gallery has no more to show."""
-    page.until("(document.querySelector('#more').scrollIntoView({behavior: 'instant'}), "
-               "document.querySelector('#more').hidden)")  # fmt: skip
+def cards(page: Page, what: str) -> list[str]:
+    """What the cards that are shown say of themselves: their kind, label or score."""
+    found: list[str] = page.run(f"[...document.querySelectorAll('.card-open')].map((c) => c.dataset.{what})")
+    assert found
+    return found
 
 
 def column(page: Page, table: str, index: int) -> list[str]:
@@ -93,16 +85,12 @@ def test_a_script_that_slipped_through_would_not_run(page: Page) -> None:
 
 def test_table_sorts_by_numbers_both_ways_and_keeps_undefined_ones_last(page: Page) -> None:
     given = column(page, "class-table", 1)
-    known = sorted(float(v) for v in given if v)
-    assert "" in given
+    known, unknown = sorted(filter(None, given), key=float), [v for v in given if not v]
+    assert unknown
     assert len(set(known)) > 1, "or the order would prove nothing"
-    click = "document.querySelectorAll('#class-table thead button')[1].click()"
-    page.run(click)
-    assert [float(v) if v else None for v in column(page, "class-table", 1)] == [
-        *reversed(known), *[None] * given.count("")
-    ]  # fmt: skip
-    page.run(click)
-    assert [float(v) if v else None for v in column(page, "class-table", 1)] == [*known, *[None] * given.count("")]
+    for expected in (known[::-1], known):
+        page.run("document.querySelectorAll('#class-table thead button')[1].click()")
+        assert column(page, "class-table", 1) == expected + unknown
     heads = page.run("[...document.querySelectorAll('#class-table thead th')].map((h) => h.getAttribute('aria-sort'))")
     assert heads[1] == "ascending"
     assert heads.count(None) == len(heads) - 1
@@ -131,38 +119,34 @@ def test_gallery_filters_by_kind_class_and_score(page: Page) -> None:
         "document.querySelectorAll('#gallery-filter .chips input')"
         ".forEach((b) => { if (b.value !== 'background') b.click(); })"
     )
-    kinds = page.run("[...document.querySelectorAll('.card-open')].map((c) => c.dataset.kind)")
-    assert kinds
-    assert set(kinds) == {"background"}
+    assert set(cards(page, "kind")) == {"background"}
     choose(page, "#by-class", "0")
-    labels = page.run("[...document.querySelectorAll('.card-open')].map((c) => c.dataset.label)")
-    assert labels
+    labels = cards(page, "label")
     assert set(labels) == {"0"}
     choose(page, "#score-from", "0.5")
-    scores = page.run("[...document.querySelectorAll('.card-open')].map((c) => Number(c.dataset.score))")
-    assert scores
-    assert min(scores) >= 0.5
+    scores = cards(page, "score")
+    assert min(map(float, scores)) >= 0.5
     assert len(scores) < len(labels)
 
 
-def test_gallery_grows_page_by_page(page: Page) -> None:
-    scroll_to_the_end(page)
-    assert page.run("document.querySelectorAll('.card-open').length") == 60
+def test_gallery_grows_page_by_page_and_says_which_file_is_missing(page: Page) -> None:
+    # Scrolled on, as a reader does, until it has no more to show.
+    page.until("(document.querySelector('#more').scrollIntoView({behavior: 'instant'}), "
+               "document.querySelector('#more').hidden)")  # fmt: skip
+    assert len(cards(page, "kind")) == 60
+    assert page.run("document.querySelectorAll('.card-open .gone').length") == 1
 
 
 def test_scores_below_zero_are_shown(page: Page) -> None:
     choose(page, "#order", "low")
-    scores = page.run("[...document.querySelectorAll('.card-open')].map((c) => Number(c.dataset.score))")
-    assert scores[0] == -0.5
+    assert float(cards(page, "score")[0]) == -0.5
     choose(page, "#score-from", "0")
     assert page.run("document.querySelector('#gallery-count').textContent").startswith("59 of 60 cases")
 
 
 def test_a_count_of_the_analysis_leads_to_its_cases(page: Page) -> None:
     page.run("document.querySelector('a[data-kind=duplicate]').click()")
-    kinds = page.run("[...document.querySelectorAll('.card-open')].map((c) => c.dataset.kind)")
-    assert kinds
-    assert set(kinds) == {"duplicate"}
+    assert set(cards(page, "kind")) == {"duplicate"}
 
 
 def test_picture_opens_with_the_keyboard_alone_and_moves_on(page: Page) -> None:
@@ -206,11 +190,6 @@ def test_list_of_a_picture_is_walked_with_the_keyboard(page: Page) -> None:
     assert tags[2].startswith("cat 0.")
     page.press("ArrowUp")
     assert page.run("document.querySelector('#view .tag').textContent") == tags[1]
-
-
-def test_picture_whose_file_is_missing_says_so(page: Page) -> None:
-    scroll_to_the_end(page)
-    assert page.run("document.querySelectorAll('.card-open .gone').length") == 1
 
 
 def test_matrix_is_read_with_the_arrow_keys(page: Page) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from boxes import found_of, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,18 +20,10 @@ from detector.report.palette import (
     ink_on,
 )
 from detector.report.text import drawable, fit, font_for, width_of
-from detector.types import Detections, GroundTruth
+from detector.types import Detections
 from proposals.types import Proposals, Source
 
 NAMES = ["cat", "dog", "Ünïcödé кот", "コーヒー", "a very long name " * 20, "", "new\nline\t", "<script>"]
-
-
-def detections(
-    boxes: object, labels: list[int], size: tuple[int, int], scores: list[float] | None = None
-) -> Detections:
-    rows = np.array(boxes, np.float32).reshape(-1, 4)
-    given_scores = np.array(scores if scores is not None else np.linspace(0.9, 0.1, len(rows)), np.float32)
-    return Detections.sorted(rows, given_scores, np.array(labels, np.int64), size)
 
 
 def grey(height: int, width: int) -> np.ndarray:
@@ -43,7 +36,7 @@ def same_colour(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 def test_box_is_drawn_where_it_is_and_the_input_is_not_changed() -> None:
     image = grey(400, 400)
-    drawn = draw_detections(image, detections([[100, 120, 300, 320]], [1], (400, 400)), NAMES)
+    drawn = draw_detections(image, found_of([100, 120, 300, 320], labels=1), NAMES)
     assert (image == 128).all()
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
@@ -59,7 +52,7 @@ def test_box_is_drawn_where_it_is_and_the_input_is_not_changed() -> None:
 def test_edges_show_on_any_background(background: int) -> None:
     image = np.full((200, 200, 3), background, np.uint8)
     for label in range(len(HUES)):
-        drawn = draw_detections(image, detections([[50, 50, 150, 150]], [label], (200, 200)), NAMES * 2)
+        drawn = draw_detections(image, found_of([50, 50, 150, 150], labels=label), NAMES * 2)
         row = drawn[100].astype(int)
         near = {tuple(p) for p in row[44:56].tolist()} - {(background,) * 3}
         assert max(contrast(p, (background,) * 3) for p in near) > 1.5
@@ -69,7 +62,7 @@ def test_edges_show_on_any_background(background: int) -> None:
 def test_any_size_is_drawn_and_keeps_its_size(size: tuple[int, int]) -> None:
     height, width = size
     boxes = [[0, 0, width, height], [width * 0.2, height * 0.2, width * 0.6, height * 0.9], [-9, -9, 2, 2]]
-    drawn = draw_detections(grey(height, width), detections(boxes, [0, 4, 7], size), NAMES)
+    drawn = draw_detections(grey(height, width), found_of(boxes, labels=[0, 4, 7], size=size), NAMES)
     assert drawn.shape == (height, width, 3)
     assert not (drawn == 128).all()
 
@@ -78,13 +71,13 @@ def test_lines_and_names_grow_with_the_picture() -> None:
     shares = []
     for side in (800, 2400):
         box = [side * 0.25, side * 0.25, side * 0.75, side * 0.75]
-        drawn = draw_detections(grey(side, side), detections([box], [0], (side, side)), ["cat"])
+        drawn = draw_detections(grey(side, side), found_of(box, size=(side, side)), ["cat"])
         shares.append(np.mean(np.any(drawn != 128, axis=-1)))
     assert shares[0] == pytest.approx(shares[1], rel=0.1)
 
 
 def test_small_picture_can_be_enlarged_so_that_the_name_can_be_read() -> None:
-    small = detections([[10, 10, 40, 30]], [0], (40, 60))
+    small = found_of([10, 10, 40, 30], size=(40, 60))
     assert draw_detections(grey(40, 60), small, NAMES, min_side=600).shape == (400, 600, 3)
     assert draw_detections(grey(40, 60), small, NAMES, min_side=50).shape == (40, 60, 3)
     # 128 grey stays grey when enlarged, so all that differs is the box and its name, around the enlarged place.
@@ -96,21 +89,21 @@ def test_small_picture_can_be_enlarged_so_that_the_name_can_be_read() -> None:
 
 def test_best_detection_lies_on_top() -> None:
     twice = [[50, 50, 150, 150]] * 2
-    drawn = draw_detections(grey(200, 200), detections(twice, [0, 1], (200, 200), [0.2, 0.9]), NAMES)
+    drawn = draw_detections(grey(200, 200), found_of(twice, [0.2, 0.9], [0, 1]), NAMES)
     right_edge = drawn[70:130, 146:154]
     assert same_colour(right_edge, class_colour(1)).any()
     assert not same_colour(right_edge, class_colour(0)).any()
 
 
 def test_threshold_leaves_detections_out() -> None:
-    found = detections([[10, 10, 90, 90]], [0], (100, 100), [0.3])
+    found = found_of([10, 10, 90, 90], 0.3)
     assert (draw_detections(grey(100, 100), found, NAMES, score_threshold=0.5) == 128).all()
     assert (draw_detections(grey(100, 100), Detections.empty((100, 100)), NAMES) == 128).all()
 
 
 def test_name_plates_do_not_hide_one_another() -> None:
     """Three boxes at one place: of each name, the plate is as large as that of a box alone."""
-    three = detections([[60, 200, 300, 360]] * 3, [0, 1, 2], (400, 400))
+    three = found_of([[60, 200, 300, 360]] * 3, labels=[0, 1, 2])
     names = ["first", "second", "third"]
 
     def plate(found: Detections, label: int) -> int:
@@ -132,33 +125,32 @@ def test_name_plates_do_not_hide_one_another() -> None:
     st.text(max_size=30),
 )
 def test_any_box_and_any_name_is_drawn(size: tuple[int, int], boxes: list[tuple[float, ...]], name: str) -> None:
-    found = detections(boxes, [0] * len(boxes), size)
+    found = found_of(boxes, size=size)
     assert draw_detections(grey(*size), found, [name]).shape == (*size, 3)
-    truth = GroundTruth.of(found.boxes, found.labels)
-    assert draw_truth(grey(*size), truth, [name]).shape == (*size, 3)
+    assert draw_truth(grey(*size), truth_of(found.boxes), [name]).shape == (*size, 3)
 
 
 def test_ignored_truth_is_dashed_and_nan_is_left_out() -> None:
-    boxes = np.array([[20, 20, 180, 180], [np.nan] * 4], np.float32)
-    flags = np.array([True, False])
-    truth = GroundTruth(boxes, np.zeros(2, np.int64), flags, np.zeros(2, np.bool_), np.ones(2))
-    edge = same_colour(draw_truth(grey(200, 200), truth, [""])[:, 19:22], class_colour(0)).any(axis=1)[30:170]
-    changes = np.count_nonzero(np.diff(edge.astype(int)))
-    assert changes > 10
-    plain = GroundTruth.of(boxes[:1], np.zeros(1, np.int64))
-    assert same_colour(draw_truth(grey(200, 200), plain, [""])[:, 19:22], class_colour(0)).any(axis=1)[30:170].all()
+    def left_edge(ignore: list[bool]) -> np.ndarray:
+        truth = truth_of([[20, 20, 180, 180], [np.nan] * 4], ignore=ignore)
+        drawn = draw_truth(grey(200, 200), truth, [""])
+        return same_colour(drawn[:, 19:22], class_colour(0)).any(axis=1)[30:170]
+
+    assert np.count_nonzero(np.diff(left_edge([True, False]).astype(int))) > 10
+    assert left_edge([False, False]).all()
 
 
-def test_proposals_have_the_colour_of_their_source() -> None:
+def test_proposals_have_the_colour_of_their_source_and_are_counted_in_the_lower_corner() -> None:
     boxes = np.array([[20, 20, 100, 100], [120, 120, 180, 180]], np.float32)
     codes = np.array([Source.SELECTIVE_SEARCH, Source.MULTIBOX], np.uint8)
-    given_ = Proposals(boxes, np.ones(2, np.float32), codes, (200, 200))
-    drawn = draw_proposals(grey(200, 200), given_, legend=False)
+    drawn = draw_proposals(grey(400, 400), Proposals(boxes, np.ones(2, np.float32), codes, (400, 400)))
     for box, code in zip(boxes.astype(int), codes, strict=True):
         pixel = drawn[(box[1] + box[3]) // 2, box[0] - 1 : box[0] + 2].astype(int)
         wanted = np.array(SOURCE_COLOURS[Source(code)])
         nearest = pixel[np.argmax(np.abs(pixel - 128).sum(axis=1))]
         assert np.abs(nearest - wanted).max() < 0.35 * np.abs(wanted - 128).max()
+        assert same_colour(drawn[300:], SOURCE_COLOURS[Source(code)]).sum() > 500, "a plate"
+    assert (drawn[185:300] == 128).all()
     assert (draw_proposals(grey(9, 9), Proposals.empty((9, 9))) == 128).all()
 
 
@@ -168,16 +160,6 @@ def test_limit_lets_the_sources_take_turns() -> None:
     assert take_turns(source, 5).tolist() == [0, 4, 1, 5, 2]
     assert sorted(take_turns(source, None).tolist()) == list(range(6))
     assert take_turns(np.zeros(0, np.uint8), 3).tolist() == []
-
-
-def test_legend_counts_what_is_drawn() -> None:
-    boxes = np.tile(np.array([[5, 5, 50, 50]], np.float32), (10, 1))
-    given_ = Proposals(boxes, np.ones(10, np.float32), np.full(10, Source.MULTIBOX, np.uint8), (200, 300))
-    with_legend = draw_proposals(grey(200, 300), given_, limit=3)
-    without = draw_proposals(grey(200, 300), given_, limit=3, legend=False)
-    changed = np.any(with_legend != without, axis=-1)
-    assert same_colour(with_legend[changed], SOURCE_COLOURS[Source.MULTIBOX]).any()
-    assert np.nonzero(changed)[0].min() > 100, "in the lower corner"
 
 
 def test_sheet_holds_every_picture() -> None:
@@ -243,8 +225,7 @@ def test_hues_differ_for_the_colour_blind() -> None:
 
 def test_drawing_in_place() -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
-    boxes = np.array([[10, 20, 120, 150], [40, 30, 290, 190]], np.float32)
-    found = Detections(boxes, np.array([0.9, 0.5], np.float32), np.array([0, 1], np.int64), (200, 300))
+    found = found_of([[10, 20, 120, 150], [40, 30, 290, 190]], labels=[0, 1], size=(200, 300))
     expected = draw_detections(image, found, ("cat", "dog"))
     assert not np.array_equal(expected, image)
     assert draw_detections(image, found, ("cat", "dog"), in_place=True) is image

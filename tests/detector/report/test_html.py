@@ -15,20 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from boxes import found_of, truth_of
 from made_up_evaluation import CLASSES, COST, HOSTILE, HOSTILE_FILE, made_up_evaluation
 from PIL import Image
 
 from detector.evaluation.analysis_types import ErrorExample, Evaluation
 from detector.evaluation.plain import from_plain
 from detector.evaluation.voc import evaluate_voc
-from detector.report.cases import gallery, kind_of
-from detector.report.curves import interpolated, mean_curve
-from detector.report.html import render
-from detector.report.page_data import page_data
+from detector.report.page_data import gallery, interpolated, kind_of, mean_curve, page_data
 from detector.report.pictures import Sources
 from detector.report.sections import counted, error_kinds
-from detector.report.write import write_report
-from detector.types import Detections, GroundTruth
+from detector.report.write import render, write_report
 from proposals.errors import UserError
 
 
@@ -138,7 +135,7 @@ def test_data_survive_any_name(evaluation: Evaluation, name: str) -> None:
 
 
 def test_data_that_are_no_json_are_refused(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.report.html.picture_data", lambda *arguments: [math.nan])
+    monkeypatch.setattr("detector.report.write.picture_data", lambda *arguments: [math.nan])
     with pytest.raises(ValueError, match="JSON"):
         render(evaluation, ({}, []), [])
 
@@ -194,38 +191,34 @@ def test_pictures_are_small_jpegs_and_a_missing_file_is_an_empty_source(page: Pa
 
 
 def test_counts_tell_what_was_ignored() -> None:
-    boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
-    truth = GroundTruth(boxes, np.zeros(2, np.int64), np.array([False, True]), np.zeros(2, bool), np.full(2, 100.0))
-    found = Detections.sorted(boxes, np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64), (50, 50))
+    boxes = [[0, 0, 10, 10], [20, 20, 40, 40]]
+    found, truth = found_of(boxes), truth_of(boxes, ignore=[False, True])
     result = evaluate_voc({"a": found, "not there": found}, {"a": truth}, ["cat"], year=2007)
-    pictures, objects, detections = counted(result.counts)[:3]
+    notes = {"data set: image left out (missing-image)": 3, "objects without area": 2}
+    pictures, objects, detections, left_out, odd = counted(replace(result.counts, notes=notes))
     assert (pictures.counted, objects.counted, objects.ignored) == (1, 1, 1)
     assert detections.counted + detections.ignored == 4
     assert "difficult" in objects.why
     assert "not in the data set" in detections.why
+    assert (left_out.counted, left_out.ignored, left_out.why) == (0, 3, "left out while the data set was read")
+    assert (odd.counted, odd.ignored, odd.why) == (2, 0, "counted, but worth a look")
 
 
 def test_curve_is_the_one_that_ap_is_the_area_of() -> None:
-    truth = {str(i): GroundTruth.of(np.array([[0, 0, 10, 10]], np.float32), np.zeros(1, np.int64)) for i in range(4)}
+    right, wrong = [0, 0, 10, 10], [50, 50, 60, 60]
+    truth = {str(i): truth_of(right) for i in range(4)}
     # By descending score: right, wrong, wrong, right, right; one object is never found.
-    boxes = {"0": [[0, 0, 10, 10]], "1": [[50, 50, 60, 60], [0, 0, 10, 10]], "2": [[50, 50, 60, 60], [0, 0, 10, 10]]}
-    scores = {"0": [0.9], "1": [0.8, 0.5], "2": [0.7, 0.4]}
     found = {
-        key: Detections.sorted(np.array(boxes[key], np.float32), np.array(scores[key], np.float32),
-                               np.zeros(len(boxes[key]), np.int64), (100, 100))
-        for key in boxes
+        "0": found_of(right, 0.9), "1": found_of([wrong, right], [0.8, 0.5]), "2": found_of([wrong, right], [0.7, 0.4])
     }  # fmt: skip
     result = evaluate_voc(found, truth, ["cat"], year=2010)
     curve = interpolated(result.classes[0])
     assert curve.recall.tolist() == [0.25, 0.5, 0.75]
     assert curve.precision == pytest.approx((1, 0.6, 0.6))
     assert curve.scores == pytest.approx((0.9, 0.5, 0.4))
-    area = np.sum(np.diff(curve.recall, prepend=0) * curve.precision)
-    assert area == pytest.approx(result.mean_ap)
-    mean = mean_curve(result.classes)
-    assert mean.precision[25] == 1
-    assert mean.precision[26] == mean.precision[75] == pytest.approx(0.6)
-    assert mean.precision[76] == mean.precision[100] == 0
+    assert np.sum(np.diff(curve.recall, prepend=0) * curve.precision) == pytest.approx(result.mean_ap)
+    mean = mean_curve(result.classes).precision
+    assert mean[[25, 26, 75, 76, 100]] == pytest.approx([1, 0.6, 0.6, 0, 0])
 
 
 def test_gallery_takes_the_kinds_in_turns_and_keeps_its_limits(evaluation: Evaluation) -> None:
@@ -299,43 +292,35 @@ def test_nothing_is_overwritten(evaluation: Evaluation, tmp_path: Path, there: s
     assert (tmp_path / there).read_text() == "mine"
 
 
-def test_a_report_that_was_killed_is_made_again(
-    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*arguments: object) -> str:
-        raise KeyboardInterrupt
+def killed(*arguments: object) -> None:
+    """Stands for what a kill interrupts."""
+    raise KeyboardInterrupt
 
+
+def killed_halfway(self: Path, data: bytes, write: Any = Path.write_bytes) -> None:
+    """Stands for the writing of a file that a kill interrupts."""
+    write(self, data[: len(data) // 2])
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("what", "interrupted"), [("detector.report.write.render", killed), ("pathlib.Path.write_bytes", killed_halfway)]
+)
+def test_a_report_that_was_killed_is_made_again(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, interrupted: Any
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("detector.report.write.render", die)
+        patch.setattr(what, interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
     assert {p.name for p in tmp_path.iterdir()} == {"r.html.unfinished", "r-pictures"}
+    left = {path.suffix for path in (tmp_path / "r-pictures").iterdir()}
+    assert left == {".unfinished" if interrupted is killed_halfway else ".jpg"}, "no picture is there by half"
     write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
     assert {p.name for p in tmp_path.iterdir()} == {"r.html", "r-pictures"}
+    assert {path.suffix for path in (tmp_path / "r-pictures").iterdir()} == {".jpg"}
     write_report(evaluation, tmp_path / "whole" / "r.html", pictures_in_folder=True)
     assert (tmp_path / "r.html").read_bytes() == (tmp_path / "whole" / "r.html").read_bytes()
-    with pytest.raises(UserError, match="exists already"):
-        write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
-
-
-def test_a_kill_leaves_no_picture_that_is_not_whole(
-    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = Path.write_bytes
-
-    def die_halfway(self: Path, data: bytes) -> int:
-        plain(self, data[: len(data) // 2])
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", die_halfway)
-        with pytest.raises(KeyboardInterrupt):
-            write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
-    left = [path.name for path in (tmp_path / "r-pictures").iterdir()]
-    assert left
-    assert all(name.endswith(".unfinished") for name in left)
-    write_report(evaluation, tmp_path / "r.html", pictures_in_folder=True)
-    assert {path.suffix for path in (tmp_path / "r-pictures").iterdir()} == {".jpg"}
 
 
 def test_a_full_disk_leaves_nothing_of_a_report(
@@ -363,20 +348,12 @@ def test_page_is_the_same_after_the_evaluation_was_saved_and_read(evaluation: Ev
 @pytest.mark.parametrize("right", [40, 900])
 def test_long_curves_are_the_same_after_the_evaluation_was_saved_and_read(tmp_path: Path, right: int) -> None:
     n = 3000
-    boxes = np.arange(n, dtype=np.float32)[:, None] * 100 + np.array([0, 0, 50, 50], np.float32)
+    boxes = np.arange(n)[:, None] * 100 + np.array([0, 0, 50, 50])
     objects = np.sort(np.random.default_rng(0).permutation(n)[:right])
-    found = Detections(boxes, np.linspace(1, 0, n).astype(np.float32), np.zeros(n, np.int64), (100, 100 * n))
-    truth = GroundTruth.of(boxes[objects], np.zeros(right, np.int64))
-    result = evaluate_voc({"a": found}, {"a": truth}, ["cat"], year=2010)
+    found = found_of(boxes, np.linspace(1, 0, n), size=(100, 100 * n))
+    result = evaluate_voc({"a": found}, {"a": truth_of(boxes[objects])}, ["cat"], year=2010)
     evaluation = replace(made_up_evaluation(tmp_path / "pictures", 1), result=result)
     evaluation.save(tmp_path)
     data, again = (page_data(e, ({}, [])) for e in (evaluation, Evaluation.load(tmp_path / "evaluation.json")))
     assert data == again
     assert np.mean(data["mean"]["p"]) == pytest.approx(result.mean_ap, abs=0.02)  # of 101 levels
-
-
-def test_what_the_data_set_left_out_is_not_said_to_be_counted(evaluation: Evaluation) -> None:
-    notes = {"data set: image left out (missing-image)": 3, "objects without area": 2}
-    left_out, odd = counted(replace(evaluation.result.counts, notes=notes))[3:]
-    assert (left_out.counted, left_out.ignored, left_out.why) == (0, 3, "left out while the data set was read")
-    assert (odd.counted, odd.ignored, odd.why) == (2, 0, "counted, but worth a look")

@@ -28,6 +28,11 @@ def encoded(left: tuple[int, int, int] = RED, right: tuple[int, int, int] = GREY
     return data.getvalue()
 
 
+def detect(client: TestClient, data: bytes | None = None) -> Any:
+    """The answer to an image."""
+    return client.post("/detect", content=encoded() if data is None else data, headers=BYTES)
+
+
 @pytest.fixture
 def client(app: Any) -> Iterator[TestClient]:
     with TestClient(app, base_url="http://127.0.0.1:8000") as client:
@@ -50,20 +55,17 @@ def test_the_model(client: TestClient) -> None:
     assert (model["threshold"], model["least"]) == (wanted, 0.05)
 
 
-def test_the_card_has_no_markup_of_its_own_no_links_and_no_images(client: TestClient) -> None:
+def test_the_card_has_no_markup_of_its_own_no_links_and_no_images(client: TestClient, tmp_path: Path) -> None:
     card = client.get("/model").json()["card"]
     assert "<h1>Card</h1>" in card
     assert "<td>2</td>" in card
     assert "&lt;img src=x" in card
     assert not any(mark in card for mark in ("<img", "<a", "href", "x.png"))
+    assert serving.card_html(tmp_path) == "", "a model without a card"
 
 
-def test_a_model_without_a_card(tmp_path: Path) -> None:
-    assert serving.card_html(tmp_path) == ""
-
-
-def test_detections_and_proposals_by_source(client: TestClient) -> None:
-    found = client.post("/detect", content=encoded(right=DARK_BLUE), headers=BYTES).json()
+def test_detections_and_proposals_by_source(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = detect(client, encoded(right=DARK_BLUE)).json()
     assert (found["width"], found["height"], found["seconds"] > 0) == (60, 40, True)
     assert [(d["name"], d["box"]) for d in found["detections"]] == [
         ("tomato", [0, 0, 30, 40]), ("<img src=x onerror=alert(1)>", [30, 0, 60, 40]),
@@ -74,17 +76,15 @@ def test_detections_and_proposals_by_source(client: TestClient) -> None:
     shown = Image.open(io.BytesIO(b64decode(found["url"].removeprefix("data:image/jpeg;base64,"))))
     assert shown.size == (60, 40)
     assert shown.getpixel((5, 5))[0] > 200  # type: ignore[index]
-
-
-def test_a_large_image_is_shown_smaller(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "SHOWN_SIDE", 30)
-    found = client.post("/detect", content=encoded(), headers=BYTES).json()
+    found = detect(client).json()
     shown = Image.open(io.BytesIO(b64decode(found["url"].partition(",")[2])))
-    assert (shown.size, found["width"]) == ((30, 20), 60)
+    assert (shown.size, found["width"]) == ((30, 20), 60), "a large image is shown smaller"
 
 
 def test_what_each_network_says_of_a_region(client: TestClient) -> None:
-    image = client.post("/detect", content=encoded(), headers=BYTES).json()["image"]
+    assert client.post("/region", json={"image": 0, "box": [0, 0, 1, 1]}).status_code == 409, "before an image"
+    image = detect(client).json()["image"]
     first, second = client.post("/region", json={"image": image, "box": [-10, 0, 30, 40]}).json()
     assert first["classes"][0] == ["tomato", pytest.approx(240 / 255)]
     assert first["overlap"] is None
@@ -106,15 +106,11 @@ def test_what_each_network_says_of_a_region(client: TestClient) -> None:
     ],
 )
 def test_regions_that_are_refused(client: TestClient, region: dict[str, Any], status: int, told: str) -> None:
-    assert client.post("/detect", content=encoded(), headers=BYTES).json()["image"] == 1
+    assert detect(client).json()["image"] == 1
     text = str(region).replace("'", '"').replace("inf", "1e400")
     answer = client.post("/region", content=text, headers={"Content-Type": "application/json"})
     assert answer.status_code == status
     assert told in answer.json()["error"]
-
-
-def test_no_region_before_an_image(client: TestClient) -> None:
-    assert client.post("/region", json={"image": 0, "box": [0, 0, 1, 1]}).status_code == 409
 
 
 @pytest.mark.parametrize(
@@ -129,8 +125,8 @@ def test_no_region_before_an_image(client: TestClient) -> None:
     ids=["empty", "svg", "postscript", "cut short", "huge"],
 )
 def test_a_bad_image_is_told_in_a_line_and_changes_nothing(client: TestClient, data: bytes, told: str) -> None:
-    image = client.post("/detect", content=encoded(), headers=BYTES).json()["image"]
-    answer = client.post("/detect", content=data, headers=BYTES)
+    image = detect(client).json()["image"]
+    answer = detect(client, data)
     assert answer.status_code == 422
     assert told in answer.json()["error"]
     assert answer.json()["error"].startswith("the image ")
@@ -140,7 +136,7 @@ def test_a_bad_image_is_told_in_a_line_and_changes_nothing(client: TestClient, d
 
 def test_a_large_file_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "MAX_BYTES", 3_000_000)
-    answer = client.post("/detect", content=bytes(3_000_001), headers=BYTES)
+    answer = detect(client, bytes(3_000_001))
     assert (answer.status_code, answer.json()) == (413, {"error": "more than 3 MB; make the image smaller"})
 
 
@@ -183,12 +179,12 @@ def test_one_image_at_a_time(client: TestClient, hostile_detector: Any) -> None:
 
     hostile_detector.proposals.propose = wait
     answers = []
-    first = threading.Thread(target=lambda: answers.append(client.post("/detect", content=encoded(), headers=BYTES)))
+    first = threading.Thread(target=lambda: answers.append(detect(client)))
     first.start()
     assert begun.wait(60)
-    second = client.post("/detect", content=encoded(), headers=BYTES)
+    second = detect(client)
     go_on.set()
     first.join()
     assert (second.status_code, answers[0].status_code) == (503, 200)
     assert "busy" in second.json()["error"]
-    assert client.post("/detect", content=encoded(), headers=BYTES).status_code == 200
+    assert detect(client).status_code == 200

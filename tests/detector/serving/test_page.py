@@ -9,20 +9,12 @@ from typing import Any
 
 import pytest
 import uvicorn
-from headless_browser import Page, find_browser
+from headless_browser import Page
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 RED, GREY, DARK_BLUE = (250, 10, 10), (90, 90, 90), (60, 60, 90)
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    program = find_browser()
-    assert program is not None, "without a browser these tests are deselected"
-    with Page(program, tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture
