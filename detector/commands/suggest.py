@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress, tell
-from detector.commands.options import Device, ResumeWord, results_option
-from detector.commands.resume import may_go_on
+from detector.commands.console import SKIPPED, Faults, tell
+from detector.commands.options import Device, ResumeWord, may_go_on, results_option
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,14 +49,13 @@ def suggest(
     [bold]Example:[/bold] detector suggest photos/ --model my-model --out next
     """
     from detector.commands.detection_files import JSONL_FILE, read_detections
-    from detector.commands.detection_run import detect_each, job_of, one_at_a_time
+    from detector.commands.detection_run import detect_in_images, job_of, one_at_a_time
     from detector.commands.inputs import PictureInput, find_inputs
     from detector.data.labelled import is_labelled
     from detector.detection.uncertainty import LEAST_SCORE, uncertainty
     from detector.model.config import read_detector_config
     from detector.model.load import load_model
     from detector.runs.folder import final_path, new_run_folder
-    from detector.runs.journal import open_journal
 
     going_on = may_go_on(resume, out)
     faults = Faults(skip=True)
@@ -81,11 +79,8 @@ def suggest(
     }
     job = job_of("suggest", images, config, model, network, device=device, precision="auto", seed=0, shard=None)
     with new_run_folder(out, "suggest", config, 0, keep_unfinished=True, resume=going_on) as folder:
-        with open_journal(folder, job, JSONL_FILE) as journal:
-            faults.told += journal.faults
-            with progress("detecting", len(images) - journal.inputs, "image") as advance:
-                for _ in detect_each(images, network, journal, faults, alone=alone):
-                    advance()
+        for _ in detect_in_images(folder, job, images, network, faults, alone=alone, what="detecting"):
+            pass
         found = {saved.path: saved for saved in read_detections(folder / JSONL_FILE)}
         doubts = {path: uncertainty(saved.detections) for path, saved in found.items()}
         ranked = sorted(found, key=lambda path: -doubts[path])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.commands.detect_run import settings_of
+from detector.commands.detection_run import settings_of
 from detector.commands.proposal_methods import MethodRunner, parse_methods
 from detector.crop import CropConfig
 from detector.detection.ensemble import Ensemble, ImageView, Member
