@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from detector.shown import brief, shown
+from detector.shown import brief, one_line, shown
 from detector.strict_json import JSON_FAULTS, json_fault
 
 
@@ -27,6 +29,15 @@ from detector.strict_json import JSON_FAULTS, json_fault
 )
 def test_shown(text: str, expected: str) -> None:
     assert shown(text) == expected
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_is_one_line_that_utf_8_can_hold(text: str) -> None:
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    assert "\x1b" not in line
+    line.encode("utf-8")
+    assert one_line(line) == line
 
 
 def test_long_values_are_cut() -> None:
