@@ -91,17 +91,12 @@ def test_propose_goes_on_after_a_real_kill_in_the_middle_of_writing(photos, tmp_
 
 
 @pytest.mark.slow
-def test_propose_skips_or_stops_at_a_broken_picture(photos, tmp_path, capsys):
+def test_processes_that_meet_a_broken_picture_end_in_a_line(photos, tmp_path):
     (photos / "broken.jpg").write_text("no picture")
-    assert run("propose", photos, "--out", tmp_path / "a", "--workers", 1) == 1
-    assert "broken.jpg" in capsys.readouterr().err
-    assert run("propose", photos, "--out", tmp_path / "b", "--workers", 1, "--on-error", "skip") == 3
-    said = capsys.readouterr()
-    assert "broken.jpg" in said.err
-    assert "2 images, 2 of them new" in said.out
     command = [sys.executable, "-m", "detector", "propose", str(photos), "--out", str(tmp_path / "c"), "--workers", "2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert (ended.returncode, len(ended.stderr.strip().splitlines())) == (1, 1), ended.stderr
+    (line,) = ended.stderr.strip().splitlines()
+    assert (ended.returncode, "broken.jpg" in line) == (1, True)
 
 
 @pytest.mark.parametrize(
