@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,8 @@ def test_the_progress_of_training_is_shown_and_not_obeyed(
         monkeypatch.setenv("FORCE_COLOR", "1")
     with show_progress(10, lambda entry: ("class [/bold] :smile: \x1b]0;x\x07", True)) as report:
         report(Entry())
+        report(Entry(step=6))
     said = capsys.readouterr().err
     assert "class [/bold] :smile: \\x1b]0;x\\x07" in said
     assert "\x1b]0;" not in said
+    assert re.search(r", ends \d\d:\d\d", said), "at the rate between the two"
