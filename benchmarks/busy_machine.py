@@ -5,7 +5,7 @@ Command:  .venv/bin/python benchmarks/busy_machine.py        (or: make benchmark
 
 Threads of PyTorch that have done their part of a layer turn in a loop until the others have done theirs, by libgomp's
 default 300,000 times. Where other programs want the cores as well, they so keep from working the very thread that they
-wait for. ``GOMP_SPINCOUNT`` is the number of turns; :mod:`detector.commands.waiting` sets it for the command line.
+wait for. ``GOMP_SPINCOUNT`` is the number of turns; :mod:`detector.cli` sets it for the command line.
 
 Each setting in turn, round after round: one detector alone, two at once, and one beside a busy loop on each core. Every
 detector is a process that has loaded the bundled model, has detected once, and begins when all are ready. Seconds for

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -20,65 +21,40 @@ from typer.core import TyperCommand, TyperGroup
 
 from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say, tolerant_streams
 from detector.commands.options import hide_rare
-from detector.commands.unexpected import tell_unexpected
-from detector.commands.waiting import wait_briefly
 from detector.shown import shown
 from proposals.errors import UserError
 
-# verb -> (its module, the first line of its docstring). The function bears the module's last name.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "detect": ("detector.commands.detect", "Find objects in images and videos."),
-    "propose": (
-        "detector.commands.propose",
-        "Propose boxes in many images and store them, one checksummed file per image.",
-    ),
-    "merge": ("detector.commands.merge", "Join the shards of detect, evaluate or propose."),
-    "serve": ("detector.commands.serve", "Try a model on images in a web page on this machine."),
-    "train": (
-        "detector.commands.train",
-        "Train a detector; the result is a model folder that detect and evaluate take as it is.",
-    ),
-    "check-data": (
-        "detector.commands.check_data",
-        "Read a data set once, whole, and report everything that is wrong with it.",
-    ),
-    "evaluate": (
-        "detector.commands.evaluate",
-        "Measure a model, or detections from a file, on an annotated data set.",
-    ),
-    "evaluate-proposals": (
-        "detector.commands.evaluate_proposals",
-        "Measure how well proposals cover the annotated objects of a data set.",
-    ),
-    "compare": (
-        "detector.commands.compare",
-        "Say whether B is better than A, per class and overall, by a paired bootstrap over images.",
-    ),
-    "export": ("detector.commands.export", "Write a model's networks as ONNX, OpenVINO or TorchScript."),
-    "calibrate": (
-        "detector.commands.calibrate",
-        "Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.",
-    ),
-    "suggest": (
-        "detector.commands.suggest",
-        "Suggest which images to label next: those of which the model is least sure.",
-    ),
-    "report": (
-        "detector.commands.report",
-        "Write a report: one HTML file that opens offline.",
-    ),
-    "reproduce": ("detector.commands.reproduce", "Repeat a whole experiment, from the data to its tables."),
-    "doctor": ("detector.commands.doctor", "Check this installation and say what to mend."),
-    "clean": ("detector.commands.clean", "Remove the unfinished folders that killed or failed runs have left."),
+# verb -> the first line of its docstring. Its function, and the module of detector.commands, bear its name.
+COMMANDS = {
+    "detect": "Find objects in images and videos.",
+    "propose": "Propose boxes in many images and store them, one checksummed file per image.",
+    "merge": "Join the shards of detect, evaluate or propose.",
+    "serve": "Try a model on images in a web page on this machine.",
+    "train": "Train a detector; the result is a model folder that detect and evaluate take as it is.",
+    "check-data": "Read a data set once, whole, and report everything that is wrong with it.",
+    "evaluate": "Measure a model, or detections from a file, on an annotated data set.",
+    "evaluate-proposals": "Measure how well proposals cover the annotated objects of a data set.",
+    "compare": "Say whether B is better than A, per class and overall, by a paired bootstrap over images.",
+    "export": "Write a model's networks as ONNX, OpenVINO or TorchScript.",
+    "calibrate": "Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.",
+    "suggest": "Suggest which images to label next: those of which the model is least sure.",
+    "report": "Write a report: one HTML file that opens offline.",
+    "reproduce": "Repeat a whole experiment, from the data to its tables.",
+    "doctor": "Check this installation and say what to mend.",
+    "clean": "Remove the unfinished folders that killed or failed runs have left.",
 }
+NEED_NO_ARGUMENTS = ("doctor", "clean", "serve")
 
-
-# Options whose value may be left out, the value that then stands for them, and what may follow as one.
-OPTIONAL_VALUES = {"--resume": ("must", ("must", "auto"))}
+# libgomp's threads turn in a loop 300,000 times, some milliseconds, while they wait for the others of a layer. On a
+# machine that does nothing else that is quickest; where another program wants the cores it keeps the thread that is
+# waited for from being run, and two detectors at once take far more than twice as long (benchmarks/busy_machine.md). A
+# few turns and then sleep cost little and end that.
+SPIN, FEW_TURNS = "GOMP_SPINCOUNT", "3000"
+WAITING = (SPIN, "OMP_WAIT_POLICY")  # what people may have set to decide for themselves (libgomp's manual)
 
 
 class Verb(TyperCommand):
-    """A command with options that may stand without their value, or be left out of the short help."""
+    """A command whose ``--resume`` may stand without its word, and whose short help leaves rare options out."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As in the base class, of :data:`detector.commands.options.HelpAll`'s verbs the common options."""
@@ -86,13 +62,12 @@ class Verb(TyperCommand):
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As in the base class, the values put in that were left out."""
+        """As in the base class; ``--resume`` without its word is ``--resume must``."""
         full = []
-        for i, word in enumerate(args):
+        for word, following in zip(args, [*args[1:], ""], strict=False):
             full.append(word)
-            value, known = OPTIONAL_VALUES.get(word, ("", ()))
-            if value and args[i + 1 : i + 2] not in [[other] for other in known]:
-                full.append(value)
+            if word == "--resume" and following not in ("must", "auto"):
+                full.append("must")
         return super().parse_args(ctx, full)
 
 
@@ -106,17 +81,18 @@ class LazyGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+def function_of(verb: str) -> Callable[..., Any]:
+    """What the verb does; this imports its module."""
+    name = verb.replace("-", "_")
+    function: Callable[..., Any] = getattr(import_module(f"detector.commands.{name}"), name)
+    return function
+
+
 def load_command(verb: str) -> Any:
     """The verb with all its options; this imports its module."""
-    module = COMMANDS[verb][0]
-    function = getattr(import_module(module), module.rpartition(".")[2])
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    single.command(verb, cls=Verb, no_args_is_help=_needs_arguments(verb))(reporting_faults(function))
+    single.command(verb, cls=Verb, no_args_is_help=verb not in NEED_NO_ARGUMENTS)(reporting_faults(function_of(verb)))
     return typer.main.get_command(single)
-
-
-def _needs_arguments(verb: str) -> bool:
-    return verb not in ("doctor", "clean", "serve")
 
 
 def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,9 +161,54 @@ def build_app() -> typer.Typer:
         cls=LazyGroup, name="detector", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
     )
     app.callback()(_root)
-    for verb, (_, summary) in COMMANDS.items():
+    for verb, summary in COMMANDS.items():
         app.command(verb, help=summary)(lambda: None)
     return app
+
+
+def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Have threads sleep after a few turns, unless the environment says how they shall wait.
+
+    libgomp reads the variable once, when PyTorch is imported, so this comes before that; processes that this one starts
+    inherit it. Builds of PyTorch with another OpenMP, as on macOS, do not know it.
+    """
+    if not any(variable in environment for variable in WAITING):
+        environment[SPIN] = FEW_TURNS
+
+
+def tell_unexpected(error: Exception) -> None:
+    """Say in one line on standard error what ``error`` was, and where its traceback is."""
+    reason = " ".join(str(error).split())
+    what = type(error).__name__ + (f": {reason[:300]}" if reason else "")
+    if isinstance(error, MemoryError):
+        say(f"error: not enough memory ({what}); make the images smaller, or report it {_kept(error)}")
+    else:
+        say(f"error: unexpected {what}; this should not happen: please report it {_kept(error)}")
+
+
+def _kept(error: Exception) -> str:
+    """Write the traceback to a new file and say where; where no file can be written, to standard error."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        handle, path = tempfile.mkstemp(prefix="detector-error-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{_about()}\n{text}")
+    except OSError:
+        print(text, file=sys.stderr, end="")
+        return "with the traceback above (no file could be written)"
+    return f"with the file {path}, which holds the command, the versions and the traceback"
+
+
+def _about() -> str:
+    """The command line and the versions."""
+    lines = [f"command: {sys.argv}"]
+    try:
+        from detector.runs.folder import installed_versions
+
+        lines += [f"{name}: {version}" for name, version in installed_versions().items()]
+    except Exception as error:  # the installation itself may be what is broken
+        lines.append(f"versions unknown: {error!r}")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterator
 from enum import Enum
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -70,12 +69,11 @@ def site_path(file: Path) -> str:
 def commands_page() -> str:
     """All verbs with their arguments and options, as Markdown."""
     sys.path.insert(0, str(ROOT))
-    from detector.cli import COMMANDS, load_command
+    from detector.cli import COMMANDS, function_of, load_command
 
     parts = ["# Commands", "As `detector VERB --help` shows them."]
-    for verb, (module, _) in COMMANDS.items():
-        function = getattr(import_module(module), module.rpartition(".")[2])
-        parts += [f"## {verb}", *verb_parts(verb, load_command(verb), get_type_hints(function))]
+    for verb in COMMANDS:
+        parts += [f"## {verb}", *verb_parts(verb, load_command(verb), get_type_hints(function_of(verb)))]
     return "\n\n".join(parts) + "\n"
 
 

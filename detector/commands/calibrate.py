@@ -13,6 +13,8 @@ from detector.commands.options import Device, MeasuredSplit, results_option
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -85,32 +87,28 @@ def _of_regions(
     import numpy as np
 
     from detector.detection.ensemble import Ensemble
-    from detector.evaluation.confidence import BINS, expected_calibration_error, fit_temperature, tempered
+    from detector.evaluation.confidence import expected_calibration_error, fit_temperature, tempered
     from detector.model.load import load_model
 
     detector = load_model(model, device=device)
     assert isinstance(detector.classifier, Ensemble)
     detector.classifier.temperature = 1.0  # the model's own, if it has one, is replaced
-    fitted, measured_on = (_log_probabilities(detector, part) for part in halves(dataset))
-    if not (len(fitted[1]) and len(measured_on[1])):
+    fitted, (others, labels) = (_log_probabilities(detector, part) for part in halves(dataset))
+    if not (len(fitted[1]) and len(labels)):
         raise UserError(
-            f"{data}: {len(fitted[1])} and {len(measured_on[1])} objects of the model's classes in its two halves; "
+            f"{data}: {len(fitted[1])} and {len(labels)} objects of the model's classes in its two halves; "
             "both need some: take more data"
         )
     temperature = round(fit_temperature(*fitted), 4)
     errors = []
     for value in (1.0, temperature):
-        probabilities = np.exp(tempered(measured_on[0], value))
-        right = probabilities.argmax(axis=1) == measured_on[1]
+        probabilities = np.exp(tempered(others, value))
+        right = probabilities.argmax(axis=1) == labels
         errors.append(expected_calibration_error(np.clip(probabilities.max(axis=1), 0, 1), right))
-    scores = {"calibration_error_at_temperature_1": errors[0], "calibration_error": errors[1]}
-    rounded = {name: round(error, 4) for name, error in scores.items()}
-    changes = {"temperature": temperature, "scores": {**config.scores, **rounded}}
-    return config.model_copy(update=changes), [
-        f"temperature {temperature:g}, fitted to {len(fitted[1])} objects",
-        f"expected calibration error of {len(measured_on[1])} others ({BINS} bins): "
-        f"{100 * errors[0]:.1f} % before, {100 * errors[1]:.1f} % after",
-    ]
+    scores = {"calibration_error_at_temperature_1": round(errors[0], 4), "calibration_error": round(errors[1], 4)}
+    changes = {"temperature": temperature, "scores": {**config.scores, **scores}}
+    lines = [f"temperature {temperature:g}, fitted to {len(fitted[1])} objects", _change(len(labels), errors)]
+    return config.model_copy(update=changes), lines
 
 
 def _of_detections(
@@ -120,7 +118,7 @@ def _of_detections(
     import numpy as np
 
     from detector.detection.suppression import calibrated
-    from detector.evaluation.confidence import BINS, expected_calibration_error
+    from detector.evaluation.confidence import expected_calibration_error
     from detector.model.load import load_model
     from proposals.calibration import Calibration, fit_calibration
 
@@ -135,20 +133,27 @@ def _of_detections(
     calibration = Calibration(slope=float(f"{fitted.slope:.4g}"), offset=float(f"{fitted.offset:.4g}"))
     after = calibrated(others, calibration)
     errors = [expected_calibration_error(values, hits) for values in (others, after)]
-    figures = {"detection_calibration_error_before": errors[0], "detection_calibration_error": errors[1]}
-    rounded = {name: round(error, 4) for name, error in figures.items()}
+    names = ("detection_calibration_error_before", "detection_calibration_error")
+    figures = {name: round(error, 4) for name, error in zip(names, errors, strict=True)}
     post = config.postprocess.model_copy(update={"calibration": calibration})
     lines = [
         f"score = sigmoid({calibration.slope:g} * logit {calibration.offset:+g}), fitted to {len(scores)} detections, "
         f"{int(right.sum())} of them right",
-        f"expected calibration error of {len(others)} others ({BINS} bins): "
-        f"{100 * errors[0]:.1f} % before, {100 * errors[1]:.1f} % after",
+        _change(len(others), errors),
     ]
     for name, values in (("before", others), ("after", after)):
         sure = values >= 0.5
         share = f"{100 * hits[sure].mean():.1f} % are right" if sure.any() else "nothing to say of them"
         lines.append(f"scores of 0.5 and more {name}: {int(sure.sum())}; {share}")
-    return config.model_copy(update={"postprocess": post, "scores": {**config.scores, **rounded}}), lines
+    return config.model_copy(update={"postprocess": post, "scores": {**config.scores, **figures}}), lines
+
+
+def _change(others: int, errors: Sequence[float]) -> str:
+    """How the error, before and after, of so many others has changed."""
+    from detector.evaluation.confidence import BINS
+
+    before, after = (f"{100 * error:.1f} %" for error in errors)
+    return f"expected calibration error of {others} others ({BINS} bins): {before} before, {after} after"
 
 
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
@@ -169,9 +174,7 @@ def _log_probabilities(detector: Detector, dataset: Dataset) -> tuple[NDArray[np
     names = detector.class_names
     tables, labels = [np.zeros((0, len(names) + 1))], [np.zeros(0, np.int64)]
     with progress("calibrate", len(dataset), "image") as advance:
-        for image, boxes, wanted in annotated_samples(
-            detector.class_names, dataset, Faults(skip=False), False, {}, advance
-        ):
+        for image, boxes, wanted in annotated_samples(names, dataset, Faults(skip=False), False, {}, advance):
             tables.append(np.asarray(detector.classifier.predict(image, boxes.astype(np.float32)).probs, np.float64))
             labels.append(wanted)
     with np.errstate(divide="ignore"):

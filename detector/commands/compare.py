@@ -11,7 +11,6 @@ from detector.shown import shown
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    from detector.commands.evaluate_data import EvaluateSettings
     from detector.evaluation.paired import Comparison, Difference
 
 
@@ -41,18 +40,21 @@ def compare(
     from detector.evaluation.plain import to_plain
     from detector.shown import json_text
 
-    first, second = read_evaluate_settings(a), read_evaluate_settings(b)
-    _check_alike(a, b, first, second)
-    for run, settings in ((a, first), (b, second)):
+    runs = {run: read_evaluate_settings(run) for run in (a, b)}
+    first, second = runs[a], runs[b]
+    for key in ("data", "split", "metric", "images", "first"):  # or they were not measured alike
+        one, other = getattr(first, key), getattr(second, key)
+        if one != other:
+            differ = f"{shown(str(one))} and {shown(str(other))}"
+            raise UserError(f"{a} and {b} differ in {key}: {differ}; evaluate both alike")
+    for run, settings in runs.items():
         check_unchanged(run, settings)
+    looked = first.model is not None or second.model is not None
+    images = Path(first.images) if first.images else None
     measured = load_measured(
-        Path(first.data),
-        first.split or None,
-        Path(first.images) if first.images else None,
-        first.metric,
-        pictures_needed=first.model is not None or second.model is not None,
-        first=first.first,
+        Path(first.data), first.split or None, images, first.metric, pictures_needed=looked, first=first.first
     )
+    names, blacklist = measured.class_names, measured.blacklist
     results = []
     for run, settings in ((a, first), (b, second)):
         table = read_for(
@@ -61,27 +63,15 @@ def compare(
             format=settings.format,
             image_list=Path(settings.image_list) if settings.image_list else None,
             invalid=settings.invalid,
-            unknown_class=settings.unknown_classes,
+            unknown=settings.unknown_classes,
         )
-        results.append(
-            score(measured.metric, table, measured.truth, measured.class_names, blacklist=measured.blacklist)
-        )
+        results.append(score(measured.metric, table, measured.truth, names, blacklist=blacklist))
     comparison = compare_results(*results, samples=samples, seed=seed, level=level)
     if as_json:
         typer.echo(json_text(to_plain(comparison)))
         return
     for line in in_words(comparison):
         typer.echo(line)
-
-
-def _check_alike(a: Path, b: Path, first: EvaluateSettings, second: EvaluateSettings) -> None:
-    """UserError where the two runs were not measured on the same images in the same way."""
-    for key in ("data", "split", "metric", "images", "first"):
-        one, other = getattr(first, key), getattr(second, key)
-        if one != other:
-            raise UserError(
-                f"{a} and {b} differ in {key}: {shown(str(one))} and {shown(str(other))}; evaluate both alike"
-            )
 
 
 def in_words(comparison: Comparison) -> list[str]:

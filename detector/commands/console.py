@@ -33,6 +33,12 @@ def say(line: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def say_once(line: str) -> None:
+    """As :func:`say`, but of several processes that torchrun has started only in the first."""
+    if os.environ.get("RANK", "0") == "0":
+        say(line)
+
+
 def tell(line: str) -> None:
     """One line on standard output."""
     print(one_line(line), flush=True)
@@ -70,11 +76,14 @@ def rate_and_end(done: float, total: float | None, seconds: float | None, unit: 
         return ""
     rate = done / seconds
     text = f"{rate:.1f} {unit}s/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit}"
-    if total is None or done >= total:
-        return text
-    end = now + datetime.timedelta(seconds=(total - done) / rate)
+    return text if total is None or done >= total else text + ending((total - done) / rate, now)
+
+
+def ending(seconds: float, now: datetime.datetime) -> str:
+    """``, ends 14:32``: when what takes so many ``seconds`` more will be done, with the date if not today."""
+    end = now + datetime.timedelta(seconds=seconds)
     day = "" if end.date() == now.date() else f"{end:%Y-%m-%d} "
-    return f"{text}, ends {day}{end:%H:%M}"
+    return f", ends {day}{end:%H:%M}"
 
 
 @contextlib.contextmanager

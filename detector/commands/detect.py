@@ -19,12 +19,12 @@ from detector.commands.options import (
     ResumeWord,
     ShardWord,
     image_side_option,
+    may_go_on,
     members_option,
     rare,
     results_option,
     side_option,
 )
-from detector.commands.resume import may_go_on
 from proposals.errors import UserError
 
 
@@ -163,12 +163,10 @@ def detect(
 
     [bold]Example:[/bold] detector detect holiday/ cat.jpg --score-threshold 0.5 --out found
     """
-    from detector.commands.detection_files import JSONL_FILE
     from detector.commands.formats import write_formats
     from detector.commands.inputs import ArchiveInput, VideoInput, find_inputs
     from detector.images.archives import import_arrow
     from detector.runs.folder import final_path, holds_results, new_run_folder
-    from detector.runs.journal import open_journal
     from detector.runs.shards import Shard
 
     part = None if shard is None else Shard.parse(shard)
@@ -198,31 +196,17 @@ def detect(
     from detector.commands.detect_ray import detect_all_on_ray, join_cluster
 
     cluster = join_cluster(address) if on_ray else None  # while the model is loaded
-    from detector.commands.detect_run import detect_all, introduce, settings_of, show_images
-    from detector.commands.detection_run import job_of, one_at_a_time
+    from detector.commands import detection_run as run
     from detector.model.load import choose_device, load_model
 
-    alone = one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
+    alone = run.one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
+    how: dict[str, Any] = {"device": device, "precision": precision, "seed": seed}
     load = partial(
-        load_model,
-        model,
-        device=device,
-        members=members,
-        score_threshold=score_threshold,
-        nms_threshold=nms_threshold,
-        max_detections=max_detections,
-        proposals=proposals,
-        image_side=image_side,
-        search_side=search_side,
-        max_proposals=max_proposals,
-        seed=seed,
-        threads=None if alone else 1,
-        multibox=not no_multibox,
-        precision=precision,
-        classes=classes or None,
-        runtime=runtime,
-        exact=exact,
-    )
+        load_model, model, **how, score_threshold=score_threshold, nms_threshold=nms_threshold,
+        max_detections=max_detections, classes=classes or None, proposals=proposals, search_side=search_side,
+        max_proposals=max_proposals, multibox=not no_multibox, image_side=image_side, members=members, exact=exact,
+        runtime=runtime, threads=None if alone else 1,
+    )  # fmt: skip
     detector = load()
     config: dict[str, Any] = {
         "inputs": inputs,
@@ -235,26 +219,25 @@ def detect(
         "runtime": getattr(detector.classifier, "runtime", "torch"),
         "postprocess": detector.config,
         "image_side": image_side,
-        "proposals": settings_of(detector),
+        "proposals": run.settings_of(detector),
         "formats": wanted,
         "pictures": pictures,
         "proposal_pictures": proposal_pictures,
         "on_error": on_error,
         "frame_step": frame_step,
     }
-    introduce(model, detector, str(choose_device(device)))
-    job = job_of("detect", found, config, model, detector, device=device, precision=precision, seed=seed, shard=part)
+    run.introduce(model, detector, str(choose_device(device)))
+    job = run.job_of("detect", found, config, model, detector, **how, shard=part)
     folder = None
     try:
         with new_run_folder(out, "detect", config, seed, keep_unfinished=True, resume=going_on) as folder:
-            with open_journal(folder, job, JSONL_FILE) as journal:
-                faults.told += journal.faults
+            with run.journaled(folder, job, faults) as journal:
                 own = found[job.positions.start : job.positions.stop]
                 if cluster is not None:
                     tally = detect_all_on_ray(own, load, journal, faults, cluster)
                 else:
-                    tally = detect_all(own, detector, journal, faults, pictures, proposal_pictures, alone, workers)
-                journal.finish(faults.told)
+                    drawn = {"pictures": pictures, "proposal_pictures": proposal_pictures}
+                    tally = run.detect_all(own, detector, journal, faults, **drawn, alone=alone, workers=workers)
             if part is None:
                 if not tally.pictures:
                     raise UserError("nothing was detected in: every input was skipped; the lines above say why")
@@ -267,5 +250,5 @@ def detect(
     if profile:
         tally.show_stages(detector.stages.seconds)
     if show:
-        show_images(out or final_path(folder))
+        run.show_images(out or final_path(folder))
     raise typer.Exit(SKIPPED if faults.count else 0)

@@ -59,16 +59,19 @@ class SavedDetections:
         """The detections of one image, with ``names`` ``(K,)`` the words of the labels."""
         return cls(image_id, path, detections, tuple(names[label] for label in detections.labels.tolist()))
 
-    def to_json(self) -> str:
-        """One line without its end; reading it back gives the same float32 numbers."""
+    def record(self) -> dict[str, Any]:
+        """The line's content, of plain types."""
         found = self.detections
         height, width = found.image_size
         entries = [
             {"box": [_short(x) for x in box], "score": _short(score), "label": int(label), "class_name": name}
             for box, score, label, name in zip(found.boxes, found.scores, found.labels, self.class_names, strict=True)
         ]
-        record = {"image_id": self.image_id, "path": self.path, "width": width, "height": height, "detections": entries}
-        return json_text(record)
+        return {"image_id": self.image_id, "path": self.path, "width": width, "height": height, "detections": entries}
+
+    def to_json(self) -> str:
+        """One line without its end; reading it back gives the same float32 numbers."""
+        return json_text(self.record())
 
 
 def _short(number: np.float32) -> float:
@@ -140,23 +143,28 @@ def write_coco(folder: Path, class_names: Sequence[str], class_keys: Sequence[st
     category_ids = coco_ids(class_keys or class_names).tolist()
     ids = coco_ids(image.image_id for image in read_detections(lines))
     categories = [{"id": number, "name": name} for number, name in zip(category_ids, class_names, strict=True)]
-    with (
-        (folder / COCO_FILE).open("w", encoding="utf-8") as results,
-        (folder / COCO_IMAGES_FILE).open("w", encoding="utf-8") as images,
-    ):
-        results.write("[")
-        images.write('{"info": {}, "images": [')
-        empty = True
-        for i, (number, image) in enumerate(zip(ids, read_detections(lines), strict=True)):
-            found = image.detections
-            for entry in found.to_coco(number, category_ids):
-                results.write(("" if empty else ", ") + json.dumps(entry))
-                empty = False
-            height, width = found.image_size
-            described = {"id": number, "file_name": image.path, "width": width, "height": height}
-            images.write((", " if i else "") + json_text(described))
-        results.write("]")
-        images.write(f'], "annotations": [], "categories": {json_text(categories)}}}')
+    found = (
+        json.dumps(entry)
+        for number, image in zip(ids, read_detections(lines), strict=True)
+        for entry in image.detections.to_coco(number, category_ids)
+    )
+    write_list(folder / COCO_FILE, found)
+    records = zip(ids, (image.record() for image in read_detections(lines)), strict=True)
+    images = (
+        json_text({"id": number, "file_name": record["path"], "width": record["width"], "height": record["height"]})
+        for number, record in records
+    )
+    rest = f'], "annotations": [], "categories": {json_text(categories)}}}'
+    write_list(folder / COCO_IMAGES_FILE, images, '{"info": {}, "images": [', ", ", rest)
+
+
+def write_list(path: Path, texts: Iterable[str], begin: str = "[", between: str = ", ", end: str = "]") -> None:
+    """A file of JSON with a list of many ``texts``, which are written one by one."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(begin)
+        for i, text in enumerate(texts):
+            file.write((between if i else "") + text)
+        file.write(end)
 
 
 def write_csv(path: Path, images: Iterable[SavedDetections]) -> None:
@@ -168,11 +176,9 @@ def write_csv(path: Path, images: Iterable[SavedDetections]) -> None:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
         for image in images:
-            found = image.detections
-            for box, score, label, name in zip(
-                found.boxes, found.scores, found.labels.tolist(), image.class_names, strict=True
-            ):
-                writer.writerow([image.image_id, image.path, label, name, _short(score), *map(_short, box)])
+            for entry in image.record()["detections"]:
+                words = (entry["label"], entry["class_name"], entry["score"])
+                writer.writerow([image.image_id, image.path, *words, *entry["box"]])
 
 
 def write_parquet(path: Path, images: Iterable[SavedDetections], faults: Sequence[str]) -> None:
@@ -196,11 +202,7 @@ def write_parquet(path: Path, images: Iterable[SavedDetections], faults: Sequenc
 
 
 def _row(image: SavedDetections) -> dict[str, Any]:
-    height, width = image.detections.image_size
-    found = image.detections
-    columns = (found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), map(one_line, image.class_names))
-    entries = [
-        dict(zip(("box", "score", "label", "class_name"), row, strict=True)) for row in zip(*columns, strict=True)
-    ]
-    names = {"image_id": one_line(image.image_id), "path": one_line(image.path)}
-    return {**names, "width": width, "height": height, "detections": entries}
+    record = image.record()
+    for part in (record, *record["detections"]):
+        part.update({name: one_line(word) for name, word in part.items() if isinstance(word, str)})
+    return record

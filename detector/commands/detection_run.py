@@ -1,33 +1,70 @@
-"""What ``detect`` and ``evaluate`` share: a detector run over many inputs, in shards and resumable."""
+"""A detector run over many inputs, in shards and resumable: for ``detect``, ``evaluate`` and ``suggest``.
+
+Of several images each has one thread of its own: reading and search of one run while the networks of another do, and
+no thread waits for others at the end of every layer, as those do that share the work of one image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
+import typer
 
 import detector
-from detector.commands.console import Faults
-from detector.commands.detection_files import SavedDetections
-from detector.commands.inputs import ArchiveInput, Frame, Source, VideoInput, digest_of
-from detector.commands.side_by_side import in_order
+from detector.commands.console import Faults, progress, say, tell
+from detector.commands.detection_files import JSONL_FILE, PICTURES, PROPOSAL_PICTURES, SavedDetections
+from detector.commands.inputs import ArchiveInput, Frame, Input, Source, VideoInput, digest_of
+from detector.commands.tally import Tally
+from detector.data import Dataset
 from detector.detection.pipeline import Detector
 from detector.detection.precision import detection_dtype
+from detector.images.pixels import write_picture
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE
 from detector.model.load import choose_device
 from detector.nets.weights import sha256
+from detector.report.drawing import draw_detections, draw_proposals
 from detector.runs.folder import plain
-from detector.runs.journal import Journal
+from detector.runs.journal import Journal, open_journal
 from detector.runs.shards import Job, Shard
+from detector.shown import path_parts
+from detector.training.ahead import in_turn
 from proposals.errors import UserError
+from proposals.selective_search import available_cores
 from proposals.types import Proposals
 
+T = TypeVar("T")
+MOST_AT_ONCE = 16  # each image holds its maps, and all take turns in the interpreter
+JPEG_QUALITY, JPEG_LONGEST_SIDE = 92, 65_500
 # Digests decide whether lists and models are the same, the resolved device and precision what is computed. A run that a
 # faulty image has ended may go on with --on-error skip.
 _NOT_COMPARED = ("inputs", "model", "device", "precision", "on_error")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordInput:
+    """An image of a data set, by its position."""
+
+    dataset: Dataset
+    index: int
+
+    def identity(self) -> list[Any]:
+        """What tells it from others; this opens no image."""
+        data, i = self.dataset, self.index
+        return [data.image_ids[i], str(data.path(i)), data.sizes[i].tolist()]
+
+    def frames(self, *, reduced: bool = False) -> Iterator[Frame]:
+        """The image, never smaller; UserError where it cannot be read or is not of its annotation's size."""
+        path, image = str(self.dataset.path(self.index)), self.dataset.read(self.index)
+        yield Frame(self.dataset.image_ids[self.index], path, path, image, image.shape[:2])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,15 +105,6 @@ def job_of(
     return Job(verb, len(inputs), digest_of(inputs), plain(settings), record, seed, shard)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Step:
-    """What was found in one image, or why it could not be read; ``ends`` with the last of an input."""
-
-    found: Found | None
-    fault: UserError | None
-    ends: bool
-
-
 def one_at_a_time(several: bool, device: str) -> bool:
     """Whether images are looked at one after another, each with all cores: on a GPU, and where there is only one.
 
@@ -85,13 +113,36 @@ def one_at_a_time(several: bool, device: str) -> bool:
     return not several or choose_device(device).type != "cpu"
 
 
+def in_order(calls: Iterable[Callable[[], T]], *, alone: bool, workers: int = 0) -> Iterator[T]:
+    """The results of ``calls`` in their order.
+
+    Args:
+        calls: asked for as they are needed, at most two more than there are threads; what one raises is raised here.
+        alone: one at a time with all cores, as for a single image; otherwise on all cores at once, with one thread of
+            PyTorch each, so that the results are the same on any number of cores.
+        workers: so many at once in place of one on each core, if not 0.
+    """
+    workers = 1 if alone else workers or min(available_cores(), MOST_AT_ONCE)
+    before = torch.get_num_threads()
+    each = before if alone else 1
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,))
+    try:
+        yield from in_turn(calls, pool, workers + 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+# What a call of :func:`_steps` gives, in turn: what was found in an image, why an input could not be read, its end.
+_Step = Found | UserError | None
+
+
 def detect_each(
     inputs: Sequence[Source],
     network: Detector,
     journal: Journal,
     faults: Faults,
     *,
-    alone: bool = False,
+    alone: bool,
     workers: int = 0,
 ) -> Iterator[Found]:
     """Detect in every image of ``inputs`` that the journal has not as done, and record it once the caller is done.
@@ -102,40 +153,41 @@ def detect_each(
         alone: images one at a time, see :func:`one_at_a_time`; otherwise as many at once as there are cores, or
             ``workers``.
     """
-    told: str | None = None
-    steps = _steps(inputs[journal.inputs :], journal.frames, network)
-    for step in in_order(steps, alone=alone, workers=workers):
-        if step.fault is not None and told is None:  # a fault ends its input
-            faults(step.fault)
-            told = str(step.fault)
-        if step.found is not None and told is None:
-            yield step.found
-            journal.add(step.found.saved.to_json())
-        if step.ends:
-            journal.input_done(told)
-            told = None
+    fault: str | None = None
+    calls = _steps(inputs[journal.inputs :], journal.frames, network)
+    for steps in in_order(calls, alone=alone, workers=workers):
+        for step in steps:
+            if step is None:
+                journal.input_done(fault)
+                fault = None
+            elif fault is not None:  # it ends its input
+                continue
+            elif isinstance(step, UserError):
+                faults(step)
+                fault = str(step)
+            else:
+                yield step
+                journal.add(step.saved.to_json())
 
 
-def _steps(inputs: Sequence[Source], done: int, network: Detector) -> Iterator[Callable[[], _Step]]:
-    """Calls that read an image and detect in it; the first ``done`` images of the first input are left out."""
+def _steps(inputs: Sequence[Source], done: int, network: Detector) -> Iterator[Callable[[], list[_Step]]]:
+    """Calls that read an image and detect in it; the first ``done`` images of the first input are left out.
+
+    The frames of a video or archive are read one after another by whoever asks for the calls.
+    """
     for source in inputs:
         frames = islice(source.frames(reduced=True), done, None)
         done = 0
-        if isinstance(source, VideoInput | ArchiveInput):
-            yield from _steps_of_many(frames, network)
-        else:
-            yield partial(_step, network, partial(_read, network, frames), True)
-
-
-def _steps_of_many(frames: Iterator[Frame], network: Detector) -> Iterator[Callable[[], _Step]]:
-    """The same for a video or archive, whose ``frames`` are read one after another by whoever asks for the calls."""
-    end = _Step(None, None, True)
-    try:
-        while (frame := _read(network, frames)) is not None:
-            yield partial(_step, network, iter((frame,)).__next__, False)
-    except UserError as fault:
-        end = _Step(None, fault, True)
-    yield lambda: end
+        if not isinstance(source, VideoInput | ArchiveInput):
+            yield partial(_read_and_detect, network, frames)
+            continue
+        end: list[_Step] = [None]
+        try:
+            while (frame := _read(network, frames)) is not None:
+                yield partial(_detect, network, frame)
+        except UserError as fault:
+            end = [fault, None]
+        yield partial(list, end)
 
 
 def _read(network: Detector, frames: Iterator[Frame]) -> Frame | None:
@@ -143,14 +195,132 @@ def _read(network: Detector, frames: Iterator[Frame]) -> Frame | None:
         return next(frames, None)
 
 
-def _step(network: Detector, read: Callable[[], Frame | None], ends: bool) -> _Step:
+def _read_and_detect(network: Detector, frames: Iterator[Frame]) -> list[_Step]:
     try:
-        frame = read()
-        if frame is None:
-            return _Step(None, None, ends)
+        frame = _read(network, frames)
+    except UserError as fault:
+        return [fault, None]
+    return [None] if frame is None else [*_detect(network, frame), None]
+
+
+def _detect(network: Detector, frame: Frame) -> list[_Step]:
+    try:
         detections, proposals = network.detect(frame.image)
     except UserError as fault:
-        return _Step(None, fault, ends)
+        return [fault]
     in_file = detections.resized(frame.image_size)
     saved = SavedDetections.of(frame.image_id, frame.path, in_file, network.class_names)
-    return _Step(Found(frame, detections, proposals, saved), None, ends)
+    return [Found(frame, detections, proposals, saved)]
+
+
+@contextmanager
+def journaled(folder: Path, job: Job, faults: Faults) -> Iterator[Journal]:
+    """The journal of ``job`` in ``folder``; its faults are added to ``faults``, which it records at the end."""
+    with open_journal(folder, job, JSONL_FILE) as journal:
+        faults.told += journal.faults
+        yield journal
+        journal.finish(faults.told)
+
+
+def detect_in_images(
+    folder: Path, job: Job, inputs: Sequence[Source], network: Detector, faults: Faults, *, alone: bool, what: str
+) -> Iterator[Found]:
+    """As :func:`detect_each` for ``inputs`` of one image each, with a journal in ``folder`` and a progress bar."""
+    with (
+        journaled(folder, job, faults) as journal,
+        progress(what, len(inputs) - journal.inputs, "image") as advance,
+    ):
+        for found in detect_each(inputs, network, journal, faults, alone=alone):
+            yield found
+            advance()
+
+
+# --- detect ----------
+
+
+def settings_of(detector: Detector) -> dict[str, Any]:
+    """Where a detector looks: the settings of its search, of those that this wraps, and of MultiBox."""
+    settings: dict[str, Any] = {"max_proposals": detector.max_proposals}
+    if detector.learned is not None:
+        settings["multibox"] = {"proposals": detector.learned.config, "merge": detector.merging}
+    source: Any = detector.proposals
+    while source is not None:
+        if hasattr(source, "side"):
+            settings["search_side"] = source.side
+        if hasattr(source, "config"):
+            settings["selective_search"] = source.config
+        source = getattr(source, "source", None)
+    return settings
+
+
+def introduce(model: Path | None, network: Detector, device: str) -> None:
+    """Where standard output is a terminal: what the run uses."""
+    if not sys.stdout.isatty():
+        return
+    networks, classes = getattr(network.classifier, "num_members", 1), len(network.class_names)
+    looked_for = "" if network.labels is None else f" ({len(network.labels)} looked for)"
+    tell(f"model: {model or 'bundled'}; networks: {networks}; classes: {classes}{looked_for}; device: {device}")
+    settings, most = settings_of(network), network.max_proposals
+    names = {"selective_search": "selective search", "multibox": "MultiBox"}
+    parts = ["proposals: " + " and ".join(word for name, word in names.items() if name in settings)]
+    parts += [f"longer side {settings['search_side']} pixels"] if settings.get("search_side") else []
+    parts += [] if most is None else [f"at most {most}"]
+    tell(", ".join(parts))
+
+
+def show_images(folder: Path) -> None:
+    """Open the one image with its detections that a run has written, or the folder of several."""
+    files = [path for path in (folder / PICTURES).rglob("*") if path.is_file()]
+    place = files[0] if len(files) == 1 else folder / PICTURES
+    if typer.launch(str(place)):
+        say(f"no program was found to open {place}")
+
+
+def detect_all(
+    inputs: Sequence[Input],
+    network: Detector,
+    journal: Journal,
+    faults: Faults,
+    *,
+    pictures: bool,
+    proposal_pictures: bool,
+    alone: bool,
+    workers: int,
+) -> Tally:
+    """Detect in every image of ``inputs`` that is not done yet and leave what was found in the journal's folder.
+
+    ``alone``, ``workers``: see :func:`detect_each`.
+    """
+    folder = journal.folder
+    tally = Tally.of_earlier(folder / JSONL_FILE)
+    with progress("detecting", _images(inputs[journal.inputs :]), "image") as advance:
+        for found in detect_each(inputs, network, journal, faults, alone=alone, workers=workers):
+            frame = found.frame
+            with network.stages.time("write"):
+                if proposal_pictures:
+                    drawn = draw_proposals(frame.image, found.proposals, in_place=not pictures)
+                    _write_picture(folder / PROPOSAL_PICTURES / path_parts(frame.image_id), drawn)
+                if pictures:  # last, into the frame itself, which is not needed any more
+                    drawn = draw_detections(frame.image, found.detections, network.class_names, in_place=True)
+                    _write_picture(folder / PICTURES / path_parts(frame.image_id), drawn)
+            tally.add(frame.shown, found.saved)
+            advance()
+    return tally
+
+
+def _images(inputs: Sequence[Input]) -> int | None:
+    """How many images ``inputs`` hold; None where that is not known."""
+    total = 0
+    for source in inputs:
+        count = source.count()
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _write_picture(stem: Path, picture: Any) -> None:
+    """``picture`` ``(H, W, 3)`` as ``<stem>.jpg``, or ``.png`` where JPEG cannot hold its size."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    suffix = ".jpg" if max(picture.shape[:2]) <= JPEG_LONGEST_SIDE else ".png"
+    write_picture(stem.with_name(stem.name + suffix), picture, JPEG_QUALITY)

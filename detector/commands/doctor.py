@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 
@@ -16,14 +16,8 @@ DISTRIBUTION = "googlenet-detector"
 OK, NOTE, FAULT = "ok", "note", "FAULT"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        status: "ok"; "note": works, but worth knowing; "FAULT": does not work. subject: what was looked at.
-        text: what was found, and for a note or a fault the remedy.
-    """
+class Finding(NamedTuple):
+    """One line of the report: OK, NOTE (works, but worth knowing) or FAULT; of what; what was found, and the remedy."""
 
     status: str
     subject: str
@@ -39,12 +33,11 @@ def doctor() -> None:
 
     [bold]Example:[/bold] detector doctor
     """
-    findings: list[Finding] = []
+    faults = 0
     for check in CHECKS:
-        for finding in _findings_of(check):
-            findings.append(finding)
-            tell(f"{finding.status:5}  {finding.subject}: {finding.text}")
-    faults = sum(finding.status == FAULT for finding in findings)
+        for status, subject, text in _findings_of(check):
+            tell(f"{status:5}  {subject}: {text}")
+            faults += status == FAULT
     tell("everything works" if not faults else f"{faults} to mend")
     raise typer.Exit(FAILED if faults else 0)
 
@@ -97,27 +90,21 @@ def check_opencv() -> Iterator[Finding]:
     from detector.runs.folder import OPENCV_WHEELS, installed_versions
 
     installed = [name for name in installed_versions() if name in OPENCV_WHEELS]
-    if not installed:
-        yield Finding(FAULT, "OpenCV", "not installed: pip install opencv-python")
-        return
+    status, text = FAULT, "not installed: pip install opencv-python"
     if len(installed) > 1:
-        yield Finding(
-            FAULT,
-            "OpenCV",
+        text = (
             f"{', '.join(installed)} are all installed and overwrite each other: "
-            f"pip uninstall -y {' '.join(installed)} && pip install {installed[0]}",
+            f"pip uninstall -y {' '.join(installed)} && pip install {installed[0]}"
         )
-        return
-    try:
-        import cv2
-    except ImportError as error:
-        yield Finding(
-            FAULT,
-            "OpenCV",
-            f"cannot be loaded ({error}): pip uninstall -y {installed[0]} && pip install opencv-python-headless",
-        )
-        return
-    yield Finding(OK, "OpenCV", f"{cv2.__version__} from {installed[0]}")
+    elif installed:
+        try:
+            import cv2
+
+            status, text = OK, f"{cv2.__version__} from {installed[0]}"
+        except ImportError as error:
+            remedy = f"pip uninstall -y {installed[0]} && pip install opencv-python-headless"
+            text = f"cannot be loaded ({error}): {remedy}"
+    yield Finding(status, "OpenCV", text)
 
 
 def check_gpu() -> Iterator[Finding]:
@@ -128,14 +115,13 @@ def check_gpu() -> Iterator[Finding]:
 
     with warnings.catch_warnings(record=True) as heard:  # an old driver is told of in a warning
         warnings.simplefilter("always")
-        available = torch.cuda.is_available()
-    if available:
-        for number in range(torch.cuda.device_count()):
-            facts = torch.cuda.get_device_properties(number)
-            yield Finding(OK, "GPU", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
-        return
-    reason = " ".join(str(heard[0].message).split()) if heard else "none found"
-    yield Finding(NOTE, "GPU", f"{reason}; the processor is used, with {torch.get_num_threads()} threads")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for number in range(count):
+        facts = torch.cuda.get_device_properties(number)
+        yield Finding(OK, "GPU", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+    if not count:
+        reason = " ".join(str(heard[0].message).split()) if heard else "none found"
+        yield Finding(NOTE, "GPU", f"{reason}; the processor is used, with {torch.get_num_threads()} threads")
 
 
 def check_compiled_kernels() -> Iterator[Finding]:
@@ -151,11 +137,10 @@ def check_compiled_kernels() -> Iterator[Finding]:
     stats = [kernel.stats for kernel in kernels if isinstance(kernel, Dispatcher)]
     from_cache = sum(bool(each.cache_hits) for each in stats)
     folders = " and ".join(sorted({each.cache_path for each in stats if each.cache_path}))
+    text = f"{len(stats)}, of which {from_cache} came from the cache in {folders}"
     if not folders:
         text = "there is no folder to keep them in, so every run compiles them: set NUMBA_CACHE_DIR to a writable one"
-        yield Finding(NOTE, "compiled kernels", text)
-    else:
-        yield Finding(OK, "compiled kernels", f"{len(stats)}, of which {from_cache} came from the cache in {folders}")
+    yield Finding(OK if folders else NOTE, "compiled kernels", text)
 
 
 def check_bundled_model() -> Iterator[Finding]:

@@ -119,9 +119,11 @@ def evaluate(
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """
     options = {name: value for name, value in locals().items() if name != "help_all"}
+    names = ("score_threshold", "max_detections", "image_side", "search_side", "members", "exact")
+    looking = {name: options.pop(name) for name in names}
     from detector.commands.evaluate_job import EvaluateRequest, run_evaluation
 
-    lines, code = run_evaluation(EvaluateRequest(**options))
+    lines, code = run_evaluation(EvaluateRequest(**options, looking=looking))
     for line in lines:
         typer.echo(line)
     raise typer.Exit(code)

@@ -59,11 +59,9 @@ class Measured:
         def info(image_id: str) -> PictureInfo | None:
             if dataset is None or image_id not in place:
                 return None
-            index = place[image_id]
-            height, width = dataset.image_size(index)
-            given = None if proposals is None else proposals.get(image_id)
+            index, given = place[image_id], (proposals or {}).get(image_id)
             rows = () if given is None else proposal_rows(given)
-            return PictureInfo(str(dataset.path(index).resolve()), height, width, rows)
+            return PictureInfo(str(dataset.path(index).resolve()), *dataset.image_size(index), rows)
 
         return info
 
@@ -105,17 +103,11 @@ def load_measured(
         )
     if first is not None:
         dataset = dataset.subset(range(min(first, len(dataset))))
-    return Measured(
-        truth_of_dataset(dataset),
-        dataset.class_names,
-        dataset.class_keys,
-        dataset.blacklisted(),
-        metric or DEFAULT_METRIC[dataset.format],
-        dataset,
-        name or dataset.split,
-        dataset.faults,
-        dict(zip(dataset.image_ids, dataset.paths, strict=True)),
-    )
+    measure = metric or DEFAULT_METRIC[dataset.format]
+    names, keys = dataset.class_names, dataset.class_keys
+    found = dict(zip(dataset.image_ids, dataset.paths, strict=True))
+    about = dataset.blacklisted(), measure, dataset, name or dataset.split, dataset.faults, found
+    return Measured(truth_of_dataset(dataset), names, keys, *about)
 
 
 class EvaluateSettings(BaseModel):
@@ -167,9 +159,8 @@ def digest_of(detections: Path, format: str | None) -> str | None:
                 digests[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{file}: cannot read: {error.strerror}") from error
-    if len(digests) == 1:
-        return next(iter(digests.values()))
-    return hashlib.sha256(repr(digests).encode("utf-8", "surrogateescape")).hexdigest()
+    several = hashlib.sha256(repr(digests).encode("utf-8", "surrogateescape")).hexdigest()
+    return several if len(digests) != 1 else next(iter(digests.values()))
 
 
 def check_unchanged(run: Path, settings: EvaluateSettings) -> None:
@@ -189,15 +180,10 @@ def first_of_run(detections: Path) -> int | None:
     """
     if not detections.is_dir() and detections.name != JSONL_FILE:
         return None
-    folder = detections if detections.is_dir() else detections.parent
-    file = folder / CONFIG_FILE
     try:
-        content = read_yaml(file) if file.is_file() else {}
+        return read_evaluate_settings(detections if detections.is_dir() else detections.parent).first
     except UserError:  # no run folder of ours, which a detection file need not be in
         return None
-    settings = content.get("config") if content.get("verb") == "evaluate" else None
-    first = settings.get("first") if isinstance(settings, dict) else None
-    return first if type(first) is int and first > 0 else None
 
 
 def evaluation_split(data: Path, split: str | None) -> str | None:
@@ -219,13 +205,7 @@ def evaluation_split(data: Path, split: str | None) -> str | None:
 
 
 def read_for(
-    measured: Measured,
-    path: Path,
-    *,
-    format: str | None,
-    image_list: Path | None,
-    invalid: OnFault,
-    unknown_class: OnFault,
+    measured: Measured, path: Path, *, format: str | None, image_list: Path | None, invalid: OnFault, unknown: OnFault
 ) -> DetectionTable:
     """Detections from a file, in the classes and images of ``measured``.
 
@@ -236,20 +216,15 @@ def read_for(
     """
     format = format or recognise_format(path)
     numbers = None if image_list is None else read_image_numbers(image_list)
+    names, keys, truth = measured.class_names, measured.class_keys, measured.truth
     table = read_detections(
-        path,
-        measured.class_names,
-        class_keys=measured.class_keys,
-        image_numbers=numbers,
-        format=format,
-        invalid=invalid,
-        unknown_class=unknown_class,
+        path, names, class_keys=keys, image_numbers=numbers, format=format, invalid=invalid, unknown_class=unknown
     )
     table, line = joined_by_file(table, measured.files, numbers_are_ids=format == "coco")
     if line:
         say(f"{path}: {line}")
-    if len(table) and not set(table.image_ids) & set(measured.truth.image_ids):
-        known = shown(measured.truth.image_ids[0]) if measured.truth.image_ids else "which is empty"
+    if len(table) and not set(table.image_ids) & set(truth.image_ids):
+        known = shown(truth.image_ids[0]) if truth.image_ids else "which is empty"
         raise UserError(
             f"{path}: none of its images ({shown(table.image_ids[0])}...) is in the data set ({known}...), nor is a "
             "file of such a name; do they belong together?"

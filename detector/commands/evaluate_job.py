@@ -5,36 +5,34 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detector.commands.console import SKIPPED, Faults, say
 from detector.commands.detection_files import JSONL_FILE
 from detector.commands.evaluate_data import Measured, digest_of, first_of_run, load_measured, read_for
-from detector.commands.options import DetectionFile, Metric, OnError, OnFault
-from detector.commands.resume import may_go_on
+from detector.commands.options import DetectionFile, Metric, OnError, OnFault, may_go_on
 from detector.evaluation.assemble import assemble, score
 from detector.evaluation.class_index import ClassIndex
 from detector.evaluation.read_files import read_detections
 from detector.evaluation.result import EvaluationResult, Interval
-from detector.evaluation.tables import DetectionTable
 from detector.runs.folder import final_path, new_run_folder
-from detector.runs.shards import Shard
+from detector.runs.shards import Job, Shard
 from detector.shown import shown
 from proposals.errors import UserError
 from proposals.types import Proposals
-
-if TYPE_CHECKING:
-    from detector.commands.evaluate_run import EvaluateRun
 
 CLASSES_SHOWN = 40
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """The verb's options; see :func:`detector.commands.evaluate.evaluate`."""
+    """The verb's options; see :func:`detector.commands.evaluate.evaluate`.
+
+    ``looking`` are those that decide how a model looks, by the names that ``load_model`` has for them.
+    """
 
     data: Path
     model: Path | None
@@ -51,12 +49,7 @@ class EvaluateRequest:
     image_list: Path | None
     invalid: OnFault
     unknown_classes: OnFault
-    score_threshold: float
-    max_detections: int | None
-    image_side: int | None
-    search_side: int | None
-    members: int | None
-    exact: bool
+    looking: Mapping[str, Any]
     first: int | None
     device: str
     precision: str
@@ -80,8 +73,8 @@ def check(request: EvaluateRequest) -> None:
     given = request.detections is not None
     if request.model is not None and given:
         raise UserError("--model and --detections exclude each other; name one of them")
-    sides = request.image_side is not None or request.search_side is not None
-    if given and (sides or request.members is not None or request.exact):
+    sides = request.looking["image_side"] is not None or request.looking["search_side"] is not None
+    if given and (sides or request.looking["members"] is not None or request.looking["exact"]):
         raise UserError("--members, --exact and the sides are for a model's run; leave them out with --detections")
     if request.classes_only and sides:
         raise UserError(f"--metric {request.metric} is of the networks as they are; leave the sides out")
@@ -108,35 +101,28 @@ def run_evaluation(request: EvaluateRequest) -> tuple[list[str], int]:
     detections, first = request.detections, request.first
     if detections is not None and first is None and (first := first_of_run(detections)) is not None:
         say(f"{detections} holds the first {first} images; only they are counted (--first N for others)")
-    measured = load_measured(
-        request.data,
-        request.split,
-        request.images,
-        request.metric,
-        pictures_needed=detections is None,
-        first=first,
-    )
+    about = request.data, request.split, request.images, request.metric
+    measured = load_measured(*about, pictures_needed=detections is None, first=first)
     config = run_config(request, measured, first)
     faults = Faults(skip=request.on_error == "skip")
-    if request.classes_only:
-        lines, folder = _measure_networks(request, measured, config, faults)
-    elif request.part is not None:
-        run = _run_of(request, measured, config)
+    lines: list[str] = []
+    what = ""
+    if request.part is not None:
+        job, detect = _detection(request, measured, config, faults)
         with new_run_folder(
             request.out, "evaluate", config, request.seed, keep_unfinished=True, resume=going_on
         ) as folder:
-            run.detect(folder, faults)
-        results = request.out or final_path(folder)
-        return [f"shard {request.part}: {len(run.own)} images; results in {results}"], _code(faults)
+            detect(folder)
+        what = f"shard {request.part}: {len(job.positions)} images; "
     else:
-        lines, folder = _measure_detections(request, measured, config, faults)
-    return [*lines, f"results in {request.out or final_path(folder)}"], _code(faults)
+        measure = _measure_networks if request.classes_only else _measure_detections
+        lines, folder = measure(request, measured, config, faults)
+    return [*lines, f"{what}results in {request.out or final_path(folder)}"], SKIPPED if faults.count else 0
 
 
 def run_config(request: EvaluateRequest, measured: Measured, first: int | None) -> dict[str, Any]:
     """What ``config.yaml`` says of the run."""
     images, detections, image_list = request.images, request.detections, request.image_list
-    digest = None if detections is None else digest_of(detections, request.format)
     return {
         "data": request.data.resolve(),
         "split": measured.split,
@@ -144,19 +130,14 @@ def run_config(request: EvaluateRequest, measured: Measured, first: int | None) 
         "metric": measured.metric,
         "model": None if detections else (request.model or "bundled"),
         "detections": detections.resolve() if detections else JSONL_FILE,
-        "detections_sha256": digest,
+        "detections_sha256": digest_of(detections, request.format) if detections else None,
         "format": request.format,
         "image_list": image_list.resolve() if image_list else None,
         "bootstrap": request.bootstrap,
         "crops": int(request.crops),
         "invalid": request.invalid,
         "unknown_classes": request.unknown_classes,
-        "score_threshold": request.score_threshold,
-        "max_detections": request.max_detections,
-        "image_side": request.image_side,
-        "search_side": request.search_side,
-        "members": request.members,
-        "exact": request.exact,
+        **request.looking,
         "first": first,
         "precision": request.precision,
     }
@@ -170,7 +151,9 @@ def _measure_networks(
     from detector.model.load import load_classifier
 
     assert measured.dataset is not None
-    model = load_classifier(request.model, device=request.device, members=request.members, precision=request.precision)
+    model = load_classifier(
+        request.model, device=request.device, members=request.looking["members"], precision=request.precision
+    )
     check_classes(model.class_names, measured, request.unknown_classes)
     with new_run_folder(request.out, "evaluate", config, seed=request.seed) as folder:
         lines = classify(
@@ -186,30 +169,32 @@ def _measure_networks(
     return lines, folder
 
 
-def _run_of(request: EvaluateRequest, measured: Measured, config: dict[str, Any]) -> EvaluateRun:
-    """The run of a model, whose classes are known to fit the data set."""
-    from detector.commands.detection_run import job_of, one_at_a_time
-    from detector.commands.evaluate_run import EvaluateRun, RecordInput
+def _detection(
+    request: EvaluateRequest, measured: Measured, config: dict[str, Any], faults: Faults
+) -> tuple[Job, Callable[[Path], dict[str, Proposals]]]:
+    """The run of a model, whose classes are known to fit the data set.
+
+    Returns:
+        Which run it is, and what writes its detections to a folder as they come and gives the proposals by image, of
+        a shard none.
+    """
+    from detector.commands.detection_run import RecordInput, detect_in_images, job_of, one_at_a_time
     from detector.model.load import load_model
 
     assert measured.dataset is not None
     inputs = [RecordInput(measured.dataset, index) for index in range(len(measured.dataset))]
     alone = one_at_a_time(len(inputs) > 1, request.device)
     how: dict[str, Any] = {"device": request.device, "precision": request.precision, "seed": request.seed}
-    detector = load_model(
-        request.model,
-        **how,
-        score_threshold=request.score_threshold,
-        threads=None if alone else 1,
-        max_detections=request.max_detections,
-        image_side=request.image_side,
-        search_side=request.search_side,
-        members=request.members,
-        exact=request.exact,
-    )
+    detector = load_model(request.model, **how, **request.looking, threads=None if alone else 1)
     check_classes(detector.class_names, measured, request.unknown_classes)
     job = job_of("evaluate", inputs, config, request.model, detector, **how, shard=request.part)
-    return EvaluateRun(detector, job, [inputs[i] for i in job.positions], alone)
+    own = [inputs[i] for i in job.positions]
+
+    def detect(folder: Path) -> dict[str, Proposals]:
+        found = detect_in_images(folder, job, own, detector, faults, alone=alone, what="evaluate")
+        return {each.frame.image_id: each.proposals for each in found if job.shard is None}
+
+    return job, detect
 
 
 def _measure_detections(
@@ -218,31 +203,18 @@ def _measure_detections(
     """Detections by a metric of detection: lines, and the run folder."""
     detections, unknown = request.detections, request.unknown_classes
     proposals: dict[str, Proposals] | None = None
-    table: DetectionTable | None = None
-    run: EvaluateRun | None = None
-    if detections is not None:
-        table = read_for(
-            measured,
-            detections,
-            format=request.format,
-            image_list=request.image_list,
-            invalid=request.invalid,
-            unknown_class=unknown,
-        )
+    if detections is None:
+        detect = _detection(request, measured, config, faults)[1]
     else:
-        run = _run_of(request, measured, config)
+        how: dict[str, Any] = {"format": request.format, "image_list": request.image_list, "invalid": request.invalid}
+        table = read_for(measured, detections, **how, unknown=unknown)
     with new_run_folder(request.out, "evaluate", config, seed=request.seed, keep_unfinished=True) as folder:
-        if run is not None:
-            proposals = run.detect(folder, faults)
+        if detections is None:
+            proposals = detect(folder)
             if faults.count:
                 say(f"{faults.count} images were not looked at; their objects count as not found")
-            table = read_detections(
-                folder / JSONL_FILE,
-                measured.class_names,
-                class_keys=measured.class_keys,
-                unknown_class=unknown,
-            )
-        assert table is not None
+            names, keys = measured.class_names, measured.class_keys
+            table = read_detections(folder / JSONL_FILE, names, class_keys=keys, unknown_class=unknown)
         result = score(
             measured.metric,
             table,
@@ -301,20 +273,13 @@ def check_classes(names: Sequence[str], measured: Measured, unknown: OnFault) ->
     classes = ClassIndex(measured.class_names)
     strange = [name for name in names if classes.find(name) < 0]
     if len(strange) == len(names):
+        mine, theirs = (shown(", ".join(some[:5])) for some in (names, measured.class_names))
         raise UserError(
-            f"the model and the data set have no class in common: {_listed(names[:5])}... "
-            f"and {_listed(measured.class_names[:5])}...; choose data of the model's classes"
+            f"the model and the data set have no class in common: {mine}... and {theirs}...; choose data of the "
+            "model's classes"
         )
     if strange and unknown == "error":
         raise UserError(
-            f"the data set lacks classes of the model: {_listed(strange[:10])}; leave their detections out with "
-            "--unknown-classes skip"
+            f"the data set lacks classes of the model: {shown(', '.join(strange[:10]))}; leave their detections out "
+            "with --unknown-classes skip"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return shown(", ".join(names))
-
-
-def _code(faults: Faults) -> int:
-    return SKIPPED if faults.count else 0

@@ -109,34 +109,32 @@ def evaluate_proposals(
         curves: dict[str, tuple[list[float], list[float]]] = {}
         for name, (boxes, seconds) in _boxes(dataset, count, runner).items():
             overlaps = measure.best_overlaps(boxes, truths, all_budgets)
+            numbers = measure.mean_number(boxes, all_budgets)
             columns = (
-                measure.mean_number(boxes, all_budgets),
                 *(measure.recall(overlaps, threshold) for threshold in IOU_THRESHOLDS),
                 measure.average_recall(overlaps),
                 measure.average_best_overlap(overlaps),
                 measure.mean_average_best_overlap(overlaps, labels),
             )
-            for i, budget in enumerate(all_budgets):
+            for budget, number, *figures in zip(all_budgets, numbers, *columns, strict=True):
                 label = "all" if budget == ALL else str(budget)
-                figures = (round(float(c[i]), 4) for c in columns[1:])
-                rows.append([name, label, round(float(columns[0][i]), 1), *figures, round(seconds / count, 4)])
+                rounded = (round(float(figure), 4) for figure in figures)
+                rows.append([name, label, round(float(number), 1), *rounded, round(seconds / count, 4)])
             longest = max(len(b) for b in boxes)
             points = [n for n in CURVE_BUDGETS if n < longest] + [longest or 1]
             by_number = measure.best_overlaps(boxes, truths, points)
             x = measure.mean_number(boxes, points).tolist()
             recalls = {t: measure.recall(by_number, t).tolist() for t in IOU_THRESHOLDS}
-            for i, n in enumerate(points):
-                points_of.append([name, n, round(x[i], 1), *(round(recalls[t][i], 4) for t in IOU_THRESHOLDS)])
+            for n, number, *shares in zip(points, x, *recalls.values(), strict=True):
+                points_of.append([name, n, round(number, 1), *(round(share, 4) for share in shares)])
             for threshold in DRAWN_THRESHOLDS:
                 curves[f"{name}, IoU {threshold}"] = (x, recalls[threshold])
         recall_names = [f"recall@{threshold}" for threshold in IOU_THRESHOLDS]
         header = ["method", "budget", "boxes", *recall_names, "AR", "ABO", "MABO", "seconds"]
-        for file_name, first, lines in (
-            ("table.csv", header, rows),
-            ("curve.csv", ["method", "proposals", "boxes", *recall_names], points_of),
-        ):
+        curve_header = ["method", "proposals", "boxes", *recall_names]
+        for file_name, lines in (("table.csv", [header, *rows]), ("curve.csv", [curve_header, *points_of])):
             with (folder / file_name).open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([first, *lines])
+                csv.writer(file).writerows(lines)
         plot_recall(curves, folder / "recall.png", x_label="proposals per image", title=protocol)
         print(protocol)
         width = max(12, *(len(method) + 2 for method in chosen))

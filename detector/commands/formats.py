@@ -23,6 +23,7 @@ from detector.commands.detection_files import (
     read_detections,
     write_coco,
     write_csv,
+    write_list,
     write_parquet,
 )
 from detector.data.voc_xml import voc_xml
@@ -123,11 +124,8 @@ def write_yolo(folder: Path, images: Iterable[SavedDetections], class_names: Seq
 
 def write_label_studio(folder: Path, images: Iterable[SavedDetections]) -> None:
     """``labelstudio.json``, a list with a task for each image."""
-    with (folder / LABEL_STUDIO_FILE).open("w", encoding="utf-8") as file:
-        file.write("[")
-        for i, saved in enumerate(images):
-            file.write((",\n" if i else "") + json_text(label_studio_task(saved)))
-        file.write("]\n")
+    tasks = (json_text(label_studio_task(saved)) for saved in images)
+    write_list(folder / LABEL_STUDIO_FILE, tasks, between=",\n", end="]\n")
 
 
 def _new(folder: Path, saved: SavedDetections, suffix: str) -> Path:

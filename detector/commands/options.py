@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from detector.commands.console import tell
+from proposals.errors import UserError
+
 OnError = Literal["fail", "skip"]  # what an image that cannot be read does to the run
 OnFault = Literal["error", "skip"]  # what a faulty detection in a file does to the run
 Metric = Literal["voc07", "voc10", "coco", "ilsvrc_det", "regions", "images"]  # the last two: of the networks alone
@@ -73,6 +76,39 @@ ShardWord = Annotated[
         show_default="all of it",
     ),
 ]
+
+
+def check_resume(resume: str | None, out: Path | None) -> None:
+    """UserError where ``--resume`` (which alone is "must") has another word than "auto", or no ``out`` to go on in."""
+    if resume not in (None, "must", "auto"):
+        raise UserError(f"--resume {resume}: leave the word out, or say auto")
+    if resume is not None and out is None:
+        raise UserError("--resume needs --out: the folder of the run to go on with")
+
+
+def may_go_on(resume: str | None, out: Path | None) -> bool:
+    """Whether the run takes up an interrupted one in ``out`` if there is one; said before any slow work.
+
+    Raises:
+        UserError: ``out`` holds something, or with ``--resume`` alone nothing to go on with.
+        typer.Exit: with ``--resume auto``, the run is finished.
+    """
+    from detector.runs.folder import CONFIG_FILE, interrupted_run, refuse_occupied
+
+    check_resume(resume, out)
+    if resume is None or out is None:
+        refuse_occupied(out)
+        return False
+    if (out / CONFIG_FILE).is_file():
+        if resume == "must":
+            raise UserError(f"{out}: this run is finished; name another --out")
+        tell(f"{out}: this run is finished")
+        raise typer.Exit()
+    if interrupted_run(out) is None:
+        if resume == "must":
+            raise UserError(f"{out}: no interrupted run to go on with; leave --resume out, or say --resume auto")
+        refuse_occupied(out)
+    return True
 
 
 # --- the short help

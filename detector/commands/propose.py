@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +16,6 @@ from detector.commands.options import OnErrorWord, ShardWord
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from detector.commands.inputs import Input
 
 AHEAD = 4  # inputs that wait for each worker
@@ -68,23 +66,19 @@ def propose(
         pictures = pictures[job.positions.start : job.positions.stop]
     ProposalStore(out, search.settings()).remove_unfinished()
     counts = {"made": 0, "there": 0, "boxes": 0}
-    told: dict[int, str] = {}
-    listed = faults.told.copy()
     started = time.perf_counter()
     each = _results(pictures, out, search, min(workers or available_cores(), max(1, len(pictures))))
     with progress("proposing", len(pictures), "image") as advance, closing(each) as results:  # its processes end here
-        for position, result in results:
-            for name, number in result.counts.items():
+        for numbers, fault in results:
+            for name, number in numbers.items():
                 counts[name] += number
-            if result.fault is not None:
-                faults(result.fault)
-                told[position] = str(result.fault)
+            if fault is not None:
+                faults(fault)
             advance()
     seconds = time.perf_counter() - started
     images = counts["made"] + counts["there"]
     if part is not None:
-        in_order = listed + [told[position] for position in sorted(told)]
-        end_shard(out, job, in_order, {"images": images, "boxes": counts["boxes"]})
+        end_shard(out, job, faults.told, {"images": images, "boxes": counts["boxes"]})
     tell(
         f"{out}: {images:,} images, {counts['made']:,} of them new, "
         f"{counts['boxes'] / max(1, images):,.0f} boxes each; {seconds:.1f} s, {images / seconds:.1f} images/s"
@@ -95,41 +89,25 @@ def propose(
 
 def _results(
     pictures: Sequence[Input], out: Path, search: Any, workers: int
-) -> Generator[tuple[int, _Stored], None, None]:
-    """Each image's number and what :func:`_work` returns, in any order; in this process where one is enough."""
+) -> Generator[tuple[dict[str, int], UserError | None], None, None]:
+    """What :func:`_work` returns of each image, in their order; in this process where one is enough."""
     import multiprocessing
-    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures import ProcessPoolExecutor
 
+    from detector.training.ahead import in_turn
+
+    calls = (partial(_work, picture, out, search) for picture in pictures)
     if workers == 1:
-        for number, picture in enumerate(pictures):
-            yield number, _work(picture, out, search)
+        yield from (call() for call in calls)
         return
     # Fresh processes: forking one that has started threads can leave the copy waiting for ever.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_pillow) as pool:
-        waiting = enumerate(pictures)
-        futures: dict[Future[_Stored], int] = {}
-        try:
-            while True:
-                for number, picture in islice(waiting, AHEAD * workers - len(futures)):
-                    futures[pool.submit(_work, picture, out, search)] = number
-                if not futures:
-                    break
-                for done in wait(futures, return_when=FIRST_COMPLETED).done:
-                    yield futures.pop(done), done.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pool: Any = ProcessPoolExecutor(workers, mp_context=context, initializer=quiet_pillow)
+    yield from in_turn(calls, pool, AHEAD * workers)
 
 
-class _Stored(NamedTuple):
-    """What became of one input: how many frames' proposals were made, were there already, and their boxes."""
-
-    counts: dict[str, int]
-    fault: UserError | None
-
-
-def _work(picture: Input, out: Path, search: Any) -> _Stored:
-    """Store the proposals of one input's frames."""
+def _work(picture: Input, out: Path, search: Any) -> tuple[dict[str, int], UserError | None]:
+    """Store the proposals of one input's frames: how many were made, were there already, and their boxes; its fault."""
     from proposals.store import ProposalStore
 
     store = ProposalStore(out, search.settings(), search)
@@ -140,5 +118,5 @@ def _work(picture: Input, out: Path, search: Any) -> _Stored:
             counts["made" if made else "there"] += 1
             counts["boxes"] += len(proposals)
     except UserError as fault:
-        return _Stored(counts, fault)
-    return _Stored(counts, None)
+        return counts, fault
+    return counts, None

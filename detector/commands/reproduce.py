@@ -46,12 +46,11 @@ def reproduce(
     [bold]Example:[/bold] detector reproduce my-model --data VOCdevkit
     """
     from detector.commands.reproduce_run import run_experiment
-    from detector.commands.resume import Resume
     from detector.commands.train_run import TrainRequest
     from detector.training.loop import Interrupted
 
     request = TrainRequest(
-        data, out=out, resume=Resume.auto, device=device, checkpoint_minutes=checkpoint_minutes, jobs=jobs
+        data, out=out, resume="auto", device=device, checkpoint_minutes=checkpoint_minutes, jobs=jobs
     )
     try:
         measured = {name: value for name, value in (("split", split), ("first", first)) if value is not None}

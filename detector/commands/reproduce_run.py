@@ -11,26 +11,32 @@ The folder of an experiment:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from detector.commands.console import progress, say
 from detector.commands.device_jobs import run_verbs
 from detector.commands.evaluate_data import evaluation_split
-from detector.commands.reproduce_train import model_folders, train_experiment
-from detector.commands.train_run import TrainRequest
+from detector.commands.train_ensemble_run import run_ensemble_training
+from detector.commands.train_run import TrainRequest, run_training
 from detector.data import load_dataset
 from detector.experiment.measure import Study, rows_of
-from detector.experiment.recipe import ExperimentRecipe, MeasurementConfig, read_experiment
+from detector.experiment.recipe import MULTIBOX, PRETRAINING, ExperimentRecipe, MeasurementConfig, read_experiment
 from detector.experiment.tables import write_tables
 from detector.model.config import MODEL_FILE, named_folder, read_model_config
 from detector.model.load import choose_device
+from detector.recipes.region import MemberPlan, OneRecipe, SharedRecipe, TrainRecipe
+from detector.runs.shards import Shard
 from detector.strict_yaml import read_yaml, write_settings
 from proposals.errors import UserError
 
 EXPERIMENT_FILE = "experiment.yaml"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+Begins = TypeVar("Begins", TrainRecipe, SharedRecipe, OneRecipe, MemberPlan)
 
 
 def find_experiment(name: str) -> tuple[str, ExperimentRecipe]:
@@ -64,7 +70,7 @@ def run_experiment(
     Raises:
         UserError: anything the user can mend. Interrupted: stopped by a signal; what was finished stays so.
     """
-    part = None if measure_part is None else read_part(measure_part)
+    part = None if measure_part is None else Shard.parse(measure_part, "--measure-part")
     stem, recipe = find_experiment(name)
     settings = recipe.measurement.model_copy(update=measured)
     folder, data, target = request.out or Path("runs") / stem, request.data, choose_device(request.device)
@@ -83,24 +89,13 @@ def run_experiment(
         jobs = {n: [*words, "--measure-part", f"{n}/{request.jobs}"] for n in range(1, request.jobs + 1)}
         logs = {n: folder / f"measure-{n}.txt" for n in jobs}
         run_verbs(jobs, [request.device] * request.jobs, logs, "measuring")
-    numbers, looked = range(len(dataset))[part or slice(None)], {}
+    # Every N-th image: a part has images of all sizes and kinds.
+    numbers, looked = range(len(dataset))[slice(part.index - 1, None, part.count) if part else slice(None)], {}
     with progress("measuring", len(numbers), "image") as advance:
         for i in numbers:
             looked[dataset.image_ids[i]] = study.look(dataset.image_ids[i], partial(dataset.read, i))
             advance()
     return write_tables(folder, dataset, rows, looked, settings.bootstrap, settings.seed) if part is None else None
-
-
-def read_part(text: str) -> slice:
-    """Every N-th image from number I on, counted from 1, of ``I/N``.
-
-    Raises:
-        UserError: it is not that.
-    """
-    index, slash, of = text.partition("/")
-    if not (slash and index.isdigit() and of.isdigit() and 1 <= int(index) <= int(of)):
-        raise UserError(f"--measure-part {text}: say I/N, as 2/4 for the second of four parts")
-    return slice(int(index) - 1, None, int(of))
 
 
 def _claim(folder: Path, recipe: ExperimentRecipe, begun: bool) -> None:
@@ -121,3 +116,56 @@ def _claim(folder: Path, recipe: ExperimentRecipe, begun: bool) -> None:
 def _trained(recipe: ExperimentRecipe) -> ExperimentRecipe:
     """The part of ``recipe`` that decides what is trained; what is measured may change."""
     return recipe.model_copy(update={"measurement": MeasurementConfig()})
+
+
+# --- the trainings, each as ``train`` does it
+
+
+def model_folders(recipe: ExperimentRecipe, folder: Path) -> dict[str, Path]:
+    """The folders of the models that the experiment in ``folder`` measures, by name."""
+    added = own_multibox(recipe)
+    trained = {name: folder / (f"{name}-{MULTIBOX}" if name in added else name) for name in recipe.ensembles}
+    return {**trained, **{name: named_folder(path) for name, path in recipe.models.items()}}
+
+
+def own_multibox(recipe: ExperimentRecipe) -> list[str]:
+    """The ensembles that get a MultiBox of the experiment's recipe: those whose own training has none."""
+    if recipe.multibox is None:
+        return []
+    bases = {name: ensemble.base.training for name, ensemble in recipe.ensembles.items()}
+    return [name for name, training in bases.items() if getattr(training, "multibox", None) is None]
+
+
+def train_experiment(recipe: ExperimentRecipe, request: TrainRequest, pretraining_data: Path, folder: Path) -> None:
+    """Train the parts of an experiment that are not trained yet.
+
+    Args:
+        request: the data and how to run; each part has its own recipe and folder.
+
+    Raises:
+        UserError: anything the user can mend. Interrupted: stopped by a signal; what was finished stays so.
+    """
+
+    def asked(name: str, part: BaseModel) -> TrainRequest:
+        write_settings(folder / f"{name}.yaml", part)
+        return replace(request, config=folder / f"{name}.yaml", out=folder / name, proposals=folder / "proposals")
+
+    def begun(part: Begins) -> Begins:
+        """``part`` with the folder of the pre-training in place of its name."""
+        init = str(folder / PRETRAINING) if part.init == PRETRAINING else part.init
+        return part.model_copy(update={"init": init})
+
+    if recipe.pretraining is not None:
+        say("pre-training")
+        run_training(replace(asked(PRETRAINING, recipe.pretraining), data=pretraining_data, jobs=1))
+    for name, ensemble in recipe.ensembles.items():
+        say(f"ensemble {name}: {len(ensemble.members)} members")
+        members = tuple(begun(plan) for plan in ensemble.members)
+        run_ensemble_training(
+            asked(name, ensemble.model_copy(update={"base": begun(ensemble.base), "members": members}))
+        )
+    for name in own_multibox(recipe):
+        assert recipe.multibox is not None
+        say(f"MultiBox of {name}")
+        init = {"init": str(folder / name)}
+        run_training(replace(asked(f"{name}-{MULTIBOX}", recipe.multibox.model_copy(update=init)), jobs=1))

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress, tell
-from detector.commands.options import Device, ResumeWord, results_option
-from detector.commands.resume import may_go_on
+from detector.commands.console import SKIPPED, Faults, tell
+from detector.commands.options import Device, ResumeWord, may_go_on, results_option
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from detector.commands.detection_files import SavedDetections
+    from detector.types import Detections
 
 SUGGESTIONS_FILE, IMAGES = "suggestions.csv", "images"
+LEAST_DOUBTED = 0.05
+"""Detections below this score are background that an image has more of the more proposals it has."""
 
 
 def suggest(
@@ -50,14 +53,12 @@ def suggest(
     [bold]Example:[/bold] detector suggest photos/ --model my-model --out next
     """
     from detector.commands.detection_files import JSONL_FILE, read_detections
-    from detector.commands.detection_run import detect_each, job_of, one_at_a_time
+    from detector.commands.detection_run import detect_in_images, job_of, one_at_a_time
     from detector.commands.inputs import PictureInput, find_inputs
     from detector.data.finder import is_labelled
-    from detector.detection.pipeline import LEAST_DOUBTED, uncertainty
     from detector.model.config import read_detector_config
     from detector.model.load import load_model
     from detector.runs.folder import final_path, new_run_folder
-    from detector.runs.journal import open_journal
 
     going_on = may_go_on(resume, out)
     faults = Faults(skip=True)
@@ -81,11 +82,8 @@ def suggest(
     }
     job = job_of("suggest", images, config, model, network, device=device, precision="auto", seed=0, shard=None)
     with new_run_folder(out, "suggest", config, 0, keep_unfinished=True, resume=going_on) as folder:
-        with open_journal(folder, job, JSONL_FILE) as journal:
-            faults.told += journal.faults
-            with progress("detecting", len(images) - journal.inputs, "image") as advance:
-                for _ in detect_each(images, network, journal, faults, alone=alone):
-                    advance()
+        for _ in detect_in_images(folder, job, images, network, faults, alone=alone, what="detecting"):
+            pass
         found = {saved.path: saved for saved in read_detections(folder / JSONL_FILE)}
         doubts = {path: uncertainty(saved.detections) for path, saved in found.items()}
         ranked = sorted(found, key=lambda path: -doubts[path])
@@ -125,3 +123,15 @@ def _write_images(
             picture.with_name(f"{stem}.xml").write_bytes(voc_text(found, class_names, picture.name))
         else:
             picture.with_name(f"{stem}.txt").write_text(yolo_text(found, confidence=False), encoding="utf-8")
+
+
+def uncertainty(found: Detections) -> float:
+    """How unsure a detector is of an image, which decides what is labelled next (active learning).
+
+    The entropies, in bits, of the scores of ``found``, summed: each is a yes or no, of which 0.5 knows least.
+    Detections should go down to a score of ``LEAST_DOUBTED``; lower ones do not count. Entropy of binary outputs: E.
+    Haussmann et al., *Scalable active learning for object detection*, IV 2020. The sum over detections, which did best
+    among sum, mean and maximum: C.-A. Brust et al., *Active learning for deep object detection*, VISAPP 2019.
+    """
+    p = found.scores[found.scores >= LEAST_DOUBTED].astype(float).clip(1e-9, 1 - 1e-9).tolist()
+    return -math.fsum(each * math.log2(each) + (1 - each) * math.log2(1 - each) for each in p)

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED
-from detector.commands.options import Device, HelpAll, ResumeWord, rare
-from detector.commands.resume import read_resume
+from detector.commands.console import INTERRUPTED, say_once
+from detector.commands.options import Device, HelpAll, ResumeWord, check_resume, rare
 from detector.recipes.names import Recipe
 
 
@@ -99,7 +98,6 @@ def train(
     [bold]Example:[/bold] detector train photos/ --out my-model && detector detect new.jpg --model my-model
     """
     options = {name: value for name, value in locals().items() if name != "help_all"}
-    from detector.commands.train_common import say_once
     from detector.commands.train_run import TrainRequest, run_training, task_of
     from detector.model.config import read_model_config
     from detector.training.denormals import flushed_denormals
@@ -108,7 +106,8 @@ def train(
 
     if recipe is not None and config is not None:
         raise UserError("--recipe and --config: choose one of them; a file says which recipe it is")
-    request = TrainRequest(**{**options, "resume": read_resume(resume, out)})
+    check_resume(resume, out)
+    request = TrainRequest(**options)
     run, task = run_training, task_of(request)
     if task == "ensemble":
         from detector.commands.train_ensemble_run import run_ensemble_training as run

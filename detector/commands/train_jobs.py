@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
 
-from detector.commands.console import progress
-from detector.commands.train_common import load_pool
+from detector.commands.console import ending, progress
 from detector.crop import CropConfig
 from detector.data import Dataset
+from detector.data.faults import KEPT
 from detector.model.proposals import stored_source
 from detector.recipes.budget import Costs, plan_training
-from detector.recipes.build import check_beginning, crop_trainer, start_crop_net
+from detector.recipes.build import crop_trainer, start_crop_net
 from detector.recipes.build_shared import ValidationAP, propose_for, shared_trainer
 from detector.recipes.export import save_trained
 from detector.recipes.initialization import initialise_region_net, start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
 from detector.recipes.teacher import find_teacher
+from detector.shown import one_line
 from detector.training.machine import Machine
 from detector.training.pool import ImagePool
+from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.shared_batches import SharedBatches
 from detector.training.windows import Windows
@@ -38,6 +47,7 @@ STATISTICS_COST = 0.4  # of a step, for a batch that goes forward alone
 DETECTION_COST = 2.0  # of an image's share of a step, for one that is detected in
 AVERAGED = 0.08  # share of a planned run over which its weights are averaged
 ALL = 10**9  # more proposals than an image has
+SHEET_CROPS = 64
 Report = Callable[[Progress], None]
 
 
@@ -56,10 +66,6 @@ class Job(ABC, Generic[RecipeT]):
         self.keys = tuple(str(key) for key in train.class_keys)
         self.crop: CropConfig
 
-    def check(self) -> None:
-        """UserError for what is wrong with the first weights: before the images are read."""
-        check_beginning(self.recipe, self.keys)
-
     @abstractmethod
     def load(self) -> None:
         """Read the images, and search them for proposals where those are learned from."""
@@ -71,10 +77,6 @@ class Job(ABC, Generic[RecipeT]):
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """Make ``folder`` a model folder as well."""
         save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds)
-
-    def sample(self, train: Dataset) -> Job[RecipeT]:
-        """The same job on other training data, without validation."""
-        return type(self)(self.recipe.model_copy(update={"hold_out": 0.0}), train, None, self.store, self.machine)
 
     @property
     def images_in_step(self) -> float:
@@ -92,7 +94,8 @@ class Job(ABC, Generic[RecipeT]):
         ``begun`` is of :func:`time.monotonic`. What an image and a step cost is measured on some of the images.
         """
         some = self._some(PROBED_IMAGES)
-        probe = self.sample(self.train.subset(some))
+        alone = self.recipe.model_copy(update={"hold_out": 0.0})  # nothing is measured
+        probe = type(self)(alone, self.train.subset(some), None, self.store, self.machine)
         started = time.monotonic()
         probe.load()
         image = (time.monotonic() - started) / len(some)
@@ -135,6 +138,19 @@ def held_out(train: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset 
     if not 0 < count < len(train):
         return train, None
     return train.subset(np.sort(mixed[count:])), train.subset(np.sort(mixed[:count]))
+
+
+def load_pool(dataset: Dataset, tell: Callable[[str], None]) -> ImagePool:
+    """The data set's images in memory, with a line for what had to be skipped."""
+    pool = ImagePool.load(dataset)
+    faults = [str(fault) for fault in dataset.faults if fault.effect != KEPT] + pool.skipped
+    for fault in faults[:5]:
+        tell(f"skipped: {fault}")
+    if len(faults) > 5:
+        tell(f"skipped: {len(faults) - 5} more; 'detector check-data' lists them all")
+    if not pool.in_memory:
+        tell("the images do not all fit in memory: some are read again whenever they are needed")
+    return pool
 
 
 class CropJob(Job[TrainRecipe]):
@@ -235,10 +251,78 @@ class SharedJob(Job[SharedRecipe]):
         self.machine.tell(f"{folder / PAGE} shows the course, what it finds and what to do next")
 
 
-def job_of(
-    recipe: OneRecipe, train: Dataset, val: Dataset | None, store: Path, machine: Machine
-) -> CropJob | SharedJob:
-    """The job of a recipe; see :class:`Job`."""
-    if isinstance(recipe, SharedRecipe):
-        return SharedJob(recipe, train, val, store, machine)
-    return CropJob(recipe, train, val, store, machine)
+def job_of(recipe: OneRecipe, *about: Any) -> CropJob | SharedJob:
+    """The job of a recipe; ``about`` is the rest of what :class:`Job` takes."""
+    return SharedJob(recipe, *about) if isinstance(recipe, SharedRecipe) else CropJob(recipe, *about)
+
+
+def save_sheet(batch: RegionBatch, names: tuple[str, ...], folder: Path) -> None:
+    """``crops.png``: regions as they enter the net, if there are any, with their labels; ``names`` of the classes."""
+    from detector.images.pixels import write_picture
+    from detector.report.drawing import draw_sheet
+
+    images = batch.images.round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    labels, words = batch.labels.tolist(), (*names, "background")
+    if not labels:
+        return
+    keep = np.unique(np.linspace(0, len(labels) - 1, SHEET_CROPS).astype(int)).tolist()  # objects come first
+    if batch.rois is None:
+        crops = [images[i] for i in keep]
+    else:
+        crops = []
+        for image, x1, y1, x2, y2 in batch.rois[keep].round().int().tolist():
+            crop = Image.fromarray(images[image]).crop((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)))
+            crops.append(np.asarray(crop.resize((64, 64))))
+    shown = [words[labels[i]] if labels[i] >= 0 else "unreadable" for i in keep]
+    write_picture(folder / "crops.png", draw_sheet(crops, shown, columns=8))
+
+
+def describe(entry: Progress) -> tuple[str, bool]:
+    """A line of the log for people; one with a validation is kept on the terminal."""
+    parts = [f"loss {entry.loss:.3f}"]
+    if entry.loss != entry.proposal_loss:  # or MultiBox alone learns
+        if entry.box_loss is not None:
+            proposals = "" if entry.proposal_loss is None else f", proposals {entry.proposal_loss:.3f}"
+            parts[0] += f" (classes {entry.class_loss:.3f}, boxes {entry.box_loss:.3f}{proposals})"
+        parts.append(f"top-1 {entry.top1_train:.3f}, of objects {entry.top1_objects:.3f}")
+    if entry.top1_val is not None:
+        parts.append(f"validation top-1 {entry.top1_val:.3f}")
+    if entry.ap_val is not None:
+        parts.append(f"validation mean AP {entry.ap_val:.3f}")
+    parts += [f"rate {entry.rate:.2g}", f"{entry.regions_per_second:.0f} regions/s"]
+    return ", ".join(parts), entry.top1_val is not None or entry.ap_val is not None
+
+
+@contextmanager
+def show_progress(
+    steps: int, describe: Callable[[Progress], tuple[str, bool]], shown: bool = True
+) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on a terminal, lines elsewhere; yields what takes each entry of the log.
+
+    Each line ends with the time at which the run will be done at the rate so far.
+
+    Args:
+        steps: of the run. describe: an entry as a line, and whether a terminal should keep that line.
+        shown: whether anything is shown at all.
+    """
+    console = Console(stderr=True, quiet=not shown)
+    columns = (SpinnerColumn(), TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn())
+    words = TextColumn("{task.description}", markup=False)
+    begun: tuple[int, float] | None = None  # step and time of the first entry: what came before is not known
+    with Bars(*columns, words, console=console, disable=not console.is_terminal or not shown) as bar:
+        task = bar.add_task("", total=steps)
+
+        def report(entry: Progress) -> None:
+            nonlocal begun
+            step, now = entry.step, time.monotonic()
+            first, start = begun = begun or (step, now)
+            line, keep = describe(entry)
+            if first < step < steps:
+                line += ending((now - start) / (step - first) * (steps - step), datetime.datetime.now())
+            line = one_line(line)
+            bar.update(task, completed=step, description=line)
+            if not console.is_terminal or keep:
+                text = Text(f"{time.strftime('%H:%M:%S')} step {step}/{steps} epoch {entry.epoch:.2f}: {line}")
+                bar.console.print(text, highlight=False, soft_wrap=True)
+
+        yield report

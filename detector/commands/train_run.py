@@ -6,44 +6,33 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from detector.commands.resume import Resume
-from detector.commands.train_common import (
-    RECIPE_FILE,
-    begin_folder,
-    check_same_recipe,
-    own_device,
-    prepare_folder,
-    read_data,
-    save_sheet,
-    show_progress,
-    suited_proposals,
-    teller,
-)
-from detector.commands.train_jobs import CropJob, SharedJob, job_of
+import numpy as np
+import torch
+from pydantic import BaseModel
+
+from detector.commands.console import say_once
+from detector.commands.train_jobs import describe, job_of, save_sheet, show_progress
 from detector.data import Dataset, dataset_splits
 from detector.model.config import MODEL_FILE, ProposalConfig
-from detector.recipes.build import load_splits, with_classes
-from detector.recipes.defaults import (
-    classifier_recipe,
-    ensemble_recipe,
-    finetune_recipe,
-    multibox_recipe,
-    paper_recipe,
-    shared_recipe,
-)
+from detector.model.load import choose_device
+from detector.recipes.build import check_beginning, load_splits, with_classes
+from detector.recipes.defaults import classifier_recipe, finetune_recipe, multibox_recipe, paper_recipe, shared_recipe
 from detector.recipes.initialization import start_of
 from detector.recipes.names import Recipe
-from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
-from detector.runs.leftovers import marked, unmark
-from detector.strict_yaml import read_yaml
+from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe, read_recipe
+from detector.runs.folder import CONFIG_FILE, new_run_path, write_config
+from detector.runs.leftovers import UNFINISHED, marked, unmark
+from detector.strict_yaml import read_yaml, write_settings
 from detector.training.machine import Machine
+from detector.training.pool import ImagePool
 from detector.training.processes import Processes, joined_processes
-from detector.training.region_trainer import Progress
+from detector.training.proposal_choice import PICTURES, choose_proposals
 from detector.training.run_log import LOG_FILE
 from proposals.errors import UserError
 
+RECIPE_FILE = "recipe.yaml"
 HOLD_OUT, LEAST_TO_HOLD_OUT = 0.1, 60  # share of the images that is measured on, and how many there must be for it
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe, OneRecipe)
 
@@ -56,7 +45,7 @@ class TrainRequest:
     recipe: Recipe | None = None
     config: Path | None = None
     out: Path | None = None
-    resume: Resume = Resume.no
+    resume: str | None = None
     init: str | None = None
     minutes: float | None = None
     steps: int | None = None
@@ -75,24 +64,129 @@ def task_of(request: TrainRequest) -> str:
     if request.recipe is not None:
         return request.recipe.value
     file = request.config
-    if file is None and request.resume is not Resume.no and request.out is not None:
+    if file is None and request.resume is not None and request.out is not None:
         file = request.out / RECIPE_FILE
     return str(read_yaml(file).get("task", "")) if file is not None and file.is_file() else ""
 
 
-def check_resumed_options(request: TrainRequest) -> None:
-    """UserError where options would change a run that is to go on as it is."""
+# --- the run folder
+
+
+class RunFolder(NamedTuple):
+    """The folder of a run, whether an interrupted one is in it, and whether a finished one."""
+
+    path: Path
+    resuming: bool = False
+    finished: bool = False
+
+
+def prepare_folder(request: TrainRequest, processes: Processes) -> RunFolder:
+    """The run folder: new, or that of the run to resume; a finished one is told of.
+
+    Raises:
+        UserError: the options would change a run that is to go on as it is; there is something at --out already, or
+            nothing to resume.
+    """
     given = (
         request.recipe, request.config, request.init, request.minutes, request.steps, request.seed, request.members,
         request.split,
     )  # fmt: skip
-    if request.resume is Resume.must and any(value is not None for value in given):
+    if request.resume == "must" and any(value is not None for value in given):
         raise UserError(
             "--resume goes on with the run's recipe: leave out --recipe, --config, --init, --minutes, --steps, --seed, "
             "--members and --split, or say --resume auto"
         )
     if request.minutes is not None and request.steps is not None:
         raise UserError("--minutes and --steps: choose one of them; minutes become steps by the speed of the machine")
+    made = processes.from_first(_folder_of(request) if processes.writes else RunFolder(Path()))
+    if made.finished:
+        say_once(f"{made.path}: finished already")
+    return made
+
+
+def _folder_of(request: TrainRequest) -> RunFolder:
+    folder, resume = request.out or new_run_path("train"), request.resume
+    if resume is not None:
+        if (folder / MODEL_FILE).exists():
+            if resume == "auto":
+                return RunFolder(folder, finished=True)
+            raise UserError(f"{folder}: this run is finished; choose another --out to train again")
+        if (folder / RECIPE_FILE).is_file():
+            return RunFolder(folder, resuming=True)
+        if resume == "must":
+            raise UserError(
+                f"{folder}: no interrupted run to go on with (it has no {RECIPE_FILE}); "
+                "leave --resume out, or say --resume auto"
+            )
+        if _hardly_begun(folder):
+            return RunFolder(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists already; choose another --out, or --resume to go on with an interrupted run")
+    return RunFolder(folder)
+
+
+def _hardly_begun(folder: Path) -> bool:
+    """Whether a run died in :func:`begin_folder`: there is nothing but what that writes, and no recipe."""
+    config = folder / CONFIG_FILE
+    beginnings = {CONFIG_FILE, CONFIG_FILE + UNFINISHED, RECIPE_FILE + UNFINISHED}
+    try:
+        own = not config.exists() or config.read_bytes().startswith(b"verb: train\n")
+        return own and {entry.name for entry in folder.iterdir()} <= beginnings
+    except OSError:
+        return False
+
+
+def begin_folder(folder: Path, recipe: BaseModel, seed: int) -> None:
+    """Make the run folder; the recipe in it is what a resumed run goes by, so it is there whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder / CONFIG_FILE, "train", recipe.model_dump(mode="json"), seed)
+    write_settings(folder / RECIPE_FILE, recipe)
+
+
+def check_same_recipe(folder: Path, recorded: BaseModel, asked: BaseModel) -> None:
+    """UserError where --resume auto finds a run of another recipe than the one asked for."""
+    if recorded != asked:
+        old, new = recorded.model_dump(mode="json"), asked.model_dump(mode="json")
+        other = next((key for key in new if old.get(key) != new[key]), "it")
+        raise UserError(f"{folder}: has a run of another recipe ({other} differs); choose another --out")
+
+
+# --- the data and the recipe
+
+
+def usual_parts(data: Path) -> tuple[Dataset, Dataset | None]:
+    """The training and validation data of whatever parts the data set has.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    known = {name.rstrip("0123456789") or name for name in dataset_splits(data)} | set(dataset_splits(data))
+    for train_split, val_split in (("train", "val"), ("trainval", "test"), ("train", "test"), ("train", "")):
+        if known.issuperset(filter(None, (train_split, val_split))):  # a faulty one is told, not passed over
+            return load_splits(data, train_split, val_split)
+    return load_splits(data, "", "")
+
+
+def read_parts(request: TrainRequest, recipe: OneRecipe | None) -> tuple[Dataset, Dataset | None]:
+    """The training and validation data: by --split, by the recipe, or whatever parts the data set has.
+
+    What --split names is never validated on; what remains without a validation part trains without.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    if request.split is None:
+        return load_splits(request.data, recipe.train_split, recipe.val_split) if recipe else usual_parts(request.data)
+    val = recipe.val_split if recipe else "val"
+    named = any(part.strip().endswith(val) for part in request.split.split("+"))  # trainval has val in it
+    if named or (recipe is None and val not in dataset_splits(request.data)):
+        val = ""
+    return load_splits(request.data, request.split, val)
+
+
+def in_numbers(train: Dataset) -> str:
+    """The training data in a line."""
+    return f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes"
 
 
 def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
@@ -104,6 +198,11 @@ def with_options(recipe: RecipeT, request: TrainRequest) -> RecipeT:
     minutes = None if request.steps is not None else request.minutes or recipe.minutes
     init = recipe.init if request.init is None else request.init
     return recipe.model_copy(update={"training": training, "init": init, "minutes": minutes})
+
+
+def with_splits(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT:
+    """The recipe for these parts of the data set."""
+    return recipe.model_copy(update={"train_split": train.split, "val_split": val.split if val is not None else ""})
 
 
 def named_recipe(
@@ -130,8 +229,8 @@ def named_recipe(
         return with_options(multibox_recipe(start_of(request.init or "bundled")), request)
     start = start_of(request.init or "small")
     if proposals is None:
-        proposals = processes.from_first(suited_proposals(train, request.seed or 0) if processes.writes else None)
-        assert proposals is not None
+        own = _suited_proposals(train, request.seed or 0) if processes.writes else start.proposals
+        proposals = processes.from_first(own)
     start = start._replace(proposals=proposals)
     if request.recipe is Recipe.finetune or request.recipe is Recipe.ensemble:
         return with_options(finetune_recipe(start, objects), request)
@@ -140,13 +239,11 @@ def named_recipe(
     return recipe if measured else recipe.model_copy(update={"hold_out": HOLD_OUT})
 
 
-def named_ensemble(
-    request: TrainRequest, processes: Processes, proposals: ProposalConfig | None = None
-) -> EnsembleRecipe:
-    """The ensemble of a run without --config: members of R-CNN's fine-tuning."""
-    train, val = read_parts(request, None)
-    base = with_splits(named_recipe(request, train, processes, proposals), train, val)
-    return ensemble_recipe(base) if request.members is None else ensemble_recipe(base, request.members)
+def _suited_proposals(train: Dataset, seed: int) -> ProposalConfig:
+    """Where to look for objects of the size that ``train`` has; UserError where some images have no usable object."""
+    with_objects = np.flatnonzero(np.diff(train.offsets) > 0)
+    some = np.random.default_rng([seed, 6]).permutation(with_objects)[: 2 * PICTURES]  # a few may be unreadable
+    return choose_proposals(ImagePool.load(train.subset(np.sort(some))), seed).proposals
 
 
 def as_planned(asked: OneRecipe, recorded: OneRecipe) -> OneRecipe:
@@ -159,31 +256,15 @@ def as_planned(asked: OneRecipe, recorded: OneRecipe) -> OneRecipe:
     return asked.model_copy(update={"training": training, "images": recorded.images})
 
 
-def resolved(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT:
-    """The recipe with what the data decide: the parts of the data set, and the net's outputs."""
-    return with_classes(with_splits(recipe, train, val), len(train.class_names))
+# --- the run
 
 
-def with_splits(recipe: RecipeT, train: Dataset, val: Dataset | None) -> RecipeT:
-    """The recipe for these parts of the data set."""
-    return recipe.model_copy(update={"train_split": train.split, "val_split": val.split if val is not None else ""})
-
-
-def read_parts(request: TrainRequest, recipe: OneRecipe | None) -> tuple[Dataset, Dataset | None]:
-    """The training and validation data: by --split, by the recipe, or whatever parts the data set has.
-
-    What --split names is never validated on; what remains without a validation part trains without.
-
-    Raises:
-        UserError: they cannot be read.
-    """
-    if request.split is None:
-        return read_data(request.data, (recipe.train_split, recipe.val_split) if recipe else None)
-    val = recipe.val_split if recipe else "val"
-    named = any(part.strip().endswith(val) for part in request.split.split("+"))  # trainval has val in it
-    if named or (recipe is None and val not in dataset_splits(request.data)):
-        val = ""
-    return load_splits(request.data, request.split, val)
+def own_device(name: str, processes: Processes) -> torch.device:
+    """The device of this process: of several on a machine, each takes a GPU of its own."""
+    device = choose_device(name)
+    if device.type == "cuda" and processes.count > 1:
+        return choose_device(f"cuda:{processes.local_rank}")
+    return device
 
 
 def run_training(request: TrainRequest) -> Path:
@@ -199,16 +280,10 @@ def run_training(request: TrainRequest) -> Path:
 def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | None = None) -> Path:
     """Train one network; see :func:`run_training`. ``given``: its recipe, in place of the request's."""
     begun = time.monotonic()
-    check_resumed_options(request)
-    tell = teller(processes)
-    made = prepare_folder(request.out, request.resume, "train", MODEL_FILE) if processes.writes else None
-    made = processes.from_first(made)
-    assert made is not None
-    folder = made.path
-    if made.finished:
-        tell(f"{folder}: finished already")
+    folder, resuming, finished = prepare_folder(request, processes)
+    if finished:
         return folder
-    recorded = read_recipe(folder / RECIPE_FILE) if made.resuming else None
+    recorded = read_recipe(folder / RECIPE_FILE) if resuming else None
     if given is None and request.config is not None:
         given = with_options(read_recipe(request.config), request)
     known = given or recorded
@@ -219,89 +294,61 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             f"{request.data}: has images in folders but no boxes; annotate them with a labelling tool, or, if the "
             "folders are classes, name whole images with --recipe classifier"
         )
-    machine = Machine(
-        own_device(request.device, processes), processes, request.micro_batch, request.checkpoint_minutes, tell
-    )
-
-    def job(recipe: OneRecipe) -> CropJob | SharedJob:
-        return job_of(resolved(recipe, train, val), train, val, request.proposals, machine)
+    device = own_device(request.device, processes)
+    machine = Machine(device, processes, request.micro_batch, request.checkpoint_minutes, say_once)
+    about = (train, val, request.proposals, machine)
 
     def asked() -> OneRecipe:
-        if given is not None:
-            return given
-        if request.recipe is None and recorded is not None:
-            return with_options(recorded, request)
-        return named_recipe(request, train, processes, recorded.model.proposals if recorded else None, val)
+        """What is asked for, with the parts of the data set and the net's outputs."""
+        recipe = given
+        if recipe is None and request.recipe is None and recorded is not None:
+            recipe = with_options(recorded, request)
+        elif recipe is None:
+            recipe = named_recipe(request, train, processes, recorded.model.proposals if recorded else None, val)
+        return with_classes(with_splits(recipe, train, val), len(train.class_names))
 
-    tell(f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes")
+    say_once(
+        f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes"
+    )
     if recorded is None:
-        running = job(asked())
-        running.check()
-        plan_in_time(running, begun, processes)
-        running.load()
-        if processes.writes:
-            begin_folder(folder, "train", running.recipe, running.recipe.training.seed)
+        job = job_of(asked(), *about)
+        check_beginning(job.recipe, job.keys)
+        if job.recipe.minutes is not None:
+            # All of them measure, for they wait for one another in every step; the first one's plan is taken.
+            job.recipe, line = processes.from_first(job.plan(job.recipe.minutes, begun))
+            job.choose_images()
+            say_once(line)
     else:
-        if request.resume is Resume.auto:
-            check_same_recipe(folder, recorded, as_planned(job(asked()).recipe, recorded))
-        running = job_of(recorded, train, val, request.proposals, machine)
-        running.choose_images()
-        running.load()
+        if request.resume == "auto":
+            check_same_recipe(folder, recorded, as_planned(asked(), recorded))
+        job = job_of(recorded, *about)
+        job.choose_images()
+    job.load()
+    if recorded is None and processes.writes:
+        begin_folder(folder, job.recipe, job.recipe.training.seed)
     processes.wait()
     with ExitStack() as stack:
         if processes.writes:  # two runs in one folder would spoil each other's checkpoints
             stack.enter_context(marked(folder, "train"))
             stack.callback(unmark, folder)
-        train_network(running, folder, processes)
+        with show_progress(job.recipe.training.steps, describe, processes.writes) as report:
+            trainer = job.trainer(folder, report)
+            if processes.from_first(trainer.checkpoint_path.exists()):
+                trainer.resume()
+                say_once(f"going on from step {trainer.step} of {trainer.steps}")
+            elif processes.writes:
+                save_sheet(trainer.batches.batch(0), job.train.class_names, folder)
+            try:
+                net = trainer.run()
+            finally:
+                if processes.writes and (folder / LOG_FILE).exists():
+                    from detector.report.plots import plot_training
+
+                    plot_training(folder / LOG_FILE, folder / "curves.png")
+        for fault in trainer.batches.unreadable.values():
+            say_once(f"left out while training: {fault}")
+        if processes.writes:
+            job.save(folder, trainer, net)
+            trainer.clean_up()
     processes.wait()
     return folder
-
-
-def plan_in_time(job: CropJob | SharedJob, begun: float, processes: Processes) -> None:
-    """Plan a run whose recipe says how many minutes it may take, as the first of several processes sees it."""
-    if job.recipe.minutes is None:
-        return
-    # All of them measure, for they wait for one another in every step; the first one's plan is taken.
-    job.recipe, line = processes.from_first(job.plan(job.recipe.minutes, begun))
-    job.choose_images()
-    job.machine.tell(line)
-
-
-def train_network(job: CropJob | SharedJob, folder: Path, processes: Processes) -> None:
-    """The run itself, new or resumed, whose data are loaded."""
-    tell, steps = job.machine.tell, job.recipe.training.steps
-    with show_progress(steps, describe, processes.writes) as report:
-        trainer = job.trainer(folder, report)
-        if processes.from_first(trainer.checkpoint_path.exists()):
-            trainer.resume()
-            tell(f"going on from step {trainer.step} of {trainer.steps}")
-        elif processes.writes:
-            save_sheet(trainer.batches.batch(0), job.train.class_names, folder)
-        try:
-            net = trainer.run()
-        finally:
-            if processes.writes and (folder / LOG_FILE).exists():
-                from detector.report.plots import plot_training
-
-                plot_training(folder / LOG_FILE, folder / "curves.png")
-    for fault in trainer.batches.unreadable.values():
-        tell(f"left out while training: {fault}")
-    if processes.writes:
-        job.save(folder, trainer, net)
-        trainer.clean_up()
-
-
-def describe(entry: Progress) -> tuple[str, bool]:
-    """A line of the log for people; one with a validation is kept on the terminal."""
-    parts = [f"loss {entry.loss:.3f}"]
-    if entry.loss != entry.proposal_loss:  # or MultiBox alone learns
-        if entry.box_loss is not None:
-            proposals = "" if entry.proposal_loss is None else f", proposals {entry.proposal_loss:.3f}"
-            parts[0] += f" (classes {entry.class_loss:.3f}, boxes {entry.box_loss:.3f}{proposals})"
-        parts.append(f"top-1 {entry.top1_train:.3f}, of objects {entry.top1_objects:.3f}")
-    if entry.top1_val is not None:
-        parts.append(f"validation top-1 {entry.top1_val:.3f}")
-    if entry.ap_val is not None:
-        parts.append(f"validation mean AP {entry.ap_val:.3f}")
-    parts += [f"rate {entry.rate:.2g}", f"{entry.regions_per_second:.0f} regions/s"]
-    return ", ".join(parts), entry.top1_val is not None or entry.ap_val is not None

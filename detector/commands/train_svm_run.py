@@ -9,10 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from detector.commands.console import progress
-from detector.commands.resume import Resume
-from detector.commands.train_common import RECIPE_FILE, load_pool, own_device, read_data, teller
-from detector.commands.train_run import TrainRequest
+from detector.commands.console import progress, say_once
+from detector.commands.train_jobs import load_pool
+from detector.commands.train_run import RECIPE_FILE, TrainRequest, in_numbers, own_device, usual_parts
 from detector.data import Dataset, load_dataset
 from detector.model.config import MODEL_FILE, ModelConfig, named_folder, read_detector_config
 from detector.model.load import read_member
@@ -32,7 +31,7 @@ def chosen_recipe(request: TrainRequest) -> SvmRecipe:
     """The recipe of the options: of the given file, or the default."""
     if request.minutes is not None or request.steps is not None:
         raise UserError("--minutes and --steps are for the other recipes: SVMs take as long as they take")
-    if request.resume is Resume.must:
+    if request.resume == "must":
         raise UserError("--resume is for the other recipes: SVMs begin anew, in minutes")
     recipe = read_svm_recipe(request.config) if request.config is not None else SvmRecipe()
     if request.config is None and request.init is None:
@@ -63,59 +62,41 @@ def run_svm_training(request: TrainRequest) -> Path:
     """
     recipe = chosen_recipe(request)
     with joined_processes(request.device) as processes, told_to_stop():
-        tell = teller(processes)
-        finished = None
-        if request.resume is Resume.auto and request.out is not None and (request.out / MODEL_FILE).exists():
-            finished = request.out
-        finished = processes.from_first(finished)
-        if finished is not None:
-            tell(f"{finished}: finished already")
-            return finished
+        out = request.out
+        if processes.from_first(request.resume == "auto" and out is not None and (out / MODEL_FILE).exists()):
+            assert out is not None
+            say_once(f"{out}: finished already")
+            return out
         if processes.writes:
-            refuse_occupied(request.out)
-        recipe, train, model = _resolved(request, recipe)
-        tell(
-            f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes"
-        )
+            refuse_occupied(out)
+        init = named_folder(recipe.init)
+        model = read_detector_config(init)
+        split = recipe.train_split
+        train = load_dataset(request.data, split=split) if split else usual_parts(request.data)[0]
+        if tuple(str(key) for key in train.class_keys) != model.class_keys:
+            raise UserError(
+                f"{init}: knows other classes ({', '.join(model.class_names[:3])}, ...) than the data "
+                f"({', '.join(train.class_names[:3])}, ...); train a model on these data first"
+            )
+        recipe = recipe.model_copy(update={"train_split": train.split})
+        say_once(in_numbers(train))
         with ExitStack() as stack:
             folder = Path()
             if processes.writes:
-                made = new_run_folder(request.out, "train", recipe.model_dump(mode="json"), recipe.seed)
+                made = new_run_folder(out, "train", recipe.model_dump(mode="json"), recipe.seed)
                 folder = stack.enter_context(made)
             folder = processes.from_first(folder)
             _train(request, recipe, train, model, folder, processes)
         return processes.from_first(final_path(folder))
 
 
-def _resolved(request: TrainRequest, recipe: SvmRecipe) -> tuple[SvmRecipe, Dataset, ModelConfig]:
-    """The recipe with the part of the data set that it takes, that part, and the model whose features are taken."""
-    init = named_folder(recipe.init)
-    model = read_detector_config(init)
-    train = (
-        load_dataset(request.data, split=recipe.train_split) if recipe.train_split else read_data(request.data, None)[0]
-    )
-    keys = tuple(str(key) for key in train.class_keys)
-    if keys != model.class_keys:
-        raise UserError(
-            f"{init}: knows other classes ({', '.join(model.class_names[:3])}, ...) than the data "
-            f"({', '.join(train.class_names[:3])}, ...); train a model on these data first"
-        )
-    return recipe.model_copy(update={"train_split": train.split}), train, model
-
-
 def _train(
-    request: TrainRequest,
-    recipe: SvmRecipe,
-    train: Dataset,
-    model: ModelConfig,
-    folder: Path,
-    processes: Processes,
+    request: TrainRequest, recipe: SvmRecipe, train: Dataset, model: ModelConfig, folder: Path, processes: Processes
 ) -> None:
     begun = time.monotonic()
-    tell, device = teller(processes), own_device(request.device, processes)
-    init = named_folder(recipe.init)
+    init, device = named_folder(recipe.init), own_device(request.device, processes)
     members = [read_member(init, member, len(model.class_names)) for member in model.members]
-    pool = load_pool(train, tell)
+    pool = load_pool(train, say_once)
     if not len(pool.boxes):
         raise UserError(f"{request.data}: the training data hold no usable object")
     with progress("proposing", len(pool.images), "image") as advance:
@@ -128,8 +109,8 @@ def _train(
     heads = []
     for number, (member, own) in enumerate(zip(members, features, strict=True)):
         data = TrainingSet(pool, table, own, len(train.class_names))
-        heads.append(svm_head(data, member.head, recipe.seed, tell))
-        tell(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
+        heads.append(svm_head(data, member.head, recipe.seed, say_once))
+        say_once(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
     del features, own, data  # before their files go
     for path in folder.glob(f"*{FEATURES_FILE}"):
         path.unlink()

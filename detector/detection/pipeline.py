@@ -25,9 +25,6 @@ from proposals.boxes import FloatArray
 from proposals.merge import MergeConfig, merge
 from proposals.types import Proposals, ProposalSource
 
-LEAST_DOUBTED = 0.05
-"""Detections below this score are background that an image has more of the more proposals it has."""
-
 
 class Stages:
     """Where the time goes: ``seconds`` spent so far by stage, in the order of first use; of all threads together.
@@ -170,15 +167,3 @@ class Detector:
         if boxes is None:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")
         return boxes, scored(found.probs, found.overlap, self.config.overlap_power)
-
-
-def uncertainty(found: Detections) -> float:
-    """How unsure a detector is of an image, which decides what is labelled next (active learning).
-
-    The entropies, in bits, of the scores of ``found``, summed: each is a yes or no, of which 0.5 knows least.
-    Detections should go down to a score of ``LEAST_DOUBTED``; lower ones do not count. Entropy of binary outputs: E.
-    Haussmann et al., *Scalable active learning for object detection*, IV 2020. The sum over detections, which did best
-    among sum, mean and maximum: C.-A. Brust et al., *Active learning for deep object detection*, VISAPP 2019.
-    """
-    p = found.scores[found.scores >= LEAST_DOUBTED].astype(np.float64).clip(1e-9, 1 - 1e-9)
-    return float(-(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum())

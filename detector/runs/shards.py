@@ -37,11 +37,11 @@ class Shard:
             raise ValueError(f"there is no shard {self}")
 
     @classmethod
-    def parse(cls, text: str) -> Shard:
-        """``2/7``; UserError where it is no such thing."""
+    def parse(cls, text: str, option: str = "--shard") -> Shard:
+        """``2/7``; UserError where it is no such thing, in the words of the ``option`` that has it."""
         found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"--shard {text}: write i/N, as 1/4, 2/4, 3/4 and 4/4")
+            raise UserError(f"{option} {text}: write i/N, as 1/4, 2/4, 3/4 and 4/4")
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:

@@ -30,6 +30,12 @@ class Done:
         """The lines of standard error."""
         return self.err.splitlines()
 
+    @property
+    def fault(self) -> str:
+        """The one line with which it failed."""
+        assert (self.code, len(self.error_lines), self.err[:7]) == (1, 1, "error: "), self.err
+        return self.error_lines[0]
+
 
 @pytest.fixture
 def run_cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:

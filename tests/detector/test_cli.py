@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import importlib.util
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +26,25 @@ from proposals.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def in_a_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """``python -m detector`` from this checkout."""
+def in_a_process(*arguments: str, code: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+    """``python -m detector``, or Python's ``code``, from this checkout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **options.pop("environment", {})}
+    words = ["-c", code] if code else ["-m", "detector", *arguments]
     return subprocess.run(
-        [sys.executable, "-m", "detector", *arguments],
-        capture_output=True, text=True, env=environment, check=False, **options,
-    )  # fmt: skip
+        [sys.executable, *words], capture_output=True, text=True, env=environment, check=False, **options
+    )
 
 
 def test_help_lists_every_verb() -> None:
     done = in_a_process("--help")
     assert done.returncode == 0
-    for verb, (_, summary) in COMMANDS.items():
+    for verb, summary in COMMANDS.items():
         assert any(verb in line and summary in line for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize("verb", sorted(COMMANDS))
-def test_the_table_agrees_with_the_verb(verb: str) -> None:
-    module, summary = COMMANDS[verb]
-    assert module.rpartition(".")[2].replace("_", "-") == verb
-    function = getattr(import_module(module), module.rpartition(".")[2])
-    assert (function.__doc__ or "").splitlines()[0] == summary
-
-
-@pytest.mark.parametrize("verb", sorted(COMMANDS))
 def test_every_verb_explains_itself_with_an_example(run_cli: Any, verb: str) -> None:
+    assert (cli.function_of(verb).__doc__ or "").splitlines()[0] == COMMANDS[verb]
     done = run_cli(verb, "--help")
     assert done.code == 0
     assert f"detector {verb}" in done.out.partition("Example")[2]
@@ -103,7 +98,7 @@ def test_an_unknown_verb_is_a_wrong_command_line(run_cli: Any) -> None:
 
 
 def test_a_verb_that_cannot_be_imported_spoils_only_itself(run_cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COMMANDS, "broken", ("detector.commands.no_such_module", "Never works."))
+    monkeypatch.setitem(COMMANDS, "broken", "Never works.")
     assert run_cli("--help").code == 0
     assert run_cli("detect", "--help").code == 0
 
@@ -125,11 +120,12 @@ def test_a_users_fault_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "error: a.jpg: broken in two lines\n")
 
 
-def test_a_fault_of_the_program_is_not_hidden() -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ModuleNotFoundError("no_such_module")])
+def test_a_fault_of_the_program_is_not_hidden(error: Exception) -> None:
     def verb() -> None:
-        raise ZeroDivisionError
+        raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         run_guarded(verb)
 
 
@@ -143,38 +139,38 @@ def test_a_full_disk_is_one_line(where: tuple[str, ...], capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith(f"error: {name}cannot write: No space left on device; free some space")
 
 
-def test_an_unexpected_error_is_one_line_and_a_file(
-    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("place", ["", "missing"])
+def test_an_unexpected_error_is_one_line_and_a_file_if_one_can_be_written(
+    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
 ) -> None:
     def check_nothing() -> Any:
         raise KeyError("a\nb\x1b[31m")
 
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / place))
     monkeypatch.setattr("detector.commands.doctor.doctor", check_nothing)
     done = run_cli("doctor")
-    (file,) = tmp_path.glob("detector-error-*.txt")
     assert (done.code, done.out) == (1, "")
-    (line,) = done.error_lines
+    line = done.error_lines[-1]
     assert line.startswith("error: unexpected KeyError: ")
     assert "please report it" in line
-    assert str(file) in line
-    text = file.read_text(encoding="utf-8")
-    assert "in check_nothing" in text
-    assert "python: 3." in text
+    if place:
+        assert "Traceback" in done.err
+    else:
+        (file,) = tmp_path.glob("detector-error-*.txt")
+        assert str(file) in done.fault
+        text = file.read_text(encoding="utf-8")
+        assert "in check_nothing" in text
+        assert "python: 3." in text
 
 
-def test_an_unexpected_error_where_no_file_can_be_written(
-    run_cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def check_nothing() -> Any:
-        raise RecursionError("too deep")
-
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    monkeypatch.setattr("detector.commands.doctor.doctor", check_nothing)
-    done = run_cli("doctor")
-    assert done.code == 1
-    assert "Traceback" in done.err
-    assert done.error_lines[-1].startswith("error: unexpected RecursionError: too deep")
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_streams_take_any_text(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # cannot be reconfigured, and need not be
+    console.tolerant_streams()
+    print("猫 \udce9", file=stream, flush=True)
+    assert stream.buffer.getvalue().decode(encoding) in ("\\u732b \\udce9\n", "猫 \\udce9\n")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
@@ -206,14 +202,6 @@ def test_a_missing_library_of_opencv_is_one_line_with_the_remedy(
     (line,) = capsys.readouterr().err.splitlines()
     assert "libGL.so.1" in line
     assert "pip install opencv-python-headless" in line
-
-
-def test_another_missing_module_is_not_taken_for_opencv() -> None:
-    def verb() -> None:
-        import no_such_module_of_anyone  # noqa: F401
-
-    with pytest.raises(ModuleNotFoundError):
-        run_guarded(verb)
 
 
 def test_control_c_ends_without_a_traceback(tmp_path: Path) -> None:
@@ -253,10 +241,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
         "os.dup2(write, 1); os.close(write); os.close(read)\n"
         "cli.main(['doctor'])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    done = in_a_process(code=code, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
 
 
@@ -283,8 +268,6 @@ def test_the_demo_shows_photographs_that_are_there() -> None:
     ],
 )
 def test_rate_and_end(done: int, total: int | None, seconds: float, expected: str) -> None:
-    import datetime
-
     noon = datetime.datetime(2026, 1, 1, 12, 0)
     assert console.rate_and_end(done, total, seconds, "image", noon) == expected
 
@@ -294,3 +277,38 @@ def test_progress_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFix
         advance()
         advance()
     assert capsys.readouterr() == ("", "")
+
+
+# --- threads that wait for one another ----------
+
+
+@pytest.mark.parametrize("variable", [*cli.WAITING, ""])
+def test_threads_wait_briefly_unless_people_have_said_how(variable: str) -> None:
+    environment = {variable: "as they like"} if variable else {"HOME": "/h"}
+    before = environment.copy()
+    cli.wait_briefly(environment)
+    assert environment == (before if variable else {**before, cli.SPIN: cli.FEW_TURNS})
+
+
+# Runs a verb that needs nothing, then loads PyTorch as any other verb would.
+COMMAND_THEN_TORCH = """
+from detector.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    import torch
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp is what PyTorch computes with on Linux")
+@pytest.mark.parametrize("given", [None, "77"])
+def test_the_command_says_how_to_wait_before_pytorch_reads_it(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in cli.WAITING:
+        monkeypatch.delenv(name, raising=False)
+    own = {} if given is None else {cli.SPIN: given}
+    done = in_a_process(code=COMMAND_THEN_TORCH, environment={**own, "OMP_DISPLAY_ENV": "verbose"})
+    # Each OpenMP that is loaded tells its settings; PyTorch's own may not be the only one.
+    assert set(re.findall(rf"{cli.SPIN} = '(\d+)'", done.stderr)) == {given or cli.FEW_TURNS}

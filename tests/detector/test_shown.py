@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.shown import JSON_FAULTS, brief, json_fault, json_text, path_part, path_parts, shown
+from detector.shown import JSON_FAULTS, brief, json_fault, json_text, one_line, path_part, path_parts, shown
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,15 @@ from detector.shown import JSON_FAULTS, brief, json_fault, json_text, path_part,
 )
 def test_shown(text: str, expected: str) -> None:
     assert shown(text) == expected
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_is_one_line_that_utf_8_can_hold(text: str) -> None:
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    assert "\x1b" not in line
+    line.encode("utf-8")
+    assert one_line(line) == line
 
 
 def test_long_values_are_cut() -> None:

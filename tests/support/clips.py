@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 
 def write_video(path: Path, codec: str, frames: int = 30) -> Path:
     """A clip of a picture that moves, ten frames a second."""
     rng = np.random.default_rng(0)
     picture = cv2.resize(rng.integers(0, 255, (12, 16, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), 10, (160, 120))
+    return write_frames(path, codec, [np.roll(picture, 5 * number, 1)[:, :, ::-1] for number in range(frames)])
+
+
+def write_frames(path: Path, codec: str, frames: Sequence[NDArray[np.uint8]]) -> Path:
+    """A clip of ``frames`` ``(H, W, 3)`` uint8 RGB."""
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), 10, (width, height))
     if not writer.isOpened():
         pytest.skip(f"this build of OpenCV does not write {codec}")
-    for number in range(frames):
-        writer.write(np.roll(picture, 5 * number, 1))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
     writer.release()
     return path
 

@@ -12,13 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from detector.commands.detection_files import (
-    SavedDetections,
-    coco_ids,
-    read_detections,
-    write_coco,
-    write_csv,
-)
+from detector.commands.detection_files import SavedDetections, coco_ids, read_detections, write_coco, write_csv
 from detector.types import Detections
 from proposals.errors import UserError
 
@@ -74,24 +68,21 @@ def test_numbers_are_short() -> None:
     assert '"box": [0.1, 0.2, 30.7, 40.0], "score": 0.9' in SavedDetections.of("a", "a", some(1), NAMES).to_json()
 
 
+def entry(text: str, width: int = 1) -> str:
+    """A line with these detections."""
+    return f'{{"image_id": "a", "path": "a", "width": {width}, "height": 1, "detections": [{text}]}}'
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         ("not json", "not a line"),
         ("[]", "not a line"),
         ("{}", "'detections' is missing"),
-        ('{"image_id": "a", "path": "a", "width": 1, "height": 1, "detections": [{"box": [0, 0, 1, 1]}]}', "'score'"),
-        (
-            '{"image_id": "a", "path": "a", "width": 1, "height": 1, "detections": '
-            '[{"box": [0, 0, 1], "score": 1, "label": 0, "class_name": "a"}]}',
-            "not a line",
-        ),
-        (
-            '{"image_id": "a", "path": "a", "width": 1, "height": 1, "detections": '
-            '[{"box": [0, 0, 1, NaN], "score": 1, "label": 0, "class_name": "a"}]}',
-            "finite",
-        ),
-        ('{"image_id": "a", "path": "a", "width": 0, "height": 1, "detections": []}', "image_size"),
+        (entry('{"box": [0, 0, 1, 1]}'), "'score'"),
+        (entry('{"box": [0, 0, 1], "score": 1, "label": 0, "class_name": "a"}'), "not a line"),
+        (entry('{"box": [0, 0, 1, NaN], "score": 1, "label": 0, "class_name": "a"}'), "finite"),
+        (entry("", width=0), "image_size"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: str, said: str) -> None:

@@ -18,6 +18,8 @@ from detector.commands.formats import label_studio_task, voc_text, whole_pixels,
 from detector.data import load_dataset
 from detector.types import Detections
 
+pytestmark = pytest.mark.usefixtures("fake_model")
+
 NAMES = ("tomato", "Käse & <b>")
 
 
@@ -91,7 +93,7 @@ def test_label_studio() -> None:
     np.testing.assert_allclose(side, some().boxes[0, 2:] - some().boxes[0, :2], rtol=1e-6)
 
 
-def test_detect_writes_them(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+def test_detect_writes_them(run_cli: Any, picture: Any, tmp_path: Path) -> None:
     picture("in/a.png", right=(20, 20, 220))
     picture("in/deep/b.png", left=(90, 90, 90))
     formats = [word for name in ("voc", "yolo", "labelstudio") for word in ("--format", name)]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+from clips import write_frames
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -47,20 +47,30 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     return make
 
 
-def test_files_in_the_order_given(files: Any) -> None:
-    files("b.jpg", "a.PNG", "sub/c.webp")
-    assert ids("b.jpg", "a.PNG", "./sub/c.webp") == ["b", "a", "c"]
-
-
-def test_a_file_is_taken_at_its_word(files: Any) -> None:
-    files("photo", "scan.dat")
-    assert ids("photo", "scan.dat") == ["photo", "scan"], "a named file needs no known ending"
-
-
-def test_a_folder_is_searched_in_natural_order(files: Any) -> None:
-    files("in/10.jpg", "in/9.jpg", "in/a/1.tif", "in/b.txt", "in/.c.jpg", "in/.git/d.jpg", "in/clip.MP4")
-    assert ids("in") == ["9", "10", "a/1", "clip.mp4"]
-    assert ids("in/") == ["9", "10", "a/1", "clip.mp4"]
+@pytest.mark.parametrize(
+    ("names", "named", "found"),
+    [
+        ("b.jpg a.PNG sub/c.webp", "b.jpg a.PNG ./sub/c.webp", "b a c"),
+        ("photo scan.dat", "photo scan.dat", "photo scan"),
+        ("in/10.jpg in/9.jpg in/a/1.tif in/b.txt in/.c.jpg in/.git/d.jpg in/clip.MP4", "in", "9 10 a/1 clip.mp4"),
+        ("in/10.jpg in/9.jpg in/a/1.tif in/b.txt in/.c.jpg in/.git/d.jpg in/clip.MP4", "in/", "9 10 a/1 clip.mp4"),
+        ("in/x².jpg in/x٣.jpg in/2x.jpg in/x10.jpg", "in", "2x x٣ x10 x²"),
+        ("in/a.jpg in/b.jpg", "in/b.jpg in in/*.jpg", "b a"),
+        ("x/a.jpg y/a.jpg y/a.png a-2.jpg", "a-2.jpg x y", "a-2 a a-3 a-4"),
+        ("a1.jpg a2.jpg b.jpg a.md sub/a3.jpg", "a*", "a1 a2"),
+        ("a1.jpg a2.jpg b.jpg a.md sub/a3.jpg", "**/a*.jpg", "a1 a2 a3"),
+        ("a1.jpg a2.jpg b.jpg a.md sub/a3.jpg", "[ab].jpg", "b"),
+        ("photo[1].jpg photo1.jpg", "photo[1].jpg", "photo[1]"),
+    ],
+    ids=[
+        "in the order given", "a file is taken at its word and needs no known ending", "a folder in natural order",
+        "with a slash", "odd digits", "each file once", "ids stay different", "a pattern", "a pattern into folders",
+        "a pattern of a set", "a file whose name looks like a pattern",
+    ],
+)  # fmt: skip
+def test_what_names_stand_for(files: Any, names: str, named: str, found: str) -> None:
+    files(*names.split())
+    assert ids(*named.split()) == found.split()
 
 
 @given(st.lists(st.text("ab.-019 Z", min_size=1, max_size=8), max_size=8))
@@ -72,27 +82,11 @@ def test_the_key_sorts_numbers_by_value_and_before_text(names: list[str]) -> Non
     assert sorted(names, key=lambda name: (parts(name), name)) == list(_natural_order(names))
 
 
-def test_names_with_odd_digits_can_be_sorted(files: Any) -> None:
-    files("in/x².jpg", "in/x٣.jpg", "in/2x.jpg", "in/x10.jpg")
-    assert set(ids("in")) == {"x²", "x٣", "2x", "x10"}
-
-
-def test_a_loop_of_links_ends(files: Any) -> None:
-    files("in/a.jpg")
-    Path("in/again").symlink_to("../in")
-    assert ids("in") == ["a"]
-
-
-def test_each_file_once(files: Any) -> None:
+def test_links_are_what_they_lead_to_and_a_loop_of_them_ends(files: Any) -> None:
     files("in/a.jpg", "in/b.jpg")
+    Path("in/again").symlink_to("../in")
     Path("in/link.jpg").symlink_to("a.jpg")
-    assert ids("in/b.jpg", "in", "in/*.jpg") == ["b", "a"]
-
-
-def test_ids_stay_different(files: Any) -> None:
-    files("x/a.jpg", "y/a.jpg", "y/a.png", "a-2.jpg")
-    found = ids("a-2.jpg", "x", "y")
-    assert found == ["a-2", "a", "a-3", "a-4"]
+    assert ids("in") == ["a", "b"]
 
 
 def test_a_frame_is_no_image_of_a_folder_that_is_called_like_its_video(clip: Path) -> None:
@@ -103,18 +97,6 @@ def test_a_frame_is_no_image_of_a_folder_that_is_called_like_its_video(clip: Pat
     assert found == ["clip/000000", "clip.avi/000000"]
 
 
-def test_patterns(files: Any) -> None:
-    files("a1.jpg", "a2.jpg", "b.jpg", "a.md", "sub/a3.jpg")
-    assert ids("a*") == ["a1", "a2"]
-    assert ids("**/a*.jpg") == ["a1", "a2", "a3"]
-    assert ids("[ab].jpg") == ["b"]
-
-
-def test_a_file_whose_name_looks_like_a_pattern(files: Any) -> None:
-    files("photo [1].jpg", "photo 1.jpg")
-    assert ids("photo [1].jpg") == ["photo [1]"]
-
-
 def test_a_list_is_relative_to_itself(files: Any, tmp_path: Path) -> None:
     files("lists/in/a.jpg", "lists/b.jpg", "c.jpg")
     text = f"# first\n\nin\n  b.jpg  \r\n{tmp_path / 'c.jpg'}\n"
@@ -122,16 +104,21 @@ def test_a_list_is_relative_to_itself(files: Any, tmp_path: Path) -> None:
     assert ids("lists/some.txt") == ["a", "b", "c"]
 
 
-def test_a_list_in_a_list_is_refused(files: Any) -> None:
-    Path("a.txt").write_text("a.txt\n")
-    with pytest.raises(UserError, match=r"a list may not name another list \(line 1 of a\.txt\)"):
-        ids("a.txt")
-
-
-def test_a_list_that_is_no_text(files: Any) -> None:
-    Path("a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not UTF-8 text"):
-        ids("a.txt")
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("list.txt", r"a list may not name another list \(line 1 of list\.txt\)"),
+        ("noise.txt", "not UTF-8 text"),
+        ("a\0.jpg", "cannot be opened"),
+        ("-", "standard input is empty"),
+    ],
+)
+def test_what_stands_for_nothing(files: Any, stdin: Any, named: str, words: str) -> None:
+    stdin(b"")
+    Path("list.txt").write_text("list.txt\n")
+    Path("noise.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=words):
+        ids(named)
 
 
 def test_faults_are_told_and_the_rest_goes_on(files: Any) -> None:
@@ -140,11 +127,6 @@ def test_faults_are_told_and_the_rest_goes_on(files: Any) -> None:
     found = find_inputs(["a.jpg", "x.jpg", "y/", "z*", "b.jpg"], lambda fault: faults.append(str(fault)))
     assert [each.image_id for each in found] == ["a", "b"]
     assert [fault.split(":")[0] for fault in faults] == ["x.jpg", "y/", "z*"]
-
-
-def test_a_name_that_no_system_can_open() -> None:
-    with pytest.raises(UserError, match="cannot be opened"):
-        ids("a\0.jpg")
 
 
 # --- standard input ----------
@@ -174,21 +156,9 @@ def test_a_damaged_picture_on_standard_input_is_named(stdin: Any) -> None:
 
 
 def test_a_list_on_standard_input(files: Any, stdin: Any) -> None:
-    files("sub/a.jpg", "b.jpg")
-    stdin(b"sub/a.jpg\nb.jpg\n")
-    assert ids("-") == ["a", "b"]
-
-
-def test_empty_standard_input(stdin: Any) -> None:
-    stdin(b"")
-    with pytest.raises(UserError, match="standard input is empty"):
-        ids("-")
-
-
-def test_a_dash_in_a_list_is_a_file_name(files: Any, stdin: Any) -> None:
-    files("-")
-    stdin(b"-\n")
-    assert ids("-") == ["-"]
+    files("sub/a.jpg", "b.jpg", "-")
+    stdin(b"sub/a.jpg\nb.jpg\n-\n")
+    assert ids("-") == ["a", "b", "-"], "a dash in a list is a file's name"
 
 
 # --- videos ----------
@@ -197,12 +167,7 @@ def test_a_dash_in_a_list_is_a_file_name(files: Any, stdin: Any) -> None:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """Seven frames, each of one grey that grows with its number."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    for number in range(7):
-        writer.write(np.full((48, 64, 3), 30 * number, np.uint8))
-    writer.release()
-    return path
+    return write_frames(tmp_path / "clip.avi", "MJPG", [np.full((48, 64, 3), 30 * n, np.uint8) for n in range(7)])
 
 
 @pytest.mark.parametrize(("step", "numbers"), [(1, range(7)), (3, (0, 3, 6)), (7, (0,)), (100, (0,))])

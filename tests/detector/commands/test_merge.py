@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from clips import spoil, write_video
+from command_line import record_of, tree
 from PIL import Image
+from voc_sets import write_voc
 
 from detector.detection.pipeline import Detector
 from detector.evaluation.analysis_types import Evaluation
@@ -21,9 +21,11 @@ from detector.evaluation.plain import to_plain
 from detector.runs.folder import new_run_folder
 from detector.runs.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("fake_model")
+
 BLUE, GREY = (20, 20, 220), (90, 90, 90)
-FORMATS = ("--format", "coco", "--format", "csv", "--format", "parquet")
-OPTIONS = ("--on-error", "skip", *FORMATS, "--proposal-pictures")
+SKIP = ("--on-error", "skip")
+OPTIONS = (*SKIP, "--format", "coco", "--format", "csv", "--format", "parquet", "--proposal-pictures")
 
 
 @pytest.fixture
@@ -41,62 +43,73 @@ def listed(picture: Any, tmp_path: Path) -> Path:
     return path
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def files(folder: str | Path) -> dict[str, bytes]:
     """What is in a folder, without the record of when and how it was made."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "config.yaml")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return {name: (Path(folder) / name).read_bytes() for name in tree(folder) if name != "config.yaml"}
 
 
-def config_of(folder: Path) -> list[Any]:
-    record = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+def how_made(folder: str) -> list[Any]:
+    record = record_of(folder)
     return [record[key] for key in ("verb", "seed", "config")]
+
+
+def assert_same(one: str, other: str) -> None:
+    """Two run folders hold the same, and were made in the same way."""
+    assert files(one) == files(other)
+    assert how_made(one) == how_made(other)
 
 
 def skipped(done: Any) -> list[str]:
     return [line for line in done.error_lines if line.startswith("skipped: ")]
 
 
+def counted(done: Any) -> list[str]:
+    """Images and objects, as the last line tells them."""
+    words: list[str] = done.out.splitlines()[-1].split(", ")[:2]
+    return words
+
+
+@pytest.fixture
+def in_parts(run_cli: Any) -> Callable[..., Any]:
+    """``in_parts(3, "detect", ...)``: the command in so many shards, and what ``merge`` says of them."""
+
+    def run(count: int, *command: Any) -> Any:
+        parts = [f"part-{index}" for index in range(1, count + 1)]
+        for index, part in enumerate(parts, 1):
+            done = run_cli(*command, "--shard", f"{index}/{count}", "--out", part)
+            assert done.code in (0, 3), done.err
+        return run_cli("merge", *parts[::-1], "--out", "merged")
+
+    return run
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 11])
-def test_merged_shards_are_what_one_process_writes(
-    run_cli: Any, fake_model: Any, listed: Path, tmp_path: Path, count: int
-) -> None:
+def test_merged_shards_are_what_one_process_writes(run_cli: Any, in_parts: Any, listed: Path, count: int) -> None:
     whole = run_cli("detect", listed, *OPTIONS, "--out", "whole")
     assert whole.code == 3, whole.err
-    for index in range(1, count + 1):
-        done = run_cli("detect", listed, *OPTIONS, "--shard", f"{index}/{count}", "--out", f"part-{index}")
-        assert done.code in (0, 3), done.err
-    parts = [f"part-{index}" for index in range(count, 0, -1)]
-    merged = run_cli("merge", *parts, "--out", "merged")
+    merged = in_parts(count, "detect", listed, *OPTIONS)
     assert merged.code == whole.code
-    assert files(tmp_path / "merged") == files(tmp_path / "whole")
-    assert config_of(tmp_path / "merged") == config_of(tmp_path / "whole")
+    assert_same("merged", "whole")
     assert skipped(merged) == skipped(whole)
     assert len(skipped(whole)) == 3
-    counts = [done.out.splitlines()[-1].split(", ")[:2] for done in (merged, whole)]
-    assert counts[0] == counts[1]
+    assert counted(merged) == counted(whole)
     assert "3 inputs skipped; images in merged" in merged.out
 
 
-def test_a_shard_writes_its_part_alone(run_cli: Any, fake_model: Any, listed: Path, tmp_path: Path) -> None:
+def test_a_shard_writes_its_part_alone(run_cli: Any, listed: Path) -> None:
     done = run_cli("detect", listed, *OPTIONS, "--shard", "1/4", "--out", "part")
     assert (done.code, len(skipped(done))) == (3, 1)
-    assert files(tmp_path / "part").keys() == {
+    assert files("part").keys() == {
         "detections.jsonl", "shard.json", "pictures/a.jpg", "pictures/b.jpg", "proposals/a.jpg", "proposals/b.jpg",
     }  # fmt: skip
 
 
-def test_shards_of_images_that_are_all_skipped(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> None:
+def test_shards_of_images_that_are_all_skipped(in_parts: Any, tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_text("no image")
-    for index in (1, 2):
-        command = ("detect", "a.jpg", "b.jpg", "--on-error", "skip", "--shard", f"{index}/2", "--out", f"part-{index}")
-        assert run_cli(*command).code == 3
-    done = run_cli("merge", "part-1", "part-2", "--out", "merged")
-    assert done.code == 1
-    assert (
-        done.error_lines[-1]
-        == "error: nothing was detected in: every input was skipped; the lines of the shards say why"
-    )
+    done = in_parts(2, "detect", "a.jpg", "b.jpg", *SKIP)
+    why = "error: nothing was detected in: every input was skipped; the lines of the shards say why"
+    assert (done.code, done.error_lines[-1]) == (1, why)
     assert not (tmp_path / "merged").exists()
 
 
@@ -152,89 +165,72 @@ KILLS = {
 
 @pytest.mark.parametrize(("lines", "records"), KILLS.values(), ids=KILLS.keys())
 def test_a_killed_run_goes_on(
-    run_cli: Any,
-    fake_model: Any,
-    listed: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    detections_made: list[int],
-    lines: tuple[int, int],
-    records: tuple[int, int],
-) -> None:
+    run_cli: Any, listed: Path, monkeypatch: pytest.MonkeyPatch, detections_made: list[int],
+    lines: tuple[int, int], records: tuple[int, int],
+) -> None:  # fmt: skip
     command = ("detect", listed, *OPTIONS, "--out")
     whole = run_cli(*command, "whole")
     total = len(detections_made)
     killed(run_cli, monkeypatch, *command, "found")
-    left = tmp_path / "found.unfinished"
+    left = Path("found.unfinished")
     for name, (number, more) in (("detections.jsonl", lines), ("journal.jsonl", records)):
         cut(left / name, line_end(left / name, number) + more)
     detections_made.clear()
     done = run_cli(*command, "found", "--resume")
     assert done.code == 3, done.err
-    assert files(tmp_path / "found") == files(tmp_path / "whole")
-    assert config_of(tmp_path / "found") == config_of(tmp_path / "whole")
+    assert_same("found", "whole")
     assert not left.exists()
-    told = [said.out.splitlines()[-1].split(", ")[:2] for said in (done, whole)]
-    assert told[0] == told[1]
+    assert counted(done) == counted(whole)
     kept = 0 if records[0] == 0 else lines[0] if lines[0] >= 0 else total
     assert total - len(detections_made) in (kept, kept - 1)
 
 
-def test_a_killed_shard_is_finished_and_merged(
-    run_cli: Any, fake_model: Any, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_shard_is_finished_and_merged(run_cli: Any, listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("detect", listed, *OPTIONS)
     run_cli(*command, "--out", "whole")
     run_cli(*command, "--shard", "1/2", "--out", "part-1", "--resume", "auto")
     second = (*command, "--shard", "2/2", "--out", "part-2", "--resume", "auto")
     killed(run_cli, monkeypatch, *second)
-    cut(tmp_path / "part-2.unfinished" / "detections.jsonl", 400)
+    cut(Path("part-2.unfinished") / "detections.jsonl", 400)
     for named in ("part-2", "part-2.unfinished"):
-        done = run_cli("merge", "part-1", named, "--out", "merged")
-        assert done.code == 1
-        expected = f"error: {named}: shard 2/2 is not finished; give its command again with --resume"
-        assert done.error_lines == [expected]
+        fault = run_cli("merge", "part-1", named, "--out", "merged").fault
+        assert fault == f"error: {named}: shard 2/2 is not finished; give its command again with --resume"
     assert run_cli(*second).code in (0, 3)
     assert run_cli("merge", "part-1", "part-2", "--out", "merged").code == 3
-    assert files(tmp_path / "merged") == files(tmp_path / "whole")
+    assert files("merged") == files("whole")
 
 
 def test_a_run_that_an_image_has_ended_goes_on_without_it(
-    run_cli: Any, fake_model: Any, listed: Path, tmp_path: Path, detections_made: list[int]
+    run_cli: Any, listed: Path, detections_made: list[int]
 ) -> None:
     listed.write_text(listed.read_text().replace("nowhere.png\n", ""))
-    skip = ("--on-error", "skip")
-    assert run_cli("detect", listed, *skip, "--out", "whole").code == 3
+    assert run_cli("detect", listed, *SKIP, "--out", "whole").code == 3
     assert run_cli("detect", listed, "--shard", "2/2", "--out", "part-2").code == 0
     first = ("detect", listed, "--shard", "1/2", "--out", "part-1")
     assert run_cli(*first).code == 1
-    done = len((tmp_path / "part-1.unfinished" / "detections.jsonl").read_text().splitlines())
+    done = Path("part-1.unfinished/detections.jsonl").read_text().count("\n")
     detections_made.clear()
-    assert run_cli(*first, *skip, "--resume").code == 3
+    assert run_cli(*first, *SKIP, "--resume").code == 3
     assert done + len(detections_made) == 5, "two images and three frames; what was done is not done again"
     assert run_cli("merge", "part-1", "part-2", "--out", "merged").code == 3
-    assert files(tmp_path / "merged").keys() == files(tmp_path / "whole").keys()
-    assert files(tmp_path / "merged") == files(tmp_path / "whole")
-    assert config_of(tmp_path / "merged") == config_of(tmp_path / "whole")
+    assert_same("merged", "whole")
 
 
-def test_a_finished_run_has_nothing_to_go_on_with(
-    run_cli: Any, fake_model: Any, picture: Any, detections_made: list[int]
-) -> None:
+def test_a_finished_run_has_nothing_to_go_on_with(run_cli: Any, picture: Any, detections_made: list[int]) -> None:
     command = ("detect", picture("a.png"), "--out", "found")
-    (line,) = run_cli(*command, "--resume").error_lines
-    assert line.startswith("error: found: no interrupted run to go on with; leave --resume out")
+    nothing = "error: found: no interrupted run to go on with; leave --resume out"
+    assert run_cli(*command, "--resume").fault.startswith(nothing)
     assert run_cli(*command, "--resume", "auto").code == 0
-    assert run_cli(*command, "--resume").error_lines == ["error: found: this run is finished; name another --out"]
+    assert run_cli(*command, "--resume").fault == "error: found: this run is finished; name another --out"
     done = run_cli(*command, "--resume", "auto")
     assert (done.code, done.out) == (0, "found: this run is finished\n")
     assert len(detections_made) == 1
-    done = run_cli("detect", "a.png", "--resume")
-    assert done.error_lines == ["error: --resume needs --out: the folder of the run to go on with"]
+    needs = "error: --resume needs --out: the folder of the run to go on with"
+    assert run_cli("detect", "a.png", "--resume").fault == needs
 
 
 def test_a_run_in_an_empty_folder_goes_on(
-    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a volume is mounted, which cannot be replaced."""
     (tmp_path / "found").mkdir()
@@ -255,44 +251,31 @@ def test_a_run_in_an_empty_folder_goes_on(
     ],
 )
 def test_another_run_does_not_go_on(
-    run_cli: Any,
-    fake_model: Any,
-    picture: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    inputs: list[str],
-    options: list[str],
-    words: str,
-) -> None:
+    run_cli: Any, picture: Any, monkeypatch: pytest.MonkeyPatch, inputs: list[str],
+    options: list[str], words: str,
+) -> None:  # fmt: skip
     picture("a.png")
     picture("b.png")
-    killed(run_cli, monkeypatch, "detect", "a.png", "b.png", "--score-threshold", "0.5", "--out", "found")
-    before = files(tmp_path / "found.unfinished")
-    defaults = [] if "--score-threshold" in options else ["--score-threshold", "0.5"]
-    done = run_cli("detect", *inputs, *defaults, *options, "--out", "found", "--resume")
-    assert done.code == 1
-    assert len(done.error_lines) == 1
-    assert f"holds a run with {words}; name another --out" in done.err
-    after = files(tmp_path / "found.unfinished")
-    assert {name: after[name] for name in before if name != ".run.json"} == {
-        name: content for name, content in before.items() if name != ".run.json"
-    }
+    threshold = ("--score-threshold", "0.5")
+    killed(run_cli, monkeypatch, "detect", "a.png", "b.png", *threshold, "--out", "found")
+    before = {**files("found.unfinished"), ".run.json": b""}
+    fault = run_cli("detect", *inputs, *threshold, *options, "--out", "found", "--resume").fault
+    assert f"holds a run with {words}; name another --out" in fault
+    assert {**files("found.unfinished"), ".run.json": b""} == before
 
 
 def test_two_processes_do_not_go_on_at_once(
-    run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Any, picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("detect", picture("a.png"), "--out", "found", "--resume", "auto")
     killed(run_cli, monkeypatch, *command)
     with new_run_folder(tmp_path / "found", "detect", {}, resume=True) as folder:
-        done = run_cli(*command)
-        assert (done.code, len(done.error_lines)) == (1, 1)
-        assert "found.unfinished: another process is at work there" in done.err
+        assert "found.unfinished: another process is at work there" in run_cli(*command).fault
         assert (folder / "detections.jsonl").read_text().count("\n") == 1
 
 
 @pytest.fixture
-def two_parts(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> Callable[..., Any]:
+def two_parts(run_cli: Any, picture: Any, tmp_path: Path) -> Callable[..., Any]:
     """``two_parts(*options)`` makes ``part-1`` and, with the options, ``part-2``, and gives what ``merge`` says."""
     picture("a.png")
     picture("b.png")
@@ -305,17 +288,24 @@ def two_parts(run_cli: Any, fake_model: Any, picture: Any, tmp_path: Path) -> Ca
     return make
 
 
-def test_shards_of_other_settings_are_refused(two_parts: Any) -> None:
-    done = two_parts("--score-threshold", "0.25")("part-1", "part-2")
-    words = "part-2: a shard with another config.postprocess.score_threshold (0.25, not 0.3); part-1 is of another job"
-    assert done.error_lines == [f"error: {words}"]
-
-
-def test_shards_of_another_model_are_refused(two_parts: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "inputs", "words"),
+    [
+        (
+            ("--score-threshold", "0.25"), ("a.png", "b.png"),
+            "another config.postprocess.score_threshold (0.25, not 0.3)",
+        ),
+        (("--model", "other"), ("a.png", "b.png"), "another model"),
+        ((), ("b.png", "a.png"), "another list of inputs"),
+    ],
+)  # fmt: skip
+def test_shards_of_another_job_are_refused(
+    two_parts: Any, tmp_path: Path, options: tuple[str, ...], inputs: tuple[str, ...], words: str
+) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "model.yaml").write_text("another")
-    done = two_parts("--model", "other")("part-1", "part-2")
-    assert done.error_lines == ["error: part-2: a shard with another model; part-1 is of another job"]
+    fault = two_parts(*options, inputs=inputs)("part-1", "part-2").fault
+    assert fault == f"error: part-2: a shard with {words}; part-1 is of another job"
 
 
 def test_the_same_model_may_lie_elsewhere(two_parts: Any, tmp_path: Path) -> None:
@@ -325,37 +315,26 @@ def test_the_same_model_may_lie_elsewhere(two_parts: Any, tmp_path: Path) -> Non
     assert two_parts("--model", "copy")("part-1", "part-2").code == 0
 
 
-def test_shards_of_another_list_are_refused(two_parts: Any) -> None:
-    done = two_parts(inputs=("b.png", "a.png"))("part-1", "part-2")
-    assert done.error_lines == ["error: part-2: a shard with another list of inputs; part-1 is of another job"]
-
-
-def test_what_is_not_all_of_the_shards_is_refused(two_parts: Any, run_cli: Any, tmp_path: Path) -> None:
+def test_what_is_not_all_of_the_shards_is_refused(two_parts: Any, tmp_path: Path) -> None:
     merge = two_parts()
-    assert merge("part-2").error_lines == ["error: of 2 shards 1 is missing"]
-    shutil.copytree(tmp_path / "part-1", tmp_path / "again")
-    expected = "error: again: shard 1/2, which part-1 is, too; leave one of them out"
-    assert merge("part-1", "again", "part-2").error_lines == [expected]
-    assert merge("part-1", "nowhere").error_lines == ["error: nowhere: no such folder"]
-    (tmp_path / "photos").mkdir()
-    assert merge("part-1", "photos").error_lines == ["error: photos: not a shard: it has no shard.json"]
+    assert merge("part-2").fault == "error: of 2 shards 1 is missing"
     cut(tmp_path / "part-2" / "detections.jsonl", -1)
-    done = merge("part-1", "part-2")
-    assert done.error_lines == ["error: part-2/detections.jsonl: not whole; copy the shard again"]
+    fault = "error: part-2/detections.jsonl: not whole; copy the shard again"
+    assert merge("part-1", "part-2").fault == fault
     assert not (tmp_path / "merged").exists()
 
 
-def test_what_exists_is_not_merged_over(two_parts: Any, run_cli: Any, tmp_path: Path) -> None:
+def test_what_exists_is_not_merged_over(two_parts: Any) -> None:
     merge = two_parts()
     assert merge("part-1", "part-2").code == 0
-    before = files(tmp_path / "merged")
-    assert "already exists and is not empty" in merge("part-1", "part-2").err
-    assert files(tmp_path / "merged") == before
+    before = files("merged")
+    assert "already exists and is not empty" in merge("part-1", "part-2").fault
+    assert files("merged") == before
 
 
 @pytest.mark.parametrize("verb", ["detect", "propose"])
 def test_a_disk_that_is_full_while_merging_is_one_line(
-    run_cli: Any, fake_model: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+    run_cli: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     (photos / "c.png").unlink()
     options = ("--preset", "single", "--workers", 1) if verb == "propose" else ()
@@ -365,11 +344,9 @@ def test_a_disk_that_is_full_while_merging_is_one_line(
         raise OSError(errno.ENOSPC, "No space left on device", source)
 
     monkeypatch.setattr("shutil.copyfile", full)
-    done = run_cli("merge", "part", "--out", "merged")
-    (line,) = done.error_lines
-    assert done.code == 1
-    assert line.startswith("error: part/")
-    assert "cannot be copied: [Errno 28] No space left on device" in line
+    fault = run_cli("merge", "part", "--out", "merged").fault
+    assert fault.startswith("error: part/")
+    assert "cannot be copied: [Errno 28] No space left on device" in fault
     assert not (tmp_path / "merged").exists()
 
 
@@ -379,78 +356,45 @@ def test_a_disk_that_is_full_while_merging_is_one_line(
 @pytest.fixture
 def voc(picture: Any, tmp_path: Path) -> Path:
     """Five images, each with a tomato in its annotation; the third cannot be read."""
-    for folder in ("set/JPEGImages", "set/Annotations", "set/ImageSets/Main"):
-        (tmp_path / folder).mkdir(parents=True)
-    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>30</xmax><ymax>40</ymax></bndbox>"
-    tomato = f"<object><name>tomato</name>{box}</object><object><name>sky</name>{box}</object>"
     for name in "abcde":
         picture(f"set/JPEGImages/{name}.png", right=BLUE if name < "d" else GREY)
-        size = "<size><width>60</width><height>40</height></size>"
-        xml = f"<annotation><filename>{name}.png</filename>{size}{tomato}</annotation>"
-        (tmp_path / "set" / "Annotations" / f"{name}.xml").write_text(xml)
     (tmp_path / "set" / "JPEGImages" / "c.png").write_bytes(b"no image")
-    (tmp_path / "set" / "ImageSets" / "Main" / "val.txt").write_text("a\nb\nc\nd\ne\n")
-    return tmp_path / "set"
+    objects = [(label, (0, 0, 30, 40)) for label in ("tomato", "sky")]
+    return write_voc(tmp_path / "set", (40, 60), dict.fromkeys("abcde", objects), {"val": "abcde"})
 
 
 @pytest.mark.parametrize(("count", "more"), [(1, ()), (2, ("--unknown-classes", "skip")), (7, ()), (2, ("--first", 4))])
 def test_merged_shards_of_evaluate_are_measured_as_one_run(
-    run_cli: Any, fake_model: Any, voc: Path, tmp_path: Path, count: int, more: tuple[Any, ...]
+    run_cli: Any, in_parts: Any, voc: Path, count: int, more: tuple[Any, ...]
 ) -> None:
-    command = ("evaluate", "--data", voc, "--on-error", "skip", "--bootstrap", 20, *more)
+    command = ("evaluate", "--data", voc, *SKIP, "--bootstrap", 20, *more)
     whole = run_cli(*command, "--out", "whole")
     assert whole.code == 3, whole.err
-    for index in range(1, count + 1):
-        shard = ("--shard", f"{index}/{count}", "--out", f"part-{index}", "--resume", "auto")
-        assert run_cli(*command, *shard).code in (0, 3)
-    merged = run_cli("merge", *(f"part-{index}" for index in range(1, count + 1)), "--out", "merged")
+    merged = in_parts(count, *command, "--resume", "auto")
     assert (merged.code, skipped(merged)) == (3, skipped(whole))
     skip = "--unknown-classes skip " if "skip" in more else ""
     told = f"detector evaluate --data {voc} --split val --metric voc07 {skip}--detections merged"
     assert told in merged.out + merged.err
-    assert config_of(tmp_path / "merged") == config_of(tmp_path / "whole")
-    assert files(tmp_path / "merged") == {"detections.jsonl": (tmp_path / "whole" / "detections.jsonl").read_bytes()}
+    assert how_made("merged") == how_made("whole")
+    assert files("merged") == {"detections.jsonl": Path("whole/detections.jsonl").read_bytes()}
     measure = ("evaluate", "--data", voc, "--bootstrap", 20, "--detections", "merged", "--out", "measured")
     assert run_cli(*measure).code == 0
-    results = [to_plain(Evaluation.load(tmp_path / out / "evaluation.json").result) for out in ("measured", "whole")]
+    results = [to_plain(Evaluation.load(Path(out) / "evaluation.json").result) for out in ("measured", "whole")]
     assert results[0] == results[1]
 
 
 def test_a_killed_shard_of_evaluate_goes_on(
-    run_cli: Any,
-    fake_model: Any,
-    voc: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    detections_made: list[int],
+    run_cli: Any, voc: Path, monkeypatch: pytest.MonkeyPatch, detections_made: list[int]
 ) -> None:
-    command = ("evaluate", "--data", voc, "--on-error", "skip", "--shard", "1/1", "--out")
-    assert run_cli(*command, "whole").code == 3
+    command = ("evaluate", "--data", voc, *SKIP, "--shard", "1/1", "--out")
+    assert run_cli(*command, "whole").out == "shard 1/1: 5 images; results in whole\n"
     killed(run_cli, monkeypatch, *command, "found")
-    left = tmp_path / "found.unfinished"
-    cut(left / "detections.jsonl", line_end(left / "detections.jsonl", 3) - 1)
+    left = Path("found.unfinished/detections.jsonl")
+    cut(left, line_end(left, 3) - 1)
     detections_made.clear()
     assert run_cli(*command, "found", "--resume").code == 3
     assert len(detections_made) == 2
-    assert files(tmp_path / "found") == files(tmp_path / "whole")
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--shard", "1/2", "--detections", "x"], "--shard is for the detections of a model"),
-        (["--shard", "1/2", "--metric", "regions"], "--shard is for the detections of a model"),
-        (["--shard", "1/2", "--report"], "--shard is for the detections of a model"),
-        (["--shard", "3/2"], "--shard 3/2: write i/N"),
-        (["--resume", "--out", "x"], "--resume needs --shard"),
-    ],
-)
-def test_options_of_evaluate_that_do_not_go_together(
-    run_cli: Any, fake_model: Any, voc: Path, options: list[str], words: str
-) -> None:
-    done = run_cli("evaluate", "--data", voc, *options)
-    assert (done.code, len(done.error_lines)) == (1, 1)
-    assert words in done.err
+    assert files("found") == files("whole")
 
 
 # --- propose ----------
@@ -469,35 +413,35 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+PROPOSE = ("--preset", "single", "--workers", 1)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_merged_stores_are_what_one_process_writes(run_cli: Any, photos: Path, tmp_path: Path, count: int) -> None:
-    command = ("propose", photos, "nowhere.png", "--preset", "single", "--workers", 1, "--on-error", "skip", "--out")
-    whole = run_cli(*command, "whole")
-    for index in range(1, count + 1):
-        assert run_cli(*command, f"part-{index}", "--shard", f"{index}/{count}").code in (0, 3)
-    merged = run_cli("merge", *(f"part-{index}" for index in range(1, count + 1)), "--out", "merged")
-    assert (merged.code, skipped(merged)) == (whole.code, skipped(whole))
+def test_merged_stores_are_what_one_process_writes(run_cli: Any, in_parts: Any, photos: Path, count: int) -> None:
+    command = ("propose", photos, "nowhere.png", *PROPOSE, *SKIP)
+    whole = run_cli(*command, "--out", "whole")
     assert (whole.code, len(skipped(whole))) == (3, 2)
-    assert files(tmp_path / "merged") == files(tmp_path / "whole")
-    assert not list((tmp_path / "merged").rglob("config.yaml"))
+    merged = in_parts(count, *command)
+    assert (merged.code, skipped(merged)) == (whole.code, skipped(whole))
+    assert files("merged") == files("whole")
+    assert not list(Path("merged").rglob("config.yaml"))
     assert merged.out.split(" boxes each")[0].split(": 4 images, ")[1] in whole.out
 
 
-def test_a_killed_shard_of_propose_goes_on(run_cli: Any, photos: Path, tmp_path: Path) -> None:
+def test_a_killed_shard_of_propose_goes_on(run_cli: Any, photos: Path) -> None:
     def shard(index: int, *more: str) -> Any:
-        words = ("--preset", "single", "--workers", 1, "--shard", f"{index}/2", "--out", f"part-{index}", *more)
-        return run_cli("propose", photos, *words)
+        return run_cli("propose", photos, *PROPOSE, "--shard", f"{index}/2", "--out", f"part-{index}", *more)
 
     assert shard(1).code == 0
     assert shard(2).code == 1  # at the image that is none
-    done = run_cli("merge", "part-1", "part-2", "--out", "merged")
-    assert done.error_lines == ["error: part-2: shard 2/2 is not finished; give its command again"]
-    made = files(tmp_path / "part-1")
+    fault = run_cli("merge", "part-1", "part-2", "--out", "merged").fault
+    assert fault == "error: part-2: shard 2/2 is not finished; give its command again"
+    made = files("part-1")
     assert "2 images, 0 of them new" in shard(1).out
-    assert files(tmp_path / "part-1") == made
-    assert shard(2, "--on-error", "skip").code == 3
+    assert files("part-1") == made
+    assert shard(2, *SKIP).code == 3
     assert run_cli("merge", "part-1", "part-2", "--out", "merged").code == 3
-    next((tmp_path / "part-1").rglob("*.proposals")).unlink()
+    next(Path("part-1").rglob("*.proposals")).unlink()
     done = run_cli("merge", "part-1", "part-2", "--out", "again")
     assert done.error_lines[-1:] == ["error: part-1: proposals are missing or too many; copy the shard again"]
 
@@ -512,15 +456,14 @@ def test_a_killed_shard_of_propose_goes_on(run_cli: Any, photos: Path, tmp_path:
 )
 def test_a_store_holds_one_shard(run_cli: Any, photos: Path, options: list[str], words: str) -> None:
     (photos / "c.png").unlink()
-    command = ("propose", photos, "--preset", "single", "--workers", 1, "--out", "part")
+    command = ("propose", photos, *PROPOSE, "--out", "part")
     assert run_cli(*command, "--shard", "1/2").code == 0
-    done = run_cli(*command, *options)
-    assert done.error_lines == [f"error: {words}; name another --out"]
+    assert run_cli(*command, *options).fault == f"error: {words}; name another --out"
 
 
 def test_a_shard_needs_a_store_of_its_own(run_cli: Any, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "mine.txt").write_text("mine")
-    done = run_cli("propose", photos, "--shard", "1/2", "--out", "store")
-    assert "store: already exists and is not empty" in done.err
-    assert json.dumps(sorted(files(tmp_path / "store"))) == '["mine.txt"]'
+    fault = run_cli("propose", photos, "--shard", "1/2", "--out", "store").fault
+    assert "store: already exists and is not empty" in fault
+    assert tree("store") == {"mine.txt"}

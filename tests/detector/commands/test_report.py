@@ -34,14 +34,6 @@ def test_evaluation_file_and_other_place_can_be_named(run: Path, tmp_path: Path)
     assert not (run / "report.html").exists()
 
 
-def test_second_report_does_not_overwrite_the_first(run: Path) -> None:
-    report(run)
-    before = (run / "report.html").read_bytes()
-    with pytest.raises(UserError, match="--out"):
-        report(run)
-    assert (run / "report.html").read_bytes() == before
-
-
 @pytest.mark.parametrize("content", [None, "", "{}", "[1, 2", '{"result": 3}'])
 def test_fault_is_one_line_that_names_the_file(tmp_path: Path, content: str | None) -> None:
     if content is not None:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detector.commands.suggest import LEAST_DOUBTED, uncertainty
 from detector.data import load_dataset
 from detector.data.finder import is_labelled
-from detector.detection.pipeline import LEAST_DOUBTED, uncertainty
 from detector.types import Detections
+
+pytestmark = pytest.mark.usefixtures("fake_model")
 
 # The fake model is as sure of a tomato as red exceeds the other colours.
 SURE, UNSURE, NOTHING = (250, 0, 0), (180, 60, 60), (90, 90, 90)
@@ -64,9 +66,7 @@ def test_the_unsure_come_first(run_cli: Any, fake_model: Any, photos: Path, tmp_
 
 
 @pytest.mark.parametrize("pre_labels", ["voc", "yolo"])
-def test_the_images_are_a_data_set(
-    run_cli: Any, fake_model: Any, photos: Path, tmp_path: Path, pre_labels: str
-) -> None:
+def test_the_images_are_a_data_set(run_cli: Any, photos: Path, tmp_path: Path, pre_labels: str) -> None:
     options = ("--format", pre_labels, "--score-threshold", 0.6)
     assert run_cli("suggest", photos, "--model", "my-model", "--out", "next", *options).code == 0
     dataset = load_dataset(tmp_path / "next" / "images")
@@ -76,7 +76,7 @@ def test_the_images_are_a_data_set(
     assert boxes == {"sure": [[0, 0, 30, 40]], "nothing": [], "deep_unsure": []}, "unsure is below the threshold"
 
 
-def test_an_image_that_cannot_be_read_is_skipped(run_cli: Any, fake_model: Any, photos: Path, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_skipped(run_cli: Any, photos: Path, tmp_path: Path) -> None:
     (photos / "bad.jpg").write_text("no image")
     done = run_cli("suggest", photos, "--model", "my-model", "--out", "next")
     assert done.code == 3
@@ -84,14 +84,14 @@ def test_an_image_that_cannot_be_read_is_skipped(run_cli: Any, fake_model: Any, 
     assert done.err.startswith("skipped: ")
 
 
-def test_nothing_without_labels(run_cli: Any, fake_model: Any, photos: Path) -> None:
+def test_nothing_without_labels(run_cli: Any, photos: Path) -> None:
     done = run_cli("suggest", photos / "labelled.png", "--model", "my-model")
     assert done.error_lines == ["error: nothing to suggest: none of 1 images is without labels"]
     assert done.code == 1
 
 
 def test_an_interrupted_run_goes_on(
-    run_cli: Any, fake_model: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from detector.detection.pipeline import Detector
 

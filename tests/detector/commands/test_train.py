@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ import torch
 import yaml
 from caffe_files import caffemodel
 from command_line import run
-from PIL import Image
+from red_squares import red_squares
+from shared_recipes import write_parts, write_photographs
 
 import detector.training.region_trainer
-from detector.commands.train_common import read_data
+from detector.commands.train_run import usual_parts
 from detector.crop import CropConfig
 from detector.images.read import read_image
 from detector.model.config import read_model_config
@@ -40,28 +40,11 @@ RECIPE: dict[str, Any] = {
     },
     "model": {"licence": "MIT", "proposals": {"search_side": None}},
 }
-XML = """<annotation><filename>{name}.png</filename><size><width>48</width><height>40</height><depth>3</depth></size>
-<object><name>{label}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>
-</annotation>"""
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VOC data set of red and blue squares on grey noise."""
-    root = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
-    for i in range(16):
-        image = rng.integers(90, 160, (40, 48, 3), dtype=np.uint8)
-        x, y, side, label = int(rng.integers(0, 24)), int(rng.integers(0, 16)), int(rng.integers(14, 24)), i % 2
-        image[y : y + side, x : x + side] = (220, 20, 20) if label == 0 else (20, 20, 220)
-        Image.fromarray(image).save(root / "JPEGImages" / f"{i}.png")
-        fields = {"x1": x + 1, "y1": y + 1, "x2": x + side, "y2": y + side}
-        (root / "Annotations" / f"{i}.xml").write_text(XML.format(name=i, label=("red", "blue")[label], **fields))
-    (root / "ImageSets/Main/train.txt").write_text("".join(f"{i}\n" for i in range(12)))
-    (root / "ImageSets/Main/val.txt").write_text("".join(f"{i}\n" for i in range(12, 16)))
-    return root
+    return red_squares(tmp_path_factory.mktemp("squares") / "data", classes=("red", "blue"))
 
 
 def write_recipe(folder: Path, **changes: Any) -> Path:
@@ -101,8 +84,7 @@ def test_an_interrupted_run_is_resumed(data: Path, tmp_path: Path, monkeypatch: 
         original(self, *args)
         signal.raise_signal(signal.SIGTERM)
 
-    recipe = write_recipe(tmp_path)
-    out = tmp_path / "model"
+    recipe, out = write_recipe(tmp_path), tmp_path / "model"
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "_log", stop_at_first_line)
         assert run("train", data, "--config", recipe, "--out", out) == 130
@@ -117,33 +99,29 @@ def test_an_interrupted_run_is_resumed(data: Path, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere"),
-        (["DATA", "--resume"], "--resume needs --out"),
-        (["DATA", "--resume", "--out", "OUT"], "no interrupted run to go on with"),
-        (["DATA", "--config", "missing.yaml"], "missing.yaml: no such file"),
-        (["DATA", "--config", "RECIPE", "--init", "nowhere"], "nowhere: no such model directory"),
-        (["DATA", "--config", "RECIPE", "--device", "tpu"], "choose auto, cpu or cuda"),
+        ("nowhere", "nowhere"),
+        ("DATA --resume", "--resume needs --out"),
+        ("DATA --resume --out OUT", "no interrupted run to go on with"),
+        ("DATA --config missing.yaml", "missing.yaml: no such file"),
+        ("DATA --config RECIPE --init nowhere", "nowhere: no such model directory"),
+        ("DATA --config RECIPE --device tpu", "choose auto, cpu or cuda"),
+        ("DATA --config UNKNOWN", "optimiser: unknown key"),
+        ("DATA --recipe paper --minutes 5 --steps 5", "--minutes and --steps: choose one of them"),
+        ("DATA --jobs 2", "--jobs is for an ensemble"),
+        ("DATA --recipe svm", "--init: name the trained model"),
+        ("DATA --recipe svm --init small --minutes 3", "--minutes and --steps are for the other recipes"),
+        ("DATA --recipe svm --init small --out OUT --resume", "--resume is for the other recipes"),
+        ("DATA --recipe svm --init small --members 2", "--members is for --recipe ensemble"),
     ],
 )
-def test_wrong_arguments_are_one_line(
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    known = {"DATA": str(data), "RECIPE": str(write_recipe(tmp_path)), "OUT": str(tmp_path / "empty")}
-    assert run("train", *(known.get(a, a) for a in arguments)) == 1
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ")
-    assert message in error
-
-
-def test_unknown_key_in_a_recipe(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", data, "--config", write_recipe(tmp_path, optimiser="adam")) == 1
-    assert "optimiser: unknown key" in capsys.readouterr().err
+def test_wrong_arguments_are_one_line(run_cli: Any, data: Path, tmp_path: Path, arguments: str, message: str) -> None:
+    (tmp_path / "unknown").mkdir()
+    recipes = {"RECIPE": write_recipe(tmp_path), "UNKNOWN": write_recipe(tmp_path / "unknown", optimiser="adam")}
+    known = {"DATA": data, "OUT": tmp_path / "empty", **recipes}
+    done = run_cli("train", *(known.get(word, word) for word in arguments.split()))
+    assert done.code == 1
+    assert done.error_lines[-1].startswith("error: ")
+    assert message in done.error_lines[-1]
 
 
 def test_first_weights_from_torchvisions_file(tmp_path: Path) -> None:
@@ -158,6 +136,9 @@ def test_first_weights_from_torchvisions_file(tmp_path: Path) -> None:
     x = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(net.eval().features(x), source.eval().features(x))
+    with pytest.raises(UserError, match="another architecture"):
+        net = GoogLeNet(GoogLeNetConfig(num_outputs=3, norm="batch", width=0.25))
+        initialise(net, str(tmp_path / "googlenet-test.pth"))
 
 
 def test_first_weights_from_caffes_file(tmp_path: Path) -> None:
@@ -171,64 +152,44 @@ def test_first_weights_from_caffes_file(tmp_path: Path) -> None:
     assert start_of(init).net == paper_config(aux=False)
 
 
-def write_two_classes(folder: Path) -> GoogLeNet:
-    """A model directory of the classes n1 and n2, exact; its net."""
+def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) -> None:
     config = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
-    source = GoogLeNet(config)
+    source, folder = GoogLeNet(config), str(tmp_path / "m")
     facts: dict[str, Any] = {"name": "t", "class_names": ("cat", "dog"), "class_keys": ("n1", "n2"), "licence": "MIT"}
     crop = CropConfig(size=32, context_pad=2)
-    save_model(folder, [(config, source.state_dict(), crop, Normalization())], half=False, **facts)
-    return source
-
-
-def test_a_model_of_the_same_classes_gives_its_last_layer_too(tmp_path: Path) -> None:
-    source = write_two_classes(tmp_path / "m")
-    same, other = GoogLeNet(source.config), GoogLeNet(source.config)
+    save_model(tmp_path / "m", [(config, source.state_dict(), crop, Normalization())], half=False, **facts)
+    same, other = GoogLeNet(config), GoogLeNet(config)
     new = other.fc.weight.clone()
-    initialise(same, str(tmp_path / "m"), ("n1", "n2"))
-    initialise(other, str(tmp_path / "m"), ("n1", "n3"))
+    initialise(same, folder, ("n1", "n2"))
+    initialise(other, folder, ("n1", "n3"))
     assert torch.equal(same.fc.weight, source.fc.weight)
     assert torch.equal(other.fc.weight, new)
     assert torch.equal(other.conv1.conv.weight, source.conv1.conv.weight)
+    for factor in (0.5, 2.0):
+        net = GoogLeNet(config.model_copy(update={"width": factor * config.width}))
+        with pytest.raises(UserError, match=r"^init .*: weights of another architecture .*; set training\.net$"):
+            initialise(net, folder, ("n1", "n2"))
 
 
-def test_first_weights_of_another_architecture(tmp_path: Path) -> None:
-    torch.save(GoogLeNet(torchvision_config(1000)).state_dict(), tmp_path / "googlenet-test.pth")
-    net = GoogLeNet(GoogLeNetConfig(num_outputs=3, norm="batch", width=0.25))
-    with pytest.raises(UserError, match="another architecture"):
-        initialise(net, str(tmp_path / "googlenet-test.pth"))
-
-
-@pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_first_weights_of_another_width(tmp_path: Path, factor: float) -> None:
-    source = write_two_classes(tmp_path / "m")
-    net = GoogLeNet(source.config.model_copy(update={"width": factor * source.config.width}))
-    with pytest.raises(UserError, match=r"^init .*: weights of another architecture .*; set training\.net$"):
-        initialise(net, str(tmp_path / "m"), ("n1", "n2"))
-
-
-@pytest.mark.parametrize("content", [b"", b"nonsense"])
-def test_damaged_first_weights(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "cannot be loaded"), (b"nonsense", "cannot be loaded"), ([1], r"test\.pth: holds no state dict")],
+)
+def test_damaged_first_weights(tmp_path: Path, content: Any, words: str) -> None:
     path = tmp_path / "googlenet-test.pth"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be loaded") as caught:
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(UserError, match=words) as caught:
         initialise(GoogLeNet(torchvision_config(5)), str(path))
     assert "\n" not in str(caught.value)
 
 
-def test_first_weights_that_are_none(tmp_path: Path) -> None:
-    torch.save([1], tmp_path / "list.pth")
-    with pytest.raises(UserError, match=r"list\.pth: holds no state dict"):
-        initialise(GoogLeNet(torchvision_config(5)), str(tmp_path / "list.pth"))
-
-
-def test_a_faulty_validation_part_is_told_and_no_other_taken_in_its_place(data: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "data"
-    shutil.copytree(data, copy)
-    (copy / "ImageSets/Main/test.txt").write_text("12\n13\n")
-    train, val = read_data(copy, None)
+def test_a_faulty_validation_part_is_told_and_no_other_taken_in_its_place(tmp_path: Path) -> None:
+    for name in ("photos", "parts"):
+        (tmp_path / name).mkdir()
+    data = write_parts(write_photographs(tmp_path / "photos"), tmp_path / "parts")
+    train, val = usual_parts(data)
     assert val is not None
     assert (train.split, val.split) == ("train", "val")
-    (copy / "ImageSets/Main/val.txt").write_bytes(b"\xff\xfe\x00")
+    (data / "ImageSets/Main/val.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"val\.txt"):
-        read_data(copy, None)
+        usual_parts(data)

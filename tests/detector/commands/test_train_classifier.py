@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import run
-from shared_recipes import (
-    RECIPE,
-    TRAINING,
-    write,
-    write_class_folders,
-    write_photographs,
-)
+from shared_recipes import RECIPE, TRAINING, write, write_class_folders, write_photographs
 
 from detector.model.config import read_model_config
 from detector.model.load import load_classifier, load_model
-from detector.recipes.initialization import start_of
+from detector.recipes.initialization import initial_weights, start_of
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +75,6 @@ def test_first_weights_have_a_classifiers_last_layer_for_a_classifier_alone(fold
     training = {**TRAINING, "background": False, "sampling": {"foreground": 1.0, "iou_foreground": 0.001}}
     recipe = write(tmp_path, {"train_split": "train", "training": training})
     assert run("train", folders, "--config", recipe, "--out", tmp_path / "c") == 0
-    from detector.recipes.initialization import initial_weights
-
     again = initial_weights(str(tmp_path / "c"), ("blue", "red"), background=False)
     assert again is not None
     assert again["fc.weight"].shape[0] == 2

@@ -15,16 +15,9 @@ import torch
 import yaml
 from command_line import run
 from pydantic import ValidationError
-from shared_recipes import (
-    RECIPE,
-    TRAINING,
-    write_ensemble,
-    write_photographs,
-)
+from shared_recipes import RECIPE, TRAINING, write_ensemble, write_photographs
 
 import detector.commands.device_jobs
-import detector.commands.train_ensemble_run
-import detector.training.region_trainer
 from detector.commands.device_jobs import shared_environment
 from detector.commands.train_ensemble_run import devices_of, member_words
 from detector.commands.train_run import TrainRequest
@@ -33,12 +26,7 @@ from detector.model.load import load_model
 from detector.nets.weights import read_weights
 from detector.recipes.defaults import ensemble_recipe
 from detector.recipes.export import mean_weights
-from detector.recipes.region import (
-    EnsembleRecipe,
-    MemberPlan,
-    TrainRecipe,
-    read_recipe,
-)
+from detector.recipes.region import EnsembleRecipe, MemberPlan, TrainRecipe, read_recipe
 from detector.training.processes import ALONE, Processes
 from detector.training.region_trainer import RegionTrainer
 from proposals.errors import UserError
@@ -52,6 +40,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def train(data: Path, members: list[dict[str, Any]], out: str, *more: object) -> int:
+    """The exit code of the training of an ensemble on the CPU; ``out`` is in the current folder."""
+    config = write_ensemble(Path(), members)
+    return run("train", data, "--config", config, "--device", "cpu", "--out", out, *more)
 
 
 @pytest.mark.slow
@@ -111,10 +105,9 @@ def test_only_members_with_one_beginning_have_a_mean() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_networks_that_are_trained_already_join_as_they_are(data: Path, tmp_path: Path, jobs: int) -> None:
-    assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}]), "--out", tmp_path / "pair") == 0
+    assert train(data, [{}, {}], "pair") == 0
     pair = read_model_config(tmp_path / "pair")
-    config = write_ensemble(tmp_path, [{"trained": str(tmp_path / "pair")}, {"seed": 7}, {}])
-    assert run("train", data, "--config", config, "--jobs", jobs, "--device", "cpu", "--out", tmp_path / "four") == 0
+    assert train(data, [{"trained": str(tmp_path / "pair")}, {"seed": 7}, {}], "four", "--jobs", jobs) == 0
     four = read_model_config(tmp_path / "four")
     assert [member.sha256 for member in four.members[:2]] == [member.sha256 for member in pair.members]
     assert len({member.sha256 for member in four.members}) == 4
@@ -123,14 +116,13 @@ def test_networks_that_are_trained_already_join_as_they_are(data: Path, tmp_path
     assert [read_recipe(tmp_path / "four" / f"member-{i}" / "recipe.yaml").training.seed for i in (1, 2)] == [7, 2]
 
 
-def test_a_trained_network_is_taken_as_it_is(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trained_network_is_taken_as_it_is(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for plan in ({"seed": 1}, {"init": "random"}, {"width": 0.5}):
         with pytest.raises(ValidationError, match="a trained member is taken as it is"):
             MemberPlan(trained="bundled", **plan)
-    assert run("train", data, "--config", write_ensemble(tmp_path, [{"trained": "bundled"}]), "--out", "out") == 1
-    assert "bundled: knows other classes than the data" in capsys.readouterr().err
-    assert run("train", data, "--config", write_ensemble(tmp_path, [{"trained": "gone"}]), "--out", "out") == 1
-    assert "gone: no such model directory" in capsys.readouterr().err
+    for name, words in (("bundled", "knows other classes than the data"), ("gone", "no such model directory")):
+        assert train(data, [{"trained": name}], "out") == 1
+        assert f"{name}: {words}" in capsys.readouterr().err
     assert not Path("out").exists()
 
 
@@ -143,7 +135,7 @@ def test_what_cannot_join_is_refused_before_anything_is_trained(
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
 
-    assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}]), "--out", tmp_path / "pair") == 0
+    assert train(data, [{}, {}], "pair") == 0
     config = write_ensemble(tmp_path, [{}, {"trained": str(tmp_path / "pair")}])
     ensemble = yaml.safe_load(config.read_text())
     ensemble |= {"mean": True}
@@ -185,18 +177,22 @@ def test_the_mean_of_two_networks(data: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(tensor.double(), expected, atol=1e-6, rtol=1e-6)
 
 
+def test_where_members_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device, places in (("auto", 2), ("cuda", 2), ("cpu", 0), ("cuda:1", 0)):
+        found = devices_of(TrainRequest(Path("photos"), device=device), ALONE)
+        assert found == ["cuda:0", "cuda:1"][:places]
+    assert devices_of(TrainRequest(Path("photos")), Processes(0, 2)) == []
+    with pytest.raises(UserError, match="without torchrun"):
+        devices_of(TrainRequest(Path("photos"), jobs=2), Processes(0, 2))
+
+
 @pytest.mark.slow
 def test_gpus_take_a_member_each(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without GPUs at hand: what would be started on each one is run here, on the CPU."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    on = {
-        device: devices_of(TrainRequest(data=data, device=device), ALONE)
-        for device in ("auto", "cuda", "cpu", "cuda:1")
-    }
-    assert on == {"auto": ["cuda:0", "cuda:1"], "cuda": ["cuda:0", "cuda:1"], "cpu": [], "cuda:1": []}
-    assert devices_of(TrainRequest(data=data), Processes(0, 2)) == []
     started: list[tuple[int, str]] = []
 
     class Done:
@@ -214,7 +210,7 @@ def test_gpus_take_a_member_each(
     fake = SimpleNamespace(Popen=Done, STDOUT=subprocess.STDOUT)
     monkeypatch.setattr(detector.commands.device_jobs, "subprocess", fake)
     out = tmp_path / "e"
-    assert run("train", data, "--config", write_ensemble(tmp_path, [{}, {}, {}]), "--out", out) == 0
+    assert train(data, [{}, {}, {}], "e", "--device", "auto") == 0
     assert started == [(0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0")]
     assert len(read_model_config(out).members) == 3
     assert "3 members on 2 GPUs" in capsys.readouterr().err
@@ -237,10 +233,6 @@ def test_members_side_by_side_on_the_cpu_are_those_trained_one_after_another(
     for number in range(2):
         one, other = ((folder / f"member-{number}.safetensors").read_bytes() for folder in (apart, together))
         assert one == other
-    assert run("train", data, "--jobs", 2, "--out", tmp_path / "x") == 1
-    assert "--jobs is for an ensemble" in capsys.readouterr().err
-    with pytest.raises(UserError, match="without torchrun"):
-        devices_of(TrainRequest(data=data, jobs=2), Processes(0, 2))
 
 
 def test_a_members_command_holds_its_whole_recipe(tmp_path: Path) -> None:

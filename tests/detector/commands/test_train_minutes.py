@@ -9,30 +9,17 @@ from typing import Any
 import pytest
 import yaml
 from command_line import run
-from red_squares import red_squares
+from red_squares import red_squares, short_run
 from two_processes import run_two
 
-from detector.commands.train_common import begin_folder
+from detector.commands.train_run import begin_folder
 from detector.model.config import read_model_config
 from detector.recipes.build import with_classes
 from detector.recipes.region import read_recipe
 from detector.runs.leftovers import MARK, marked
 from detector.training.region_trainer import RegionTrainer
 
-SHARED: dict[str, Any] = {
-    "task": "shared",
-    "init": "random",
-    "training": {
-        "net": {"num_outputs": 2, "norm": "batch", "width": 0.1, "stem": "stride4", "dropout": 0.0},
-        "maps": {"image_side": 64, "levels": 2, "region_side": 32},
-        "steps": 7,
-        "batch_size": 32,
-        "regions": 16,
-        "statistics_batches": 1,
-    },
-    "val_images": 2,
-    "model": {"proposals": {"search_side": None, "max_proposals": 40}},
-}
+SHARED = short_run(steps=7, val_images=2)
 CROPS: dict[str, Any] = {
     "training": {
         "net": SHARED["training"]["net"],
@@ -55,6 +42,12 @@ def _a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self: 1000.0)
 
 
+def planned(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe of a run, and its training."""
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    return recipe, recipe["training"]
+
+
 @pytest.mark.parametrize(
     ("recipe", "steps"),
     [
@@ -65,19 +58,17 @@ def _a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_minutes_become_steps(recipe: dict[str, Any], steps: int, data: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "recipe.yaml", tmp_path / "model"
     file.write_text(yaml.safe_dump(recipe))
-    words = ("train", data, "--config", file, "--out", out, "--proposals", tmp_path / "store", "--minutes")
-    assert run(*words, 150) == 0
-    recorded = yaml.safe_load((out / "recipe.yaml").read_text())
-    assert recorded["minutes"] == 150
-    assert recorded["training"]["steps"] == steps
-    assert recorded["training"]["planned_seconds"] == 1000 * steps
-    assert recorded["images"] is None
+    words = ("train", data, "--config", file, "--proposals", tmp_path / "store", "--out")
+    assert run(*words, out, "--minutes", 150) == 0
+    recorded, training = planned(out)
+    assert (recorded["minutes"], recorded["images"]) == (150, None)
+    assert (training["steps"], training["planned_seconds"]) == (steps, 1000 * steps)
     file.write_text((out / "recipe.yaml").read_text())
-    assert run(*words[:4], "--steps", 2, "--out", tmp_path / "two", *words[6:8]) == 0
-    again = yaml.safe_load((tmp_path / "two" / "recipe.yaml").read_text())
-    assert (again["minutes"], again["training"]["steps"], again["training"]["planned_seconds"]) == (None, 2, None)
+    assert run(*words, tmp_path / "two", "--steps", 2) == 0
+    again, training = planned(tmp_path / "two")
+    assert (again["minutes"], training["steps"], training["planned_seconds"]) == (None, 2, None)
     assert read_model_config(out).class_names
-    assert run(*words, 150, "--resume", "auto") == 0  # finished already
+    assert run(*words, out, "--minutes", 150, "--resume", "auto") == 0  # finished already
 
 
 def test_images_that_would_never_be_shown_are_left_out(
@@ -87,7 +78,7 @@ def test_images_that_would_never_be_shown_are_left_out(
     file.write_text(yaml.safe_dump({**SHARED, "val_split": ""}))
     more = ("--out", out, "--proposals", tmp_path / "store", "--minutes", 34)  # 2,040 s: statistics, 1 step of 2 images
     assert run("train", data, "--config", file, *more) == 0
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["images"] == 3
+    assert planned(out)[0]["images"] == 3
     assert "34 minutes: 1 steps of 1000.00 s on " in capsys.readouterr().err
 
 
@@ -113,17 +104,11 @@ def test_a_planned_run_goes_on_as_it_was_planned(
     assert "has a run of another recipe (val_images differs)" in capsys.readouterr().err
 
 
-def test_minutes_or_steps(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ("--recipe", "paper", "--minutes", 5, "--steps", 5, "--out", tmp_path / "out")
-    assert run("train", data, *more) == 1
-    assert "--minutes and --steps: choose one of them" in capsys.readouterr().err
-
-
 def test_two_runs_in_one_folder(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "recipe.yaml", tmp_path / "model"
     file.write_text(yaml.safe_dump(CROPS))
     words = ("train", data, "--out", out, "--resume")
-    begin_folder(out, "train", with_classes(read_recipe(file), 1), 0)
+    begin_folder(out, with_classes(read_recipe(file), 1), 0)
     with marked(out, "train"):
         assert run(*words) == 1
     assert f"{out}: another process is at work there" in capsys.readouterr().err

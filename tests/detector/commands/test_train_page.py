@@ -1,7 +1,8 @@
-"""What a training on shared maps leaves to look at: the page, the advice, the images that are held out."""
+"""What a training shows: its progress, the page of shared maps, the advice, the images that are held out."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +10,15 @@ import numpy as np
 import pytest
 import yaml
 from command_line import run
-from red_squares import red_squares
+from pydantic import BaseModel
+from red_squares import red_squares, short_run
 
-from detector.commands.train_jobs import held_out
+from detector.commands.train_jobs import held_out, show_progress
 from detector.commands.train_run import HOLD_OUT, LEAST_TO_HOLD_OUT, TrainRequest, named_recipe
 from detector.data import load_dataset
 from detector.report.training_page import PAGE, HeldOut, advise
 from detector.training.processes import ALONE
 from detector.types import Detections
-
-RECIPE: dict[str, Any] = {
-    "task": "shared",
-    "init": "random",
-    "training": {
-        "net": {"num_outputs": 2, "norm": "batch", "width": 0.1, "stem": "stride4", "dropout": 0.0},
-        "maps": {"image_side": 64, "levels": 2, "region_side": 32},
-        "steps": 3,
-        "batch_size": 32,
-        "regions": 16,
-        "statistics_batches": 1,
-    },
-    "model": {"proposals": {"search_side": None, "max_proposals": 40}},
-}
 
 
 @pytest.fixture
@@ -40,7 +28,7 @@ def data(tmp_path: Path) -> Path:
 
 def train(data: Path, folder: Path, **changes: Any) -> str:
     """The page of a short run."""
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, **changes}))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(short_run(steps=3, **changes)))
     words = ("--out", folder / "model", "--proposals", folder / "store", "--device", "cpu")
     assert run("train", data, "--config", folder / "recipe.yaml", *words) == 0
     return (folder / "model" / PAGE).read_text(encoding="utf-8")
@@ -112,3 +100,25 @@ def test_advice_names_what_hurts(data: Path) -> None:
         "Train longer (--minutes), or label more images: no kind of error stands out."
     ]
     assert "Nothing was measured" in advise(many, 1.0, None)[-1]
+
+
+class Entry(BaseModel):
+    """Of a training log."""
+
+    step: int = 3
+    epoch: float = 0.5
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_progress_of_training_is_shown_and_not_obeyed(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    with show_progress(10, lambda entry: ("class [/bold] :smile: \x1b]0;x\x07", True)) as report:
+        report(Entry())
+        report(Entry(step=6))
+    said = capsys.readouterr().err
+    assert "class [/bold] :smile: \\x1b]0;x\\x07" in said
+    assert "\x1b]0;" not in said
+    assert re.search(r", ends \d\d:\d\d", said), "at the rate between the two"

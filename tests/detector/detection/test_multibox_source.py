@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_nets import CPU, MAPS, NET, member, multibox_head
 
-from detector.commands.detect_run import settings_of
+from detector.commands.detection_run import settings_of
 from detector.commands.proposal_methods import MethodRunner, parse_methods
 from detector.detection.ensemble import Ensemble, ImageView, Member
 from detector.detection.multibox_source import MultiBoxSource

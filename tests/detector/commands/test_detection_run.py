@@ -9,13 +9,13 @@ from functools import partial
 import pytest
 import torch
 
-from detector.commands import side_by_side
-from detector.commands.side_by_side import in_order
+from detector.commands import detection_run
+from detector.commands.detection_run import in_order
 
 
 @pytest.fixture(autouse=True)
 def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(side_by_side, "available_cores", lambda: 3)
+    monkeypatch.setattr(detection_run, "available_cores", lambda: 3)
 
 
 def test_results_come_in_order_though_the_first_ends_last() -> None:
