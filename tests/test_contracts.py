@@ -17,10 +17,9 @@ from detector.data import coco, ilsvrc_det, image_folder, load, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadKind, HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps, sizes_by_level
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from proposals.multibox import MultiBoxConfig, MultiBoxHead
 from proposals.resized import ResizedSource

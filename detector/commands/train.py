@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED
-from detector.commands.options import Device, HelpAll, ResumeWord, rare
+from detector.commands.options import Device, HelpAll, Recipe, ResumeWord, rare
 from detector.commands.resume import read_resume
-from detector.recipes.names import Recipe
 
 
 def train(
@@ -102,7 +101,7 @@ def train(
     from detector.commands.train_common import say_once
     from detector.commands.train_run import TrainRequest, run_training, task_of
     from detector.model.config import read_model_config
-    from detector.training.denormals import flushed_denormals
+    from detector.training.gradients import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
 

@@ -33,8 +33,8 @@ from detector.model.config import MODEL_FILE, ProposalConfig, named_folder, read
 from detector.nets.googlenet import GoogLeNetConfig
 from detector.recipes.build import check_beginning
 from detector.recipes.export import average_members, join_members
-from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
-from detector.strict_yaml import dump_yaml, parse
+from detector.recipes.region import EnsembleRecipe, MemberPlan
+from detector.strict_yaml import dump_yaml, parse, read_settings
 from detector.training.processes import Processes, joined_processes
 from proposals.errors import UserError
 
@@ -55,7 +55,7 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         if made.finished:
             tell(f"{folder}: finished already")
             return folder
-        recorded = read_ensemble_recipe(folder / RECIPE_FILE) if made.resuming else None
+        recorded = read_settings(EnsembleRecipe, folder / RECIPE_FILE) if made.resuming else None
         if recorded is None:
             recipe = asked_recipe(request, processes)
             for index, plan in enumerate(recipe.members):
@@ -124,7 +124,7 @@ def asked_recipe(
     """The recipe of the file of --config, or the one by name (with ``proposals``), as the options change it."""
     if request.config is None:
         return named_ensemble(request, processes, proposals)
-    recipe = read_ensemble_recipe(request.config)
+    recipe = read_settings(EnsembleRecipe, request.config)
     if request.members is not None:
         plans = (*recipe.members, *(MemberPlan() for _ in range(request.members)))
         recipe = recipe.model_copy(update={"members": plans[: request.members]})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from detector.commands.options import Recipe
 from detector.commands.resume import Resume
 from detector.commands.train_common import (
     RECIPE_FILE,
@@ -34,14 +35,12 @@ from detector.recipes.defaults import (
     shared_recipe,
 )
 from detector.recipes.initialization import start_of
-from detector.recipes.names import Recipe
 from detector.recipes.region import EnsembleRecipe, OneRecipe, SharedRecipe, TrainRecipe, read_recipe
 from detector.runs.leftovers import marked, unmark
 from detector.strict_yaml import read_yaml
-from detector.training.machine import Machine
-from detector.training.processes import Processes, joined_processes
+from detector.training.processes import Machine, Processes, joined_processes
 from detector.training.region_trainer import Progress
-from detector.training.run_log import LOG_FILE
+from detector.training.run_files import LOG_FILE
 from proposals.errors import UserError
 
 HOLD_OUT, LEAST_TO_HOLD_OUT = 0.1, 60  # share of the images that is measured on, and how many there must be for it

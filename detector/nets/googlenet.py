@@ -279,6 +279,20 @@ class GoogLeNet(nn.Module):
         return main  # type: ignore[no-any-return]
 
 
+class Trunk(GoogLeNet):
+    """GoogLeNet without its classifier, for heads to stand on: ``(N, 3, S, S)`` -> ``(N, num_features, G, G)``.
+
+    The names in the state dict are the classifier's; ``num_outputs``, ``aux`` and ``dropout`` have no meaning here.
+    """
+
+    def __init__(self, config: GoogLeNetConfig) -> None:
+        super().__init__(config.model_copy(update={"aux": False, "num_outputs": 1}))
+        del self.fc, self.avgpool, self.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trunk(x)
+
+
 def remap_imagenet_normalisation(x: Tensor) -> Tensor:
     """Input normalised with ImageNet's mean and deviation, as (x - 0.5) / 0.5; what torchvision's weights expect."""
     std = x.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

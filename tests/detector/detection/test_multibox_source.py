@@ -18,10 +18,9 @@ from detector.detection.multibox_source import MultiBoxSource
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
 from detector.model.save import add_multibox, save_model, write_model_config
-from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps, sizes_by_level
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from proposals.boxes import is_valid
 from proposals.errors import UserError
