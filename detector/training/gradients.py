@@ -1,4 +1,7 @@
-"""The gradient of a batch's mean loss, in mixed precision and in as many parts as the memory needs; what it moves."""
+"""From a batch's loss to the weights: its gradient, in mixed precision and in as many parts as the memory needs.
+
+Also which weights decay, and the running mean of them.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +152,7 @@ def add(a: Sequence[float], b: Sequence[float]) -> list[float]:
 def parameter_groups(
     net: nn.Module, weight_decay: float, heads: tuple[str, ...] = (), head_rate: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Weights with decay; biases and normalisation without.
+    """Those of ``net`` that learn: weights with decay; biases and normalisation without.
 
     Parameters whose names begin with one of ``heads`` form groups of their own, which learn ``head_rate`` times as
     fast as the rest ("scale", which the loop obeys); with a rate of 1 they are like the others.
@@ -158,9 +161,10 @@ def parameter_groups(
     for of_head in (False, True) if head_rate != 1 else (None,):
         named = [p for n, p in net.named_parameters() if of_head is None or n.startswith(heads) == of_head]
         scale = {"scale": head_rate} if of_head else {}
-        groups.append({"params": [p for p in named if p.ndim > 1], "weight_decay": weight_decay, **scale})
-        groups.append({"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0, **scale})
-    return groups
+        for weights, decay in ((True, weight_decay), (False, 0.0)):
+            own = [p for p in named if p.requires_grad and (p.ndim > 1) == weights]
+            groups.append({"params": own, "weight_decay": decay, **scale})
+    return [group for group in groups if group["params"]]
 
 
 class WeightAverage:

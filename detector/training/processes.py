@@ -93,11 +93,6 @@ def on_device(net: Net, device: torch.device) -> Net:
     return moved
 
 
-def started_by_torchrun() -> bool:
-    """Whether this process is one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 @contextmanager
 def joined_processes(device: str) -> Iterator[Processes]:
     """The processes that ``torchrun`` started this one with; alone without ``torchrun``.
@@ -108,10 +103,10 @@ def joined_processes(device: str) -> Iterator[Processes]:
     Raises:
         UserError: they cannot reach one another, or ``device`` names one GPU for all of them.
     """
-    if not started_by_torchrun():
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
         yield ALONE
         return
-    count = int(os.environ["WORLD_SIZE"])
     if ":" in device:
         raise UserError(f"--device {device}: under torchrun each process takes a GPU of its own; say cuda or auto")
     processes = Processes(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))

@@ -204,11 +204,9 @@ def new_optimizer(net: nn.Module, config: LearningConfig) -> torch.optim.Optimiz
     """What moves the weights that learn; its rate is set in every step."""
     heads = ("head.", PROPOSES) if isinstance(net, RegionNet) else HEADS
     groups = parameter_groups(net, config.weight_decay, heads, config.head_rate)
-    learning = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
-    learning = [group for group in learning if group["params"]]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(learning, lr=1e-4)
-    return torch.optim.SGD(learning, lr=0.1, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
+        return torch.optim.AdamW(groups, lr=1e-4)
+    return torch.optim.SGD(groups, lr=0.1, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A short training on made-up pictures, by one process or by one of several; what the tests compare.
+"""Pools and settings of small trainings, and such a training by one process or by one of several.
 
 Run as a script with torchrun's environment variables and two folders: each process trains every kind in a folder of
 its name in the first, and goes on from the checkpoints that one process has left in the second. Rank 0 leaves

@@ -262,11 +262,6 @@ def test_strange_sizes(size: tuple[int, int]) -> None:
 
 
 def test_no_region() -> None:
-    found = Ensemble([member()], CPU).predict(picture(), np.zeros((0, 4), np.float32))
-    assert found.probs.shape == (0, 4)
-    assert found.overlap is not None
-    assert found.overlap.shape == (0,)
-    torch.manual_seed(0)
     net = RegionNet(NET, SHAPE, 3, SHARED).eval()
     levels = image_levels(torch.randn(1, 3, 64, 64), SHARED)
     logits = net(levels, torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64))
