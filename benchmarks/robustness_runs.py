@@ -347,7 +347,7 @@ def went_on(command: Command, folder: Path, limit: float) -> tuple[str, str]:
 
 def checkpoint_step(command: Command, folder: Path) -> str:
     """The step of the checkpoint that the next run goes on from, "damaged", or nothing where there is none."""
-    from detector.training.checkpoint import load_checkpoint
+    from detector.training.run_files import load_checkpoint
     from proposals.errors import UserError
 
     path = folder / command.checkpoint

@@ -20,13 +20,12 @@ import numpy as np
 import skimage.data
 import torch
 
-from detector.model.proposals import search_source
-from detector.recipes.build_shared import shared_trainer
+from detector.model.load import search_source
+from detector.recipes.build import shared_trainer
 from detector.recipes.region import SharedRecipe, read_recipe
 from detector.training.ahead import make_ahead
-from detector.training.machine import Machine
 from detector.training.pool import ImagePool
-from detector.training.processes import ALONE
+from detector.training.processes import ALONE, Machine
 from detector.training.shared_batches import SharedBatches
 from detector.types import GroundTruth, ImageRecord
 

@@ -42,10 +42,10 @@ from detector.data import load_dataset
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, paper_config
 from detector.nets.weights import Normalization
 from detector.training.ahead import make_ahead
-from detector.training.average import parameter_groups
 from detector.training.batches import RegionBatches
-from detector.training.machine import on_device
+from detector.training.gradients import parameter_groups
 from detector.training.pool import ImagePool
+from detector.training.processes import on_device
 from detector.training.region_batch import RegionBatch
 from detector.training.region_loss import class_loss
 from detector.training.region_settings import RegionTrainingConfig

@@ -16,9 +16,8 @@ from detector.data import coco, ilsvrc_det, image_folder, load, voc, yolo
 from detector.detection.ensemble import Ensemble, Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
-from detector.nets.googlenet import GoogLeNet
+from detector.nets.googlenet import GoogLeNet, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from proposals.resized import ResizedSource
 from proposals.selective_search import SelectiveSearch, resolve_config

@@ -30,7 +30,7 @@ LAYERS = (
 RANK = {unit: rank for rank, units in enumerate(LAYERS) for unit in units}
 
 # What a verb may import before it is called; anything else would slow down `detector --help`.
-LIGHT = {"typer", "rich", "proposals.errors", "detector.commands", "detector.recipes.names", "detector.shown"}
+LIGHT = {"typer", "rich", "proposals.errors", "detector.commands", "detector.shown"}
 STANDARD_LIBRARY_THAT_IS_SLOW = {"asyncio", "multiprocessing", "unittest", "urllib", "http", "sqlite3"}
 
 

@@ -146,8 +146,7 @@ def check_compiled_kernels() -> Iterator[Finding]:
 def check_bundled_model() -> Iterator[Finding]:
     """The bundled models: each file of weights against the checksum and the architecture in ``model.yaml``."""
     from detector.model.config import BUNDLED_MODEL, read_model_config
-    from detector.model.load import read_member
-    from detector.nets.multibox import read_multibox
+    from detector.model.load import read_member, read_multibox
     from proposals.errors import UserError
 
     folders = sorted({BUNDLED_MODEL, *(path.parent for path in BUNDLED_MODEL.parent.glob("*/model.yaml"))})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,19 @@ OnError = Literal["fail", "skip"]  # what an image that cannot be read does to t
 OnFault = Literal["error", "skip"]  # what a faulty detection in a file does to the run
 Metric = Literal["voc07", "voc10", "coco", "ilsvrc_det", "regions", "images"]  # the last two: of the networks alone
 DetectionFile = Literal["jsonl", "csv", "coco", "voc", "ilsvrc_det"]
+
+
+class Recipe(str, Enum):
+    """What ``train --recipe`` takes; see docs/training.md."""
+
+    shared = "shared"
+    finetune = "finetune"
+    multibox = "multibox"
+    svm = "svm"
+    paper = "paper"
+    ensemble = "ensemble"
+    classifier = "classifier"
+
 
 MODELS_OWN = "the model's own"
 

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from detector.commands.console import INTERRUPTED, say_once
-from detector.commands.options import Device, HelpAll, ResumeWord, check_resume, rare
-from detector.recipes.names import Recipe
+from detector.commands.options import Device, HelpAll, Recipe, ResumeWord, check_resume, rare
 
 
 def train(
@@ -100,7 +99,7 @@ def train(
     options = {name: value for name, value in locals().items() if name != "help_all"}
     from detector.commands.train_run import TrainRequest, run_training, task_of
     from detector.model.config import read_model_config
-    from detector.training.denormals import flushed_denormals
+    from detector.training.gradients import flushed_denormals
     from detector.training.loop import Interrupted
     from proposals.errors import UserError
 

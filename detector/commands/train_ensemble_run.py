@@ -30,8 +30,8 @@ from detector.nets.googlenet import GoogLeNetConfig
 from detector.recipes.build import check_beginning
 from detector.recipes.defaults import MEMBERS, ensemble_recipe
 from detector.recipes.export import average_members, join_members
-from detector.recipes.region import EnsembleRecipe, MemberPlan, read_ensemble_recipe
-from detector.strict_yaml import dump_yaml, parse
+from detector.recipes.region import EnsembleRecipe, MemberPlan
+from detector.strict_yaml import dump_yaml, parse, read_settings
 from detector.training.processes import Processes, joined_processes
 from proposals.errors import UserError
 
@@ -55,7 +55,7 @@ def run_ensemble_training(request: TrainRequest) -> Path:
             if processes.writes:
                 begin_folder(folder, recipe, recipe.base.training.seed)
         else:
-            recipe = read_ensemble_recipe(folder / RECIPE_FILE)
+            recipe = read_settings(EnsembleRecipe, folder / RECIPE_FILE)
             if request.resume == "auto":
                 check_same_recipe(folder, recipe, asked_recipe(request, processes, recipe.base.model.proposals))
         processes.wait()
@@ -118,7 +118,7 @@ def asked_recipe(
         train, val = read_parts(request, None)
         base = with_splits(named_recipe(request, train, processes, proposals), train, val)
         return ensemble_recipe(base, request.members or MEMBERS)
-    recipe = read_ensemble_recipe(request.config)
+    recipe = read_settings(EnsembleRecipe, request.config)
     if request.members is not None:
         plans = (*recipe.members, *(MemberPlan() for _ in range(request.members)))
         recipe = recipe.model_copy(update={"members": plans[: request.members]})

@@ -23,21 +23,19 @@ from detector.commands.console import ending, progress
 from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.data.faults import KEPT
-from detector.model.proposals import stored_source
-from detector.recipes.budget import Costs, plan_training
-from detector.recipes.build import crop_trainer, start_crop_net
-from detector.recipes.build_shared import ValidationAP, propose_for, shared_trainer
+from detector.model.load import stored_source
+from detector.recipes.build import ValidationAP, crop_trainer, propose_for, shared_trainer
+from detector.recipes.defaults import plan_training
 from detector.recipes.export import save_trained
-from detector.recipes.initialization import initialise_region_net, start_of
+from detector.recipes.initialization import find_teacher, initialise, start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
-from detector.recipes.teacher import find_teacher
 from detector.shown import one_line
-from detector.training.machine import Machine
+from detector.training.batches import Windows
 from detector.training.pool import ImagePool
+from detector.training.processes import Machine
 from detector.training.region_batch import RegionBatch
 from detector.training.region_trainer import Progress, RegionTrainer
 from detector.training.shared_batches import SharedBatches
-from detector.training.windows import Windows
 from proposals.recall import best_overlaps, recall
 
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe)
@@ -102,9 +100,9 @@ class Job(ABC, Generic[RecipeT]):
         probe.recipe = self._with(probe.recipe, steps=PROBED_STEPS)
         with tempfile.TemporaryDirectory() as folder:
             step = probe.trainer(Path(folder), lambda entry: None).step_seconds()
-        costs = Costs(image, step, self.end_seconds * step)
         left = 60 * minutes - (time.monotonic() - begun)
-        plan = plan_training(left, len(self.train), max(1, round(self.images_in_step)), costs)
+        each = max(1, round(self.images_in_step))
+        plan = plan_training(left, len(self.train), each, image=image, step=step, end=self.end_seconds * step)
         average = 1 - 1 / max(10.0, AVERAGED * plan.steps)
         seconds = round(plan.steps * step, 2)
         recipe = self._with(self.recipe, steps=plan.steps, average=round(average, 5), planned_seconds=seconds)
@@ -175,7 +173,7 @@ class CropJob(Job[TrainRecipe]):
         return crop_trainer(
             self.recipe.training, self.pools[0], val, len(self.keys), folder,
             machine=self.machine, report=report, windows=self.windows,
-            start=lambda net: start_crop_net(net, self.recipe, self.keys),
+            start=lambda net: initialise(net, self.recipe.init, self.keys),
             teacher=find_teacher(self.recipe, self.keys, self.machine.device),
         )  # fmt: skip
 
@@ -223,7 +221,7 @@ class SharedJob(Job[SharedRecipe]):
         return shared_trainer(
             training, SharedBatches(self.pool, self.proposals, len(self.keys), training), folder,
             machine=self.machine, report=report, measure=self.measure,
-            start=lambda net: initialise_region_net(net, self.recipe.init, self.keys),
+            start=lambda net: initialise(net, self.recipe.init, self.keys),
             teacher=find_teacher(self.recipe, self.keys, self.machine.device),
         )  # fmt: skip
 

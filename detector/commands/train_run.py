@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel
 
 from detector.commands.console import say_once
+from detector.commands.options import Recipe
 from detector.commands.train_jobs import describe, job_of, save_sheet, show_progress
 from detector.data import Dataset, dataset_splits
 from detector.model.config import MODEL_FILE, ProposalConfig
@@ -20,16 +21,14 @@ from detector.model.load import choose_device
 from detector.recipes.build import check_beginning, load_splits, with_classes
 from detector.recipes.defaults import classifier_recipe, finetune_recipe, multibox_recipe, paper_recipe, shared_recipe
 from detector.recipes.initialization import start_of
-from detector.recipes.names import Recipe
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe, read_recipe
 from detector.runs.folder import CONFIG_FILE, new_run_path, write_config
 from detector.runs.leftovers import UNFINISHED, marked, unmark
 from detector.strict_yaml import read_yaml, write_settings
-from detector.training.machine import Machine
 from detector.training.pool import ImagePool
-from detector.training.processes import Processes, joined_processes
+from detector.training.processes import Machine, Processes, joined_processes
 from detector.training.proposal_choice import PICTURES, choose_proposals
-from detector.training.run_log import LOG_FILE
+from detector.training.run_files import LOG_FILE
 from proposals.errors import UserError
 
 RECIPE_FILE = "recipe.yaml"

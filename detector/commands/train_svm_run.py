@@ -15,15 +15,14 @@ from detector.commands.train_run import RECIPE_FILE, TrainRequest, in_numbers, o
 from detector.data import Dataset, load_dataset
 from detector.model.config import MODEL_FILE, ModelConfig, named_folder, read_detector_config
 from detector.model.load import read_member
-from detector.recipes.build_shared import propose_for
+from detector.recipes.build import propose_for
 from detector.recipes.export import save_svms
-from detector.recipes.svm import SvmRecipe, read_svm_recipe
+from detector.recipes.region import SvmRecipe
 from detector.runs.folder import final_path, new_run_folder, refuse_occupied
-from detector.strict_yaml import write_settings
-from detector.training.features import FEATURES_FILE, compute_features
+from detector.strict_yaml import read_settings, write_settings
+from detector.training.features import FEATURES_FILE, compute_features, make_table
 from detector.training.processes import Processes, joined_processes
-from detector.training.region_table import make_table
-from detector.training.svm_head import TrainingSet, svm_head
+from detector.training.svm import svm_head
 from proposals.errors import UserError
 
 
@@ -33,7 +32,7 @@ def chosen_recipe(request: TrainRequest) -> SvmRecipe:
         raise UserError("--minutes and --steps are for the other recipes: SVMs take as long as they take")
     if request.resume == "must":
         raise UserError("--resume is for the other recipes: SVMs begin anew, in minutes")
-    recipe = read_svm_recipe(request.config) if request.config is not None else SvmRecipe()
+    recipe = read_settings(SvmRecipe, request.config) if request.config is not None else SvmRecipe()
     if request.config is None and request.init is None:
         raise UserError("--init: name the trained model whose features the SVMs shall stand on")
     changes = {"init": request.init, "train_split": request.split, "seed": request.seed}
@@ -108,10 +107,9 @@ def _train(
         return
     heads = []
     for number, (member, own) in enumerate(zip(members, features, strict=True)):
-        data = TrainingSet(pool, table, own, len(train.class_names))
-        heads.append(svm_head(data, member.head, recipe.seed, say_once))
+        heads.append(svm_head(table, own, member.head, recipe.seed, say_once))
         say_once(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
-    del features, own, data  # before their files go
+    del features, own  # before their files go
     for path in folder.glob(f"*{FEATURES_FILE}"):
         path.unlink()
     save_svms(folder, recipe, train, heads, time.monotonic() - begun)

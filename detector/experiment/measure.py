@@ -30,9 +30,7 @@ from detector.evaluation.class_index import ClassIndex
 from detector.experiment.memory import Memory, RememberedMultiBox, RememberedSource, RememberingEnsemble
 from detector.experiment.variants import Settings, Variant, merged, paper_variants
 from detector.model.config import MemberConfig, ModelConfig, read_model_config
-from detector.model.load import read_member
-from detector.model.proposals import search_source
-from detector.nets.multibox import read_multibox
+from detector.model.load import read_member, read_multibox, search_source
 from detector.strict_yaml import parse
 from detector.types import Detections
 from proposals.boxes import FloatArray

@@ -5,6 +5,8 @@ The directory is all that a :class:`detector.detection.pipeline.Detector` needs,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,18 +15,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from detector.crop import CropConfig
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.nets.googlenet import GoogLeNetConfig
-from detector.nets.multibox import MultiBoxMember
 from detector.nets.region_head import HeadShape
 from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization, WeightsFile
 from detector.strict_yaml import parse, read_settings
 from proposals.errors import UserError
+from proposals.merge import MergeConfig
+from proposals.multibox import MultiBoxConfig, MultiBoxProposalConfig
 from proposals.selective_search import SelectiveSearchConfig
 
 MODEL_FILE = "model.yaml"
 BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "default"
 SMALL_MODEL = BUNDLED_MODEL.with_name("small")
 """What training begins with by name: a network of half width, which learns more in minutes of two cores."""
+
+MULTIBOX_FILE = "multibox.safetensors"
+MOST_SUGGESTIONS = 6
 
 
 def named_folder(name: str) -> Path:
@@ -62,6 +68,23 @@ class ProposalConfig(BaseModel):
     selective_search: SelectiveSearchConfig = SelectiveSearchConfig(superpixel_scale=2.0)
     search_side: int | None = Field(default=500, ge=16, le=100_000)
     max_proposals: int | None = Field(default=None, ge=1)
+
+
+class MultiBoxMember(WeightsFile):
+    """MultiBox on the maps of the first network: its file, the architecture, its maps, and how it is used.
+
+    Attributes:
+        net: the architecture. channels: of the maps.
+        maps: the scales of the image, if other than those that the first network pools regions from.
+        proposals: how boxes become proposals. merge: how those join selective search's.
+    """
+
+    file: str = MULTIBOX_FILE
+    net: MultiBoxConfig
+    channels: int = Field(ge=1)
+    maps: SharedMaps
+    proposals: MultiBoxProposalConfig = MultiBoxProposalConfig()
+    merge: MergeConfig = MergeConfig()
 
 
 class ModelConfig(BaseModel):
@@ -188,3 +211,45 @@ def read_detector_config(folder: Path) -> ModelConfig:
             f"{folder}: names whole images and cannot detect; give it to train --init or evaluate --metric images"
         )
     return config
+
+
+def chosen_labels(
+    wanted: str | Sequence[str], names: Sequence[str], keys: Sequence[str], file: str | Path = "model.yaml"
+) -> tuple[int, ...]:
+    """The labels, ascending, of the classes that ``wanted`` names.
+
+    A class is named as in ``names``, by its id in the training data (``keys``), or by its name in other capitals where
+    only one class is called so.
+
+    Args:
+        wanted: one name or several. names, keys: of the K classes, by label. file: where people can read the names.
+
+    Raises:
+        UserError: nothing is wanted, or a name is no class's; it says which ones come near.
+    """
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not wanted:
+        raise UserError("classes: name at least one")
+    return tuple(sorted({_label(name, names, keys, file) for name in wanted}))
+
+
+def _label(wanted: str, names: Sequence[str], keys: Sequence[str], file: str | Path) -> int:
+    for known in (names, keys):
+        if wanted in known:
+            return known.index(wanted)
+    folded = [name.casefold() for name in names]
+    same = [label for label, name in enumerate(folded) if name == wanted.strip().casefold()]
+    if len(same) == 1:
+        return same[0]
+    near = [names[label] for label in same] or _near(wanted.strip().casefold(), names, folded)
+    shown = ", ".join(repr(name) for name in near)
+    hint = f"did you mean {shown}?" if near else f"its {len(names)} names stand in {file}"
+    raise UserError(f"the model has no class {wanted!r}; {hint}")
+
+
+def _near(wanted: str, names: Sequence[str], folded: Sequence[str]) -> list[str]:
+    """Names that hold ``wanted`` as a word, or as a part, or that are spelled much like it; best first."""
+    words = [i for i, name in enumerate(folded) if wanted in name.split()]
+    parts = [i for i, name in enumerate(folded) if wanted and wanted in name]
+    alike = [folded.index(name) for name in get_close_matches(wanted, folded, MOST_SUGGESTIONS, 0.7)]
+    return [names[i] for i in dict.fromkeys([*words, *parts, *alike])][:MOST_SUGGESTIONS]

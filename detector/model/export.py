@@ -35,8 +35,6 @@ OPSET = 18  # RoiAlign has half-pixel coordinates from 16 on
 ExportFormat = Literal["onnx", "openvino", "torchscript"]
 # format -> the modules that writing it takes
 FORMATS = {"onnx": ("onnx", "onnxscript"), "openvino": ("onnx", "onnxscript", "openvino"), "torchscript": ()}
-
-
 Axes = dict[str, tuple[int | str, ...]]
 
 
@@ -114,12 +112,8 @@ class RegionsGraph(nn.Module):
         self.roi_align = roi_align
         assert member.shared is not None
         assert member.head is not None
-        self.net, self.head, self.config, self.grid = (
-            member.net,
-            member.head,
-            member.shared,
-            cell_grid(member.net.config),
-        )
+        self.net, self.head, self.config = member.net, member.head, member.shared
+        self.grid = cell_grid(member.net.config)
 
     def forward(self, maps: Tensor, scales: Tensor, boxes: Tensor) -> tuple[Tensor, ...]:
         sides = (boxes[:, 2:].double() - boxes[:, :2].double()).clamp(min=1e-6)

@@ -15,26 +15,29 @@ from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.detection.runtimes import with_runtime
 from detector.detection.suppression import PostprocessConfig
-from detector.model.class_choice import chosen_labels
 from detector.model.config import (
     BUNDLED_MODEL,
     MODEL_FILE,
     MemberConfig,
     ModelConfig,
+    MultiBoxMember,
     ProposalConfig,
+    chosen_labels,
     read_detector_config,
     read_model_config,
 )
-from detector.model.proposals import search_source
-from detector.nets.googlenet import GoogLeNet
-from detector.nets.multibox import read_multibox
+from detector.nets.googlenet import GoogLeNet, Trunk
 from detector.nets.region_head import RegionHead
-from detector.nets.trunk import Trunk
+from detector.nets.region_net import sizes_by_level
 from detector.nets.weights import load_checked
 from detector.strict_yaml import parse
 from proposals.errors import UserError
 from proposals.merge import MergeConfig
-from proposals.selective_search import SelectiveSearchConfig, resolve_config
+from proposals.multibox import MultiBoxHead
+from proposals.resized import ResizedSource
+from proposals.selective_search import SelectiveSearch, SelectiveSearchConfig, resolve_config
+from proposals.store import ProposalStore
+from proposals.types import ProposalSource
 
 
 def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Member:
@@ -54,6 +57,33 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     whole = nn.ModuleDict({"trunk": trunk, "head": head})
     load_checked(whole, folder / config.file, config.sha256, "the member")
     return Member(trunk, config.crop, config.normalization, head, config.shared)
+
+
+def read_multibox(folder: Path, member: MultiBoxMember) -> MultiBoxHead:
+    """The head of ``member``, whose file is in ``folder``; in evaluation mode.
+
+    Raises:
+        UserError: the file is missing, damaged or changed, or does not fit the architecture.
+    """
+    head = MultiBoxHead(member.channels, sizes_by_level(member.net, member.maps), member.net)
+    load_checked(head, folder / member.file, member.sha256, "MultiBox's")
+    return head.eval()
+
+
+def search_source(config: ProposalConfig, seed: int = 0, threads: int | None = None) -> ProposalSource:
+    """The selective search of ``config``; ``max_proposals`` is left to the caller.
+
+    Args:
+        seed: random seed of the ranking. threads: by default all cores.
+    """
+    search = SelectiveSearch(config.selective_search, seed, threads)
+    return search if config.search_side is None else ResizedSource(search, config.search_side)
+
+
+def stored_source(config: ProposalConfig, store: Path) -> ProposalStore:
+    """The proposals that a model with ``config`` would have, made once and kept in ``store``."""
+    settings = {**SelectiveSearch(config.selective_search).settings(), "search_side": config.search_side}
+    return ProposalStore(store, settings, search_source(config))
 
 
 class Classifier(NamedTuple):

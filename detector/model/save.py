@@ -9,9 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from detector.crop import CropConfig
-from detector.model.config import MODEL_FILE, MemberConfig, ModelConfig, read_detector_config
+from detector.model.config import (
+    MODEL_FILE,
+    MULTIBOX_FILE,
+    MemberConfig,
+    ModelConfig,
+    MultiBoxMember,
+    read_detector_config,
+)
 from detector.nets.googlenet import GoogLeNetConfig
-from detector.nets.multibox import save_multibox
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization, copy_file, halved, save_weights, sha256
@@ -79,23 +85,18 @@ def save_model(
             them. multibox: on the maps of the first of them. half: store networks in float16. facts: the other fields
             of :class:`ModelConfig`.
     """
-    if (folder / MODEL_FILE).exists():
-        raise UserError(f"{folder}: is a model directory already; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    begin_copy(folder, [])
     members = []
     for index, (net, state, crop, normalization) in enumerate(nets):
-        path = folder / f"member-{index}.safetensors"
         head = heads[index] if heads else None
         # The auxiliary heads serve training only.
         kept = {name: tensor for name, tensor in state.items() if not name.startswith("aux")}
         kept = halved(kept) if half else kept
         if head is not None:
-            kept = {f"trunk.{name}": t for name, t in kept.items()} | head_tensors(head.state_dict())
-        save_weights(path, kept)
+            kept = with_head(kept, head)
         members.append(
             MemberConfig(
-                file=path.name,
-                sha256=sha256(path),
+                **write_weights(folder / f"member-{index}.safetensors", kept),
                 net=net.model_copy(update={"aux": False}),
                 crop=crop,
                 normalization=normalization,
@@ -111,6 +112,19 @@ def save_model(
     return config
 
 
-def head_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A head's state dict by its names in the file of a network."""
-    return {f"head.{name}": tensor for name, tensor in state.items()}
+def with_head(trunk: Mapping[str, Tensor], head: RegionHead) -> dict[str, Tensor]:
+    """The tensors of a trunk and a head by their names in the file of a network."""
+    parts = {"trunk": trunk, "head": head.state_dict()}
+    return {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor], *, half: bool = False) -> dict[str, Any]:
+    """Write the weights of a network; what ``model.yaml`` says of the file. See :func:`save_weights`."""
+    save_weights(path, state, half=half)
+    return {"file": path.name, "sha256": sha256(path)}
+
+
+def save_multibox(folder: Path, head: MultiBoxHead, maps: SharedMaps, *, half: bool = True) -> MultiBoxMember:
+    """Write the weights of ``head`` into ``folder``, in float16 or in float32; what ``model.yaml`` says of them."""
+    written = write_weights(folder / MULTIBOX_FILE, head.state_dict(), half=half)
+    return MultiBoxMember(**written, net=head.config, channels=head.shared.in_channels, maps=maps)

@@ -36,7 +36,7 @@ TABLE_1: dict[str, InceptionChannels] = {
 AUX_LOSS_WEIGHT = 0.3  # paper, section 5
 AUX_DROPOUT = 0.7
 FIRST_LAYERS = ("conv1", "conv2", "conv3", "inception3a", "inception3b")
-
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 STAGE_4 = ("4a", "4b", "4c", "4d", "4e")
 
 
@@ -226,7 +226,9 @@ class GoogLeNet(nn.Module):
         ``taps``, if given, receives the outputs of 4a and 4d under those names.
         """
         if self.config.transform_input:
-            x = remap_imagenet_normalisation(x)
+            # Normalised with ImageNet's mean and deviation becomes (x - 0.5) / 0.5, as torchvision's weights expect.
+            std, mean = (x.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_STD, IMAGENET_MEAN))
+            x = (x * std + mean - 0.5) / 0.5
         x = self.norm1(self.maxpool1(self.conv1(x)))
         x = self.maxpool2(self.norm2(self.conv3(self.conv2(x))))
         x = self.maxpool3(self.inception3b(self.inception3a(x)))  # type: ignore[operator]
@@ -279,8 +281,15 @@ class GoogLeNet(nn.Module):
         return main  # type: ignore[no-any-return]
 
 
-def remap_imagenet_normalisation(x: Tensor) -> Tensor:
-    """Input normalised with ImageNet's mean and deviation, as (x - 0.5) / 0.5; what torchvision's weights expect."""
-    std = x.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    mean = x.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    return (x * std + mean - 0.5) / 0.5
+class Trunk(GoogLeNet):
+    """GoogLeNet without its classifier, for heads to stand on: ``(N, 3, S, S)`` -> ``(N, num_features, G, G)``.
+
+    The names in the state dict are the classifier's; ``num_outputs``, ``aux`` and ``dropout`` have no meaning here.
+    """
+
+    def __init__(self, config: GoogLeNetConfig) -> None:
+        super().__init__(config.model_copy(update={"aux": False, "num_outputs": 1}))
+        del self.fc, self.avgpool, self.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trunk(x)

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadLogits, HeadShape, RegionHead
-from detector.nets.trunk import Trunk
 from proposals.boxes import FloatArray
 from proposals.multibox import (
     LevelGrid,

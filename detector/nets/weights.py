@@ -10,9 +10,9 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -77,11 +77,6 @@ def to_tensor(crops: NDArray[np.uint8]) -> Tensor:
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256_310(path)
-
-
-def _sha256_310(path: Path) -> str:  # Python 3.10 has no hashlib.file_digest
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -185,24 +180,17 @@ def read_torchvision_weights(path: Path | None) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged, or nothing could be downloaded.
     """
-    if path is not None:
-        return _state_dict(
-            lambda: torch.load(path, map_location="cpu", weights_only=True),
-            str(path),
-            "expected torchvision's googlenet-*.pth",
-        )
-
-    def download() -> Any:
-        from torchvision.models import GoogLeNet_Weights
-
-        return GoogLeNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-
-    return _state_dict(download, "torchvision's GoogLeNet weights", "give a local file")
-
-
-def _state_dict(load: Callable[[], Any], where: str, remedy: str) -> dict[str, Tensor]:
+    if path is None:
+        where, remedy = "torchvision's GoogLeNet weights", "give a local file"
+    else:
+        where, remedy = str(path), "expected torchvision's googlenet-*.pth"
     try:
-        state = load()
+        if path is None:
+            from torchvision.models import GoogLeNet_Weights
+
+            state = GoogLeNet_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load and the hub raise many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{where}: cannot be loaded ({reason}); {remedy}") from None

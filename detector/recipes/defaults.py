@@ -1,4 +1,4 @@
-"""The training recipes by name, fitted to a data set's size and to the network that they begin from."""
+"""The training recipes by name, fitted to a data set's size, to the network that they begin from and to a budget."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from detector.nets.googlenet import GoogLeNetConfig, paper_config
 from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization
 from detector.recipes.region import EnsembleRecipe, MemberPlan, ModelFacts, OneRecipe, SharedRecipe, TrainRecipe
-from detector.training.augment import AugmentConfig
-from detector.training.region_settings import RegionTrainingConfig
+from detector.training.region_batch import AugmentConfig
+from detector.training.region_settings import RegionTrainingConfig, ScheduleConfig, SharedTrainingConfig
 from detector.training.sampling import SamplingConfig
-from detector.training.schedule import ScheduleConfig
-from detector.training.shared_batches import SharedTrainingConfig
 from proposals.multibox import MultiBoxConfig
 
 FINETUNE_SHOWN, FINETUNE_STEPS = 60, (600, 6000)  # foreground windows shown per object, and bounds of the steps
@@ -168,3 +166,27 @@ def ensemble_recipe(base: OneRecipe, members: int = MEMBERS) -> EnsembleRecipe:
     """The paper's ensemble (section 7): one recipe and one set of first weights, other sampling and order."""
     training = base.training.model_copy(update={"init_seed": base.training.first_seed})
     return EnsembleRecipe(base=base.model_copy(update={"training": training}), members=(MemberPlan(),) * members)
+
+
+class Plan(NamedTuple):
+    """So many of the images are used, in so many steps."""
+
+    images: int
+    steps: int
+
+
+def plan_training(
+    seconds: float, available: int, images_in_step: int, *, image: float, step: float, end: float
+) -> Plan:
+    """The plan that ends after ``seconds``, of a training with ``available`` images.
+
+    An image is worth its cost if it is shown at least once; of more images than that some are left out. There is at
+    least one image and one step, however little time there is.
+
+    Args:
+        image, step, end: seconds to read an image and to search it for proposals, of a step, and behind the last one.
+    """
+    room = max(seconds - end, 0.0)
+    shown_once = room / (image + step / images_in_step)
+    images = max(1, min(available, int(shown_once)))
+    return Plan(images, max(1, int((room - images * image) / step)))

@@ -7,7 +7,6 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,19 +15,16 @@ from detector.crop import CropConfig
 from detector.data import Dataset
 from detector.model.config import MemberConfig, ModelConfig, named_folder, read_detector_config, read_model_config
 from detector.model.load import read_member
-from detector.model.save import add_multibox, begin_copy, head_tensors, save_model, write_model_config
+from detector.model.save import add_multibox, begin_copy, save_model, with_head, write_model_config, write_weights
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
-from detector.nets.weights import copy_file, halved, read_weights, save_weights, sha256
+from detector.nets.weights import copy_file, halved, read_weights
 from detector.recipes.initialization import trained_head
-from detector.recipes.region import OneRecipe, SharedRecipe
+from detector.recipes.region import OneRecipe, SharedRecipe, SvmRecipe
 from detector.runs.folder import final_path
 from proposals.calibration import Calibration
 from proposals.errors import UserError
-
-if TYPE_CHECKING:
-    from detector.recipes.svm import SvmRecipe
 
 
 def save_trained(
@@ -45,42 +41,34 @@ def save_trained(
     Args:
         crop: how the model makes crops. metric: of the validation, if there was one.
     """
-    training = recipe.training
-    heads = isinstance(net, RegionNet)
+    training, origin = recipe.training, provenance(dataset, recipe.init, seconds)
+    located = net if isinstance(net, RegionNet) else None
     if isinstance(recipe, SharedRecipe):
         measured, background, shared = "val_mean_ap", True, recipe.maps
+        if recipe.training.only_multibox:
+            assert located is not None
+            assert located.multibox is not None
+            return add_multibox(named_folder(recipe.init), located.multibox, recipe.maps, folder, origin)
     else:
         background, shared = recipe.training.background, None
         measured = "val_top1_on_annotated_boxes" if background else "val_top1_of_whole_images"
-    if isinstance(recipe, SharedRecipe) and recipe.training.only_multibox:
-        assert isinstance(net, RegionNet)
-        assert net.multibox is not None
-        origin = provenance(dataset, recipe.init, seconds)
-        return add_multibox(named_folder(recipe.init), net.multibox, recipe.maps, folder, origin)
     trunk = net.trunk if isinstance(net, RegionNet) else net
+    facts = {**dict(recipe.model), "name": recipe.model.name or folder.resolve().name}
     return save_model(
         folder,
         [(training.net, trunk.state_dict(), crop, training.normalization)],
-        heads=[trained_head(net)] if isinstance(net, RegionNet) else (),
+        heads=[] if located is None else [trained_head(located)],
         shared=shared,
-        multibox=net.multibox if isinstance(net, RegionNet) else None,
+        multibox=None if located is None else located.multibox,
         half=recipe.half,
         background=background,
-        refinement=recipe.refinement if heads else None,
+        refinement=None if located is None else recipe.refinement,
         scores={} if metric is None else {measured: round(metric, 4)},
-        **_facts(folder, recipe, dataset, seconds),
+        class_names=dataset.class_names,
+        class_keys=tuple(str(key) for key in dataset.class_keys),
+        provenance=origin,
+        **facts,
     )
-
-
-def _facts(folder: Path, recipe: OneRecipe, dataset: Dataset, seconds: float) -> dict[str, Any]:
-    """What the recipe says of the model, and where that comes from."""
-    return {
-        **dict(recipe.model),
-        "name": recipe.model.name or folder.resolve().name,
-        "class_names": dataset.class_names,
-        "class_keys": tuple(str(key) for key in dataset.class_keys),
-        "provenance": provenance(dataset, recipe.init, seconds),
-    }
 
 
 def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
@@ -94,7 +82,7 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
     configs = [read_model_config(folder) for folder in folders]
     first = configs[0]
     members: list[MemberConfig] = []
-    provenance: dict[str, str] = {}
+    origin: dict[str, str] = {}
     for number, (folder, config) in enumerate(zip(folders, configs, strict=True)):
         if config.class_keys != first.class_keys:
             raise UserError(f"{folder}: has other classes than {folders[0]}; they cannot be one model")
@@ -102,12 +90,10 @@ def join_members(folders: Sequence[Path], out: Path, name: str) -> ModelConfig:
             file = f"member-{len(members)}.safetensors"
             copy_file(folder / member.file, out / file)
             members.append(member.model_copy(update={"file": file}))
-        provenance |= {f"member {number} {key}": value for key, value in config.provenance.items()}
+        origin |= {f"member {number} {key}": value for key, value in config.provenance.items()}
     if first.multibox is not None:
         copy_file(folders[0] / first.multibox.file, out / first.multibox.file)
-    joined = first.model_copy(update={"name": name, "members": tuple(members), "provenance": provenance, "scores": {}})
-    write_model_config(out, joined)
-    return joined
+    return _made(out, first, name=name, members=tuple(members), provenance=origin)
 
 
 def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool) -> ModelConfig:
@@ -121,10 +107,8 @@ def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool
     """
     configs = [read_model_config(folder) for folder in folders]
     files = [folder / config.members[0].file for folder, config in zip(folders, configs, strict=True)]
-    path = out / "member-0.safetensors"
-    save_weights(path, mean_weights([read_weights(file) for file in files]), half=half)
-    member = configs[0].members[0].model_copy(update={"file": path.name, "sha256": sha256(path)})
-    provenance = {
+    mean = write_weights(out / "member-0.safetensors", mean_weights([read_weights(file) for file in files]), half=half)
+    origin = {
         f"weights {number} {key}": value
         for number, config in enumerate(configs)
         for key, value in config.provenance.items()
@@ -132,12 +116,15 @@ def average_members(folders: Sequence[Path], out: Path, name: str, *, half: bool
     heads = [read_weights(f / c.multibox.file) for f, c in zip(folders, configs, strict=True) if c.multibox is not None]
     multibox = configs[0].multibox if len(heads) == len(configs) else None
     if multibox is not None:
-        save_weights(out / multibox.file, mean_weights(heads), half=half)
-        multibox = multibox.model_copy(update={"sha256": sha256(out / multibox.file)})
-    made = configs[0].model_copy(
-        update={"name": name, "members": (member,), "multibox": multibox, "provenance": provenance, "scores": {}}
-    )
-    write_model_config(out, made)
+        multibox = multibox.model_copy(update=write_weights(out / multibox.file, mean_weights(heads), half=half))
+    member = configs[0].members[0].model_copy(update=mean)
+    return _made(out, configs[0], name=name, members=(member,), multibox=multibox, provenance=origin)
+
+
+def _made(folder: Path, model: ModelConfig, **changes: object) -> ModelConfig:
+    """Write the ``model.yaml`` of ``folder``: that of another model with ``changes``, not measured yet."""
+    made = model.model_copy(update={**changes, "scores": {}})
+    write_model_config(folder, made)
     return made
 
 
@@ -165,27 +152,23 @@ def save_svms(
     model = read_detector_config(init)
     members = []
     for number, (config, head) in enumerate(zip(model.members, heads, strict=True)):
-        path = folder / f"member-{number}.safetensors"
         net = read_member(init, config, len(model.class_names)).net
-        trunk = {f"trunk.{name}": t for name, t in net.state_dict().items() if not name.startswith("fc.")}
-        save_weights(path, halved(trunk) | head_tensors(head.state_dict()))
-        members.append(config.model_copy(update={"file": path.name, "sha256": sha256(path), "head": head.shape}))
+        trunk = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("fc.")}
+        written = write_weights(folder / f"member-{number}.safetensors", with_head(halved(trunk), head))
+        members.append(config.model_copy(update={**written, "head": head.shape}))
     if model.multibox is not None:
         begin_copy(folder, [init / model.multibox.file])
-    made = model.model_copy(
-        update={
-            "name": recipe.name or final_path(folder).resolve().name,
-            "description": recipe.description,
-            "licence": recipe.licence,
-            "members": tuple(members),
-            "temperature": 1.0,  # each SVM has a sigmoid of its own
-            "postprocess": model.postprocess.model_copy(update={"calibration": Calibration()}),
-            "scores": {},
-            "provenance": provenance(dataset, recipe.init, seconds),
-        }
+    return _made(
+        folder,
+        model,
+        name=recipe.name or final_path(folder).resolve().name,
+        description=recipe.description,
+        licence=recipe.licence,
+        members=tuple(members),
+        temperature=1.0,  # each SVM has a sigmoid of its own
+        postprocess=model.postprocess.model_copy(update={"calibration": Calibration()}),
+        provenance=provenance(dataset, recipe.init, seconds),
     )
-    write_model_config(folder, made)
-    return made
 
 
 def provenance(dataset: Dataset, init: str, seconds: float) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where a training run begins: the weights that ``init`` of a recipe names, and the architecture they belong to."""
+"""What a recipe names: the weights that a training begins with, the architecture they belong to, and the teacher."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from detector.crop import CropConfig
-from detector.model.config import ProposalConfig, named_folder, read_model_config
-from detector.model.load import read_member
+from detector.detection.ensemble import Ensemble
+from detector.model.config import ProposalConfig, named_folder, read_detector_config, read_model_config
+from detector.model.load import load_ensemble, read_member, read_multibox
 from detector.nets.caffe import read_caffe_weights
 from detector.nets.googlenet import GoogLeNet, paper_config, torchvision_config
-from detector.nets.multibox import read_multibox
-from detector.nets.region_head import HeadShape, RegionHead
+from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet, SharedMaps
 from detector.nets.weights import Normalization, read_torchvision_weights
 from detector.recipes.defaults import Initialization
+from detector.recipes.region import OneRecipe, SharedRecipe
 from detector.training.region_loss import DELTA_SCALE
 from detector.training.region_trainer import HEADS
 from proposals.errors import UserError
@@ -76,14 +77,20 @@ def start_of(init: str) -> Initialization:
     return Initialization(init, member.net, member.crop, member.normalization, model.proposals, maps)
 
 
-def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> None:
+def initialise(net: GoogLeNet | RegionNet, init: str, class_keys: tuple[str, ...] = ()) -> None:
     """Load the weights that ``init`` names into ``net``.
 
-    Missing auxiliary heads stay new, and so do the last layers, unless ``init`` is a model of these ``class_keys``.
+    Missing auxiliary heads stay new, and so do the last layers, unless ``init`` is a model of these ``class_keys``. A
+    region network's head is loaded if that was trained the same way for these classes, and MultiBox if it is alike.
 
     Raises:
         UserError: they cannot be had or belong to another architecture.
     """
+    if isinstance(net, RegionNet):
+        initialise(net.trunk, init)
+        if init != "random" and not is_published(init):
+            _initialise_heads(net, named_folder(init), class_keys)
+        return
     own = net.state_dict()
     background = net.config.num_outputs != len(class_keys)
     state = initial_weights(init, class_keys, background=background)
@@ -98,21 +105,7 @@ def initialise(net: GoogLeNet, init: str, class_keys: tuple[str, ...] = ()) -> N
     net.load_state_dict({**own, **{n: t for n, t in state.items() if n in own and own[n].shape == t.shape}})
 
 
-def region_heads(grid: int) -> HeadShape:
-    """The heads that a region network is trained with: classes, one box for all classes, overlap."""
-    return HeadShape(kind="softmax", grid=grid, shared=True, overlap=grid)
-
-
-def initialise_region_net(net: RegionNet, init: str, class_keys: tuple[str, ...]) -> None:
-    """Load the trunk that ``init`` names, its head if that was trained the same way for these classes, and MultiBox.
-
-    Raises:
-        UserError: they cannot be had or belong to another architecture.
-    """
-    initialise(net.trunk, init)
-    if init == "random" or is_published(init):
-        return
-    folder = named_folder(init)
+def _initialise_heads(net: RegionNet, folder: Path, class_keys: tuple[str, ...]) -> None:
     config = read_model_config(folder)
     alike = (config.members[0].shared is None) == (net.config is None)
     head = read_member(folder, config.members[0], len(config.class_names)).head
@@ -137,3 +130,24 @@ def _scaled(state: dict[str, Tensor], unit: Tensor) -> dict[str, Tensor]:
     weight, bias = state["regress.weight"], state["regress.bias"]
     units = unit.to(weight).repeat(len(bias) // 4)
     return {**state, "regress.weight": weight * units[:, None], "regress.bias": bias * units}
+
+
+def find_teacher(recipe: OneRecipe, class_keys: tuple[str, ...], device: torch.device) -> Ensemble | None:
+    """The networks of the model that ``recipe`` has for a teacher, if it has one, in the precision of the run.
+
+    Raises:
+        UserError: it cannot be read, has other classes than the data, or no maps for a pupil on shared maps.
+    """
+    name = recipe.teacher
+    if not name:
+        return None
+    folder = named_folder(name)
+    config = read_detector_config(folder)
+    if config.class_keys != class_keys:
+        raise UserError(
+            f"teacher {name}: knows {len(config.class_keys)} classes ({', '.join(config.class_keys[:3])}, ...), "
+            f"the data have {len(class_keys)} ({', '.join(class_keys[:3])}, ...); they must be the same, in order"
+        )
+    if isinstance(recipe, SharedRecipe) and any(member.shared is None for member in config.members):
+        raise UserError(f"teacher {name}: classifies crops, and this recipe's networks learn on shared maps")
+    return load_ensemble(folder, config, device, precision=recipe.training.precision)

@@ -11,8 +11,7 @@ from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import ProposalConfig
 from detector.nets.region_net import SharedMaps
 from detector.strict_yaml import read_settings, read_yaml
-from detector.training.region_settings import LearningConfig, RegionTrainingConfig
-from detector.training.shared_batches import SharedTrainingConfig
+from detector.training.region_settings import LearningConfig, RegionTrainingConfig, SharedTrainingConfig
 from proposals.errors import UserError
 
 
@@ -177,6 +176,26 @@ class EnsembleRecipe(BaseModel):
         return self.base.model_copy(update={"training": training, "init": init})
 
 
+class SvmRecipe(BaseModel):
+    """R-CNN's last stage: SVMs in place of the softmax of a trained model; its proposals, boxes and overlaps stay.
+
+    Attributes:
+        init: the model folder, "bundled" or a path, of the data's classes. train_split: part of the data set; empty
+            takes the training part that it has, or all of it. seed: random seed. name, description, licence: what
+            ``model.yaml`` will say.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["svm"] = "svm"
+    init: str = Field(default="bundled", min_length=1)
+    train_split: str = ""
+    seed: int = Field(default=0, ge=0)
+    name: str = ""
+    description: str = ""
+    licence: str = "not stated"
+
+
 def read_recipe(path: Path) -> OneRecipe:
     """The recipe of one network in a YAML file, by its task; UserError in one line for anything wrong with it."""
     task = _task(read_yaml(path))
@@ -185,8 +204,3 @@ def read_recipe(path: Path) -> OneRecipe:
     if task not in RECIPES:
         raise UserError(f"{path}: task must be one of {', '.join(RECIPES)}, svm, ensemble")
     return read_settings(RECIPES[task], path)
-
-
-def read_ensemble_recipe(path: Path) -> EnsembleRecipe:
-    """The recipe of an ensemble in a YAML file; UserError in one line for anything wrong with it."""
-    return read_settings(EnsembleRecipe, path)

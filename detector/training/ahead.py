@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+import torch
+
 from proposals.errors import UserError
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 PREFETCHED = 3  # things that wait to be taken, beside those being made
+MOST_THREADS = 8
+FEW_CORES = 4
 
 
 def in_turn(calls: Iterable[Callable[[], Item]], executor: ThreadPoolExecutor, most: int) -> Iterator[Item]:
@@ -53,3 +58,14 @@ def make_ahead(make: Callable[[Key], Item], keys: Iterator[Key], threads: int = 
         return map(made, keys)
     executor = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     return in_turn((partial(made, key) for key in keys), executor, PREFETCHED + threads - 1)
+
+
+def loader_threads(device: torch.device, in_memory: bool) -> int:
+    """Threads that make batches: more for a GPU, or where images must be read first as they are not ``in_memory``.
+
+    Beside a net that computes on all of a few cores there are none: for as long as such a thread runs, one of the
+    net's own waits for a core, and the others for it.
+    """
+    if device.type == "cpu" and in_memory:
+        return int((os.cpu_count() or 1) > FEW_CORES)
+    return max(1, min(MOST_THREADS, os.cpu_count() or 1))

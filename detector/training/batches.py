@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,17 +14,19 @@ from torch import Tensor
 
 from detector.crop import INTERPOLATIONS, crop_regions
 from detector.nets.weights import to_tensor
-from detector.training.augment import apply_distortion, draw_distortion
-from detector.training.order import EpochOrder, class_weights
 from detector.training.pool import ImagePool
-from detector.training.region_batch import UNREADABLE, RegionBatch, Shown
+from detector.training.region_batch import UNREADABLE, RegionBatch, Shown, apply_distortion, draw_distortion
 from detector.training.region_settings import RegionTrainingConfig
-from detector.training.sampling import background_region, foreground_regions
+from detector.training.sampling import (
+    EpochOrder,
+    SamplingConfig,
+    background_region,
+    class_weights,
+    foreground_regions,
+    hidden,
+)
 from proposals.boxes import encode, iou
 from proposals.errors import UserError
-
-MOST_THREADS = 8
-FEW_CORES = 4
 
 
 class Drawn(NamedTuple):
@@ -41,20 +44,25 @@ class Drawn(NamedTuple):
 class CropBatches(ABC):
     """Batches of crops from a pool of images; a subclass says of which regions.
 
-    Attributes:
-        size: crops in a batch, which several processes divide among them.
+    The foreground is shown once per epoch, or more or less often where classes are balanced, in an order that depends
+    on the seed and the epoch.
+
+    Args:
+        labels: of the foreground. :attr:`size` is the number of crops in a batch, which several processes divide among
+            them.
     """
 
-    def __init__(self, pool: ImagePool, config: RegionTrainingConfig) -> None:
+    def __init__(self, pool: ImagePool, config: RegionTrainingConfig, labels: NDArray[np.int64]) -> None:
         self.pool, self.config, self.size, self.num_classes = pool, config, config.batch_size, config.num_classes
         self.foreground = max(1, round(self.size * config.sampling.foreground))
+        self.order = EpochOrder(len(labels), config.seed, class_weights(labels, config.sampling.balance))
         self.unreadable: dict[str, str] = {}
         """What went wrong with each picture that could not be read since the run began, by the picture's id."""
 
     @property
-    @abstractmethod
     def steps_per_epoch(self) -> float:
         """Batches in which the foreground is shown once."""
+        return self.order.length / self.foreground
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
@@ -101,7 +109,7 @@ class CropBatches(ABC):
         pool = self.pool
         deltas, overlaps = np.zeros((len(mine), 4), np.float32), np.zeros(len(mine), np.float32)
         for place, i in enumerate(mine):
-            own = slice(int(pool.first[drawn.images[i]]), int(pool.first[drawn.images[i] + 1]))
+            own = pool.of_image(drawn.images[i])
             truth, shows = pool.boxes[own], 0 <= labels[place] < self.num_classes
             truth = truth[pool.labels[own] == labels[place]] if shows else truth
             if len(truth):
@@ -115,20 +123,10 @@ class CropBatches(ABC):
 
 
 class RegionBatches(CropBatches):
-    """Regions drawn afresh around annotated objects; see :mod:`detector.training.sampling`.
-
-    Every object is shown once per epoch (more or less often where classes are balanced), in an order that depends on
-    the seed and the epoch.
-    """
+    """Regions drawn afresh around annotated objects; see :mod:`detector.training.sampling`."""
 
     def __init__(self, pool: ImagePool, config: RegionTrainingConfig) -> None:
-        super().__init__(pool, config)
-        self.order = EpochOrder(len(pool.boxes), config.seed, class_weights(pool.labels, config.sampling.balance))
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Batches in which every object is shown once as foreground."""
-        return self.order.length / self.foreground
+        super().__init__(pool, config, pool.labels)
 
     def draw(self, rng: np.random.Generator, step: int) -> Drawn:
         start, sampling = step * self.foreground, self.config.sampling
@@ -150,12 +148,77 @@ class RegionBatches(CropBatches):
         return Drawn(images, regions, labels)
 
 
-def loader_threads(pool: ImagePool, device: torch.device) -> int:
-    """Threads that make batches: more for a GPU, or where pictures must be read first.
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """All windows of a pool of images, proposals and annotated boxes, that serve as foreground or background.
 
-    Beside a net that computes on all of a few cores there are none: for as long as such a thread runs, one of the
-    net's own waits for a core, and the others for it.
+    A window's label is that of the object that it overlaps most if their IoU is at least ``iou_foreground``, and
+    background below ``iou_background``; what lies between is left out (nothing does in R-CNN, where both are 0.5), and
+    so is background in ignored objects.
+
+    Attributes:
+        boxes: ``(W, 4)`` float32. owner: ``(W,)`` int32, each one's image. labels: ``(W,)`` int32 in [0, K].
+        foreground, background: positions of either kind, int64.
     """
-    if device.type == "cpu" and pool.in_memory:
-        return int((os.cpu_count() or 1) > FEW_CORES)
-    return max(1, min(MOST_THREADS, os.cpu_count() or 1))
+
+    boxes: NDArray[np.float32]
+    owner: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    foreground: NDArray[np.int64]
+    background: NDArray[np.int64]
+
+    @classmethod
+    def label(
+        cls, pool: ImagePool, proposals: Iterable[NDArray[np.float32]], num_classes: int, config: SamplingConfig
+    ) -> Windows:
+        """The windows of ``pool``: its annotated boxes, and the ``proposals`` ``(P, 4)`` of each of its images.
+
+        Windows with a side below ``minimum_side`` are left out, but for the annotated ones.
+
+        Raises:
+            UserError: there is no foreground, or no background.
+        """
+        boxes, owner, labels = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+        for image, found in enumerate(proposals):
+            own = pool.of_image(image)
+            truth = pool.boxes[own]
+            found = found[(found[:, 2:] - found[:, :2]).min(axis=1, initial=np.inf) >= config.minimum_side]
+            both = np.concatenate([truth, found]).astype(np.float32)
+            if not len(both):
+                continue
+            overlap = iou(both, truth) if len(truth) else np.zeros((len(both), 1))
+            best = overlap.max(axis=1)
+            label = np.full(len(both), -1, np.int32)
+            label[(best < config.iou_background) & ~hidden(both, pool.unsure(image))] = num_classes
+            covers = best >= config.iou_foreground
+            label[covers] = pool.labels[own][overlap[covers].argmax(axis=1)] if len(truth) else num_classes
+            kept = label >= 0
+            boxes.append(both[kept])
+            labels.append(label[kept])
+            owner.append(np.full(int(kept.sum()), image, np.int32))
+        label = np.concatenate(labels)
+        foreground, background = np.flatnonzero(label < num_classes), np.flatnonzero(label == num_classes)
+        if not len(foreground):
+            raise UserError("the training data hold no usable object")
+        if not len(background):
+            raise UserError("no proposal of the training images is background; train with regions: drawn")
+        return cls(np.concatenate(boxes), np.concatenate(owner), label, foreground, background)
+
+
+class WindowBatches(CropBatches):
+    """R-CNN's fine-tuning (tech report, section 2.3): a batch of 128 has 32 windows of objects and 96 of background.
+
+    Foreground windows come once per epoch each (more or less often where classes are balanced); background windows are
+    drawn at random from the whole set, not image by image.
+    """
+
+    def __init__(self, windows: Windows, pool: ImagePool, config: RegionTrainingConfig) -> None:
+        super().__init__(pool, config, windows.labels[windows.foreground].astype(np.int64))
+        self.windows = windows
+
+    def draw(self, rng: np.random.Generator, step: int) -> Drawn:
+        windows, start = self.windows, step * self.foreground
+        foreground = windows.foreground[[self.order[start + i] for i in range(self.foreground)]]
+        others = self.size - self.foreground
+        chosen = np.concatenate([foreground, windows.background[rng.integers(len(windows.background), size=others)]])
+        return Drawn(windows.owner[chosen].tolist(), list(windows.boxes[chosen]), windows.labels[chosen].tolist())

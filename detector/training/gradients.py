@@ -1,10 +1,13 @@
-"""The gradient of a batch's mean loss: in mixed precision, and in as many parts as the memory needs."""
+"""From a batch's loss to the weights: its gradient, in mixed precision and in as many parts as the memory needs.
+
+Also which weights decay, and the running mean of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detector.detection.precision import DTYPES, Precision
-from detector.training.processes import ALONE, Processes
+from detector.training.processes import Machine
 from proposals.errors import UserError
 
 Item = TypeVar("Item")
@@ -53,7 +56,7 @@ class Gradients(Generic[Item]):
     Args:
         net: in training mode; wrapped for several processes by :meth:`share`, which is then ``model``.
         batch_size: examples of a whole batch. split: an item in so many parts, at most. outcome: of an item, through
-            ``model``. tell: takes a line for people. micro_batch: examples in a part to begin with.
+            ``model``.
     """
 
     def __init__(
@@ -61,23 +64,20 @@ class Gradients(Generic[Item]):
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
-        device: torch.device,
+        machine: Machine,
         precision: Precision,
         batch_size: int,
         split: Callable[[Item, int], list[Item]],
         outcome: Callable[[Item], Outcome],
-        tell: Callable[[str], None],
-        micro_batch: int | None = None,
-        processes: Processes = ALONE,
     ) -> None:
         self.model: nn.Module = net
-        self.optimizer, self.device, self.batch_size = optimizer, device, batch_size
-        self.split, self.outcome, self.tell, self.processes = split, outcome, tell, processes
-        self.dtype = choose_precision(precision, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        part = processes.part(batch_size)
+        self.optimizer, self.batch_size, self.split, self.outcome = optimizer, batch_size, split, outcome
+        self.device, self.processes, self.tell = machine.device, machine.processes, machine.tell
+        self.dtype = choose_precision(precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        part = self.processes.part(batch_size)
         self.own_examples = part.stop - part.start
-        self.parts = 1 if micro_batch is None else max(1, -(-self.own_examples // micro_batch))
+        self.parts = 1 if machine.micro_batch is None else max(1, -(-self.own_examples // machine.micro_batch))
 
     def share(self) -> None:
         """Average gradients over the processes from now on."""
@@ -147,3 +147,63 @@ class Gradients(Generic[Item]):
 def add(a: Sequence[float], b: Sequence[float]) -> list[float]:
     """Sums of what stands at the same place; the shorter one is continued with zeros."""
     return [x + y for x, y in zip_longest(a, b, fillvalue=0.0)]
+
+
+def parameter_groups(
+    net: nn.Module, weight_decay: float, heads: tuple[str, ...] = (), head_rate: float = 1.0
+) -> list[dict[str, Any]]:
+    """Those of ``net`` that learn: weights with decay; biases and normalisation without.
+
+    Parameters whose names begin with one of ``heads`` form groups of their own, which learn ``head_rate`` times as
+    fast as the rest ("scale", which the loop obeys); with a rate of 1 they are like the others.
+    """
+    groups = []
+    for of_head in (False, True) if head_rate != 1 else (None,):
+        named = [p for n, p in net.named_parameters() if of_head is None or n.startswith(heads) == of_head]
+        scale = {"scale": head_rate} if of_head else {}
+        for weights, decay in ((True, weight_decay), (False, 0.0)):
+            own = [p for p in named if p.requires_grad and (p.ndim > 1) == weights]
+            groups.append({"params": own, "weight_decay": decay, **scale})
+    return [group for group in groups if group["params"]]
+
+
+class WeightAverage:
+    """Running mean of a net's parameters and normalisation statistics (Polyak averaging, paper section 6)."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: t.detach().clone() for name, t in net.state_dict().items()}
+
+    def update(self, net: nn.Module, step: int) -> None:
+        """Move towards the net's present weights; early on faster, so that the start is soon forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in net.state_dict().items():
+            mean = self.state[name]
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+@contextlib.contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """In this block denormal numbers count as 0, in this thread and in those that it begins.
+
+    These are below 1e-38 in float32. A net that has learnt its data has gradients, activations and momenta of that
+    size; the processor computes with them a hundred times slower (benchmarks/training_speed.md), and nothing is lost
+    without them.
+
+    PyTorch's worker threads keep the mode of the thread that first used them: a program should enter the block before
+    it computes anything.
+    """
+    before = is_flushing()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def is_flushing() -> bool:
+    """Whether denormal numbers count as 0 in this thread."""
+    return bool(torch.tensor(2.0**-126) * 0.5 == 0)

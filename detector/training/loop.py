@@ -7,31 +7,25 @@ import math
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import nn
 
-from detector.training.ahead import make_ahead
-from detector.training.average import WeightAverage
-from detector.training.batches import CropBatches, loader_threads
-from detector.training.checkpoint import load_checkpoint, save_checkpoint
-from detector.training.denormals import flushed_denormals
-from detector.training.gradients import Gradients, Outcome, add
-from detector.training.machine import Machine, mixed_seed, on_device
-from detector.training.processes import share_normalization
+from detector.training.ahead import loader_threads, make_ahead
+from detector.training.batches import CropBatches
+from detector.training.gradients import Gradients, Outcome, WeightAverage, add, flushed_denormals
+from detector.training.processes import Machine, Net, on_device, share_normalization
 from detector.training.region_batch import RegionBatch
 from detector.training.region_settings import LearningConfig
-from detector.training.run_log import RunLog
+from detector.training.run_files import RunLog, Watch, load_checkpoint, save_checkpoint
 from detector.training.shared_batches import SharedBatches
-from detector.training.watch import Watch
 from proposals.errors import UserError
 
-Net = TypeVar("Net", bound=nn.Module)
 SLACK = 1.1  # times the planned seconds, from which on a run is shortened
 
 
@@ -49,7 +43,8 @@ class Trainer(ABC, Generic[Net]):
     Args:
         config: what to do. net: with its first weights. optimizer: of its parameters; a group's "scale", if it has one,
             multiplies the schedule's rate. batches: what to learn from. folder: the run folder, which exists.
-            log_every, validate_every: steps.
+        measure: the metric of the averaged net on validation data (more is better; whether it is the last time is told,
+            too), or ``None``. log_every, validate_every: steps.
     """
 
     def __init__(
@@ -61,27 +56,26 @@ class Trainer(ABC, Generic[Net]):
         folder: Path,
         *,
         machine: Machine,
-        log_every: int,
-        validate_every: int,
+        measure: Callable[[Net, bool], float | None] | None = None,
+        log_every: int = 50,
+        validate_every: int = 1000,
     ) -> None:
         self.config, self.batches = config, batches
         self.machine, self.device, self.processes = machine, machine.device, machine.processes
         self.net, self.optimizer, self.folder = net, optimizer, folder
         self._blank = copy.deepcopy(net).cpu()  # before it is wrapped for several processes
-        self.log_every, self.validate_every = log_every, validate_every
+        self.measure, self.log_every, self.validate_every = measure, log_every, validate_every
+        self.last_metric: float | None = None
         if self.processes.count > 1 and config.shared_normalization:
             share_normalization(net, self.device)
         self.gradients: Gradients[RegionBatch] = Gradients(
             net,
             optimizer,
-            device=self.device,
+            machine=machine,
             precision=config.precision,
             batch_size=config.batch_size,
             split=RegionBatch.parts,
             outcome=self.outcome,
-            tell=machine.tell,
-            micro_batch=machine.micro_batch,
-            processes=self.processes,
         )
         self.average = WeightAverage(net, config.average)
         self.watch = Watch(folder / "best.pt", config.patience, self.processes.writes)
@@ -95,10 +89,6 @@ class Trainer(ABC, Generic[Net]):
     @abstractmethod
     def outcome(self, batch: RegionBatch) -> Outcome:
         """The loss of ``self.model`` in training mode on ``batch``."""
-
-    @abstractmethod
-    def validate(self, net: Net, last: bool) -> float | None:
-        """What the averaged ``net`` scores (more is better); ``None`` without data. ``last``: at the end."""
 
     @abstractmethod
     def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
@@ -172,7 +162,7 @@ class Trainer(ABC, Generic[Net]):
     def stream(self, steps: Iterator[int]) -> Iterator[RegionBatch]:
         """The batches of ``steps``, of several processes this one's part of each, made ahead while the net computes."""
         part = self.processes.part(self.batches.size)
-        threads = loader_threads(self.batches.pool, self.device)
+        threads = loader_threads(self.device, self.batches.pool.in_memory)
         return make_ahead(lambda step: self.batches.batch(step, part), steps, threads)
 
     def step_seconds(self, count: int = 9) -> float:
@@ -223,7 +213,7 @@ class Trainer(ABC, Generic[Net]):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * config.batch_size / 128 * group.get("scale", 1.0)
             if self.processes.count > 1:
-                torch.manual_seed(mixed_seed(config.seed, self.step, self.processes.rank))
+                torch.manual_seed(_mixed_seed(config.seed, self.step, self.processes.rank))
             outcome = self.gradients.of(batch)
             value, told = total([float(outcome.loss), float(self._stop)], self.device)
             if not math.isfinite(value):
@@ -243,7 +233,10 @@ class Trainer(ABC, Generic[Net]):
                 self._keep_to_time((now - mark) / steps)
                 metric = None
                 if self.step % self.validate_every == 0 or last:
-                    net, metric = self._validate(last)
+                    net = self.averaged_net()
+                    metric = self._validate(net, last)
+                    if metric is not None:
+                        self.watch.note(self.step, metric, net)
                 self._log(rate, loss_sum / steps, [f / everyone for f in sums], metric, everyone / (now - mark))
                 loss_sum, seen, figures, steps, mark = 0.0, 0, [0.0], 0, time.monotonic()
             # All of several processes must stop at the same step: at what they knew of at its beginning.
@@ -272,25 +265,22 @@ class Trainer(ABC, Generic[Net]):
             self.machine.tell(f"a step takes {step_seconds:.2f} s now: {steps} steps in place of {self.steps}")
             self.steps = steps
 
-    def _validate(self, last: bool) -> tuple[Net, float | None]:
-        """The averaged net, its metric, and its place among the run's validations noted."""
-        net = self.averaged_net()
-        metric = self.validate(net, last)
-        if metric is not None:
-            self.watch.note(self.step, metric, net)
-        return net, metric
+    def _validate(self, net: Net, last: bool) -> float | None:
+        """The metric of ``net``, if there is one."""
+        self.last_metric = None if self.measure is None else self.measure(net, last)
+        return self.last_metric
 
     def _result(self, net: Net | None) -> Net:
         """The net that the settings ask for; ``net`` is the averaged one of the last step if it was made."""
         if self.config.result == "best" and self.watch.best_step not in (None, self.step):
             best = on_device(self.new_net(), self.device)
             best.load_state_dict(self.watch.read(self.processes))
-            self.validate(best.eval(), True)
+            self._validate(best.eval(), True)
             return best
         if net is None:  # resumed at its end
             net = self.averaged_net()
         if self.step < self.steps:  # stopped early: the last validation was not of everything
-            self.validate(net, True)
+            self._validate(net, True)
         return net
 
     def clean_up(self) -> None:
@@ -310,3 +300,8 @@ class Trainer(ABC, Generic[Net]):
             f"the loss became {value} at step {self.step}, seed {self.config.seed}, on the batch of {some} "
             f"(all of it in {path}); lower schedule.rate and start a new run"
         )
+
+
+def _mixed_seed(*numbers: int) -> int:
+    """A seed for torch made of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +18,7 @@ from proposals.boxes import clip, is_valid
 from proposals.errors import UserError
 
 
-class Pictures(Sequence[NDArray[np.uint8]]):
+class Pictures:
     """Pictures in memory, or on disk and decoded whenever they are asked for.
 
     Asking raises UserError for one that cannot be read any more.
@@ -33,13 +31,7 @@ class Pictures(Sequence[NDArray[np.uint8]]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Pictures: ...
-    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Pictures:
-        if isinstance(index, slice):
-            return Pictures(self.entries[index])
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
         entry = self.entries[index]
         return read_record(entry) if isinstance(entry, ImageRecord) else entry
 
@@ -63,8 +55,6 @@ def _free_in_system() -> int:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 1 << 30
 
 
@@ -82,7 +72,7 @@ class ImagePool:
         ignored: of each image ``(J, 4)`` float32, its ignored ("difficult") and crowd objects, or none.
     """
 
-    images: Sequence[NDArray[np.uint8]]
+    images: Sequence[NDArray[np.uint8]] | Pictures
     sizes: NDArray[np.float32]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -106,7 +96,7 @@ class ImagePool:
 
         Pictures with objects of several classes, or with none, have no object then.
         """
-        labels = [set(self.labels[self.first[i] : self.first[i + 1]].tolist()) for i in range(len(self.images))]
+        labels = [set(self.labels[self.of_image(i)].tolist()) for i in range(len(self.images))]
         one = np.array([len(found) == 1 for found in labels], np.bool_)
         corner = self.sizes[one][:, ::-1]
         return replace(
@@ -119,11 +109,7 @@ class ImagePool:
 
     @classmethod
     def load(
-        cls,
-        records: Dataset | Sequence[ImageRecord],
-        *,
-        workers: int = 2,
-        memory: int | None = None,
+        cls, records: Dataset | Sequence[ImageRecord], *, workers: int = 2, memory: int | None = None
     ) -> ImagePool:
         """Decode the pictures of ``records``.
 
@@ -183,9 +169,13 @@ class ImagePool:
             ignored=ignored,
         )
 
+    def of_image(self, image: int) -> slice:
+        """Where the objects of one image stand."""
+        return slice(int(self.first[image]), int(self.first[image + 1]))
+
     def truth(self, image: int) -> NDArray[np.float32]:
         """Boxes ``(n, 4)`` of the objects of one image."""
-        return self.boxes[self.first[image] : self.first[image + 1]]
+        return self.boxes[self.of_image(image)]
 
     def unsure(self, image: int) -> NDArray[np.float32]:
         """Boxes ``(J, 4)`` of what is neither object nor background in one image."""

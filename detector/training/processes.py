@@ -1,4 +1,4 @@
-"""Several processes that train one net together, as ``torchrun`` starts them: who does what, and what they sum up.
+"""Where a run computes: a device, and several processes that train one net together, as ``torchrun`` starts them.
 
 A batch of the run is divided among them. Everything that decides the course is the same in each: the batch's regions
 are drawn by all and cropped by one, gradients are summed, normalisation sees the whole batch.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from proposals.errors import UserError
 
 Value = TypeVar("Value")
+Net = TypeVar("Net", bound=nn.Module)
 TIMEOUT = datetime.timedelta(minutes=30)  # the others wait while one reads data or makes proposals
 
 
@@ -70,9 +71,26 @@ class Processes:
 ALONE = Processes()
 
 
-def started_by_torchrun() -> bool:
-    """Whether this process is one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+class Machine(NamedTuple):
+    """Where and how a run computes; nothing of it is meant to change the result.
+
+    Attributes:
+        device: of this process. processes: that share the work. micro_batch: examples that go through the net at a
+            time to begin with, ``None`` for the whole batch. checkpoint_minutes: between checkpoints.
+        tell: takes a line for people.
+    """
+
+    device: torch.device
+    processes: Processes = ALONE
+    micro_batch: int | None = None
+    checkpoint_minutes: float = 5.0
+    tell: Callable[[str], None] = lambda line: None
+
+
+def on_device(net: Net, device: torch.device) -> Net:
+    """``net`` on ``device``, its weights with the channels last, which is faster for convolutions."""
+    moved: Net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 @contextmanager
@@ -85,10 +103,10 @@ def joined_processes(device: str) -> Iterator[Processes]:
     Raises:
         UserError: they cannot reach one another, or ``device`` names one GPU for all of them.
     """
-    if not started_by_torchrun():
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
         yield ALONE
         return
-    count = int(os.environ["WORLD_SIZE"])
     if ":" in device:
         raise UserError(f"--device {device}: under torchrun each process takes a GPU of its own; say cuda or auto")
     processes = Processes(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))

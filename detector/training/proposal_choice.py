@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from detector.model.config import ProposalConfig
-from detector.model.proposals import search_source
+from detector.model.load import search_source
 from detector.training.pool import ImagePool
 from proposals.errors import UserError
 from proposals.recall import best_overlaps, mean_over_classes
@@ -68,7 +68,7 @@ def choose_proposals(
     order = np.random.default_rng([seed, 5]).permutation(with_objects)[:PICTURES]
     pictures = [int(i) for i in np.sort(order)]
     truths = [pool.truth(i) for i in pictures]
-    labels = np.concatenate([pool.labels[int(pool.first[i]) : int(pool.first[i + 1])] for i in pictures])
+    labels = np.concatenate([pool.labels[pool.of_image(i)] for i in pictures])
     shortest = float(min((t[:, 2:] - t[:, :2]).min() for t in truths))
     begun = clock()
     found: list[Choice] = []

@@ -74,11 +74,11 @@ def region_loss(
     labels = batch.labels.to(device, non_blocking=True)
     classes = class_loss(named, labels, answers, config.teacher_share)
     box = overlap = classes.new_zeros(())
-    if deltas is not None and batch.deltas is not None:
+    if deltas is not None:
         shows = (labels >= 0) & (labels < num_classes)
         wanted = batch.deltas.to(device)[shows] / classes.new_tensor(DELTA_SCALE)
         box = F.smooth_l1_loss(deltas[:, 0][shows], wanted, reduction="sum") / (config.box_divisor * len(labels))
-    if overlaps is not None and batch.overlaps is not None:
+    if overlaps is not None:
         overlap = F.binary_cross_entropy_with_logits(overlaps, batch.overlaps.to(device))
     total = classes + config.box * box + config.overlap * overlap
     if proposed is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,10 +10,37 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from detector.crop import CropConfig
 from detector.detection.precision import Precision
 from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization
-from detector.training.augment import AugmentConfig
+from detector.training.region_batch import AugmentConfig
 from detector.training.sampling import SamplingConfig
-from detector.training.schedule import ScheduleConfig
+from proposals.multibox import MultiBoxConfig
+
+
+class ScheduleConfig(BaseModel):
+    """The learning rate over the run.
+
+    Attributes:
+        kind: "cosine" falls to 0 along a half cosine; "linear" along a line; "googlenet" multiplies by 0.96 every 8
+            epochs (paper, section 6).
+        rate: the peak, for a batch of 128. warmup: share of the steps in which it rises linearly.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["cosine", "linear", "googlenet"] = "cosine"
+    rate: float = Field(default=0.1, gt=0)
+    warmup: float = Field(default=0.02, ge=0, lt=1)
+
+    def at(self, step: int, steps: int, steps_per_epoch: float) -> float:
+        """The rate of ``step`` in ``[0, steps)``."""
+        progress = (step + 1) / steps
+        if progress <= self.warmup:
+            return self.rate * progress / self.warmup
+        if self.kind == "googlenet":
+            return float(self.rate * 0.96 ** math.floor(step / steps_per_epoch / 8))
+        left = (1 - progress) / (1 - self.warmup)
+        return self.rate * (left if self.kind == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
 
 
 class LearningConfig(BaseModel):
@@ -113,3 +141,65 @@ class RegionTrainingConfig(LearningConfig):
     def num_classes(self) -> int:
         """K, by the net's outputs."""
         return self.net.num_outputs - self.background
+
+
+class SharedTrainingConfig(LearningConfig):
+    """How a region network on shared maps is trained; the base class has the settings of every region network.
+
+    Attributes:
+        batch_size: regions in a batch, of ``batch_size / regions`` images.
+        net, maps: the trunk, and how regions are pooled. grid: cells a side that boxes and overlaps are predicted
+            from.
+        regions: of each image in a batch. foreground: at most so large a share of them shows objects. near: share of
+            the rest with an IoU from 0.1 on.
+        copies: perturbed copies of each object among the regions to draw from; see
+            :func:`detector.training.sampling.perturbed_boxes` for ``strength``, up to which each is perturbed.
+        zoom: range of the random factor of an image's size. visible: an object of which a smaller share than this
+            is left on the canvas is neither object nor background.
+        balance: images are drawn by the rarest of their classes: 0 all alike, 1 as if classes were equally frequent.
+        dropout: before the classifier.
+        frozen: whether the layers up to Inception 3b keep their weights and normalisation statistics, as Fast R-CNN
+            keeps its first layers (section 4.5): they cost a third of a step.
+        multibox: the head that learns to propose from the same maps; ``None`` for none. proposed: share of an image's
+            regions that are its boxes; see :class:`detector.training.shared_batches.ProposedRegions`. only_multibox:
+            nothing else learns.
+    """
+
+    batch_size: int = Field(default=256, ge=2)
+    schedule: ScheduleConfig = ScheduleConfig(rate=0.015, warmup=0.02)
+    net: GoogLeNetConfig
+    maps: SharedMaps = SharedMaps()
+    grid: int = Field(default=3, ge=1, le=14)
+    regions: int = Field(default=64, ge=2)
+    foreground: float = Field(default=0.375, gt=0, lt=1)
+    near: float = Field(default=0.6, ge=0, le=1)
+    copies: int = Field(default=6, ge=0)
+    strength: float = Field(default=0.5, gt=0, le=1)
+    zoom: tuple[float, float] = (0.75, 1.4)
+    visible: float = Field(default=0.5, gt=0, le=1)
+    balance: float = Field(default=0.5, ge=0, le=1)
+    head_rate: float = Field(default=3.0, gt=0)
+    clip: float | None = Field(default=10.0, gt=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    frozen: bool = False
+    multibox: MultiBoxConfig | None = None
+    proposed: float = Field(default=0.33, ge=0, le=0.5)
+    only_multibox: bool = False
+    statistics_batches: int = Field(default=50, ge=0)
+    augment: AugmentConfig = AugmentConfig(random_interpolation=False)
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> SharedTrainingConfig:
+        if self.only_multibox and self.multibox is None:
+            raise ValueError("only_multibox needs multibox: what learns then?")
+        return self
+
+    @property
+    def images(self) -> int:
+        """Images in a batch."""
+        return max(1, self.batch_size // self.regions)
+
+    @property
+    def box_divisor(self) -> float:
+        """See the base class: the objects of a full batch weigh as 4 of Fast R-CNN's."""
+        return 4 * self.foreground

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
@@ -16,18 +19,15 @@ from detector.nets.googlenet import Logits
 from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, image_levels
 from detector.nets.weights import to_tensor
-from detector.training.average import parameter_groups
 from detector.training.batches import CropBatches
-from detector.training.gradients import Outcome
-from detector.training.loop import Net, Trainer
-from detector.training.machine import Machine, on_device
+from detector.training.gradients import Outcome, parameter_groups
+from detector.training.loop import Trainer
 from detector.training.pool import ImagePool
-from detector.training.processes import ALONE, Processes
-from detector.training.proposed_regions import ProposedRegions
+from detector.training.processes import ALONE, Machine, Net, Processes, on_device
 from detector.training.region_batch import RegionBatch
 from detector.training.region_loss import region_loss
-from detector.training.region_settings import LearningConfig, RegionTrainingConfig
-from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
+from detector.training.region_settings import LearningConfig, RegionTrainingConfig, SharedTrainingConfig
+from detector.training.shared_batches import ProposedRegions, SharedBatches
 from proposals.errors import UserError
 
 Item = TypeVar("Item")
@@ -77,8 +77,7 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
         folder: the run folder, which exists. report: called with each line of the log.
         start: puts first weights into the net; ``None`` leaves the random ones.
         teacher: what ``config.teacher_share`` of the classes' loss learns from, or ``None``.
-        measure: the metric of a net on validation data (whether it is the last time is told, too), or ``None``.
-        metric: its column in the log. The others: see :class:`detector.training.loop.Trainer`.
+        metric: the validation's column in the log. about: see :class:`detector.training.loop.Trainer`.
     """
 
     def __init__(
@@ -92,25 +91,19 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
         report: Callable[[Progress], None],
         start: Callable[[Net], None] | None = None,
         teacher: Teacher | None = None,
-        measure: Callable[[Net, bool], float | None] | None = None,
         metric: str = "top1_val",
-        log_every: int = 50,
-        validate_every: int = 1000,
+        **about: Any,
     ) -> None:
         if not len(batches.pool.boxes):
             raise UserError("the training data hold no usable object")
-        self.report, self.measure, self.metric, self.teacher = report, measure, metric, teacher
-        self.last_metric: float | None = None
+        self.report, self.metric, self.teacher = report, metric, teacher
         torch.manual_seed(config.first_seed)
         net = make_net()
         if start is not None:
             start(net)
         net = on_device(net, machine.device)
         torch.manual_seed(config.seed)
-        super().__init__(
-            config, net, new_optimizer(net, config), batches, folder,
-            machine=machine, log_every=log_every, validate_every=validate_every,
-        )  # fmt: skip
+        super().__init__(config, net, new_optimizer(net, config), batches, folder, machine=machine, **about)
 
     def output(
         self, model: nn.Module, batch: RegionBatch, choose: ProposedRegions | None = None
@@ -183,10 +176,6 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
         measure_statistics(net, batches, lambda net, batch: self.output(net, batch, self.chooser(batch)))
         return net
 
-    def validate(self, net: Net, last: bool) -> float | None:
-        self.last_metric = None if self.measure is None else self.measure(net, last)
-        return self.last_metric
-
     def _log(self, rate: float, loss: float, figures: Sequence[float], metric: float | None, speed: float) -> None:
         classes, box, overlap, proposals, right, objects = figures
         located = isinstance(self.net, RegionNet)
@@ -215,11 +204,9 @@ def new_optimizer(net: nn.Module, config: LearningConfig) -> torch.optim.Optimiz
     """What moves the weights that learn; its rate is set in every step."""
     heads = ("head.", PROPOSES) if isinstance(net, RegionNet) else HEADS
     groups = parameter_groups(net, config.weight_decay, heads, config.head_rate)
-    learning = [{**group, "params": [p for p in group["params"] if p.requires_grad]} for group in groups]
-    learning = [group for group in learning if group["params"]]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(learning, lr=1e-4)
-    return torch.optim.SGD(learning, lr=0.1, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
+        return torch.optim.AdamW(groups, lr=1e-4)
+    return torch.optim.SGD(groups, lr=0.1, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0)
 
 
 @torch.no_grad()
@@ -255,35 +242,28 @@ def truth_accuracy(
     """Top-1 on the annotated boxes of (the first ``limit`` images of) a pool, among all of the net's outputs.
 
     Each process looks at every ``count``-th image, so that each box counts once; the result is the same in all. NaN
-    where there is no box. Images that cannot be read any more are passed over.
+    where there is no box. Images that cannot be read any more are passed over. The net ends in evaluation mode.
     """
-    was_training = net.training
     net.eval()
     device = next(net.parameters()).device
+    shown = _truth_crops(pool, config, range(len(pool.images))[processes.rank : limit : processes.count])
     right = seen = 0
-    crops: list[Tensor] = []
-    labels: list[Tensor] = []
-
-    def flush() -> None:
-        nonlocal right, seen
-        if crops:
-            found = net(config.normalization(torch.cat(crops).to(device)))
-            named = (found.classes if isinstance(found, HeadLogits) else found).argmax(1).cpu()
-            right += int((named == torch.cat(labels)).sum())
-            seen += len(named)
-            crops.clear()
-            labels.clear()
-
-    for image in range(processes.rank, min(limit or len(pool.images), len(pool.images)), processes.count):
-        own = slice(int(pool.first[image]), int(pool.first[image + 1]))
-        with contextlib.suppress(UserError):
-            found = crop_regions(pool.images[image], pool.boxes[own], config.crop, config.normalization.fill)
-            for start in range(0, len(found), VALIDATION_BATCH):
-                crops.append(to_tensor(found[start : start + VALIDATION_BATCH]))
-                labels.append(torch.from_numpy(pool.labels[own][start : start + VALIDATION_BATCH]))
-                if sum(len(part) for part in crops) >= VALIDATION_BATCH:
-                    flush()
-    flush()
-    net.train(was_training)
+    while some := list(islice(shown, VALIDATION_BATCH)):
+        crops, labels = zip(*some, strict=True)
+        found = net(config.normalization(to_tensor(np.stack(crops)).to(device)))
+        named = (found.classes if isinstance(found, HeadLogits) else found).argmax(1).cpu().numpy()
+        right += int((named == np.array(labels)).sum())
+        seen += len(labels)
     right_all, seen_all = processes.total([right, seen], device)
     return right_all / seen_all if seen_all else float("nan")
+
+
+def _truth_crops(
+    pool: ImagePool, config: RegionTrainingConfig, images: Iterable[int]
+) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """The crops ``(S, S, 3)`` of annotated boxes, with their labels."""
+    for image in images:
+        own = pool.of_image(image)
+        with contextlib.suppress(UserError):
+            crops = crop_regions(pool.images[image], pool.boxes[own], config.crop, config.normalization.fill)
+            yield from zip(crops, pool.labels[own].tolist(), strict=True)

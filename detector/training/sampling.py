@@ -1,4 +1,4 @@
-"""Which regions a classifier is trained on: foreground and background around annotated objects.
+"""Which regions a classifier is trained on, foreground and background around annotated objects, and in which order.
 
 A region's label is that of the object it overlaps most if their IoU is at least ``iou_foreground``, and background
 below ``iou_background`` (R-CNN tech report, section 2.3). Regions are drawn afresh for every batch, in two ways: as
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from proposals.boxes import FloatArray, area, clip, intersection, iou, paired_iou
+from proposals.boxes import FloatArray, area, clip, encode, intersection, iou, paired_iou
 
 Boxes = NDArray[np.float32]
 FOREGROUND_TRIES, BACKGROUND_TRIES = 12, 20
@@ -66,6 +66,24 @@ def hidden(boxes: FloatArray, ignored: FloatArray) -> NDArray[np.bool_]:
         return np.zeros(len(boxes), np.bool_)
     shares = intersection(boxes, ignored).max(axis=1) / np.maximum(area(boxes), 1e-9)
     return np.asarray(shares >= 0.5)
+
+
+def label_regions(
+    boxes: FloatArray, truth: FloatArray, labels: NDArray[np.generic], num_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Of ``boxes`` ``(R, 4)`` the labels, those of the objects ``truth`` ``(N, 4)`` that they show, or K.
+
+    Also ``(R, 4)`` tx ty tw th from each to its object, 0 for background, and ``(R,)`` its IoU with the nearest object.
+    """
+    named = np.full(len(boxes), num_classes, np.int64)
+    deltas, overlap = np.zeros((len(boxes), 4), np.float32), np.zeros(len(boxes), np.float32)
+    if len(truth):
+        table = iou(boxes, truth)
+        best, overlap = table.argmax(axis=1), table.max(axis=1).astype(np.float32)
+        shows = table.max(axis=1) >= 0.5
+        named[shows] = labels[best[shows]]
+        deltas[shows] = encode(boxes[shows], truth[best[shows]])
+    return named, deltas, overlap
 
 
 def googlenet_crops(
@@ -139,3 +157,54 @@ def background_region(
         if sides.min() >= small and (not len(truth) or iou(region, truth).max() < config.iou_background):
             return region
     return None
+
+
+def class_weights(labels: NDArray[np.int64], config: BalanceConfig) -> NDArray[np.float64] | None:
+    """How often each of N things of class ``labels`` ``(N,)`` is shown per epoch; ``None`` for once each.
+
+    "repeat": max(1, sqrt(share / f)) for a class that has the share f of them (LVIS, Gupta et al. 2019,
+    there by images). "uniform": all classes equally often, with N shown in all.
+    """
+    if config.kind == "none" or not len(labels):
+        return None
+    counts = np.bincount(labels)
+    shares = np.maximum(counts, 1) / len(labels)
+    if config.kind == "repeat":
+        weights = np.maximum(1.0, np.sqrt(config.share / shares))
+    else:
+        weights = 1.0 / (shares * np.count_nonzero(counts))
+    return np.asarray(weights[labels], np.float64)
+
+
+class EpochOrder:
+    """An endless order of ``n`` things that depends on the seed alone; each epoch has its own.
+
+    Args:
+        weights: ``(n,)``, how often each is shown per epoch; a fraction is rounded up in some epochs and down in
+            others. ``None``: once each.
+    """
+
+    def __init__(self, n: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:
+        self.seed, self.n = seed, n
+        self._edges = None if weights is None else np.cumsum(weights)
+        self.length = n if self._edges is None else max(1, round(float(self._edges[-1])))
+        self._epochs: dict[int, NDArray[np.int64]] = {}
+
+    def __getitem__(self, position: int) -> int:
+        """The thing at ``position``, counted from the first epoch's beginning."""
+        epoch, place = divmod(position, self.length)
+        order = self._epochs.get(epoch)
+        if order is None:
+            order = self._epoch(epoch)
+            # Loader threads may be an epoch apart; the dictionary is replaced, never changed, under their hands.
+            self._epochs = {e: o for e, o in self._epochs.items() if e >= epoch - 1} | {epoch: order}
+        return int(order[place])
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self.seed, 1, epoch])
+        if self._edges is None:
+            return rng.permutation(self.n)
+        # Points in even steps along the weights in a row: each thing is met floor or ceil of its weight times.
+        points = (np.arange(self.length) + rng.random()) * (self._edges[-1] / self.length)
+        picked = np.minimum(np.searchsorted(self._edges, points, side="right"), self.n - 1)
+        return rng.permutation(picked.astype(np.int64))

@@ -13,86 +13,24 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from torch import Tensor
 
-from detector.nets.googlenet import GoogLeNetConfig
 from detector.nets.region_net import SharedMaps, region_levels, resize_image
 from detector.nets.weights import to_tensor
-from detector.training.augment import AugmentConfig, apply_distortion, draw_distortion
 from detector.training.pool import ImagePool
-from detector.training.region_batch import RegionBatch, Shown
-from detector.training.region_settings import LearningConfig
-from detector.training.sampling import hidden, perturbed_boxes
-from detector.training.schedule import ScheduleConfig
-from proposals.boxes import FloatArray, clip, encode, flip_horizontal, iou, is_valid
+from detector.training.region_batch import RegionBatch, Shown, apply_distortion, draw_distortion
+from detector.training.region_settings import SharedTrainingConfig
+from detector.training.sampling import hidden, label_regions, perturbed_boxes
+from proposals.boxes import FloatArray, clip, flip_horizontal, iou, is_valid
 from proposals.errors import UserError
-from proposals.multibox import MultiBoxConfig
+from proposals.multibox import MultiBoxOutput, MultiBoxProposalConfig, ranked_boxes
+from proposals.multibox_loss import UNSURE
 
 Boxes = NDArray[np.float32]
 CANVAS_STEP = 32  # canvas sides are multiples of it
 TRIES = 20  # other images in the place of one that cannot be read any more
-
-
-class SharedTrainingConfig(LearningConfig):
-    """How a region network on shared maps is trained; the base class has the settings of every region network.
-
-    Attributes:
-        batch_size: regions in a batch, of ``batch_size / regions`` images.
-        net, maps: the trunk, and how regions are pooled. grid: cells a side that boxes and overlaps are predicted
-            from.
-        regions: of each image in a batch. foreground: at most so large a share of them shows objects. near: share of
-            the rest with an IoU from 0.1 on.
-        copies: perturbed copies of each object among the regions to draw from; see
-            :func:`detector.training.sampling.perturbed_boxes` for ``strength``, up to which each is perturbed.
-        zoom: range of the random factor of an image's size. visible: an object of which a smaller share than this
-            is left on the canvas is neither object nor background.
-        balance: images are drawn by the rarest of their classes: 0 all alike, 1 as if classes were equally frequent.
-        dropout: before the classifier.
-        frozen: whether the layers up to Inception 3b keep their weights and normalisation statistics, as Fast R-CNN
-            keeps its first layers (section 4.5): they cost a third of a step.
-        multibox: the head that learns to propose from the same maps; ``None`` for none. proposed: share of an image's
-            regions that are its boxes; see :mod:`detector.training.proposed_regions`. only_multibox: nothing else
-            learns.
-    """
-
-    batch_size: int = Field(default=256, ge=2)
-    schedule: ScheduleConfig = ScheduleConfig(rate=0.015, warmup=0.02)
-    net: GoogLeNetConfig
-    maps: SharedMaps = SharedMaps()
-    grid: int = Field(default=3, ge=1, le=14)
-    regions: int = Field(default=64, ge=2)
-    foreground: float = Field(default=0.375, gt=0, lt=1)
-    near: float = Field(default=0.6, ge=0, le=1)
-    copies: int = Field(default=6, ge=0)
-    strength: float = Field(default=0.5, gt=0, le=1)
-    zoom: tuple[float, float] = (0.75, 1.4)
-    visible: float = Field(default=0.5, gt=0, le=1)
-    balance: float = Field(default=0.5, ge=0, le=1)
-    head_rate: float = Field(default=3.0, gt=0)
-    clip: float | None = Field(default=10.0, gt=0)
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    frozen: bool = False
-    multibox: MultiBoxConfig | None = None
-    proposed: float = Field(default=0.33, ge=0, le=0.5)
-    only_multibox: bool = False
-    statistics_batches: int = Field(default=50, ge=0)
-    augment: AugmentConfig = AugmentConfig(random_interpolation=False)
-
-    @model_validator(mode="after")
-    def _something_learns(self) -> SharedTrainingConfig:
-        if self.only_multibox and self.multibox is None:
-            raise ValueError("only_multibox needs multibox: what learns then?")
-        return self
-
-    @property
-    def images(self) -> int:
-        """Images in a batch."""
-        return max(1, self.batch_size // self.regions)
-
-    @property
-    def box_divisor(self) -> float:
-        """See the base class: the objects of a full batch weigh as 4 of Fast R-CNN's."""
-        return 4 * self.foreground
+LEAST_SIDE = 4  # pixels of level 0
+CANDIDATES_OF_A_BOX = 4  # of MultiBox: some lie on one another
 
 
 class _Drawn(NamedTuple):
@@ -204,7 +142,7 @@ class SharedBatches:
             placed = boxes.astype(np.float64) * scale + np.array([left, top] * 2)
             return np.asarray(flip_horizontal(placed, size[1]) if mirror else placed, np.float64)
 
-        own = slice(int(pool.first[number]), int(pool.first[number + 1]))
+        own = pool.of_image(number)
         whole = place(pool.boxes[own])
         left_of = clip(whole, size)
         area = np.maximum((whole[:, 2:] - whole[:, :2]).prod(axis=1), 1e-9)
@@ -221,41 +159,30 @@ class SharedBatches:
             amount = rng.uniform(0, config.strength, (len(again), 1))
             candidates = np.concatenate([candidates, truth, clip(perturbed_boxes(rng, again, amount), size)])  # type: ignore[arg-type]
         sides = candidates[:, 2:] - candidates[:, :2]
-        candidates = candidates[is_valid(candidates) & (sides >= 4).all(axis=1)]
+        candidates = candidates[is_valid(candidates) & (sides >= LEAST_SIDE).all(axis=1)]
         if len(lost):
             candidates = candidates[iou(candidates, lost).max(axis=1) < 0.3]
         shows_object = (iou(candidates, truth) >= 0.5).any(axis=1)
         candidates = candidates[shows_object | ~hidden(candidates, unsure)]
-        chosen, best, overlap = self._choose(rng, candidates, truth)
-        boxes = candidates[chosen]
-        shows = overlap >= 0.5
-        named = np.full(len(boxes), self.num_classes, np.int64)
-        deltas = np.zeros((len(boxes), 4), np.float32)
-        if shows.any():
-            named[shows] = labels[best[shows]]
-            deltas[shows] = encode(boxes[shows], truth[best[shows]])
+        boxes = candidates[self._choose(rng, candidates, truth)]
+        named, deltas, overlap = label_regions(boxes, truth, labels, self.num_classes)
         original = flip_horizontal(boxes, size[1]) if mirror else boxes
         original = ((original - np.array([left, top] * 2)) / scale).astype(np.float32)
         return _Drawn(
-            number, canvas, boxes.astype(np.float32), original, named, deltas, overlap.astype(np.float32),
-            objects.astype(np.float32),
-        )  # fmt: skip
+            number, canvas, boxes.astype(np.float32), original, named, deltas, overlap, objects.astype(np.float32)
+        )
 
-    def _choose(
-        self, rng: np.random.Generator, candidates: FloatArray, truth: FloatArray
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
-        """Rows of the candidates to learn from, and the object that each overlaps most, with its IoU."""
+    def _choose(self, rng: np.random.Generator, candidates: FloatArray, truth: FloatArray) -> NDArray[np.int64]:
+        """Rows of the candidates to learn from."""
         config = self.config
-        table = iou(candidates, truth) if len(truth) else np.zeros((len(candidates), 1))
-        best, overlap = table.argmax(axis=1), table.max(axis=1)
+        overlap = iou(candidates, truth).max(axis=1, initial=0)
         mixed = rng.permutation(len(candidates))
         kind = np.digitize(overlap[mixed], [0.1, 0.5])
         objects = mixed[kind == 2][: round(config.regions * config.foreground)]
         rest = config.regions - len(objects)
         near, far = mixed[kind == 1], mixed[kind == 0]
         some = near[: max(round(rest * config.near), rest - len(far))]
-        chosen = np.concatenate([objects, some, far[: rest - len(some)]])
-        return chosen, best[chosen], overlap[chosen]
+        return np.concatenate([objects, some, far[: rest - len(some)]])
 
 
 def image_odds(pool: ImagePool, num_classes: int, balance: float) -> NDArray[np.float64]:
@@ -274,3 +201,50 @@ def canvas_size(sizes: NDArray[np.float32], config: SharedMaps) -> tuple[int, in
     shape = np.median(sizes / longest, axis=0) * config.image_side
     height, width = (int(CANVAS_STEP * max(1, np.ceil(side / CANVAS_STEP))) for side in shape)
     return height, width
+
+
+class ProposedRegions:
+    """Puts MultiBox's most confident boxes in the place of the last regions of each image, which are background.
+
+    A classifier that has seen selective search's boxes alone takes MultiBox's, which lie on things and parts of things,
+    for objects too often. Faster R-CNN (Ren et al., 2015, section 3.2) trains on the proposals of the network itself.
+
+    Args:
+        batch: on shared maps, with its objects. count: boxes of each image. num_classes: K. maps: how regions are
+            pooled. :attr:`batch` is afterwards the batch with these regions.
+    """
+
+    def __init__(self, batch: RegionBatch, count: int, num_classes: int, maps: SharedMaps) -> None:
+        self.batch, self.count, self.num_classes, self.maps = batch, count, num_classes, maps
+
+    def __call__(self, output: MultiBoxOutput) -> tuple[Tensor, Tensor]:
+        """The regions ``rois`` and ``level`` of the new batch, from what MultiBox says of its images."""
+        old = self.batch
+        assert old.rois is not None
+        assert old.objects is not None
+        size = (old.images.shape[2], old.images.shape[3])
+        settings = MultiBoxProposalConfig(candidates=CANDIDATES_OF_A_BOX * self.count, keep=self.count)
+        parts: list[tuple[Tensor, ...]] = []
+        for number in range(len(old.images)):
+            one = MultiBoxOutput(
+                output.deltas[number : number + 1].detach(), output.logits[number : number + 1].detach(), output.priors
+            )
+            boxes = ranked_boxes(one, (1.0, 1.0), size, settings).boxes
+            objects = old.objects[old.objects[:, 0] == number, 1:].numpy()
+            found, cut = objects[objects[:, 4] == 1], objects[objects[:, 4] == 0, :4]
+            boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=LEAST_SIDE) >= LEAST_SIDE]
+            if len(cut):
+                shows = (iou(boxes, found[:, :4]) >= 0.5).any(axis=1)
+                boxes = boxes[(iou(boxes, cut).max(axis=1) < UNSURE) & (shows | ~hidden(boxes, cut))]
+            rows = (old.rois[:, 0] == number).nonzero()[:, 0]
+            kept = rows[: len(rows) - min(len(boxes), len(rows) // 2)]
+            boxes = boxes[: len(rows) - len(kept)]
+            labels, deltas, overlaps = label_regions(boxes, found[:, :4], found[:, 5], self.num_classes)
+            rois = np.insert(boxes, 0, number, axis=1).astype(np.float32)
+            own = (old.labels[kept], old.deltas[kept], old.overlaps[kept], old.rois[kept])
+            added = (labels, deltas, overlaps, rois)
+            parts.append(tuple(torch.cat([a, torch.from_numpy(b)]) for a, b in zip(own, added, strict=True)))
+        named, moved, overlap, regions = (torch.cat(column) for column in zip(*parts, strict=True))
+        level = torch.from_numpy(region_levels(regions[:, 1:].numpy(), self.maps))
+        self.batch = old._replace(labels=named, deltas=moved, overlaps=overlap, rois=regions, level=level, shown=[])
+        return regions.to(output.logits.device), level.to(output.logits.device)

@@ -101,7 +101,7 @@ class FakeModel:
     def __call__(self, path: Any = None, **settings: Any) -> Any:
         from detector.detection.pipeline import Detector
         from detector.detection.suppression import PostprocessConfig
-        from detector.model.class_choice import chosen_labels
+        from detector.model.config import chosen_labels
 
         settings = {name: value for name, value in settings.items() if value is not None}
         self.calls.append((path, settings))

@@ -31,14 +31,12 @@ from detector.experiment.measure import read_arrays, write_arrays
 from detector.experiment.recipe import read_experiment
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
 from detector.nets.weights import load_into, read_weights, save_weights
-from detector.recipes.region import (
-    read_ensemble_recipe,
-    read_recipe,
-)
+from detector.recipes.region import EnsembleRecipe, read_recipe
 from detector.report.plots import read_log
 from detector.report.write import write_report
 from detector.runs.shards import SHARD_FILE, Job, Part, Shard
-from detector.training.checkpoint import load_checkpoint, save_checkpoint
+from detector.strict_yaml import read_settings
+from detector.training.run_files import load_checkpoint, save_checkpoint
 from proposals.errors import UserError
 from proposals.store import ProposalStore, read_proposals
 from proposals.types import Proposals
@@ -306,7 +304,7 @@ FILE_READERS = {
     "model safetensors": weights,
     "recipe regions": recipe("finetune.yaml", read_recipe),
     "recipe shared": settings(SHARED, "shared.yaml", read_recipe),
-    "recipe ensemble": settings(ENSEMBLE, "ensemble.yaml", read_ensemble_recipe),
+    "recipe ensemble": settings(ENSEMBLE, "ensemble.yaml", lambda path: read_settings(EnsembleRecipe, path)),
     "recipe classifier": recipe("classifier.yaml", read_recipe),
     "recipe experiment": recipe("voc07.yaml", read_experiment),
     "checkpoint": bytes_of(

@@ -6,10 +6,9 @@ import torch
 
 from detector.crop import CropConfig
 from detector.detection.ensemble import Member
-from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps, sizes_by_level
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from proposals.multibox import MultiBoxConfig, MultiBoxHead
 

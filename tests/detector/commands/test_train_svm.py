@@ -23,10 +23,9 @@ from detector.images.read import read_image
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, read_weights
 from proposals.calibration import Calibration
 from proposals.selective_search import SelectiveSearchConfig

@@ -21,9 +21,8 @@ from detector.detection.suppression import LEAST_OVERLAP, PostprocessConfig, Ref
 from detector.model.config import MODEL_FILE, ModelConfig
 from detector.model.load import load_model
 from detector.model.save import save_model
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead, grid_features
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
 from proposals.errors import UserError
 from proposals.types import Proposals

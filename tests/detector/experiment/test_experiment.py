@@ -18,13 +18,11 @@ from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.experiment.measure import Row, Study, rows_of
 from detector.experiment.variants import Variant, merged, paper_variants
 from detector.model.config import ProposalConfig, read_model_config
-from detector.model.load import load_model
-from detector.model.proposals import search_source
+from detector.model.load import load_model, search_source
 from detector.model.save import add_multibox, save_model, write_model_config
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import ImageMaps, SharedMaps, sizes_by_level
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from detector.recipes.export import join_members
 from proposals.boxes import iou

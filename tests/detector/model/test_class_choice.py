@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from detector.model.class_choice import chosen_labels
+from detector.model.config import chosen_labels
 from proposals.errors import UserError
 
 NAMES = ("Egyptian cat", "Persian cat", "crane", "Crane", "catamaran", "school bus")

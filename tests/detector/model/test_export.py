@@ -22,10 +22,9 @@ from detector.model.config import read_model_config
 from detector.model.export import export_model, halving
 from detector.model.load import load_ensemble
 from detector.model.save import save_model
-from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps, resize_image
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 from proposals.errors import UserError
 

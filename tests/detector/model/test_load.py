@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save
 
 from detector.crop import CropConfig
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE, read_model_config
@@ -21,6 +23,7 @@ from proposals.errors import UserError
 
 NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
 CROP = CropConfig(size=32, context_pad=2)
+MEMBER = "member-0.safetensors"
 
 
 def write_model(folder: Path, members: int = 2, **facts: Any) -> Path:
@@ -120,51 +123,52 @@ def fault_of(folder: Path) -> str:
     return message
 
 
-def test_no_directory(tmp_path: Path) -> None:
+def test_no_model(tmp_path: Path) -> None:
     assert "no such model directory" in fault_of(tmp_path / "nowhere")
-
-
-def test_no_model_file(tmp_path: Path) -> None:
     assert f"it has no {MODEL_FILE}" in fault_of(tmp_path)
 
 
-def test_missing_member(model: Path) -> None:
-    (model / "member-1.safetensors").unlink()
-    assert "member-1.safetensors named in model.yaml is missing" in fault_of(model)
+def rewrite(folder: Path, file: str, change: Callable[[bytes], bytes], recorded: bool = False) -> None:
+    """Change the bytes of a file; with its checksum in ``model.yaml``, if that is to be the new one."""
+    path = folder / file
+    path.write_bytes(change(path.read_bytes()))
+    if recorded:
+        members = yaml.safe_load((folder / MODEL_FILE).read_text())["members"]
+        members[0]["sha256"] = sha256(path)
+        edit(folder, members=members)
 
 
-def test_unknown_key(model: Path) -> None:
-    assert "colour: unknown key" in fault_of(edit(model, colour="red"))
+def weights(**changes: Any) -> Callable[[bytes], bytes]:
+    """The file of a network of other settings, and of some other tensors."""
+    outputs = changes.pop("num_outputs", 3)
+    state = {**GoogLeNet(NET.model_copy(update={"num_outputs": outputs})).state_dict(), **changes}
+    return lambda data: save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
-def test_not_yaml(model: Path) -> None:
-    (model / MODEL_FILE).write_text("name: [unclosed\n")
-    assert "not valid YAML" in fault_of(model)
+NAN = {"fc.bias": torch.full((3,), float("nan"))}
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing member": (
+        lambda m: (m / "member-1.safetensors").unlink(), "member-1.safetensors named in model.yaml is missing",
+    ),
+    "unknown key": (lambda m: edit(m, colour="red"), "colour: unknown key"),
+    "not YAML": (lambda m: rewrite(m, MODEL_FILE, lambda data: b"name: [unclosed\n"), "not valid YAML"),
+    "repeated key": (lambda m: rewrite(m, MODEL_FILE, lambda data: data + b"licence: x\n"), "'licence' stands twice"),
+    "too few classes": (
+        lambda m: edit(m, class_names=["cat"], class_keys=["n1"]), "has 3 outputs; 1 classes need 2",
+    ),
+    "truncated": (lambda m: rewrite(m, MEMBER, lambda data: data[:1000]), "not a safetensors file"),
+    "empty": (lambda m: rewrite(m, MEMBER, lambda data: b""), "not a safetensors file"),
+    "changed": (lambda m: rewrite(m, MEMBER, lambda data: data[:-1] + bytes([data[-1] ^ 1])), "SHA-256 differs"),
+    "another shape": (lambda m: rewrite(m, MEMBER, weights(num_outputs=9), True), "'fc.weight' of shape (9,"),
+    "not finite": (lambda m: rewrite(m, MEMBER, weights(**NAN), True), "'fc.bias' that are not finite"),
+}  # fmt: skip
 
 
-def test_repeated_key(model: Path) -> None:
-    path = model / MODEL_FILE
-    path.write_text(path.read_text() + "licence: other\n")
-    assert "'licence' stands twice" in fault_of(model)
-
-
-def test_too_few_classes(model: Path) -> None:
-    assert "has 3 outputs; 1 classes need 2" in fault_of(edit(model, class_names=["cat"], class_keys=["n1"]))
-
-
-def test_path_that_leaves_the_folder(model: Path) -> None:
-    members = yaml.safe_load((model / MODEL_FILE).read_text())["members"]
-    members[0]["file"] = "../evil.safetensors"
-    assert "must be the name of a .safetensors file" in fault_of(edit(model, members=members))
-
-
-def swap_member(folder: Path, content: bytes) -> Path:
-    """Replace the first member's file and its recorded checksum."""
-    path = folder / "member-0.safetensors"
-    path.write_bytes(content)
-    members = yaml.safe_load((folder / MODEL_FILE).read_text())["members"]
-    members[0]["sha256"] = sha256(path)
-    return edit(folder, members=members)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_one_line(model: Path, fault: str) -> None:
+    change, message = FAULTS[fault]
+    change(model)
+    assert message in fault_of(model)
 
 
 class Harmful:
@@ -178,43 +182,9 @@ class Harmful:
 
 
 def test_pickles_are_refused_and_not_run(model: Path, tmp_path: Path) -> None:
-    swap_member(model, pickle.dumps(Harmful(tmp_path / "harm")))
+    rewrite(model, MEMBER, lambda data: pickle.dumps(Harmful(tmp_path / "harm")), True)
     assert "not a safetensors file" in fault_of(model)
     assert not (tmp_path / "harm").exists()
-
-
-def test_truncated_member(model: Path) -> None:
-    path = model / "member-0.safetensors"
-    path.write_bytes(path.read_bytes()[:1000])
-    assert "not a safetensors file" in fault_of(model)
-
-
-def test_empty_member(model: Path) -> None:
-    (model / "member-0.safetensors").write_bytes(b"")
-    assert "not a safetensors file" in fault_of(model)
-
-
-def test_changed_member(model: Path) -> None:
-    path = model / "member-0.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(bytes(data))
-    assert "SHA-256 differs" in fault_of(model)
-
-
-def test_member_of_another_shape(model: Path, tmp_path: Path) -> None:
-    other = GoogLeNet(NET.model_copy(update={"num_outputs": 9}))
-    save_weights(tmp_path / "other.safetensors", other.state_dict())
-    swap_member(model, (tmp_path / "other.safetensors").read_bytes())
-    assert "'fc.weight' of shape (9," in fault_of(model)
-
-
-def test_member_with_nan(model: Path, tmp_path: Path) -> None:
-    state = GoogLeNet(NET).state_dict()
-    state["fc.bias"] = torch.full_like(state["fc.bias"], float("nan"))
-    save_weights(tmp_path / "nan.safetensors", state)
-    swap_member(model, (tmp_path / "nan.safetensors").read_bytes())
-    assert "'fc.bias' that are not finite" in fault_of(model)
 
 
 @pytest.mark.parametrize(

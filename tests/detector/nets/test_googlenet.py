@@ -19,36 +19,14 @@ from detector.nets.googlenet import (
 )
 
 # Weights without biases and millions of multiply-adds at 224 pixels, from the filter counts of Table 1.
-WEIGHTS = {
-    "conv1": 9_408,
-    "conv2": 4_096,
-    "conv3": 110_592,
-    "inception3a": 163_328,
-    "inception3b": 388_096,
-    "inception4a": 375_552,
-    "inception4b": 448_512,
-    "inception4c": 509_440,
-    "inception4d": 604_672,
-    "inception4e": 867_328,
-    "inception5a": 1_042_432,
-    "inception5b": 1_442_816,
-    "fc": 1_024_000,
-}
-MULTIPLY_ADDS = {
-    "conv1": 118.0,
-    "conv2": 12.8,
-    "conv3": 346.8,
-    "inception3a": 128.0,
-    "inception3b": 304.3,
-    "inception4a": 73.6,
-    "inception4b": 87.9,
-    "inception4c": 99.9,
-    "inception4d": 118.5,
-    "inception4e": 170.0,
-    "inception5a": 51.1,
-    "inception5b": 70.7,
-    "fc": 1.0,
-}
+LAYERS = (
+    ("conv1", 9_408, 118.0), ("conv2", 4_096, 12.8), ("conv3", 110_592, 346.8), ("inception3a", 163_328, 128.0),
+    ("inception3b", 388_096, 304.3), ("inception4a", 375_552, 73.6), ("inception4b", 448_512, 87.9),
+    ("inception4c", 509_440, 99.9), ("inception4d", 604_672, 118.5), ("inception4e", 867_328, 170.0),
+    ("inception5a", 1_042_432, 51.1), ("inception5b", 1_442_816, 70.7), ("fc", 1_024_000, 1.0),
+)  # fmt: skip
+WEIGHTS = {name: count for name, count, _ in LAYERS}
+MULTIPLY_ADDS = {name: millions for name, _, millions in LAYERS}
 SIDES = {"conv1": 112, "conv2": 56, "conv3": 56, "3a": 28, "3b": 28, "4a": 14, "4e": 14, "5a": 7, "5b": 7}
 
 

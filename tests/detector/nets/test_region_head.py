@@ -11,7 +11,6 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from detector.commands.doctor import check_bundled_model
 from detector.crop import CropConfig, crop_regions
 from detector.detection.ensemble import Ensemble, Member, RegionPredictions
 from detector.detection.pipeline import Detector
@@ -19,16 +18,17 @@ from detector.detection.suppression import PostprocessConfig, RefinementConfig, 
 from detector.model.config import MODEL_FILE, ModelConfig, read_model_config
 from detector.model.load import load_model, read_member
 from detector.model.save import save_model
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead, grid_features, pooled_features
-from detector.nets.trunk import Trunk
-from detector.nets.weights import Normalization, load_into, read_weights, save_weights, to_tensor
+from detector.nets.weights import Normalization, load_into, read_weights, to_tensor
 from detector.recipes.initialization import initialise
+from detector.types import Detections
 from proposals.boxes import decode
 from proposals.errors import UserError
 from proposals.types import Proposals
 
 NET = GoogLeNetConfig(num_outputs=4, norm="batch", width=0.1, stem="stride4")
+FEATURES = GoogLeNet(NET).num_features
 CROP = CropConfig(size=32, context_pad=2)
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 BOXES = np.array([[2, 3, 30, 40], [10, 0, 60, 20], [0, 0, 64, 48]], np.float32)
@@ -36,7 +36,7 @@ BOXES = np.array([[2, 3, 30, 40], [10, 0, 60, 20], [0, 0, 64, 48]], np.float32)
 
 def random_head(kind: Any = "softmax", grid: int = 2, seed: int = 0, classes: int = 2) -> RegionHead:
     torch.manual_seed(seed)
-    head = RegionHead(HeadShape(kind=kind, grid=grid), classes, GoogLeNet(NET).num_features)
+    head = RegionHead(HeadShape(kind=kind, grid=grid), classes, FEATURES)
     if head.regress is not None:
         torch.nn.init.normal_(head.regress.weight, std=1e-4)
     return head.eval()
@@ -60,19 +60,28 @@ def write_model(folder: Path, head: RegionHead | None = None, **changes: Any) ->
 # --- the head ----------
 
 
-def test_softmax_probabilities_and_class_wise_deltas() -> None:
-    head, seen = random_head(), torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
+@pytest.mark.parametrize("shared", [False, True])
+def test_softmax_probabilities_and_deltas_of_each_class_or_of_all(shared: bool) -> None:
+    torch.manual_seed(0)
+    head = RegionHead(HeadShape(kind="softmax", grid=2, shared=shared), 2, FEATURES).eval()
+    seen = torch.randn(5, FEATURES, 3, 3)
     probs, deltas, overlap = head(seen)
     assert overlap is None
     np.testing.assert_allclose(probs.sum(1).detach(), np.ones(5), rtol=1e-5)
     assert head.regress is not None
     assert deltas is not None
     flat = head.regress(grid_features(seen, 2))
-    np.testing.assert_array_equal(deltas[:, 1].detach(), flat[:, 4:].detach())
+    assert flat.shape[1] == (4 if shared else 8)
+    assert deltas.shape == (5, 2, 4)
+    for label in range(2):
+        np.testing.assert_array_equal(
+            deltas[:, label].detach(), flat.view(5, -1, 4)[:, 0 if shared else label].detach()
+        )
+    assert head(seen[:0]).deltas.shape == (0, 2, 4)
 
 
 def test_machines_keep_their_order_and_leave_the_rest_to_background() -> None:
-    head, seen = random_head("svm", grid=0), torch.randn(40, GoogLeNet(NET).num_features, 2, 2)
+    head, seen = random_head("svm", grid=0), torch.randn(40, FEATURES, 2, 2)
     with torch.no_grad():
         head.slope.copy_(torch.tensor([0.5, 3.0]))
         head.offset.copy_(torch.tensor([-1.0, 0.3]))
@@ -109,13 +118,6 @@ def test_predictions_are_those_of_the_trunk_with_its_head() -> None:
     np.testing.assert_allclose(probs, expected, atol=1e-4)
     for label in range(2):
         np.testing.assert_allclose(moved[:, label], decode(BOXES, deltas[:, label].numpy()), rtol=1e-3, atol=0.05)
-
-
-def test_no_boxes_are_no_boxes() -> None:
-    ensemble = Ensemble([Member(random_trunk(), CROP, Normalization(), random_head())], torch.device("cpu"))
-    probs, moved, _ = ensemble.predict(IMAGE, BOXES[:0])
-    assert probs.shape == (0, 3)
-    assert moved.shape == (0, 2, 4)
 
 
 def test_members_are_averaged() -> None:
@@ -164,35 +166,18 @@ def test_members_without_regression_have_a_say_in_the_class_alone() -> None:
     assert deltas.shape == (3, 2, 4)
 
 
-def test_one_regression_for_all_classes_moves_each_class_alike() -> None:
-    torch.manual_seed(0)
-    head = RegionHead(HeadShape(kind="softmax", grid=2, shared=True), 2, GoogLeNet(NET).num_features).eval()
-    assert head.regress is not None
-    assert head.regress.out_features == 4
-    seen = torch.randn(5, GoogLeNet(NET).num_features, 3, 3)
-    deltas = head(seen).deltas
-    assert deltas.shape == (5, 2, 4)
-    np.testing.assert_array_equal(deltas[:, 0].detach(), deltas[:, 1].detach())
-    np.testing.assert_array_equal(deltas[:, 0].detach(), head.regress(grid_features(seen, 2)).detach())
-    assert head(seen[:0]).deltas.shape == (0, 2, 4)
-
-
 # --- what is detected with it ----------
 
 
 def test_each_class_is_suppressed_by_its_own_boxes() -> None:
+    """And the moved boxes are cut to the image, and lost outside of it."""
     apart, same = [0, 0, 10, 10], [30, 30, 40, 40]
-    boxes = np.array([[apart, same], [[20, 0, 30, 10], same]], np.float32)  # (regions, classes, 4)
-    probs = np.array([[0.9, 0.8, 0.0], [0.7, 0.6, 0.0]], np.float32)
+    outside = [[-9, -9, 0, 0], [60, 60, 70, 70]]
+    boxes = np.array([[[-5, 0, 10, 10], same], [[20, 0, 30, 10], same], outside], np.float32)  # (regions, classes, 4)
+    probs = np.array([[0.9, 0.8, 0.0], [0.7, 0.6, 0.0], [0.9, 0.9, 0.0]], np.float32)
     found = postprocess(boxes, probs, (50, 50), PostprocessConfig(score_threshold=0.1))
     assert found.labels.tolist() == [0, 1, 0]
     np.testing.assert_array_equal(found.boxes, [apart, same, [20, 0, 30, 10]])
-
-
-def test_moved_boxes_are_cut_to_the_image_and_lost_outside() -> None:
-    boxes = np.array([[[-5, -5, 20, 20], [60, 60, 70, 70]]], np.float32)
-    found = postprocess(boxes, np.array([[0.9, 0.9, 0.0]], np.float32), (50, 50), PostprocessConfig())
-    np.testing.assert_array_equal(found.boxes, [[0, 0, 20, 20]])
 
 
 def test_next_regions_are_the_best_moved_boxes_of_any_class() -> None:
@@ -226,26 +211,20 @@ class Walker:
         return RegionPredictions(np.concatenate([score, 1 - score], axis=1), moved)
 
 
-def test_regions_of_every_round_count_if_asked_for() -> None:
-    detector = Detector(None, Walker(), ("a",), PostprocessConfig(score_threshold=0, nms_threshold=0.9), None,  # type: ignore[arg-type]
-                        RefinementConfig(rounds=3, score_threshold=0, every_round=True))  # fmt: skip
-    box = np.array([[20, 5, 30, 15]], np.float32)
-    proposals = Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
-    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
-    np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * np.array([[3], [2], [1]]))
-    np.testing.assert_allclose(found.scores, [0.4, 0.3, 0.2])
+def walked(walker: Walker, boxes: NDArray[np.float32], looks: RefinementConfig, nms: float = 0.9) -> Detections:
+    """What is found of ``boxes`` in an image of 100 pixels' width."""
+    detector: Any = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0, nms_threshold=nms), None, looks)  # type: ignore[arg-type]
+    proposals = Proposals(boxes, np.ones(len(boxes), np.float32), np.zeros(len(boxes), np.uint8), (50, 100))
+    return detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 3])
-def test_rounds_move_regions_on(rounds: int) -> None:
-    walker = Walker()
-    detector = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0), None,  # type: ignore[arg-type]
-                        RefinementConfig(rounds=rounds, score_threshold=0))  # fmt: skip
-    box = np.array([[20, 5, 30, 15]], np.float32)
-    proposals = Proposals(box, np.ones(1, np.float32), np.zeros(1, np.uint8), (50, 100))
-    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
-    np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * rounds)
-    assert found.scores[0] == pytest.approx(0.2 + 0.1 * (rounds - 1))
+@pytest.mark.parametrize(("rounds", "every"), [(1, False), (2, False), (3, False), (3, True)])
+def test_rounds_move_regions_on_and_each_counts_if_asked_for(rounds: int, every: bool) -> None:
+    walker, box = Walker(), np.array([[20, 5, 30, 15]], np.float32)
+    found = walked(walker, box, RefinementConfig(rounds=rounds, score_threshold=0, every_round=every))
+    counted = np.arange(rounds, 0, -1)[: rounds if every else 1]
+    np.testing.assert_allclose(found.boxes, box + np.array([10, 0, 10, 0]) * counted[:, None])
+    np.testing.assert_allclose(found.scores, 0.1 + 0.1 * counted)
     assert [int(boxes[0, 0]) for boxes in walker.seen] == [20 + 10 * i for i in range(rounds)]
     assert walker.mirrored == [False] + [True] * (rounds - 1)
     assert walker.members == [None] * rounds
@@ -267,10 +246,7 @@ def test_in_a_cascade_all_networks_look_at_the_best_regions_of_the_first(
     looks = RefinementConfig(
         rounds=1, first_members=2, score_threshold=score_threshold, max_regions=max_regions, nms_threshold=1
     )
-    detector = Detector(None, walker, ("a",), PostprocessConfig(score_threshold=0, nms_threshold=1), None, looks)  # type: ignore[arg-type]
-    boxes = np.float32([[x, 5, x + 10, 15] for x in (20, 40, 0, 30)])
-    proposals = Proposals(boxes, np.ones(4, np.float32), np.zeros(4, np.uint8), (50, 100))
-    found = detector.classify(np.zeros((50, 100, 3), np.uint8), proposals)
+    found = walked(walker, np.float32([[x, 5, x + 10, 15] for x in (20, 40, 0, 30)]), looks, nms=1)
     assert walker.members == [2, None]
     assert walker.seen[1][:, 0].tolist() == seen_by_all
     lefts = (found.boxes[:, 0] - 10).round().astype(int)
@@ -331,7 +307,6 @@ def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -
         pytest.param({"head": {"kind": "softmax", "grid": 3}}, "does not fit the network", id="another grid"),
         pytest.param({"head": None, "shared": {}}, "shared maps; that needs a head", id="shared maps without head"),
         pytest.param({"net": {"kind": "resnet"}}, "net.kind: Input should be 'googlenet'", id="unknown network"),
-        pytest.param({"file": "../member-0.safetensors"}, "name of a .safetensors file", id="a path"),
     ],
 )
 def test_a_wrong_model_yaml_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -360,20 +335,6 @@ def test_a_softmax_head_is_the_last_layer_of_a_net_of_its_classes(tmp_path: Path
         torch.testing.assert_close(torch.softmax(net.eval()(crops), 1), expected, atol=1e-4, rtol=1e-3)
 
 
-def change_head(folder: Path) -> None:
-    """Put another head into the model's file."""
-    path = folder / "member-0.safetensors"
-    other = {f"head.{name}": tensor for name, tensor in random_head(seed=5).state_dict().items()}
-    save_weights(path, read_weights(path) | other)
-
-
-def test_a_changed_head_is_refused(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m")
-    change_head(folder)
-    with pytest.raises(UserError, match=r"member-0.safetensors: .* SHA-256 differs"):
-        load_model(folder, device="cpu")
-
-
 def test_of_members_with_and_without_regression_the_first_must_have_it(tmp_path: Path) -> None:
     content = yaml.safe_load((write_model(tmp_path / "m") / MODEL_FILE).read_text())
     plain = {**content["members"][0], "file": "other.safetensors", "head": None}
@@ -389,13 +350,3 @@ def test_machines_have_no_temperature(tmp_path: Path) -> None:
     content = yaml.safe_load((folder / MODEL_FILE).read_text())
     with pytest.raises(ValueError, match="temperature is for softmaxes"):
         ModelConfig.model_validate({**content, "temperature": 2.0})
-
-
-def test_the_doctor_examines_a_bundled_model_with_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_model(tmp_path / "default")
-    monkeypatch.setattr("detector.model.config.BUNDLED_MODEL", folder)
-    (finding,) = check_bundled_model()
-    assert "1 network, checksums agree" in finding.text
-    change_head(folder)
-    (finding,) = check_bundled_model()
-    assert "SHA-256 differs" in finding.text

@@ -12,7 +12,7 @@ from torchvision.ops import roi_align
 
 from detector.crop import CropConfig
 from detector.detection.ensemble import Ensemble, ImageView, Member
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import (
     LEAST_SIDE,
@@ -27,7 +27,6 @@ from detector.nets.region_net import (
     region_levels,
     resize_image,
 )
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization
 
 CPU = torch.device("cpu")
@@ -235,23 +234,18 @@ def of_one_beginning() -> tuple[Member, Member]:
     return one, two
 
 
-def test_members_on_maps_have_the_mean_of_their_outputs() -> None:
+def test_members_on_maps_and_on_crops_are_averaged_the_first_of_them_when_asked() -> None:
     image, boxes = picture(), np.array([[0, 0, 60, 50], [10, 10, 40, 40]], np.float32)
-    each = [Ensemble([one], CPU).predict(image, boxes) for one in of_one_beginning()]
-    assert float(np.abs(each[0].probs - each[1].probs).max()) > 0.01
-    both = Ensemble(of_one_beginning(), CPU).predict(image, boxes)
-    np.testing.assert_allclose(both.probs, (each[0].probs + each[1].probs) / 2, atol=1e-6)
-
-
-def test_only_the_first_members_look_when_asked() -> None:
-    image, boxes = picture(), np.array([[0, 0, 60, 50], [10, 10, 40, 40]], np.float32)
-    one, two = of_one_beginning()
-    both = Ensemble([one, two, member(None)], CPU)
+    each = [Ensemble([one], CPU).predict(image, boxes).probs for one in (*of_one_beginning(), member(None))]
+    assert float(np.abs(each[0] - each[1]).max()) > 0.01
+    together = Ensemble([*of_one_beginning(), member(None)], CPU)
     for count in (1, 2, 3):
         alone = Ensemble([*of_one_beginning(), member(None)][:count], CPU).predict(image, boxes)
-        found = both.predict(image, boxes, members=count)
-        for table, expected in zip(found, alone, strict=True):
+        np.testing.assert_allclose(alone.probs, np.mean(each[:count], axis=0), atol=1e-6)
+        for table, expected in zip(together.predict(image, boxes, members=count), alone, strict=True):
             np.testing.assert_allclose(table, expected, atol=1e-6)
+    for opinion, expected in zip(together.predict_members(image, boxes), each, strict=True):
+        np.testing.assert_allclose(opinion.probs.numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 3), (33, 700)])
@@ -268,25 +262,10 @@ def test_strange_sizes(size: tuple[int, int]) -> None:
 
 
 def test_no_region() -> None:
-    found = Ensemble([member()], CPU).predict(picture(), np.zeros((0, 4), np.float32))
-    assert found.probs.shape == (0, 4)
-    assert found.overlap is not None
-    assert found.overlap.shape == (0,)
-    torch.manual_seed(0)
     net = RegionNet(NET, SHAPE, 3, SHARED).eval()
     levels = image_levels(torch.randn(1, 3, 64, 64), SHARED)
     logits = net(levels, torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64))
     assert logits.classes.shape == (0, 4)
-
-
-def test_members_of_both_kinds_are_averaged() -> None:
-    image, boxes = picture(), np.array([[0, 0, 60, 50], [10, 10, 40, 40]], np.float32)
-    both = Ensemble([member(), member(None)], CPU).predict(image, boxes)
-    each = [Ensemble([one], CPU).predict(image, boxes) for one in (member(), member(None))]
-    np.testing.assert_allclose(both.probs, (each[0].probs + each[1].probs) / 2, atol=1e-6)
-    opinions = Ensemble([member(), member(None)], CPU).predict_members(image, boxes)
-    np.testing.assert_allclose(opinions[0].probs.numpy(), each[0].probs, atol=1e-6)
-    np.testing.assert_allclose(opinions[1].probs.numpy(), each[1].probs, atol=1e-6)
 
 
 def test_a_member_that_pools_names_crops_by_the_same_weights() -> None:

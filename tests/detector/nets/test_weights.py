@@ -114,6 +114,11 @@ def test_a_normalization_divides_by_something_and_fills_with_a_colour(name: str,
         Normalization.model_validate({name: values})
 
 
+def test_the_fill_is_what_becomes_zero() -> None:
+    fill = torch.tensor(Normalization().fill, dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert Normalization()(fill).abs().max() < 0.01
+
+
 def test_half_a_copy_never_has_the_name_of_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes()[:2])

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from command_line import run
+from hypothesis import given
+from hypothesis import strategies as st
 from shared_recipes import (
     RECIPE,
     write,
@@ -17,19 +19,24 @@ from shared_recipes import (
     write_photographs,
 )
 
-from detector.data import load_dataset
 from detector.experiment.recipe import ExperimentRecipe
 from detector.model.config import read_model_config
 from detector.model.load import load_model
 from detector.nets.googlenet import paper_config
 from detector.nets.region_head import HeadShape
-from detector.recipes.defaults import classifier_recipe, finetune_recipe, paper_recipe, shared_recipe
+from detector.recipes.defaults import (
+    Plan,
+    classifier_recipe,
+    finetune_recipe,
+    paper_recipe,
+    plan_training,
+    shared_recipe,
+)
 from detector.recipes.initialization import start_of
 from detector.recipes.region import (
     EnsembleRecipe,
     SharedRecipe,
     TrainRecipe,
-    read_ensemble_recipe,
     read_recipe,
 )
 from detector.strict_yaml import read_settings
@@ -100,29 +107,24 @@ def test_finetuning_with_boxes_makes_a_model_that_moves_them(data: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_interrupted_finetuning_equals_a_whole_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = write(tmp_path, RECIPE)
+def test_resume_auto_begins_goes_on_and_is_content(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = write(tmp_path, RECIPE), tmp_path / "cut"
     assert run("train", data, "--config", config, "--out", tmp_path / "whole") == 0
 
     def stop(self: RegionTrainer[Any]) -> None:
         if self.step == 1:
             signal.raise_signal(signal.SIGTERM)
 
+    words = ("train", data, "--config", config, "--out", out, "--resume", "auto")
     with monkeypatch.context() as patch:
         patch.setattr(RegionTrainer, "adjust_gradients", stop)
-        assert run("train", data, "--config", config, "--out", tmp_path / "cut", "--resume", "auto") == 130
-    assert run("train", data, "--config", config, "--out", tmp_path / "cut", "--resume", "auto") == 0
-    whole, cut = ((tmp_path / name / "member-0.safetensors").read_bytes() for name in ("whole", "cut"))
+        assert run(*words) == 130
+    assert run(*words) == 0
+    whole, cut = ((folder / "member-0.safetensors").read_bytes() for folder in (tmp_path / "whole", out))
     assert whole == cut
-
-
-@pytest.mark.slow
-def test_resume_auto_begins_goes_on_and_is_content(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, config = tmp_path / "m", write(tmp_path, RECIPE)
-    assert run("train", data, "--config", config, "--out", out, "--resume", "auto") == 0
-    assert run("train", data, "--config", config, "--out", out, "--resume", "auto") == 0
+    assert run(*words) == 0
     assert "finished already" in capsys.readouterr().err
     assert run("train", data, "--out", out, "--resume") == 1
     assert "is finished" in capsys.readouterr().err
@@ -158,30 +160,26 @@ def test_resume_auto_refuses_another_recipe(data: Path, tmp_path: Path, capsys: 
     assert "a run of another recipe (training differs)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["always", "AUTO"])
-def test_other_words_behind_resume_are_no_values(data: Path, word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", data, "--out", "x", "--resume", word) == 2  # taken as another argument
-    assert "unexpected" in capsys.readouterr().err.lower()
-    assert run("train", data, "--out", "x", f"--resume={word}") == 1
-    assert f"--resume {word}" in capsys.readouterr().err
-
-
-def test_a_task_that_train_does_not_know_is_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for task, words in (("experiment", "detector reproduce r.yaml runs it"), ("cook", "task must be one of regions")):
-        Path("r.yaml").write_text(f"task: {task}\nensembles: {{}}\n")
-        assert run("train", data, "--config", "r.yaml", "--out", "out") == 1
-        assert words in capsys.readouterr().err
-        assert not Path("out").exists()
-
-
-def test_pictures_without_boxes_are_for_the_classifier(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", folders) == 1
-    assert "no boxes" in capsys.readouterr().err
-
-
-def test_recipe_and_config_exclude_each_other(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("train", data, "--recipe", "finetune", "--config", write(tmp_path, RECIPE)) == 1
-    assert "choose one" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        pytest.param(["DATA", "--resume", "always"], 2, "unexpected", id="a word behind --resume is an argument"),
+        pytest.param(["DATA", "--resume=AUTO"], 1, "--resume AUTO", id="and no value of it"),
+        pytest.param(["DATA", "--config", "experiment"], 1, "detector reproduce experiment runs it", id="experiment"),
+        pytest.param(["DATA", "--config", "cook"], 1, "task must be one of regions", id="no task"),
+        pytest.param(["FOLDERS"], 1, "no boxes", id="pictures without boxes"),
+        pytest.param(["DATA", "--recipe", "finetune", "--config", "cook"], 1, "choose one", id="two recipes"),
+    ],
+)
+def test_wrong_words_are_one_line_and_make_nothing(
+    words: list[str], code: int, message: str, data: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task in ("experiment", "cook"):
+        Path(task).write_text(f"task: {task}\nensembles: {{}}\n")
+    known = {"DATA": data, "FOLDERS": folders}
+    assert run("train", *(known.get(word, word) for word in words), "--out", "out") == code
+    assert message.lower() in capsys.readouterr().err.lower()
+    assert not Path("out").exists()
 
 
 @pytest.mark.slow
@@ -236,7 +234,7 @@ def test_an_ensemble_by_name_takes_the_parts_that_there_are(data: Path, parts: P
     ):
         out = tmp_path / str(number)
         assert run("train", source, *words, *split, "--out", out) == 0
-        base = read_ensemble_recipe(out / "recipe.yaml").base
+        base = read_settings(EnsembleRecipe, out / "recipe.yaml").base
         assert (base.train_split, base.val_split) == expected
         member = read_recipe(out / "member-1" / "recipe.yaml")
         assert (member.train_split, member.val_split) == expected
@@ -302,5 +300,43 @@ def test_files_in_configs_say_what_differs_from_the_defaults(path: Path) -> None
     assert stated == {"task": stated["task"], **differing}
 
 
-def test_load_dataset_knows_the_photographs(data: Path) -> None:
-    assert load_dataset(data).format == "voc"
+# --- a budget of time becomes images and steps ----------
+
+
+SECONDS = st.floats(1.0, 1e5)
+COST = st.floats(1e-3, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "images", "in_step", "costs", "plan"),
+    [
+        pytest.param(600.0, 240, 8, (0.05, 1.5, 18.0), Plan(240, 380), id="there is time for all images"),
+        pytest.param(600.0, 100_000, 8, (0.125, 1.0, 0.0), Plan(2400, 300), id="more than can be shown"),
+        pytest.param(1.0, 50, 8, (0.1, 1.5, 30.0), Plan(1, 1), id="there is always something to do"),
+        pytest.param(3600.0, 10, 1, (0.0, 7200.0, 0.0), Plan(1, 1), id="less than a step"),
+    ],
+)
+def test_plans(seconds: float, images: int, in_step: int, costs: tuple[float, float, float], plan: Plan) -> None:
+    image, step, end = costs
+    assert plan_training(seconds, images, in_step, image=image, step=step, end=end) == plan
+
+
+@given(SECONDS, st.integers(1, 10**6), st.integers(1, 64), COST, COST, st.floats(0.0, 100.0))
+def test_a_plan_ends_in_time_and_wastes_less_than_a_step(
+    seconds: float, available: int, in_step: int, image: float, step: float, end: float
+) -> None:
+    plan = plan_training(seconds, available, in_step, image=image, step=step, end=end)
+    assert 1 <= plan.images <= available
+    assert plan.steps >= 1
+    spent = plan.images * image + plan.steps * step + end
+    if plan.steps > 1:
+        assert spent <= seconds * (1 + 1e-9)
+        assert spent + step > seconds * (1 - 1e-9)
+        assert plan.steps * in_step >= plan.images - in_step  # each image is shown, but for the last step's
+
+
+@given(SECONDS, SECONDS, st.integers(1, 10**4), COST, COST)
+def test_more_time_is_never_less_work(a: float, b: float, available: int, image: float, step: float) -> None:
+    less, more = (plan_training(seconds, available, 8, image=image, step=step, end=0.0) for seconds in sorted((a, b)))
+    assert more.images >= less.images
+    assert more.images > less.images or more.steps >= less.steps

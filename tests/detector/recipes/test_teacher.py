@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from command_line import run
 from pydantic import ValidationError
 from shared_recipes import NET as SMALL_NET
 from shared_recipes import RECIPE, TRAINING, write, write_photographs
-from shared_training import made_up_pool
+from shared_training import NET as SMALL
+from shared_training import crop_settings, made_up_pool, made_up_proposals, shared_settings
 from torch import Tensor
 
 from detector.crop import CropConfig, crop_regions
@@ -21,31 +22,28 @@ from detector.detection.ensemble import Ensemble, Member
 from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
-from detector.recipes.build import crop_trainer
-from detector.recipes.build_shared import shared_trainer
+from detector.recipes.build import crop_trainer, shared_trainer
+from detector.recipes.initialization import find_teacher
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
-from detector.recipes.teacher import find_teacher
-from detector.training.machine import Machine
 from detector.training.pool import ImagePool
+from detector.training.processes import Machine
 from detector.training.region_batch import UNREADABLE
 from detector.training.region_loss import class_loss
-from detector.training.region_settings import RegionTrainingConfig
 from detector.training.region_trainer import RegionTrainer
 from detector.training.sampling import SamplingConfig
-from detector.training.schedule import ScheduleConfig
-from detector.training.shared_batches import SharedBatches, SharedTrainingConfig
+from detector.training.shared_batches import SharedBatches
 from proposals.errors import UserError
 
 CPU = torch.device("cpu")
 POOL = made_up_pool()
-BLIND = ImagePool(POOL.images, POOL.sizes, POOL.boxes, np.zeros_like(POOL.labels), POOL.owner, POOL.first)
+BLIND = replace(POOL, labels=np.zeros_like(POOL.labels))
 MACHINE = Machine(CPU, checkpoint_minutes=1e9)
-NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.0)
+NET = SMALL.model_copy(update={"dropout": 0.0})
+TAUGHT: dict[str, Any] = {"net": NET, "teacher_share": 0.9}
 KEYS = ("blue", "red")
 
 
@@ -71,32 +69,10 @@ class ByColour:
         return by_colour(torch.stack([middle.mean((1, 2)) for middle in middles]))
 
 
-def settings(**changes: Any) -> RegionTrainingConfig:
-    fields: dict[str, Any] = {
-        "net": NET,
-        "crop": CropConfig(size=32, context_pad=2),
-        "schedule": ScheduleConfig(rate=0.05, warmup=0.1),
-        "steps": 7,
-        "batch_size": 8,
-        "average": 0.5,
-        "statistics_batches": 1,
-        "seed": 3,
-        "teacher_share": 0.9,
-    }
-    return RegionTrainingConfig(**{**fields, **changes})
-
-
-def shared_settings(**changes: Any) -> SharedTrainingConfig:
-    fields = settings().model_dump(include={"net", "schedule", "steps", "average", "seed", "teacher_share"})
-    maps = SharedMaps(image_side=48, levels=2, region_side=24)
-    fields |= {"maps": maps, "regions": 16, "batch_size": 64, "dropout": 0.0}
-    return SharedTrainingConfig(**{**fields, **changes})
-
-
 def trainer(folder: Path, teacher: ByColour, pool: ImagePool = POOL, **changes: Any) -> RegionTrainer[Any]:
     folder.mkdir(exist_ok=True)
     about: dict[str, Any] = {"machine": MACHINE, "report": lambda entry: None, "log_every": 1, "teacher": teacher}
-    return crop_trainer(settings(**changes), pool, pool, 2, folder, **about)
+    return crop_trainer(crop_settings(**{**TAUGHT, **changes}), pool, pool, 2, folder, **about)
 
 
 def test_loss_is_the_mean_of_the_labels_and_the_teachers() -> None:
@@ -119,7 +95,7 @@ def test_a_pupil_learns_what_only_its_teacher_says(tmp_path: Path) -> None:
     teacher = ByColour()
     net = trainer(tmp_path, teacher, BLIND, **changes).run()
     assert teacher.asked == 60 * 32
-    config = settings()
+    config = crop_settings()
     found = [
         crop_regions(POOL.images[owner], box[None], config.crop, config.normalization.fill)
         for owner, box in zip(POOL.owner, POOL.boxes, strict=True)
@@ -131,34 +107,19 @@ def test_a_pupil_learns_what_only_its_teacher_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_pupil_on_shared_maps_learns_what_only_its_teacher_says(tmp_path: Path) -> None:
-    config = shared_settings(steps=60, statistics_batches=4, teacher_share=1.0)
-    corner = np.random.default_rng(1).uniform(0, 20, (20, 2))
-    boxes = np.concatenate([corner, corner + 18], axis=1).astype(np.float32)
-    batches, teacher = SharedBatches(BLIND, [boxes] * len(BLIND.images), 2, config), ByColour()
+    config = shared_settings(net=NET, steps=60, statistics_batches=4, teacher_share=1.0)
+    boxes = made_up_proposals(POOL)
+    batches, teacher = SharedBatches(BLIND, boxes, 2, config), ByColour()
     made = shared_trainer(config, batches, tmp_path, machine=MACHINE, report=lambda entry: None, teacher=teacher)
     net = made.run()
     right = []
-    for batch in (SharedBatches(POOL, [boxes] * len(POOL.images), 2, config).batch(step) for step in range(1000, 1008)):
+    for batch in (SharedBatches(POOL, boxes, 2, config).batch(step) for step in range(1000, 1008)):
         with torch.inference_mode():
             shows = batch.labels < 2
             guess = made.output(net, batch).classes[shows, :2].argmax(1)  # type: ignore[union-attr]
             right.append(guess == batch.labels[shows])
     assert float(torch.cat(right).float().mean()) >= 0.85
     assert teacher.asked == sum(len(batches.batch(step).labels) for step in range(60))
-
-
-def test_a_taught_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    expected = trainer(tmp_path / "whole", ByColour()).run().state_dict()
-    first = trainer(tmp_path / "parts", ByColour())
-    stream = first.stream
-    first.stream = lambda numbers: islice(stream(numbers), 4)  # type: ignore[method-assign]
-    first.run()
-    assert first.step == 4
-    second = trainer(tmp_path / "parts", ByColour())
-    second.resume()
-    state = second.run().state_dict()
-    for name, value in expected.items():
-        assert torch.equal(value, state[name]), name
 
 
 MAPS = {"maps": {"image_side": 64, "levels": 2, "region_side": 32}, "regions": 8, "net": SMALL_NET}
@@ -194,23 +155,23 @@ def test_a_trained_model_teaches_the_next(
     assert load_model(tmp_path / "pupil", device="cpu").class_names == KEYS
 
 
-@pytest.mark.parametrize(("recipe", "training"), [(TrainRecipe, settings), (SharedRecipe, shared_settings)])
+@pytest.mark.parametrize(("recipe", "training"), [(TrainRecipe, crop_settings), (SharedRecipe, shared_settings)])
 def test_teacher_and_its_share_go_together(recipe: Any, training: Any) -> None:
     with pytest.raises(ValidationError, match=r"teacher and training\.teacher_share go together"):
-        recipe(training=training())
+        recipe(training=training(teacher_share=0.9))
     with pytest.raises(ValidationError, match=r"teacher and training\.teacher_share go together"):
-        recipe(teacher="bundled", training=training(teacher_share=0.0))
-    assert recipe(teacher="bundled", training=training()).teacher == "bundled"
+        recipe(teacher="bundled", training=training())
+    assert recipe(teacher="bundled", training=training(teacher_share=0.9)).teacher == "bundled"
 
 
 def test_a_classifier_of_whole_images_has_no_teacher() -> None:
-    whole = settings(background=False, sampling=SamplingConfig(foreground=1.0))
+    whole = crop_settings(background=False, sampling=SamplingConfig(foreground=1.0), teacher_share=0.9)
     with pytest.raises(ValidationError, match="has no teacher"):
         TrainRecipe(teacher="bundled", training=whole)
 
 
 def taught(teacher: str) -> OneRecipe:
-    return SharedRecipe(teacher=teacher, training=shared_settings())
+    return SharedRecipe(teacher=teacher, training=shared_settings(teacher_share=0.9))
 
 
 def test_a_teacher_must_know_the_same_classes_and_pool_as_its_pupil_does(tmp_path: Path) -> None:
@@ -223,9 +184,9 @@ def test_a_teacher_must_know_the_same_classes_and_pool_as_its_pupil_does(tmp_pat
     save_model(tmp_path / "crops", nets, name="t", class_names=KEYS, class_keys=KEYS, licence="MIT")
     with pytest.raises(UserError, match="crops: classifies crops, and this recipe's networks learn on shared maps"):
         find_teacher(taught(str(tmp_path / "crops")), KEYS, CPU)
-    of_crops = TrainRecipe(teacher=str(tmp_path / "crops"), training=settings())
+    of_crops = TrainRecipe(teacher=str(tmp_path / "crops"), training=crop_settings(teacher_share=0.9))
     assert isinstance(find_teacher(of_crops, KEYS, CPU), Ensemble)
-    assert find_teacher(SharedRecipe(training=shared_settings(teacher_share=0.0)), KEYS, CPU) is None
+    assert find_teacher(SharedRecipe(training=shared_settings()), KEYS, CPU) is None
     found = find_teacher(taught("bundled"), keys, CPU)
     assert found is not None
     assert found.num_outputs == len(keys) + 1

@@ -8,40 +8,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared_training import pool_of
 
 from detector.crop import CropConfig, crop_regions
 from detector.detection.ensemble import Member
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
+from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps
-from detector.nets.trunk import Trunk
 from detector.nets.weights import Normalization, to_tensor
-from detector.training.features import FEATURES_FILE, blocks, compute_features
+from detector.training.features import FEATURES_FILE, RegionTable, blocks, compute_features, make_table
 from detector.training.pool import ImagePool
-from detector.training.region_table import RegionTable, make_table
+from proposals.boxes import iou
 
 NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
 CROP = CropConfig(size=32, context_pad=2)
 CPU = torch.device("cpu")
 
 
-def pool_of(objects: list[list[list[float]]], labels: list[list[int]], size: tuple[int, int] = (48, 64)) -> ImagePool:
+def noise(objects: list[list[list[float]]], labels: list[list[int]]) -> ImagePool:
     rng = np.random.default_rng(0)
-    counts = [len(boxes) for boxes in objects]
-    return ImagePool(
-        images=[rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in objects],
-        sizes=np.tile(np.array(size, np.float32), (len(objects), 1)),
-        boxes=np.array([box for boxes in objects for box in boxes], np.float32).reshape(-1, 4),
-        labels=np.array([label for given in labels for label in given], np.int64),
-        owner=np.repeat(np.arange(len(objects)), counts),
-        first=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-    )
+    return pool_of([rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in objects], objects, labels)
 
 
 @pytest.fixture
 def pool() -> ImagePool:
     """Two objects, none, one."""
-    return pool_of([[[4, 4, 24, 30], [30, 10, 50, 40]], [], [[10, 8, 40, 44]]], [[0, 1], [], [1]])
+    return noise([[[4, 4, 24, 30], [30, 10, 50, 40]], [], [[10, 8, 40, 44]]], [[0, 1], [], [1]])
 
 
 @pytest.fixture
@@ -55,19 +47,17 @@ def test_what_the_regions_are(pool: ImagePool, table: RegionTable) -> None:
     first = table.of_image(0)
     np.testing.assert_array_equal(table.boxes[first][:2], pool.boxes[:2])
     assert table.annotated[first].tolist() == [True, True, False, False, False, False]
-    assert table.truth[first][:2].tolist() == [0, 1]
-    np.testing.assert_allclose(table.overlap[first][:2], 1)
-    assert table.truth[table.of_image(2)].tolist() == [2]  # objects are numbered over all images
-    assert np.all(table.truth[table.of_image(1)] == -1)
-
-
-def test_labels_and_overlaps_by_class(pool: ImagePool, table: RegionTable) -> None:
-    labels = table.labels(pool, 0.5)
-    assert set(labels[table.overlap < 0.5].tolist()) == {2}
-    shows = np.flatnonzero(labels < 2)
-    np.testing.assert_array_equal(labels[shows], pool.labels[table.truth[shows]])
-    np.testing.assert_allclose(table.class_overlap.max(axis=1), table.overlap)
-    assert table.class_overlap[0].tolist() == pytest.approx([1, 0])
+    for image in range(3):
+        rows, truth = table.of_image(image), pool.truth(image)
+        overlap = iou(table.boxes[rows], truth)
+        labels = pool.labels[pool.of_image(image)]
+        shows = overlap.max(axis=1, initial=0) >= 0.5
+        best = [labels[row.argmax()] if shown else 2 for row, shown in zip(overlap, shows, strict=True)]
+        assert table.labels[rows].tolist() == best
+        for label in range(2):
+            expected = overlap[:, labels == label].max(axis=1, initial=0)
+            np.testing.assert_allclose(table.class_overlap[rows, label], expected, rtol=1e-6)
+    assert table.labels.tolist() == [0, 1, 0, 2, 2, 1, 2, 2, 2, 2, 1]
 
 
 def test_background_in_an_ignored_object_is_left_out(pool: ImagePool) -> None:
@@ -121,7 +111,7 @@ def test_blocks_and_rows_are_the_same_table(pool: ImagePool, table: RegionTable,
 
 
 def test_a_set_without_regions_has_an_empty_table(tmp_path: Path) -> None:
-    pool = pool_of([[]], [[]])
+    pool = noise([[]], [[]])
     none = make_table(pool, [np.zeros((0, 4), np.float32)], 2)
     (features,) = compute_features([shared_member()], pool, none, tmp_path, CPU)
     assert list(blocks(features)) == []

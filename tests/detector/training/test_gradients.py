@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from detector.training.average import parameter_groups
-from detector.training.gradients import Gradients, Outcome, choose_precision
-from detector.training.processes import Processes
+from detector.training.gradients import Gradients, Outcome, choose_precision, parameter_groups
+from detector.training.processes import Machine, Processes
 from proposals.errors import UserError
 
 CPU = torch.device("cpu")
@@ -32,22 +31,18 @@ class Hungry(nn.Module):
         return self.layer(x)
 
 
-def gradients(
-    net: nn.Module, tell: Callable[[str], None] = print, processes: Processes | None = None, **options: object
-) -> Gradients[Tensor]:
+def gradients(net: nn.Module, precision: Any = "float32", **machine: Any) -> Gradients[Tensor]:
     def outcome(x: Tensor) -> Outcome:
         return Outcome(net(x).square().mean(), len(x), (float(len(x)),))
 
     return Gradients(
         net,
         torch.optim.SGD(net.parameters(), lr=0.1),
-        device=CPU,
+        machine=Machine(CPU, **machine),
+        precision=precision,
         batch_size=BATCH,
         split=lambda x, parts: list(x.chunk(parts)),
         outcome=outcome,
-        tell=tell,
-        processes=processes or Processes(),
-        **{"precision": "float32", **options},  # type: ignore[arg-type]
     )
 
 
@@ -59,7 +54,7 @@ def test_out_of_memory_halves_the_batch_and_adds_up_the_gradients() -> None:
     told: list[str] = []
     roomy, tight = Hungry(BATCH), Hungry(3)
     expected = gradients(roomy).of(batch())
-    cramped = gradients(tight, told.append)
+    cramped = gradients(tight, tell=told.append)
     found = cramped.of(batch())
     torch.testing.assert_close(found.loss, expected.loss.detach())
     assert found.examples == BATCH
@@ -81,7 +76,7 @@ def test_parts_to_begin_with() -> None:
 
 def test_memory_that_never_suffices() -> None:
     with pytest.raises(UserError, match=r"does not suffice even for 2 crops \(CUDA out of memory") as caught:
-        gradients(Hungry(0), lambda line: None).of(batch())
+        gradients(Hungry(0)).of(batch())
     assert "\n" not in str(caught.value)
 
 

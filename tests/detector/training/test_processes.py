@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shared_training import HALF, KINDS, made_up_pool, train
+from shared_training import HALF, KINDS, crop_settings, made_up_pool, train
 from torch import nn
 from two_processes import ROOT, run_two
 
-from detector.crop import CropConfig
-from detector.nets.googlenet import GoogLeNetConfig
 from detector.recipes.build import crop_trainer
-from detector.training.machine import Machine
-from detector.training.processes import ALONE, Processes, SharedBatchNorm2d, joined_processes, share_normalization
-from detector.training.region_settings import RegionTrainingConfig
+from detector.training.processes import (
+    ALONE,
+    Machine,
+    Processes,
+    SharedBatchNorm2d,
+    joined_processes,
+    share_normalization,
+)
 from proposals.errors import UserError
 
 
@@ -116,14 +119,7 @@ def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_normalization_is_shared_or_each_processes_own(tmp_path: Path, shared: bool) -> None:
-    pool = made_up_pool()
-    config = RegionTrainingConfig(
-        net=GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4"),
-        crop=CropConfig(size=32, context_pad=2),
-        steps=1,
-        shared_normalization=shared,
-    )
-    machine = Machine(torch.device("cpu"), Processes(rank=0, count=2))
-    trainer = crop_trainer(config, pool, None, 2, tmp_path, machine=machine, report=lambda entry: None)
+    config, machine = crop_settings(shared_normalization=shared), Machine(torch.device("cpu"), Processes(0, 2))
+    trainer = crop_trainer(config, made_up_pool(), None, 2, tmp_path, machine=machine, report=lambda entry: None)
     kinds = {type(module) for module in trainer.net.modules() if isinstance(module, nn.BatchNorm2d)}
     assert kinds == {SharedBatchNorm2d if shared else nn.BatchNorm2d}

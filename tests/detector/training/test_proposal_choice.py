@@ -7,9 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from shared_training import pool_of
 
 from detector.model.config import ProposalConfig
-from detector.model.proposals import search_source
+from detector.model.load import search_source
 from detector.training import proposal_choice
 from detector.training.pool import ImagePool
 from detector.training.proposal_choice import Candidate, choose_proposals
@@ -24,22 +25,15 @@ def discs(images: int, objects: int, side: int, size: int = 160, seed: int = 0) 
     pictures, boxes, labels = [], [], []
     for image in range(images):
         picture = rng.integers(100, 150, (size, size, 3), dtype=np.uint8)
-        for place in range(objects):
+        boxes.append([])
+        labels.append([(image + place) % 2 for place in range(objects)])
+        for place, label in enumerate(labels[-1]):
             row, column = divmod(place, 4)
             x, y = column * 40 + int(rng.integers(0, 39 - side)), row * 40 + int(rng.integers(0, 39 - side))
-            label = (image + place) % 2
             cv2.circle(picture, (x + side // 2, y + side // 2), side // 2, COLOURS[label], -1)
-            boxes.append([x, y, x + side, y + side])
-            labels.append(label)
+            boxes[-1].append([x, y, x + side, y + side])
         pictures.append(picture)
-    return ImagePool(
-        images=pictures,
-        sizes=np.full((images, 2), size, np.float32),
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        labels=np.array(labels, np.int64),
-        owner=np.repeat(np.arange(images), objects),
-        first=np.arange(images + 1) * objects,
-    )
+    return pool_of(pictures, boxes, labels)
 
 
 def candidates(*sides: int) -> tuple[Candidate, ...]:

@@ -1,131 +1,128 @@
-"""What a run keeps and says: best and last weights, early stop, old checkpoints, faults in data and loader, the log."""
+"""Whole runs on crops: what they learn, resumption to the bit, best and last weights, faults in data and loader."""
 
 from __future__ import annotations
 
-import sys
+import csv
+import signal
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from pydantic import BaseModel
-from shared_training import made_up_pool
+from shared_training import NET, crop_settings, made_up_pool, made_up_proposals, shared_settings, write_records
 
-from detector.crop import CropConfig
-from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
-from detector.recipes.build import crop_trainer
-from detector.training.ahead import make_ahead
-from detector.training.batches import loader_threads
-from detector.training.checkpoint import load_checkpoint, save_checkpoint
-from detector.training.denormals import flushed_denormals, is_flushing
-from detector.training.machine import Machine
-from detector.training.pool import ImagePool, Pictures
+from detector.nets.googlenet import GoogLeNet, Logits
+from detector.recipes.build import crop_trainer, shared_trainer
+from detector.training.ahead import loader_threads, make_ahead
+from detector.training.gradients import WeightAverage, flushed_denormals, is_flushing
+from detector.training.loop import Interrupted
+from detector.training.pool import ImagePool
+from detector.training.processes import Machine
 from detector.training.region_batch import UNREADABLE
-from detector.training.region_settings import RegionTrainingConfig
-from detector.training.region_trainer import RegionTrainer, truth_accuracy
-from detector.training.run_log import RunLog
+from detector.training.region_loss import class_loss
+from detector.training.region_settings import ScheduleConfig
+from detector.training.region_trainer import Progress, RegionTrainer, measure_statistics, truth_accuracy
+from detector.training.run_files import load_checkpoint, save_checkpoint
 from detector.training.sampling import SamplingConfig
-from detector.training.schedule import ScheduleConfig
-from detector.types import GroundTruth, ImageRecord
+from detector.training.shared_batches import SharedBatches
 from proposals.errors import UserError
 
 POOL = replace(made_up_pool(), ids=[f"photo-{i}" for i in range(7)])
+CPU = torch.device("cpu")
 
 
-def config(**changes: Any) -> RegionTrainingConfig:
-    settings: dict[str, Any] = {
-        "net": GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4"),
-        "crop": CropConfig(size=32, context_pad=2),
-        "schedule": ScheduleConfig(rate=0.05, warmup=0.1),
-        "steps": 6,
-        "batch_size": 8,
-        "average": 0.5,
-        "statistics_batches": 1,
-        "seed": 3,
-    }
-    return RegionTrainingConfig(**{**settings, **changes})
-
-
-class Judged(RegionTrainer[Any]):
-    """A run whose validations are worth what the test says."""
-
-    worths: tuple[float, ...] = ()
-    asked: int = 0
-
-    def validate(self, net: GoogLeNet, last: bool) -> float | None:
-        self.asked += 1
-        return self.worths[min(self.asked, len(self.worths)) - 1]
-
-
-def make(folder: Path, kind: type[RegionTrainer[Any]] = RegionTrainer, pool: ImagePool = POOL, **changes: Any) -> Any:
+def make(folder: Path, pool: ImagePool = POOL, worths: tuple[float, ...] = (), **changes: Any) -> Any:
+    """A trainer; its validations are worth ``worths``, the last of them over and over, if there are any."""
     folder.mkdir(parents=True, exist_ok=True)
     told: list[str] = []
-    trainer = crop_trainer(
-        config(**changes),
-        pool,
-        pool,
-        2,
-        folder,
-        machine=Machine(torch.device("cpu"), checkpoint_minutes=1e9, tell=told.append),
-        report=lambda entry: None,
-        log_every=1,
-        validate_every=1,
-        kind=kind,
-    )
-    trainer.told = told  # type: ignore[attr-defined]
+    log: list[Progress] = []
+    machine = Machine(CPU, checkpoint_minutes=1e9, tell=told.append)
+    about: dict[str, Any] = {"machine": machine, "report": log.append, "log_every": 1, "validate_every": 1}
+    trainer: Any = crop_trainer(crop_settings(**changes), pool, pool, 2, folder, **about)
+    trainer.told, trainer.lines = told, log
+    if worths:
+        asked = chain(worths, repeat(worths[-1]))
+        trainer.measure = lambda net, last: next(asked)
     return trainer
 
 
-# --- best, last, early stop ----------
+def make_shared(folder: Path) -> Any:
+    """A trainer on shared maps."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config, machine = shared_settings(), Machine(CPU, checkpoint_minutes=1e9)
+    batches = SharedBatches(POOL, made_up_proposals(POOL), 2, config)
+    return shared_trainer(config, batches, folder, machine=machine, report=lambda entry: None, log_every=1)
 
 
-def test_the_best_validation_is_kept_beside_the_last(tmp_path: Path) -> None:
-    trainer = make(tmp_path, Judged)
-    trainer.worths = (0.1, 0.7, 0.3, 0.7, 0.2, 0.5)
-    last = trainer.run().state_dict()
-    best = load_checkpoint(tmp_path / "best.pt")
-    assert (best["step"], best["metric"]) == (2, 0.7)
-    assert not torch.equal(best["net"]["fc.weight"], last["fc.weight"])
-    trainer.clean_up()
-    assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "best.pt"}
+def assert_same_state(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
 
 
-def test_the_best_can_be_the_result(tmp_path: Path) -> None:
-    trainer = make(tmp_path, Judged, result="best")
-    trainer.worths = (0.1, 0.7, 0.3, 0.6, 0.2, 0.5)
-    found = trainer.run().state_dict()
-    best = load_checkpoint(tmp_path / "best.pt")["net"]
-    assert all(torch.equal(found[name], best[name]) for name in best)
-    trainer.clean_up()
-    assert {path.name for path in tmp_path.iterdir()} == {"log.csv"}
+def logged(folder: Path) -> list[list[str]]:
+    """The lines of the log, without how long they took."""
+    with (folder / "log.csv").open(newline="") as file:
+        return [[row[name] for name in ("step", "epoch", "rate", "loss", "top1_train")] for row in csv.DictReader(file)]
 
 
-def test_patience_ends_the_run(tmp_path: Path) -> None:
-    trainer = make(tmp_path, Judged, steps=50, patience=2)
-    trainer.worths = (0.1, 0.4, 0.4, 0.3, 0.9)
-    trainer.run()
-    assert trainer.step == 4
-    assert trainer.told == ["no better validation in 2: stopped at step 4"]
+# --- the same run again ----------
 
 
-def test_patience_survives_an_interruption(tmp_path: Path) -> None:
-    first = make(tmp_path, Judged, steps=50, patience=3)
-    first.watch.note(1, 0.9, first.net)
-    first.watch.stale, first.step = 2, 5
-    first.save()
-    second = make(tmp_path, Judged, steps=50, patience=3)
-    second.worths = (0.5,)
+@pytest.mark.parametrize("make", [make, make_shared])
+def test_resumed_run_equals_uninterrupted_run_to_the_bit(tmp_path: Path, make: Callable[[Path], Any]) -> None:
+    expected = make(tmp_path / "whole").run().state_dict()
+    first = make(tmp_path)
+
+    def stop(entry: Progress) -> None:
+        if entry.step == 3:  # as a scheduler would
+            signal.raise_signal(signal.SIGTERM)
+
+    first.report = stop
+    with pytest.raises(Interrupted, match="stopped at step"):
+        first.run()
+    assert 3 <= first.step < 6
+    second = make(tmp_path)
+    torch.manual_seed(999)  # resumption must not depend on the state it finds
     second.resume()
-    second.run()
-    assert second.step == 6
-    assert second.watch.best_step == 1
+    assert second.step == first.step
+    assert_same_state(second.run().state_dict(), expected)
+    assert logged(tmp_path) == logged(tmp_path / "whole")
 
 
-# --- checkpoints of before ----------
+@pytest.mark.slow
+def test_a_run_that_died_before_its_first_checkpoint_logs_each_step_once(tmp_path: Path) -> None:
+    make(tmp_path, steps=4).run()
+    (tmp_path / "checkpoint.pt").unlink()
+    make(tmp_path).run()
+    assert [row[0] for row in logged(tmp_path)] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_the_same_seed_gives_the_same_net_and_another_another(tmp_path: Path) -> None:
+    nets = [make(tmp_path / str(i), steps=2, seed=s).run().state_dict() for i, s in enumerate([1, 1, 2])]
+    assert_same_state(nets[0], nets[1])
+    assert not torch.equal(nets[0]["fc.weight"], nets[2]["fc.weight"])
+
+
+def test_first_weights_have_a_seed_of_their_own(tmp_path: Path) -> None:
+    a, b, c = (
+        make(tmp_path / str(number), **seeds)
+        for number, seeds in enumerate(({"seed": 1, "init_seed": 0}, {"seed": 2, "init_seed": 0}, {"seed": 2}))
+    )
+    assert torch.equal(a.net.fc.weight, b.net.fc.weight)
+    assert not torch.equal(b.net.fc.weight, c.net.fc.weight)
+    assert not torch.equal(a.batches.batch(0).images, b.batches.batch(0).images)
+    assert torch.equal(b.batches.batch(0).images, c.batches.batch(0).images)
+
+
+def test_another_configuration_is_not_resumed(tmp_path: Path) -> None:
+    make(tmp_path, steps=2).run()
+    with pytest.raises(UserError, match="another configuration"):
+        make(tmp_path, steps=3).resume()
 
 
 @pytest.mark.slow
@@ -140,28 +137,176 @@ def test_a_checkpoint_without_newer_settings_is_resumed(tmp_path: Path) -> None:
     save_checkpoint(trainer.checkpoint_path, state)
     again = make(tmp_path / "old")
     again.resume()
-    found = again.run().state_dict()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert_same_state(again.run().state_dict(), expected)
 
 
-def test_first_weights_have_a_seed_of_their_own(tmp_path: Path) -> None:
-    def first(name: str, **seeds: int) -> RegionTrainer[Any]:
-        return make(tmp_path / name, **seeds)
+# --- what is learned ----------
 
-    a, b, c = first("a", seed=1, init_seed=0), first("b", seed=2, init_seed=0), first("c", seed=2)
-    assert torch.equal(a.net.fc.weight, b.net.fc.weight)
-    assert not torch.equal(b.net.fc.weight, c.net.fc.weight)
-    assert not torch.equal(a.batches.batch(0).images, b.batches.batch(0).images)
-    assert torch.equal(b.batches.batch(0).images, c.batches.batch(0).images)
+
+@pytest.mark.slow
+def test_it_learns(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=60, batch_size=16, average=0.9, schedule=ScheduleConfig(rate=0.2))
+    net = trainer.run()
+    assert truth_accuracy(net, POOL, trainer.config) >= 0.9
+    assert trainer.lines[-1].top1_val == pytest.approx(truth_accuracy(net, POOL, trainer.config), abs=1e-4)
+    assert trainer.lines[-1].loss < trainer.lines[0].loss
+
+
+@pytest.mark.slow
+def test_boxes_and_overlaps_are_learned_from_crops_too(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=120, batch_size=16, grid=2, schedule=ScheduleConfig(rate=0.1))
+    trainer.measure = None
+    trainer.run()
+    for name in ("box_loss", "overlap_loss"):
+        losses = [getattr(entry, name) for entry in trainer.lines]
+        assert np.mean(losses[-20:]) < np.mean(losses[:20])
+
+
+def test_a_classifier_of_whole_pictures_sees_googlenets_crops(tmp_path: Path) -> None:
+    sampling = SamplingConfig(foreground=1.0, perturbed=0.0, iou_foreground=1e-3)
+    net = NET.model_copy(update={"num_outputs": 2})
+    one_class = replace(POOL, labels=np.array([0, 1, 0, 1, 0, 1, 0, 0])).whole()
+    trainer = make(tmp_path, pool=one_class, background=False, sampling=sampling, net=net, batch_size=64)
+    batch = trainer.batches.batch(0)
+    assert set(batch.labels.tolist()) == {0, 1}
+    sides = np.array([shown.box[2:] - shown.box[:2] for shown in batch.shown])
+    area, aspect = sides.prod(1) / (40 * 48), sides[:, 0] / sides[:, 1]
+    assert 0.08 - 1e-3 <= area.min() < 0.2
+    assert 0.8 < area.max() <= 1
+    # Sides that would leave the picture are cut, so the widest crops may be a little outside of 3/4 to 4/3.
+    assert ((aspect > 0.74) & (aspect < 1.34)).mean() > 0.9
+    with pytest.raises(ValueError, match="foreground must be 1"):
+        crop_settings(background=False)
+
+
+def test_gradients_are_cut_to_the_clip(tmp_path: Path) -> None:
+    trainer = make(tmp_path, clip=0.01)
+    for p in trainer.net.parameters():
+        p.grad = torch.ones_like(p)
+    trainer.adjust_gradients()
+    total = torch.cat([p.grad.flatten() for p in trainer.net.parameters()]).norm()
+    assert float(total) == pytest.approx(0.01, rel=0.01)
+
+
+def test_schedules() -> None:
+    cosine = ScheduleConfig(kind="cosine", rate=1.0, warmup=0.1)
+    rates = [cosine.at(step, 100, 1.0) for step in range(100)]
+    assert rates[4] == pytest.approx(0.5)
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+    assert ScheduleConfig(kind="linear", rate=1.0, warmup=0).at(49, 100, 1.0) == pytest.approx(0.5)
+    stepped = ScheduleConfig(kind="googlenet", rate=1.0, warmup=0)
+    # "decreasing the learning rate by 4% every 8 epochs": epochs of 10 steps
+    assert [stepped.at(step, 1000, 10.0) for step in (0, 79, 80, 160)] == pytest.approx([1, 1, 0.96, 0.96**2])
+
+
+def test_auxiliary_losses_weigh_a_third_or_so() -> None:
+    labels = torch.tensor([0, 1])
+    main, first, second = (torch.randn(2, 3) for _ in range(3))
+    cross = torch.nn.functional.cross_entropy
+    expected = cross(main, labels) + 0.3 * cross(first, labels) + 0.3 * cross(second, labels)
+    torch.testing.assert_close(class_loss(Logits(main, first, second), labels), expected)
+
+
+def test_average_is_the_running_mean_of_weights_and_statistics() -> None:
+    net = GoogLeNet(NET)
+    average = WeightAverage(net, 0.9)
+    before = average.state["fc.weight"].clone()
+    net(torch.randn(4, 3, 32, 32))
+    torch.nn.init.constant_(net.fc.weight, 1.0)
+    average.update(net, step=10**6)
+    average.update(net, step=10**6)
+    torch.testing.assert_close(average.state["fc.weight"], 0.81 * before + 0.19)
+    name = "conv1.bn.running_mean"
+    torch.testing.assert_close(average.state[name], 0.19 * net.state_dict()[name])
+    assert average.state["conv1.bn.num_batches_tracked"] == 1
+
+
+def test_statistics_are_measured_on_the_averaged_weights() -> None:
+    net = GoogLeNet(NET)
+    inputs = [torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    first = torch.cat([net.conv1.conv(x) for x in inputs])
+    state = torch.get_rng_state()
+    measure_statistics(net, inputs, lambda net, x: net(x))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not net.training
+    torch.testing.assert_close(net.conv1.bn.running_mean, first.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    measure_statistics(net, [], lambda net, x: net(x))
+    assert_same_state(net.state_dict(), before)
+
+
+def test_denormal_numbers_count_as_nothing_while_training_and_only_then(tmp_path: Path) -> None:
+    seen: list[bool] = []
+    assert not is_flushing()
+    trainer = make(tmp_path)
+    trainer.adjust_gradients = lambda: seen.append(is_flushing())
+    trainer.run()
+    assert seen == [True] * 6
+    assert not is_flushing()
+    with flushed_denormals(), flushed_denormals():
+        assert is_flushing()
+    assert not is_flushing()
+
+
+# --- best, last, early stop ----------
+
+
+def test_the_best_validation_is_kept_beside_the_last(tmp_path: Path) -> None:
+    trainer = make(tmp_path, worths=(0.1, 0.7, 0.3, 0.7, 0.2, 0.5))
+    last = trainer.run().state_dict()
+    best = load_checkpoint(tmp_path / "best.pt")
+    assert (best["step"], best["metric"]) == (2, 0.7)
+    assert not torch.equal(best["net"]["fc.weight"], last["fc.weight"])
+    trainer.clean_up()
+    assert {path.name for path in tmp_path.iterdir()} == {"log.csv", "best.pt"}
+
+
+def test_the_best_can_be_the_result(tmp_path: Path) -> None:
+    trainer = make(tmp_path, worths=(0.1, 0.7, 0.3, 0.6, 0.2, 0.5), result="best")
+    found = trainer.run().state_dict()
+    assert_same_state(found, load_checkpoint(tmp_path / "best.pt")["net"])
+    trainer.clean_up()
+    assert {path.name for path in tmp_path.iterdir()} == {"log.csv"}
+
+
+def test_patience_ends_the_run(tmp_path: Path) -> None:
+    trainer = make(tmp_path, worths=(0.1, 0.4, 0.4, 0.3, 0.9), steps=50, patience=2)
+    trainer.run()
+    assert trainer.step == 4
+    assert trainer.told == ["no better validation in 2: stopped at step 4"]
+
+
+def test_patience_survives_an_interruption(tmp_path: Path) -> None:
+    first = make(tmp_path, steps=50, patience=3)
+    first.watch.note(1, 0.9, first.net)
+    first.watch.stale, first.step = 2, 5
+    first.save()
+    second = make(tmp_path, worths=(0.5,), steps=50, patience=3)
+    second.resume()
+    second.run()
+    assert second.step == 6
+    assert second.watch.best_step == 1
 
 
 # --- faults ----------
+
+
+@pytest.mark.parametrize(
+    ("pool", "classes", "fault"),
+    [(POOL, 7, "3 outputs for 7 classes"), (ImagePool.load([]), 2, "no usable object")],
+    ids=["classes", "objects"],
+)
+def test_data_that_do_not_fit(tmp_path: Path, pool: ImagePool, classes: int, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        crop_trainer(crop_settings(), pool, None, classes, tmp_path, machine=Machine(CPU), report=lambda entry: None)
 
 
 def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path: Path) -> None:
     trainer = make(tmp_path, steps=50, schedule=ScheduleConfig(rate=1e12, warmup=0))
     with pytest.raises(UserError, match=r"at step \d+, seed 3, on the batch of photo-\d \[.*\] label \d") as caught:
         trainer.run()
+    assert str(caught.value).startswith(("the loss became nan", "the loss became inf"))
     assert "\n" not in str(caught.value)
     lines = (tmp_path / "not-finite-0.txt").read_text().splitlines()
     assert len(lines) == 8
@@ -170,60 +315,32 @@ def test_a_loss_that_is_not_finite_names_its_pictures(tmp_path: Path) -> None:
     assert [int(line.split()[-1]) for line in lines] == batch.labels.tolist()
 
 
-@pytest.mark.parametrize("threads", [0, 2])
-def test_the_loaders_faults_name_the_batch(threads: int) -> None:
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_the_loader_keeps_the_order_and_its_faults_name_the_batch(threads: int) -> None:
     def make_batch(step: int) -> int:
-        if step == 5:
+        if step == 15:
             raise ZeroDivisionError("odd")
-        return step
+        return step * step
 
-    made = make_ahead(make_batch, iter(range(9)), threads)
-    assert [next(made) for _ in range(5)] == [0, 1, 2, 3, 4]
+    made = make_ahead(make_batch, iter(range(20)), threads)
+    assert [next(made) for _ in range(15)] == [i * i for i in range(15)]
     with pytest.raises(
-        RuntimeError, match=r"the loader could not make the batch of 5: ZeroDivisionError\('odd'\)"
+        RuntimeError, match=r"the loader could not make the batch of 15: ZeroDivisionError\('odd'\)"
     ) as caught:
         next(made)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert list(make_ahead(make_batch, iter(range(12)), threads)) == [i * i for i in range(12)]
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 0), (2, 0), (4, 0), (5, 1), (64, 1)])
 def test_a_few_cores_have_no_loader_beside_the_net(cores: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = SimpleNamespace(in_memory=True)
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert loader_threads(pool, torch.device("cpu")) == threads  # type: ignore[arg-type]
-    assert loader_threads(SimpleNamespace(in_memory=False), torch.device("cpu")) == min(cores, 8)  # type: ignore[arg-type]
-
-
-def test_the_loaders_order_does_not_depend_on_its_threads() -> None:
-    for threads in (0, 1, 3):
-        assert list(make_ahead(lambda i: i * i, iter(range(20)), threads)) == [i * i for i in range(20)]
-
-
-def write_pictures(folder: Path, n: int = 6) -> list[ImageRecord]:
-    records = []
-    for i in range(n):
-        path = folder / f"{i}.png"
-        Image.fromarray(np.full((40, 48, 3), 20 * i, np.uint8)).save(path)
-        truth = GroundTruth.of(np.array([[4, 4, 30, 36]], np.float32), np.array([i % 2]))
-        records.append(ImageRecord(f"p{i}", path, (40, 48), truth))
-    return records
-
-
-def test_pictures_beyond_the_memory_are_read_when_needed(tmp_path: Path) -> None:
-    records = write_pictures(tmp_path)
-    some, all_ = ImagePool.load(records, memory=2 * 40 * 48 * 3, workers=1), ImagePool.load(records)
-    assert all_.in_memory
-    assert not some.in_memory
-    assert isinstance(some.images, Pictures)
-    assert sum(isinstance(entry, ImageRecord) for entry in some.images.entries) >= 2
-    for a, b in zip(some.images, all_.images, strict=True):
-        np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(some.sizes, all_.sizes)
-    assert list(some.ids) == ["p0", "p1", "p2", "p3", "p4", "p5"]
+    assert loader_threads(CPU, in_memory=True) == threads
+    assert loader_threads(CPU, in_memory=False) == min(cores, 8)
 
 
 def test_a_picture_that_becomes_unreadable_does_not_end_the_run(tmp_path: Path) -> None:
-    records = write_pictures(tmp_path)
+    records = write_records(tmp_path)
     pool = ImagePool.load(records, memory=0)
     trainer = make(tmp_path / "run", pool=pool, statistics_batches=0)
     records[3].path.write_bytes(b"no picture any more")
@@ -236,132 +353,12 @@ def test_a_picture_that_becomes_unreadable_does_not_end_the_run(tmp_path: Path) 
     assert truth_accuracy(trainer.net, pool, trainer.config) in {i / 5 for i in range(6)}
 
 
-def test_denormal_numbers_count_as_nothing_while_training_and_only_then(tmp_path: Path) -> None:
-    class Looking(RegionTrainer[Any]):
-        def adjust_gradients(self) -> None:
-            seen.append(is_flushing())
-
-    seen: list[bool] = []
-    assert not is_flushing()
-    make(tmp_path, Looking).run()
-    assert seen == [True] * 6
-    assert not is_flushing()
-    with flushed_denormals(), flushed_denormals():
-        assert is_flushing()
-    assert not is_flushing()
-
-
-# --- whole pictures ----------
-
-
-def test_whole_pictures_as_objects() -> None:
-    labels = np.array([0, 0, 1, 1, 0, 1, 0, 1])
-    whole = replace(POOL, labels=labels).whole()  # the last picture has objects of both classes
-    assert len(whole.images) == 7
-    assert whole.boxes.tolist() == [[0, 0, 48, 40]] * 6
-    assert whole.labels.tolist() == labels[:6].tolist()
-    assert len(whole.truth(6)) == 0
-
-
-def test_a_classifier_of_whole_pictures_sees_googlenets_crops(tmp_path: Path) -> None:
-    sampling = SamplingConfig(foreground=1.0, perturbed=0.0, iou_foreground=1e-3)
-    net = GoogLeNetConfig(num_outputs=2, norm="batch", width=0.1, stem="stride4")
-    one_class = replace(POOL, labels=np.array([0, 1, 0, 1, 0, 1, 0, 0])).whole()
-    trainer = make(tmp_path, pool=one_class, background=False, sampling=sampling, net=net, batch_size=64)
-    batch = trainer.batches.batch(0)
-    assert set(batch.labels.tolist()) == {0, 1}
-    sides = np.array([shown.box[2:] - shown.box[:2] for shown in batch.shown])
-    area, aspect = sides.prod(1) / (40 * 48), sides[:, 0] / sides[:, 1]
-    assert 0.08 - 1e-3 <= area.min() < 0.2
-    assert 0.8 < area.max() <= 1
-    # Sides that would leave the picture are cut, so the widest crops may be a little outside of 3/4 to 4/3.
-    assert ((aspect > 0.74) & (aspect < 1.34)).mean() > 0.9
-    trainer.run()
-
-
-def test_without_background_everything_is_foreground() -> None:
-    with pytest.raises(ValueError, match="foreground must be 1"):
-        config(background=False)
-
-
-# --- the log ----------
-
-
-class Entry(BaseModel):
-    step: int
-    loss: float
-    top1_val: float | None
-
-
-def test_tensorboard_is_written_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[Any] = []
-
-    class SummaryWriter:
-        def __init__(self, folder: str) -> None:
-            written.append(folder)
-
-        def add_scalar(self, *values: Any) -> None:
-            written.append(values)
-
-        def flush(self) -> None: ...
-
-        def close(self) -> None:
-            written.append("closed")
-
-    module = ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "tensorboard" else None)
-    log = RunLog(tmp_path)
-    log.write(Entry(step=5, loss=0.25, top1_val=None))
-    log.close()
-    assert written == [str(tmp_path / "tensorboard"), ("loss", 0.25, 5), "closed"]
-    assert (tmp_path / "log.csv").read_text().split() == ["step,loss,top1_val", "5,0.25,"]
-
-
-def test_the_log_is_cut_where_a_run_goes_on(tmp_path: Path) -> None:
-    log = RunLog(tmp_path)
-    for step in (2, 4, 6):
-        log.write(Entry(step=step, loss=0.5, top1_val=1.0))
-    log.cut(4)
-    log.write(Entry(step=6, loss=0.1, top1_val=None))
-    assert (tmp_path / "log.csv").read_text().split() == ["step,loss,top1_val", "2,0.5,1.0", "4,0.5,1.0", "6,0.1,"]
-
-
-@pytest.mark.parametrize("rest", ["", "6,0.", "6,0.1,1.0", "6x,0.1,1.0\n", "\xff\n"])
-def test_what_a_full_disk_left_of_a_line_is_dropped(tmp_path: Path, rest: str) -> None:
-    log = RunLog(tmp_path)
-    log.write(Entry(step=2, loss=0.5, top1_val=1.0))
-    with (tmp_path / "log.csv").open("a", encoding="latin-1") as file:
-        file.write(rest)
-    log.cut(6)
-    log.write(Entry(step=8, loss=0.1, top1_val=None))
-    assert (tmp_path / "log.csv").read_text().split() == ["step,loss,top1_val", "2,0.5,1.0", "8,0.1,"]
-
-
-@pytest.mark.parametrize("text", ["", "step,lo", "step,loss,top1_val\n2,0.5,1.0\n"])
-def test_a_log_of_which_nothing_is_kept_begins_anew(tmp_path: Path, text: str) -> None:
-    (tmp_path / "log.csv").write_text(text)
-    log = RunLog(tmp_path)
-    log.cut(0)
-    log.write(Entry(step=2, loss=0.1, top1_val=None))
-    assert (tmp_path / "log.csv").read_text().split() == ["step,loss,top1_val", "2,0.1,"]
-
-
-def test_a_process_that_does_not_write_writes_nothing(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, writes=False)
-    log.write(Entry(step=2, loss=0.5, top1_val=1.0))
-    log.cut(1)
-    log.close()
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.gpu
 def test_a_run_on_a_gpu_is_in_mixed_precision_and_can_be_resumed(tmp_path: Path) -> None:
     def on_gpu() -> RegionTrainer[Any]:
-        machine = Machine(torch.device("cuda"), checkpoint_minutes=1e9, tell=lambda line: None)
-        log: list[Any] = []
-        return crop_trainer(config(steps=8), POOL, POOL, 2, tmp_path, machine=machine, report=log.append, log_every=1)
+        machine = Machine(torch.device("cuda"), checkpoint_minutes=1e9)
+        about: dict[str, Any] = {"machine": machine, "report": lambda entry: None, "log_every": 1}
+        return crop_trainer(crop_settings(steps=8), POOL, POOL, 2, tmp_path, **about)
 
     trainer = on_gpu()
     assert trainer.gradients.dtype in (torch.bfloat16, torch.float16)

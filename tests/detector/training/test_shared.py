@@ -14,8 +14,8 @@ import torch
 import yaml
 from command_line import run
 from numpy.typing import NDArray
-from PIL import Image
 from red_squares import red_squares
+from shared_training import pool_of, shared_settings, write_records
 
 from detector.commands.train_jobs import SharedJob
 from detector.crop import CropConfig
@@ -24,28 +24,23 @@ from detector.detection.multibox_source import MultiBoxSource
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
-from detector.nets.googlenet import FIRST_LAYERS, GoogLeNetConfig
+from detector.nets.googlenet import FIRST_LAYERS
 from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, SharedMaps
 from detector.nets.weights import Normalization
-from detector.recipes.build import load_splits
-from detector.recipes.build_shared import propose_for, shared_trainer
-from detector.recipes.initialization import initialise_region_net, trained_head
+from detector.recipes.build import check_beginning, load_splits, propose_for, shared_trainer
+from detector.recipes.initialization import initialise, trained_head
 from detector.recipes.region import SharedRecipe
-from detector.training.augment import AugmentConfig
-from detector.training.loop import Interrupted
-from detector.training.machine import Machine
 from detector.training.pool import ImagePool
-from detector.training.processes import ALONE
-from detector.training.region_batch import RegionBatch
+from detector.training.processes import ALONE, Machine
+from detector.training.region_batch import AugmentConfig, RegionBatch, Shown
 from detector.training.region_loss import DELTA_SCALE
+from detector.training.region_settings import SharedTrainingConfig
 from detector.training.region_trainer import Progress, RegionTrainer
-from detector.training.schedule import ScheduleConfig
-from detector.training.shared_batches import SharedBatches, SharedTrainingConfig, canvas_size, image_odds
-from detector.types import GroundTruth, ImageRecord
+from detector.training.shared_batches import ProposedRegions, SharedBatches, canvas_size, image_odds
 from proposals.boxes import area, decode, intersection, iou
 from proposals.errors import UserError
-from proposals.multibox import MultiBoxConfig
+from proposals.multibox import MultiBoxConfig, MultiBoxOutput
 
 CPU = torch.device("cpu")
 MULTIBOX = MultiBoxConfig(channels=16, count=3)
@@ -63,34 +58,15 @@ def make_pool(count: int = 12, classes: int = 2) -> tuple[ImagePool, list[NDArra
         x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
         image[y : y + side, x : x + side, 2 * (i % classes)] = 250
         images.append(image)
-        boxes.append([x, y, x + side, y + side])
+        boxes.append([[x, y, x + side, y + side]])
         corner = rng.uniform(0, 30, (30, 2))
         proposals.append(np.concatenate([corner, corner + rng.uniform(8, 34, (30, 2))], axis=1).astype(np.float32))
-    pool = ImagePool(
-        images=images,
-        sizes=np.array([image.shape[:2] for image in images], np.float32),
-        boxes=np.array(boxes, np.float32),
-        labels=np.arange(count) % classes,
-        owner=np.arange(count),
-        first=np.arange(count + 1),
-    )
-    return pool, proposals
+    return pool_of(images, boxes, [[i % classes] for i in range(count)]), proposals
 
 
 def config(**changes: Any) -> SharedTrainingConfig:
-    plain: dict[str, Any] = {
-        "net": GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4", dropout=0.0),
-        "maps": SharedMaps(image_side=64, levels=2, region_side=32),
-        "schedule": ScheduleConfig(rate=0.05, warmup=0.1),
-        "steps": 4,
-        "batch_size": 64,
-        "regions": 16,
-        "average": 0.5,
-        "statistics_batches": 2,
-        "dropout": 0.0,
-        "augment": PLAIN,
-    }
-    return SharedTrainingConfig(**{**plain, **changes})
+    maps = SharedMaps(image_side=64, levels=2, region_side=32)
+    return shared_settings(**{"maps": maps, "steps": 4, "statistics_batches": 2, "augment": PLAIN, **changes})
 
 
 def make_trainer(folder: Path, log: list[Progress] | None = None, **changes: Any) -> RegionTrainer[RegionNet]:
@@ -113,7 +89,6 @@ def test_no_background_is_taken_from_ignored_objects() -> None:
 
     def hidden(batch: RegionBatch) -> list[bool]:
         assert batch.rois is not None
-        assert batch.overlaps is not None
         return [
             bool(intersection(roi[None, 1:], unsure[int(roi[0]), None, 1:5]) >= 0.5 * area(roi[None, 1:]))
             for roi, overlap in zip(batch.rois.numpy(), batch.overlaps, strict=True)
@@ -150,21 +125,6 @@ def test_regions_that_show_an_object_lie_on_it(step: int) -> None:
     assert shown > 4
 
 
-def test_a_batch_depends_on_its_step_alone_and_parts_are_the_whole() -> None:
-    pool, proposals = make_pool()
-    batches = SharedBatches(pool, proposals, 2, config())
-    fourth = batches.batch(4)
-    for step in (9, 0, 4):
-        again = batches.batch(step)
-    assert fourth.describe() == again.describe()
-    for one, other in zip(fourth, again, strict=True):
-        assert not isinstance(one, torch.Tensor) or torch.equal(one, other)
-    first, second = batches.batch(4, slice(0, 3)), batches.batch(4, slice(3, 4))
-    assert torch.equal(torch.cat([first.images, second.images]), fourth.images)
-    assert torch.equal(torch.cat([first.rois[:, 1:], second.rois[:, 1:]]), fourth.rois[:, 1:])
-    assert first.describe() + second.describe() == fourth.describe()
-
-
 def test_an_object_that_is_cut_off_is_neither_object_nor_background() -> None:
     pool, proposals = make_pool()
     batches = SharedBatches(pool, proposals, 2, config(zoom=(3.0, 3.0), visible=1.0))
@@ -191,9 +151,7 @@ def test_rare_classes_are_shown_more_often() -> None:
     assert root[8] / root[0] == pytest.approx(8**0.5)
     assert image_odds(pool, 2, 1.0)[8] == pytest.approx(0.5)
     empty, _ = make_pool(3)
-    none = ImagePool(
-        empty.images, empty.sizes, empty.boxes[:0], empty.labels[:0], empty.owner[:0], np.zeros(4, np.int64)
-    )
+    none = pool_of(empty.images, [[]] * 3, [[]] * 3)
     np.testing.assert_allclose(image_odds(none, 2, 0.5), 1 / 3)
 
 
@@ -205,7 +163,7 @@ def test_a_canvas_has_the_shape_of_its_images() -> None:
 
 def test_images_without_objects_or_proposals() -> None:
     pool, proposals = make_pool(3)
-    bare = ImagePool(pool.images, pool.sizes, pool.boxes[:0], pool.labels[:0], pool.owner[:0], np.zeros(4, np.int64))
+    bare = pool_of(pool.images, [[]] * 3, [[]] * 3)
     batch = SharedBatches(bare, proposals, 2, config()).batch(0)
     assert set(batch.labels.tolist()) == {2}
     assert not batch.overlaps.any()
@@ -269,26 +227,6 @@ def test_parts_of_a_batch_are_the_batch(tmp_path: Path) -> None:
     assert mean == pytest.approx(float(whole.loss.detach()), rel=1e-5)
 
 
-@pytest.mark.slow
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    expected = make_trainer(tmp_path / "whole", steps=6).run().state_dict()
-    broken = make_trainer(tmp_path / "broken", steps=6)
-    plain = broken.outcome
-
-    def stop_at_three(batch: Any) -> Any:
-        broken._stop = broken.step == 2
-        return plain(batch)
-
-    broken.gradients.outcome = stop_at_three
-    with pytest.raises(Interrupted):
-        broken.run()
-    again = make_trainer(tmp_path / "broken", steps=6)
-    again.resume()
-    assert again.step == 3
-    for name, value in again.run().state_dict().items():
-        assert torch.equal(value, expected[name]), name
-
-
 @pytest.mark.parametrize(("planned", "steps"), [(1e-6, 3), (1e6, 8), (None, 8)])
 def test_a_run_that_takes_too_long_is_shortened(tmp_path: Path, planned: float | None, steps: int) -> None:
     """After the second step, where the first line is logged; the rate has fallen to the end all the same."""
@@ -306,7 +244,9 @@ def test_a_run_that_takes_too_long_is_shortened(tmp_path: Path, planned: float |
 
 def test_statistics_are_those_of_many_batches(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
+    assert trainer.batches.steps_per_epoch == 12 / 4
     net = trainer.averaged_net()
+    assert isinstance(net, RegionNet)
     assert not net.training
     norm = net.trunk.conv1.bn
     assert int(norm.num_batches_tracked) == 2 * 2  # two batches, two levels
@@ -314,12 +254,7 @@ def test_statistics_are_those_of_many_batches(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_becomes_unreadable_gives_way_to_another(tmp_path: Path) -> None:
-    records = []
-    for i in range(4):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(np.full((48, 64, 3), 20 * i, np.uint8)).save(path)
-        truth = GroundTruth.of(np.array([[4, 4, 30, 36]], np.float32), np.array([i % 2]))
-        records.append(ImageRecord(f"p{i}", path, (48, 64), truth))
+    records = write_records(tmp_path, 4)
     pool = ImagePool.load(records, memory=0)
     records[1].path.write_bytes(b"no picture any more")
     advanced: list[int] = []
@@ -363,13 +298,9 @@ def test_frozen_layers_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [{"frozen": True}, {"only_multibox": True, "multibox": MULTIBOX}])
-def test_random_layers_are_not_kept(tmp_path: Path, kept: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    training = config(**kept).model_dump(mode="json")
-    file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump({"task": "shared", "init": "random", "training": training}))
-    assert run("train", red_squares(tmp_path / "data"), "--config", file, "--out", tmp_path / "out") == 1
-    assert f"training.{next(iter(kept))} keeps layers of init" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def test_random_layers_are_not_kept(kept: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=rf"training\.{next(iter(kept))} keeps layers of init"):
+        check_beginning(SharedRecipe(init="random", training=config(**kept)))
 
 
 @pytest.mark.slow
@@ -407,23 +338,6 @@ def test_from_the_command_line_to_a_model(tmp_path: Path, capsys: pytest.Capture
     assert "finished already" in capsys.readouterr().err
 
 
-def test_faults_before_the_pictures_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = red_squares(tmp_path / "data")
-    file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump({"task": "shared", "init": "nowhere", "training": config().model_dump(mode="json")}))
-    assert run("train", data, "--config", file, "--out", tmp_path / "out") == 1
-    assert "nowhere: no such model directory" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-    assert run("train", data, "--config", file, "--out", tmp_path / "out", "--members", "3") == 1
-    assert "--members is for --recipe ensemble" in capsys.readouterr().err
-
-
-def test_the_net_of_a_trainer(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path)
-    assert isinstance(trainer.new_net(), RegionNet)
-    assert trainer.batches.steps_per_epoch == 12 / 4
-
-
 def test_a_training_goes_on_where_a_saved_head_stopped(tmp_path: Path) -> None:
     """The head of a model, given as first weights, gives the outputs that the trained net gave; not for others."""
     trained = make_trainer(tmp_path / "a").run()
@@ -433,12 +347,12 @@ def test_a_training_goes_on_where_a_saved_head_stopped(tmp_path: Path) -> None:
     save_model(tmp_path / "m", [given], heads=[trained_head(trained)], shared=settings.maps, half=False, **about)
     again = make_trainer(tmp_path / "b").new_net()
     before = {name: tensor.clone() for name, tensor in again.head.state_dict().items()}
-    initialise_region_net(again, str(tmp_path / "m"), ("a", "c"))
+    initialise(again, str(tmp_path / "m"), ("a", "c"))
     for name, tensor in again.head.state_dict().items():
         assert torch.equal(tensor, before[name]), name  # the head of other classes is left out
     for name, tensor in again.trunk.state_dict().items():
         assert torch.equal(tensor, trained.trunk.state_dict()[name]), name
-    initialise_region_net(again, str(tmp_path / "m"), keys)
+    initialise(again, str(tmp_path / "m"), keys)
     for name, tensor in again.head.state_dict().items():
         torch.testing.assert_close(tensor, trained.head.state_dict()[name], msg=name)
 
@@ -502,3 +416,72 @@ def test_objects_of_a_batch_go_with_their_images() -> None:
 def test_only_multibox_needs_multibox() -> None:
     with pytest.raises(ValueError, match="only_multibox needs multibox"):
         config(only_multibox=True)
+
+
+# --- MultiBox's own boxes among the regions ----------
+
+
+MAPS = SharedMaps(image_side=64, levels=2, region_side=24)
+OBJECTS = torch.tensor([[0, 10, 10, 30, 30, 1, 1], [1, 40, 20, 60, 40, 0, 0]], dtype=torch.float32)
+# Near the object, on background, on what is cut off in the second image, too small to be pooled.
+PRIORS = torch.tensor([[11, 10, 31, 31], [2, 40, 22, 60], [41, 20, 61, 41], [50, 50, 52, 52]], dtype=torch.float32)
+
+
+def made_up_batch(regions: int = 6) -> RegionBatch:
+    rois = torch.tensor([[image, 0, 0, 8 + row, 8] for image in range(2) for row in range(regions)]).float()
+    count = len(rois)
+    return RegionBatch(
+        torch.zeros(2, 3, 64, 64),
+        torch.full((count,), 2),
+        [Shown("x", np.zeros(4, np.float32))] * count,
+        deltas=torch.ones(count, 4),
+        overlaps=torch.linspace(0, 0.4, count),
+        rois=rois,
+        level=torch.zeros(count, dtype=torch.int64),
+        objects=OBJECTS,
+    )
+
+
+def chosen(count: int, regions: int = 6, *unsure: list[float]) -> Any:
+    """The batch with MultiBox's regions, after more objects that are ``unsure``."""
+    objects = torch.cat([OBJECTS, torch.tensor(unsure).view(-1, 7)])
+    choose = ProposedRegions(made_up_batch(regions)._replace(objects=objects), count, 2, MAPS)
+    rois, level = choose(MultiBoxOutput(torch.zeros(2, 4, 4), torch.tensor([[2.0, 1.0, 3.0, 4.0]] * 2), PRIORS))
+    assert torch.equal(rois, choose.batch.rois)
+    assert torch.equal(level, choose.batch.level)
+    return choose.batch
+
+
+def test_a_box_within_an_ignored_object_is_no_background() -> None:
+    rois = chosen(4, 6, [0, 0, 0, 64, 64, 0, 0]).rois
+    first = rois[rois[:, 0] == 0, 1:]
+    assert torch.equal(first[-1], PRIORS[0])  # which lies on the true object
+    assert not any(torch.equal(box, PRIORS[1]) for box in first)
+
+
+def test_the_last_regions_of_an_image_make_room() -> None:
+    before, batch = made_up_batch(), chosen(4)
+    assert len(batch.rois) == len(before.rois)
+    first, second = (batch.rois[batch.rois[:, 0] == image, 1:] for image in range(2))
+    # Most confident first; the last prior is too small.
+    assert torch.equal(first, torch.cat([before.rois[:3, 1:], PRIORS[[2, 0, 1]]]))
+    # The third lies on an object of which too little is left: it is no background.
+    assert torch.equal(second, torch.cat([before.rois[6:10, 1:], PRIORS[[0, 1]]]))
+    assert len(batch.level) == len(batch.labels) == len(batch.rois)
+
+
+def test_they_are_labelled_by_the_objects() -> None:
+    batch = chosen(4)
+    assert batch.labels.tolist() == [2, 2, 2, 2, 1, 2] + [2] * 6
+    moved = decode(PRIORS[:1].double().numpy(), batch.deltas[4:5].double().numpy())
+    np.testing.assert_allclose(moved, OBJECTS[:1, 1:5].numpy(), atol=1e-4)
+    assert not batch.deltas[[3, 5, 10, 11]].any()
+    assert float(batch.overlaps[4]) > 0.8
+    assert float(batch.overlaps[3]) == float(batch.overlaps[10]) == 0
+    assert torch.equal(batch.overlaps[:3], made_up_batch().overlaps[:3])  # type: ignore[index]
+
+
+def test_at_least_half_of_the_regions_stay() -> None:
+    batch = chosen(4, regions=2)
+    assert batch.rois[:, 0].tolist() == [0, 0, 1, 1]
+    assert torch.equal(batch.rois[1, 1:], PRIORS[2])

@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from detector.training import hard_negatives, svm
-from detector.training.hard_negatives import mine
-from detector.training.svm import FEATURE_NORM, POSITIVE_WEIGHT, feature_scale, fit_sigmoid, fit_svm
+from detector.training import svm
+from detector.training.svm import FEATURE_NORM, POSITIVE_WEIGHT, feature_scale, fit_sigmoid, fit_svm, mine
 
 RNG = np.random.default_rng(0)
 
@@ -57,8 +56,8 @@ def test_features_are_scaled_to_the_mean_length() -> None:
 def test_mining_finds_the_svm_of_all_negatives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small cache that has seen the hard ones ends at (nearly) what training on everything gives."""
     monkeypatch.setattr(svm, "COST", 0.02)
-    monkeypatch.setattr(hard_negatives, "FIRST", 30)
-    monkeypatch.setattr(hard_negatives, "RETRAIN_AFTER", 40)
+    monkeypatch.setattr(svm, "FIRST", 30)
+    monkeypatch.setattr(svm, "RETRAIN_AFTER", 40)
     positives = RNG.normal(1.0, 1, (30, 4))
     easy, hard = RNG.normal(-3, 1, (900, 4)), RNG.normal(0.2, 1, (60, 4))
     features = np.concatenate([positives, easy, hard]).astype(np.float16)
