@@ -11,7 +11,6 @@ from detector.crop import CropConfig
 from detector.detection.ensemble import Ensemble
 from detector.model.config import ProposalConfig, named_folder, read_detector_config, read_model_config
 from detector.model.load import load_ensemble, read_member, read_multibox
-from detector.nets.caffe import read_caffe_weights
 from detector.nets.googlenet import GoogLeNet, paper_config, torchvision_config
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet, SharedMaps
@@ -38,6 +37,8 @@ def initial_weights(
     if init == "random":
         return None
     if init.endswith(".caffemodel"):
+        from detector.nets.caffe import read_caffe_weights
+
         state = read_caffe_weights(Path(init))
     elif is_published(init):
         state = read_torchvision_weights(None if init == "torchvision" else Path(init))
