@@ -106,7 +106,8 @@ def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:
         "precision": "float32",
     }  # of processes, too
     measurement = {**recipe["measurement"], **changes}
-    parts = {"pretraining": pretraining, "ensembles": ensembles, "multibox": small(recipe["multibox"])}
+    multibox = recipe["multibox"] and small(recipe["multibox"])
+    parts = {"pretraining": pretraining, "ensembles": ensembles, "multibox": multibox}
     return {**recipe, **parts, "measurement": measurement}
 
 
@@ -240,11 +241,11 @@ def test_the_ilsvrc_experiment_runs_from_the_data_to_the_tables_and_goes_on_wher
 
 
 def made_up_voc(root: Path) -> Path:
-    """VOC 2007: four images in trainval, two in test."""
+    """VOC 2007: four images to train on, two in test."""
     rng, year = np.random.default_rng(1), root / "VOC2007"
     boxes = {str(i): put_picture(year / "JPEGImages" / f"{i}.png", rng) for i in range(6)}
     objects = {name: [(("cat", "dog")[int(name) % 2], box)] for name, box in boxes.items()}
-    write_voc(year, (60, 70), objects, {"trainval": "0123", "test": "45"})
+    write_voc(year, (60, 70), objects, {"fit": "0123", "test": "45"})
     return root
 
 
