@@ -16,6 +16,6 @@ WORKDIR /home/detector
 USER 1000
 # Compiled once here, kept in a folder that this user can write to.
 ENV NUMBA_CACHE_DIR=/home/detector/.numba
-RUN python -m proposals.warmup
+RUN python -m proposals.warmup && python -m detector.nets.warmup
 ENTRYPOINT ["detector"]
 CMD ["--help"]

@@ -16,17 +16,20 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import skimage.data
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.detection.pipeline import Stages
-from detector.detection.precision import detection_dtype
+from detector.detection.precision import DTYPES
 from detector.model.load import load_model
+from detector.nets.int8 import Int8Conv
 
 IMAGES = ("astronaut", "chelsea", "coffee", "rocket")
 SIZE = (480, 640)
@@ -41,11 +44,18 @@ def photograph(name: str) -> np.ndarray:
     return np.ascontiguousarray(image[: SIZE[0], : SIZE[1]])
 
 
-def peak(dtype: torch.dtype, clock: Callable[[], float], side: int = 2048) -> float:
+def peak(precision: str, clock: Callable[[], float], side: int = 2048) -> float:
     """Operations a second of a product of two square matrices."""
-    left, right = (torch.rand(side, side, dtype=dtype) for _ in range(2))
-    begun = clock()
-    left @ right
+    if precision == "int8":
+        conv = nn.Conv2d(side, side, 1)
+        layer = Int8Conv(conv, torch.ones(side), 1.0, torch.float32)
+        x = torch.randint(0, 256, (1, side, side, 1), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+        begun = clock()
+        layer(x)
+    else:
+        left, right = (torch.rand(side, side, dtype=DTYPES[precision]) for _ in range(2))
+        begun = clock()
+        left @ right
     return 2 * side**3 / (clock() - begun)
 
 
@@ -54,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--members", type=int, help="only the first so many networks")
-    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16", "int8"])
     parser.add_argument("--proposals", help="a preset of selective search, or multibox")
     parser.add_argument("--max-proposals", type=int, help="classify at most so many regions")
     parser.add_argument("--image-side", type=int, help="the longer side of the image that the networks see")
@@ -63,28 +73,29 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.thread_time if arguments.threads == 1 else time.perf_counter
-    dtype = detection_dtype(arguments.precision, torch.device("cpu"))
-    detector = load_model(
+    load = partial(
+        load_model,
         arguments.model,
         device="cpu",
         members=arguments.members,
-        precision=arguments.precision,
         proposals=arguments.proposals,
         max_proposals=arguments.max_proposals,
         image_side=arguments.image_side,
         threads=arguments.threads,
     )
     images = [photograph(name) for name in IMAGES]
-    operations = []
+    detector, counted, operations = load(precision=arguments.precision), load(precision="float32"), []
+    precision = detector.classifier.precision  # type: ignore[attr-defined]
     for image in images:  # compiled loops and convolution plans are loaded here as well
-        with FlopCounterMode(display=False) as counter:
-            detector(image)
+        detector(image)
+        with FlopCounterMode(display=False) as counter:  # of products in whole numbers it knows nothing
+            counted(image)
         operations.append(counter.get_total_flops())
 
     rows: dict[str, list[float]] = {}
     reached, peaks = [], []
     for _ in range(arguments.repeats):
-        peaks.append(peak(dtype, clock))
+        peaks.append(peak(precision, clock))
         for image, count in zip(images, operations, strict=True):
             detector.stages = Stages(clock)
             begun = clock()
@@ -94,7 +105,7 @@ def main() -> None:
             for stage, seconds in spent.items():
                 rows.setdefault(stage, []).append(seconds)
 
-    print(f"{platform.machine()}, threads: {arguments.threads}; {dtype}; torch {torch.__version__}\n")
+    print(f"{platform.machine()}, threads: {arguments.threads}; {precision}; torch {torch.__version__}\n")
     print("| stage | median s | 10 % | 90 % |\n|---|---|---|---|")
     for stage, values in rows.items():
         low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])

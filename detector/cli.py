@@ -36,7 +36,7 @@ COMMANDS = {
     "evaluate-proposals": "Measure how well proposals cover the annotated objects of a data set.",
     "compare": "Say whether B is better than A, per class and overall, by a paired bootstrap over images.",
     "export": "Write a model's networks as ONNX, OpenVINO or TorchScript.",
-    "calibrate": "Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.",
+    "calibrate": "Make a copy of a model whose scores mean what they say, or that can compute in int8.",
     "suggest": "Suggest which images to label next: those of which the model is least sure.",
     "report": "Write a report: one HTML file that opens offline.",
     "reproduce": "Repeat a whole experiment, from the data to its tables.",

@@ -89,7 +89,7 @@ def decode(boxes: FloatArray, deltas: FloatArray) -> FloatArray:
 def nms(
     boxes: FloatArray, scores: FloatArray, iou_threshold: float | np.floating, count: int | None = None
 ) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression in numpy; ties keep the input's order.
+    """Greedy non-maximum suppression; ties keep the input's order.
 
     Args:
         boxes: ``(N, 4)``. scores: ``(N,)``. iou_threshold: a box is dropped when its IoU with a kept one is greater.
@@ -98,10 +98,9 @@ def nms(
     Returns:
         Indices of the kept boxes, int64, by descending score.
     """
+    from proposals.greedy import keep_greedily  # numba takes its time to load
+
     order = np.argsort(-scores, kind="stable")
-    keep: list[int] = []
-    while order.size and len(keep) != count:
-        best, order = order[0], order[1:]
-        keep.append(int(best))
-        order = order[iou(boxes[best : best + 1], boxes[order])[0] <= iou_threshold]
-    return np.array(keep, np.int64)
+    most = len(boxes) if count is None else count
+    found = keep_greedily(np.ascontiguousarray(boxes), area(boxes), order, boxes.dtype.type(iou_threshold), most)
+    return np.asarray(found, np.int64)

@@ -14,9 +14,13 @@ def warm_up() -> float:
     started = time.perf_counter()
     import numpy as np
 
+    from proposals.boxes import nms
     from proposals.selective_search import selective_search
 
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    box = np.array([[0, 0, 1, 1]])
+    for kind in (np.float32, np.float64):
+        nms(box.astype(kind), np.ones(1), 0.5)
     for space in ("RGB", "I", "Lab", "rgI", "HSV", "rgb", "C", "H"):
         selective_search(image, {"color_spaces": [space]})
     return time.perf_counter() - started

@@ -30,7 +30,8 @@ if WORKERS > 1:
 def _full_precision() -> Iterator[None]:
     """Networks compute in float32 where nothing else is asked for, so that results do not depend on the processor."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("detector.detection.precision.fast_bfloat16", lambda: False)
+        for name in ("fast_bfloat16", "fast_int8"):
+            patch.setattr(f"detector.detection.precision.{name}", lambda: False)
         yield
 
 

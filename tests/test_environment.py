@@ -28,7 +28,7 @@ case "$1 $2" in
 esac
 """
 
-WARMUPS = ("proposals.warmup", "detector.evaluation.warmup")
+WARMUPS = ("proposals.warmup", "detector.nets.warmup", "detector.evaluation.warmup")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -77,7 +77,7 @@ def test_the_first_time_everything_the_second_time_nothing(make: Run, diary: Cal
     assert done.returncode == 0, done.stderr
     calls = diary()
     assert "python -m pip install --quiet --editable .[test,lint]" in calls
-    assert calls[-2:] == [f"python -m {module}" for module in WARMUPS]
+    assert calls[-3:] == [f"python -m {module}" for module in WARMUPS]
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["making", "installing", "compiling"]
     assert not any("headless" in call for call in calls), "where OpenCV loads it stays"
 

@@ -53,7 +53,7 @@ if ! "$folder/bin/python" -c 'import cv2' >/dev/null 2>&1; then
     "$folder/bin/python" -c 'import cv2'
 fi
 
-say "compiling the hot loops of selective search and of the evaluation (once)"
-for module in proposals.warmup detector.evaluation.warmup; do
+say "compiling the hot loops of selective search, of the networks and of the evaluation (once)"
+for module in proposals.warmup detector.nets.warmup detector.evaluation.warmup; do
     "$folder/bin/python" -m "$module"
 done

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from detector.detection.pipeline import Detector
     from detector.model.config import ModelConfig
 
+RANGE_IMAGES = 64
 LEAST_SCORE = 0.01  # detections below it are not asked for: nearly all of them are wrong, and nobody would show them
 
 
@@ -33,7 +34,10 @@ def calibrate(
     of: Annotated[
         str,
         typer.Option(
-            "--of", metavar="WHAT", help="regions: class probabilities of regions; detections: scores of detections."
+            "--of",
+            metavar="WHAT",
+            help="regions: class probabilities of regions; detections: scores of detections; activations: the ranges "
+            "that precision int8 needs.",
         ),
     ] = "regions",
     split: MeasuredSplit = None,
@@ -43,12 +47,14 @@ def calibrate(
     out: Annotated[Path | None, results_option("calibrate")] = None,
     device: Device = "auto",
 ) -> None:
-    """Make a copy of a model whose probabilities, or whose detections' scores, mean what they say.
+    """Make a copy of a model whose scores mean what they say, or that can compute in int8.
 
     --of regions fits one temperature for all probabilities on the annotated objects of about half of the images.
     --of detections fits one sigmoid for all scores, so that of the detections with a score of 0.5 half are right:
     they overlap an object of their class by half. The expected calibration error on the other images is told, before
     and after. Which half an image falls in depends on its name alone. The order of classes and of scores stays.
+    --of activations measures how far the networks' activations reach, on 64 images of any kind, which int8 needs;
+    region networks that detector train has made know it already.
 
     [bold]Example:[/bold] detector calibrate my-model --data photos --out my-calibrated-model
     """
@@ -56,11 +62,11 @@ def calibrate(
 
     from detector.commands.evaluate_data import load_measured
     from detector.model.config import read_model_config
-    from detector.model.save import begin_copy, write_model_config
+    from detector.model.save import begin_copy, save_ranges, write_model_config
     from detector.runs.folder import final_path, new_run_folder, refuse_occupied
 
-    if of not in ("regions", "detections"):
-        raise UserError(f"--of {of}: say regions or detections")
+    if of not in ("regions", "detections", "activations"):
+        raise UserError(f"--of {of}: say regions, detections or activations")
     refuse_occupied(out)
     config = read_model_config(model)
     if of == "regions" and any(m.head is not None and m.head.kind == "svm" for m in config.members):
@@ -68,11 +74,16 @@ def calibrate(
     measured = load_measured(data, split, None, "regions", pictures_needed=True, first=first)
     dataset = measured.dataset
     assert dataset is not None
-    changed, lines = (_of_regions if of == "regions" else _of_detections)(model, config, dataset, data, device)
+    ranges = _ranges(model, config, dataset) if of == "activations" else None
+    changed, lines = config, list[str]()
+    if ranges is None:
+        changed, lines = (_of_regions if of == "regions" else _of_detections)(model, config, dataset, data, device)
     settings = {"model": model.resolve(), "data": data.resolve(), "of": of, "split": measured.split, "first": first}
     with new_run_folder(out, "calibrate", settings) as folder:
         begin_copy(folder, [model / file for file in config.files])
-        name = "calibrated" if of == "regions" else "detections calibrated"
+        if ranges is not None:
+            changed = config.model_copy(update={"members": save_ranges(model, config, ranges, folder)})
+        name = "calibrated" if of == "regions" else f"{of} calibrated"
         provenance = {**config.provenance, name: " ".join(["detector", *sys.argv[1:]])}
         write_model_config(folder, changed.model_copy(update={"provenance": provenance}))
     for line in lines:
@@ -146,6 +157,31 @@ def _of_detections(
         share = f"{100 * hits[sure].mean():.1f} % are right" if sure.any() else "nothing to say of them"
         lines.append(f"scores of 0.5 and more {name}: {int(sure.sum())}; {share}")
     return config.model_copy(update={"postprocess": post, "scores": {**config.scores, **figures}}), lines
+
+
+def _ranges(model: Path, config: ModelConfig, dataset: Dataset) -> list[dict[str, float]]:
+    """How far the activations of each network reach on some of the images."""
+    import numpy as np
+
+    from detector.commands.console import progress
+    from detector.data import read_record
+    from detector.detection.ensemble import Ensemble
+    from detector.model.load import load_model
+    from detector.nets.int8 import record_ranges
+
+    if any(member.head is None for member in config.members):
+        raise UserError(f"{model}: has a network without a head, which has no int8")
+    detector = load_model(model, device="cpu", precision="float32", exact=True)
+    assert isinstance(detector.classifier, Ensemble)
+    some = dataset.subset(np.unique(np.linspace(0, len(dataset) - 1, RANGE_IMAGES).astype(np.int64)))
+
+    def look() -> None:
+        with progress("calibrate", len(some), "image") as advance:
+            for record in some:
+                advance()
+                detector(read_record(record))
+
+    return record_ranges([member.net for member in detector.classifier.members], look)
 
 
 def _change(others: int, errors: Sequence[float]) -> str:

@@ -105,8 +105,8 @@ def detect(
     seed: Annotated[int, rare("Proposals", "Random seed for proposal ranking.", min=0)] = 0,
     device: Device = "auto",
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        rare("Speed", "Floating-point precision of the networks; auto: the fastest of the device."),
+        Literal["auto", "float32", "bfloat16", "float16", "int8"],
+        rare("Speed", "What the networks compute in; auto: the fastest of the device."),
     ] = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "onnx", "openvino"],
@@ -200,9 +200,9 @@ def detect(
     from detector.model.load import choose_device, load_model
 
     alone = run.one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
-    how: dict[str, Any] = {"device": device, "precision": precision, "seed": seed}
+    how: dict[str, Any] = {"device": device, "seed": seed}
     load = partial(
-        load_model, model, **how, score_threshold=score_threshold, nms_threshold=nms_threshold,
+        load_model, model, **how, precision=precision, score_threshold=score_threshold, nms_threshold=nms_threshold,
         max_detections=max_detections, classes=classes or None, proposals=proposals, search_side=search_side,
         max_proposals=max_proposals, multibox=not no_multibox, image_side=image_side, members=members, exact=exact,
         runtime=runtime, threads=None if alone else 1,

@@ -26,7 +26,6 @@ from detector.commands.inputs import ArchiveInput, Frame, Input, Source, VideoIn
 from detector.commands.tally import Tally
 from detector.data import Dataset
 from detector.detection.pipeline import Detector
-from detector.detection.precision import detection_dtype
 from detector.images.pixels import write_picture
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE
 from detector.model.load import choose_device
@@ -85,18 +84,16 @@ def job_of(
     network: Detector,
     *,
     device: str,
-    precision: str,
     seed: int,
     shard: Shard | None,
 ) -> Job:
     """What the run is, from its settings as they were resolved; ``network`` is the ``model`` as it was loaded."""
-    chosen = choose_device(device)
     record = plain(config)
     settings = {
         "version": detector.__version__,
         "model digest": sha256((model or BUNDLED_MODEL) / MODEL_FILE),
-        "device": chosen.type,
-        "precision": str(detection_dtype(precision, chosen)).removeprefix("torch."),
+        "device": choose_device(device).type,
+        "precision": getattr(network.classifier, "precision", ""),
         "seed": seed,
         "class_names": network.class_names,
         "class_keys": network.class_keys,

@@ -101,8 +101,8 @@ def evaluate(
         str,
         rare(
             "Model",
-            "With a model: floating-point precision of its networks: float32, bfloat16, float16, or auto: the fastest "
-            "of the device.",
+            "With a model: what its networks compute in: float32, bfloat16, float16, int8, or auto: the fastest of the "
+            "device.",
         ),
     ] = "auto",
     on_error: OnErrorWord = "fail",

@@ -184,8 +184,9 @@ def _detection(
     assert measured.dataset is not None
     inputs = [RecordInput(measured.dataset, index) for index in range(len(measured.dataset))]
     alone = one_at_a_time(len(inputs) > 1, request.device)
-    how: dict[str, Any] = {"device": request.device, "precision": request.precision, "seed": request.seed}
-    detector = load_model(request.model, **how, **request.looking, threads=None if alone else 1)
+    how: dict[str, Any] = {"device": request.device, "seed": request.seed}
+    threads = None if alone else 1
+    detector = load_model(request.model, **how, precision=request.precision, **request.looking, threads=threads)
     check_classes(detector.class_names, measured, request.unknown_classes)
     job = job_of("evaluate", inputs, config, request.model, detector, **how, shard=request.part)
     own = [inputs[i] for i in job.positions]

@@ -80,7 +80,7 @@ def suggest(
         "format": pre_labels,
         "score_threshold": score_threshold,
     }
-    job = job_of("suggest", images, config, model, network, device=device, precision="auto", seed=0, shard=None)
+    job = job_of("suggest", images, config, model, network, device=device, seed=0, shard=None)
     with new_run_folder(out, "suggest", config, 0, keep_unfinished=True, resume=going_on) as folder:
         for _ in detect_in_images(folder, job, images, network, faults, alone=alone, what="detecting"):
             pass

@@ -74,7 +74,8 @@ class Job(ABC, Generic[RecipeT]):
 
     def save(self, folder: Path, trainer: RegionTrainer[Any], net: Any) -> None:
         """Make ``folder`` a model folder as well."""
-        save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds)
+        ranges = trainer.activation_ranges(net)
+        save_trained(folder, self.recipe, self.train, net, self.crop, trainer.last_metric, trainer.seconds, ranges)
 
     @property
     def images_in_step(self) -> float:

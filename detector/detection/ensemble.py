@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
-from detector.detection.precision import detection_dtype
+from detector.detection.precision import detection_dtype, takes_int8
 from detector.nets.googlenet import GoogLeNet
+from detector.nets.int8 import Ranges, to_int8
 from detector.nets.region_head import RegionHead, RegionOutput
 from detector.nets.region_net import (
     ImageMaps,
@@ -28,8 +29,9 @@ from detector.nets.region_net import (
 )
 from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode, flip_horizontal
+from proposals.errors import UserError
 
-CPU_BATCH = 64  # larger batches fall out of the cache: 64 was fastest of 16 to 512 on 2 cores
+CPU_BATCH = 100  # larger batches fall out of the cache
 GPU_BATCH = 512
 
 
@@ -85,6 +87,7 @@ class Member:
 
     ``head`` stands on the net's last map in place of its own last layer; see :mod:`detector.nets.region_head`. With
     ``shared`` regions are pooled from maps of the whole image; without, each is cropped and warped as ``crop`` says.
+    With ``ranges`` it can compute in int8; see :mod:`detector.nets.int8`.
     """
 
     net: GoogLeNet
@@ -92,6 +95,7 @@ class Member:
     normalization: Normalization
     head: RegionHead | None = None
     shared: SharedMaps | None = None
+    ranges: Ranges | None = None
 
     @property
     def num_outputs(self) -> int:
@@ -167,6 +171,9 @@ class Ensemble:
             more makes the ensemble less sure of itself.
         precision: what the networks compute in; see :func:`detector.detection.precision.detection_dtype`.
         runtime: the name of what the members run in; see :mod:`detector.detection.runtimes`.
+
+    Raises:
+        UserError: int8 without the members' ranges, or another precision that there is not.
     """
 
     def __init__(
@@ -180,6 +187,9 @@ class Ensemble:
     ) -> None:
         if not members:
             raise ValueError("an ensemble needs at least one member")
+        int8 = takes_int8(precision, device)
+        if precision == "int8" and any(member.ranges is None for member in members):
+            raise UserError("precision int8 needs the ranges of activations: detector calibrate --of activations")
         outputs = {member.num_outputs for member in members}
         if len(outputs) > 1:
             raise ValueError(f"the members differ in their number of outputs: {sorted(outputs)}")
@@ -191,11 +201,16 @@ class Ensemble:
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
         self.runtime = runtime
+        self.precision = str(self.dtype).removeprefix("torch.")
+        if int8 and any(member.ranges is not None for member in members):
+            self.precision = "int8"
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         self.pooling: list[tuple[int, Member]] = []
         self.members: list[Member] = []
         for number, member in enumerate(members):
             net = member.net.eval().fold_normalization()
+            if int8 and member.ranges is not None:
+                to_int8(net, member.ranges, self.dtype, *(() if member.shared else (member.crop.size // 16,)))
             net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             if self.dtype == torch.bfloat16:  # once, where autocast would do it for every batch
                 for layer in net.modules():

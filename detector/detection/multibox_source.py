@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from detector.detection.ensemble import Ensemble, ImageView
+from detector.nets.int8 import Int8Conv, Quantize
 from detector.nets.region_net import SharedMaps
 from proposals.multibox import MultiBoxHead, MultiBoxProposalConfig
 from proposals.types import Proposals
@@ -28,6 +30,10 @@ class MultiBoxSource:
         self.head = head.eval().to(ensemble.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config, self.ensemble = config or MultiBoxProposalConfig(), ensemble
         first = ensemble.members[0]
+        scale = first.net.map_scale
+        if scale is not None and isinstance(head.shared, nn.Conv2d):
+            byte = Int8Conv(head.shared, scale, None, ensemble.dtype, relu=False)
+            self.head.shared = nn.Sequential(Quantize(scale), byte)
         self.pools_alike = first.shared == maps
         self.member = first if self.pools_alike else replace(first, shared=maps)
 

@@ -162,6 +162,8 @@ def with_runtime(
         raise UserError(f"{folder}: has no graphs for the runtime {name}; detector export makes a copy that has them")
     if device.type != "cpu":
         raise UserError(f"the runtime {name} needs --device cpu")
+    if precision == "int8":
+        raise UserError(f"the runtime {name} has no precision int8: leave one of them out")
     try:
         facts = GraphsFacts.model_validate_json(path.read_bytes())
     except (OSError, ValueError):

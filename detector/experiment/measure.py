@@ -24,7 +24,7 @@ from torchvision.ops import batched_nms
 
 from detector.detection.ensemble import Member
 from detector.detection.pipeline import Detector
-from detector.detection.precision import Precision
+from detector.detection.precision import DetectionPrecision
 from detector.detection.suppression import PostprocessConfig
 from detector.evaluation.class_index import ClassIndex
 from detector.experiment.memory import Memory, RememberedMultiBox, RememberedSource, RememberingEnsemble
@@ -118,7 +118,7 @@ class Study:
         folder: Path,
         device: torch.device,
         seed: int = 0,
-        precision: Precision = "auto",
+        precision: DetectionPrecision = "auto",
     ) -> None:
         self.rows, self.class_names, self.folder, self.device, self.seed = rows, class_names, folder, device, seed
         self.precision = precision

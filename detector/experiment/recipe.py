@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from detector.detection.precision import Precision
+from detector.detection.precision import DetectionPrecision
 from detector.experiment.variants import Settings, Variant, merged
 from detector.recipes.region import EnsembleRecipe, SharedRecipe, TrainRecipe
 from detector.strict_yaml import read_settings
@@ -37,7 +37,7 @@ class MeasurementConfig(BaseModel):
     score_threshold: float = Field(default=0.01, ge=0, le=1)
     change: Settings = {}
     variants: tuple[Variant, ...] = ()
-    precision: Precision = "auto"
+    precision: DetectionPrecision = "auto"
     bootstrap: int = Field(default=1000, ge=0)
     seed: int = Field(default=0, ge=0)
 

@@ -43,7 +43,8 @@ class MemberConfig(WeightsFile):
 
     Its ``head`` stands on the last map in place of the last layer; the file then has tensors ``trunk.*`` and
     ``head.*``, and ``net.num_outputs`` has no meaning. With ``shared`` regions are pooled from maps of the whole image;
-    ``crop`` then says how a training on crops would begin from this network.
+    ``crop`` then says how a training on crops would begin from this network. With ``ranges`` the file also has the
+    ranges of its activations, ``ranges.*``, with which it computes in int8 (:mod:`detector.nets.int8`).
     """
 
     net: GoogLeNetConfig
@@ -51,6 +52,7 @@ class MemberConfig(WeightsFile):
     normalization: Normalization
     head: HeadShape | None = None
     shared: SharedMaps | None = None
+    ranges: bool = False
 
 
 class ProposalConfig(BaseModel):
@@ -132,8 +134,9 @@ class ModelConfig(BaseModel):
         if len(self.class_keys) != k:
             raise ValueError(f"{k} class_names but {len(self.class_keys)} class_keys")
         for member in self.members:
-            if member.shared is not None and member.head is None:
-                raise ValueError(f"{member.file} has shared maps; that needs a head")
+            for needs, what in ((member.shared is not None, "shared maps"), (member.ranges, "ranges of activations")):
+                if needs and member.head is None:
+                    raise ValueError(f"{member.file} has {what}; that needs a head")
             if member.head is not None and not self.background:
                 raise ValueError(f"{member.file} has a head; that needs background")
             if member.head is None and member.net.num_outputs != k + self.background:

@@ -27,6 +27,7 @@ from detector.model.config import (
     read_model_config,
 )
 from detector.nets.googlenet import GoogLeNet, Trunk
+from detector.nets.int8 import ActivationRanges
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import sizes_by_level
 from detector.nets.weights import load_checked
@@ -55,8 +56,12 @@ def read_member(folder: Path, config: MemberConfig, num_classes: int = 0) -> Mem
     trunk = Trunk(config.net)
     head = RegionHead(config.head, num_classes, trunk.num_features)
     whole = nn.ModuleDict({"trunk": trunk, "head": head})
+    ranges = ActivationRanges(trunk) if config.ranges else None
+    if ranges is not None:
+        whole["ranges"] = ranges
     load_checked(whole, folder / config.file, config.sha256, "the member")
-    return Member(trunk, config.crop, config.normalization, head, config.shared)
+    known = None if ranges is None else ranges.ranges
+    return Member(trunk, config.crop, config.normalization, head, config.shared, known)
 
 
 def read_multibox(folder: Path, member: MultiBoxMember) -> MultiBoxHead:
@@ -171,8 +176,9 @@ def load_model(
             alone. image_side: the longer side of the image that networks on shared maps see, in pixels, in place of
             the model's own. search_side, max_proposals: likewise (see ``ProposalConfig``). seed: of selective search's
             ranking. threads: of selective search, by default all cores. multibox: ``False`` for selective search alone.
-            precision: what the classifiers compute in: "auto" (float16 on a GPU, bfloat16 on a processor with
-            instructions for it, else float32), "float32", "bfloat16" or "float16". classes: names (or ids) of the only
+            precision: what the classifiers compute in: "auto" (float16 on a GPU; int8 on a processor with instructions
+            for it, if the model has the ranges of its activations; else bfloat16 or float32), "float32", "bfloat16",
+            "float16" or "int8". classes: names (or ids) of the only
             classes that are looked for, by default all; labels stay those of the model. runtime: what the classifiers
             run in: "torch"; "onnx" or "openvino", of a model that ``detector export`` has written; "auto" for what is
             installed. exact: all networks look at all regions, also of a model that is a cascade (see

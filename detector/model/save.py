@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from detector.crop import CropConfig
@@ -18,6 +19,7 @@ from detector.model.config import (
     read_detector_config,
 )
 from detector.nets.googlenet import GoogLeNetConfig
+from detector.nets.int8 import Ranges, peaks
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization, copy_file, halved, save_weights, sha256
@@ -74,6 +76,7 @@ def save_model(
     heads: Sequence[RegionHead] = (),
     shared: SharedMaps | None = None,
     multibox: MultiBoxHead | None = None,
+    ranges: Ranges | None = None,
     half: bool = True,
     **facts: Any,
 ) -> ModelConfig:
@@ -82,8 +85,8 @@ def save_model(
     Args:
         nets: architecture, state dict and input of each member; of those with a head, of the trunk alone.
         heads: one for each member, stored in float32, or none. shared: how regions are pooled for them; ``None`` crops
-            them. multibox: on the maps of the first of them. half: store networks in float16. facts: the other fields
-            of :class:`ModelConfig`.
+            them. multibox: on the maps of the first of them. ranges: of the activations of the only network, which has
+            a head. half: store networks in float16. facts: the other fields of :class:`ModelConfig`.
     """
     begin_copy(folder, [])
     members = []
@@ -93,7 +96,7 @@ def save_model(
         kept = {name: tensor for name, tensor in state.items() if not name.startswith("aux")}
         kept = halved(kept) if half else kept
         if head is not None:
-            kept = with_head(kept, head)
+            kept = with_head(kept, head, ranges)
         members.append(
             MemberConfig(
                 **write_weights(folder / f"member-{index}.safetensors", kept),
@@ -102,6 +105,7 @@ def save_model(
                 normalization=normalization,
                 head=None if head is None else head.shape,
                 shared=shared,
+                ranges=ranges is not None,
             )
         )
     proposes = None
@@ -112,10 +116,19 @@ def save_model(
     return config
 
 
-def with_head(trunk: Mapping[str, Tensor], head: RegionHead) -> dict[str, Tensor]:
-    """The tensors of a trunk and a head by their names in the file of a network."""
-    parts = {"trunk": trunk, "head": head.state_dict()}
+def with_head(trunk: Mapping[str, Tensor], head: RegionHead, ranges: Ranges | None = None) -> dict[str, Tensor]:
+    """The tensors of a trunk and a head, and ``ranges``, by their names in the file of a network."""
+    parts = {"trunk": trunk, "head": head.state_dict(), "ranges": {} if ranges is None else {"peaks": peaks(ranges)}}
     return {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+
+
+def save_ranges(model: Path, config: ModelConfig, ranges: Sequence[Ranges], out: Path) -> tuple[MemberConfig, ...]:
+    """Write the networks of ``model`` into ``out`` with the ``ranges`` of each; what ``model.yaml`` says of them."""
+    members = []
+    for member, own in zip(config.members, ranges, strict=True):
+        tensors = {**load_file(model / member.file), "ranges.peaks": peaks(own)}
+        members.append(member.model_copy(update={**write_weights(out / member.file, tensors), "ranges": True}))
+    return tuple(members)
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], *, half: bool = False) -> dict[str, Any]:

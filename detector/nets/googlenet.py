@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from detector.nets.inception import ConvUnit, Inception, InceptionChannels
+from detector.nets.inception import ConvUnit, Inception, InceptionChannels, Pool
+from detector.nets.kernels import has_bits, normalize_responses
 
 # Table 1, columns #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 TABLE_1: dict[str, InceptionChannels] = {
@@ -137,8 +138,9 @@ class AuxiliaryClassifier(nn.Module):
 class ResponseNorm(nn.Module):
     """Local response normalisation across channels (AlexNet, section 3.3), with Caffe's constants.
 
-    Each value is divided by (1 + 1e-4 / 5 * the sum of the squares of five neighbouring channels) ** 0.75. The sums are
-    a 1x1 convolution with a band matrix: PyTorch's own module takes several times as long on a CPU.
+    Each value is divided by (1 + 1e-4 / 5 * the sum of the squares of five neighbouring channels) ** 0.75. Where a
+    gradient is needed, or on a GPU, the sums are a 1x1 convolution with a band matrix: PyTorch's own module takes
+    several times as long on a CPU.
     """
 
     band: Tensor
@@ -151,6 +153,8 @@ class ResponseNorm(nn.Module):
         self.scale = math.sqrt(alpha / size)  # of the values, since half precision cannot hold the squares of hundreds
 
     def forward(self, x: Tensor) -> Tensor:
+        if has_bits(x):
+            return normalize_responses(x, self.scale)
         small = x * self.scale
         root = F.conv2d(small * small, self.band).add(1).rsqrt()
         return x * (root * root.sqrt())
@@ -162,6 +166,9 @@ class GoogLeNet(nn.Module):
     ``(N, 3, S, S)`` float -> logits ``(N, num_outputs)``; :class:`Logits` while training with auxiliary heads.
     """
 
+    map_scale: Tensor | None = None
+    """Of a net in int8: the scale ``(C,)`` of 4e's map in bytes, see :mod:`detector.nets.int8`."""
+
     def __init__(self, config: GoogLeNetConfig) -> None:
         super().__init__()
         self.config = config
@@ -172,21 +179,21 @@ class GoogLeNet(nn.Module):
         small = config.stem != "stride8"
         first_stride = 1 if config.stem == "stride2" else 2
         self.conv1 = ConvUnit(3, c(64), 3 if small else 7, stride=first_stride, norm=norm)
-        self.maxpool1 = nn.Identity() if small else nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.maxpool1 = nn.Identity() if small else Pool(3, 2)
         # Caffe's replication: after the first pooling and before the second; alpha is divided by the size, as here.
         self.norm1 = ResponseNorm(c(64)) if lrn else nn.Identity()
         self.conv2 = ConvUnit(c(64), c(64), 1, norm=norm)
         self.conv3 = ConvUnit(c(64), c(192), 3, norm=norm)
         self.norm2 = ResponseNorm(c(192)) if lrn else nn.Identity()
-        self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.maxpool2 = Pool(3, 2)
 
         channels = c(192)
         for name in TABLE_1:
             row = config.inception(name)
             self.add_module(f"inception{name}", Inception(channels, row, kernel5=config.kernel5, norm=norm))
             channels = row.out
-        self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.maxpool4 = nn.MaxPool2d(config.pool4_kernel, 2, ceil_mode=True)
+        self.maxpool3 = Pool(3, 2)
+        self.maxpool4 = Pool(config.pool4_kernel, 2)
         self.aux1 = AuxiliaryClassifier(config.inception("4a").out, config) if config.aux else None
         self.aux2 = AuxiliaryClassifier(config.inception("4d").out, config) if config.aux else None
         self.num_features = channels

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from detector.nets.kernels import is_plain
+
 Norm = Literal["none", "batch"]
 BATCH_NORM_EPS = 1e-3  # torchvision's GoogLeNet; the batch-normalisation paper gives none
 
@@ -56,29 +58,43 @@ class ConvUnit(nn.Module):
         return self.relu(x)  # type: ignore[no-any-return]
 
 
-class SamePool(nn.MaxPool2d):
-    """Maximum of each 3 x 3 neighbourhood, ``(N, C, H, W)`` -> the same shape, of values that are never negative.
+class Pool(nn.MaxPool2d):
+    """Maximum of ``kernel`` x ``kernel`` windows, of values that are never negative; incomplete windows count too.
 
-    In inference on a CPU each axis takes the maximum of three shifted maps. Non-negative numbers are in the order of
+    Stride 1 has kernel 3 and keeps the shape, ``(N, C, H, W)``; stride 2 is Caffe's, whose sizes round up. Where no
+    gradient is needed, on a CPU, each axis takes the maximum of shifted maps. Non-negative numbers are in the order of
     their bits read as integers, which have the faster maximum: bfloat16's takes three times as long.
     """
 
-    def __init__(self) -> None:
-        super().__init__(3, stride=1, padding=1, ceil_mode=True)
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__(kernel, stride, padding=kernel // 2 if stride == 1 else 0, ceil_mode=True)
+        self.kernel, self.step = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
-        if x.device.type != "cpu" or torch.is_grad_enabled() or traced:
+        if not is_plain(x):
             return super().forward(x)  # type: ignore[no-any-return]
-        bits = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
+        bits = x.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
         for axis in (2, 3):
-            first, second = (0, bits.shape[axis] - 1), (1, bits.shape[axis] - 1)
-            pooled = bits.clone()
-            for to, of in ((first, second), (second, first)):
-                part = pooled.narrow(axis, *to)
-                torch.maximum(part, bits.narrow(axis, *of), out=part)
-            bits = pooled
+            bits = self._along(bits, axis)
         return bits.view(x.dtype)
+
+    def _along(self, x: Tensor, axis: int) -> Tensor:
+        size = x.shape[axis]
+        if self.step == 1:
+            pooled, before, behind = x.clone(), (0, size - 1), (1, size - 1)
+            for to, of in ((before, behind), (behind, before)):
+                part = pooled.narrow(axis, *to)
+                torch.maximum(part, x.narrow(axis, *of), out=part)
+            return pooled
+        count = -(-(size - self.kernel) // 2) + 1
+        every_other = (slice(None),) * axis
+        pooled = x[(*every_other, slice(0, None, 2))].narrow(axis, 0, count).clone(memory_format=torch.channels_last)
+        for start in range(1, self.kernel):
+            other = x[(*every_other, slice(start, None, 2))]
+            there = min(count, other.shape[axis])
+            part = pooled.narrow(axis, 0, there)
+            torch.maximum(part, other.narrow(axis, 0, there), out=part)
+        return pooled
 
 
 class Inception(nn.Module):
@@ -100,7 +116,7 @@ class Inception(nn.Module):
         self.branch3 = nn.Sequential(
             ConvUnit(in_channels, c.n5x5_reduce, 1, norm=norm), ConvUnit(c.n5x5_reduce, c.n5x5, kernel5, norm=norm)
         )
-        self.branch4 = nn.Sequential(SamePool(), ConvUnit(in_channels, c.pool_proj, 1, norm=norm))
+        self.branch4 = nn.Sequential(Pool(3, 1), ConvUnit(in_channels, c.pool_proj, 1, norm=norm))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
+from detector.nets.kernels import can_gather, weighted_rows
 from detector.nets.region_head import HeadLogits, HeadShape, RegionHead
 from proposals.boxes import FloatArray
 from proposals.multibox import (
@@ -188,7 +189,10 @@ class PooledMaps:
             taps = (2 * samples) ** 2
             places = (down[:, :, None, :, None] + across[:, None, :, None, :]).view(-1, taps)
             weights = (weight_down[:, :, None, :, None] * weight_across[:, None, :, None, :]).view(-1, taps)
-            found = F.embedding_bag(places, self.rows, per_sample_weights=weights, mode="sum").to(self.dtype)
+            if can_gather(self.rows, self.dtype):
+                found = weighted_rows(self.rows, places, weights, self.dtype)
+            else:
+                found = F.embedding_bag(places, self.rows, per_sample_weights=weights, mode="sum").to(self.dtype)
         return found.view(len(rois), cells, cells, found.shape[1]).permute(0, 3, 1, 2)
 
 

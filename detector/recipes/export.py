@@ -17,6 +17,7 @@ from detector.model.config import MemberConfig, ModelConfig, named_folder, read_
 from detector.model.load import read_member
 from detector.model.save import add_multibox, begin_copy, save_model, with_head, write_model_config, write_weights
 from detector.nets.googlenet import GoogLeNet
+from detector.nets.int8 import Ranges
 from detector.nets.region_head import RegionHead
 from detector.nets.region_net import RegionNet
 from detector.nets.weights import copy_file, halved, read_weights
@@ -35,11 +36,13 @@ def save_trained(
     crop: CropConfig,
     metric: float | None,
     seconds: float,
+    ranges: Ranges | None = None,
 ) -> ModelConfig:
     """Make ``folder``, a finished run's, a model directory as well.
 
     Args:
-        crop: how the model makes crops. metric: of the validation, if there was one.
+        crop: how the model makes crops. metric: of the validation, if there was one. ranges: of a region network's
+            activations.
     """
     training, origin = recipe.training, provenance(dataset, recipe.init, seconds)
     located = net if isinstance(net, RegionNet) else None
@@ -60,6 +63,7 @@ def save_trained(
         heads=[] if located is None else [trained_head(located)],
         shared=shared,
         multibox=None if located is None else located.multibox,
+        ranges=ranges,
         half=recipe.half,
         background=background,
         refinement=None if located is None else recipe.refinement,
@@ -152,9 +156,10 @@ def save_svms(
     model = read_detector_config(init)
     members = []
     for number, (config, head) in enumerate(zip(model.members, heads, strict=True)):
-        net = read_member(init, config, len(model.class_names)).net
-        trunk = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("fc.")}
-        written = write_weights(folder / f"member-{number}.safetensors", with_head(halved(trunk), head))
+        member = read_member(init, config, len(model.class_names))
+        trunk = {name: tensor for name, tensor in member.net.state_dict().items() if not name.startswith("fc.")}
+        state = with_head(halved(trunk), head, member.ranges)
+        written = write_weights(folder / f"member-{number}.safetensors", state)
         members.append(config.model_copy(update={**written, "head": head.shape}))
     if model.multibox is not None:
         begin_copy(folder, [init / model.multibox.file])

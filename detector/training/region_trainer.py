@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from detector.crop import crop_regions
 from detector.nets.googlenet import Logits
+from detector.nets.int8 import Ranges, record_ranges
 from detector.nets.region_head import HeadLogits
 from detector.nets.region_net import RegionNet, image_levels
 from detector.nets.weights import to_tensor
@@ -32,6 +33,7 @@ from proposals.errors import UserError
 
 Item = TypeVar("Item")
 VALIDATION_BATCH = 256
+RANGE_BATCHES = 4
 HEADS = ("fc.", "aux1.fc2.", "aux2.fc2.")
 """The layers of a classifier that name the classes: new wherever the classes are."""
 PROPOSES = "multibox."
@@ -198,6 +200,15 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
         )
         self.log.write(entry)
         self.report(entry)
+
+    @torch.inference_mode()
+    def activation_ranges(self, net: nn.Module) -> Ranges | None:
+        """How far a region network's activations reach on a few batches, for int8; ``None`` of any other network."""
+        if not isinstance(net, RegionNet) or not net.head.classify.weight.requires_grad:
+            return None
+        net.eval()
+        batches = (self.batches.batch(step) for step in range(RANGE_BATCHES))
+        return record_ranges([net.trunk], lambda: [self.output(net, batch) for batch in batches])[0]
 
 
 def new_optimizer(net: nn.Module, config: LearningConfig) -> torch.optim.Optimizer:

@@ -12,6 +12,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from small_nets import MAPS, member
+from small_nets import NET as NET_ON_MAPS
 
 from detector.commands.calibrate import halves
 from detector.crop import CropConfig
@@ -22,6 +24,7 @@ from detector.model.load import load_model
 from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization
+from detector.recipes.export import join_members
 from proposals.errors import UserError
 
 NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
@@ -132,7 +135,8 @@ def test_detections_of_other_classes_do_not_count(run_cli: Any, data: Path, mode
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [(("--of", "everything"), "say regions or detections"), (("--first", 1), "both need some")]
+    ("options", "words"),
+    [(("--of", "everything"), "say regions, detections or activations"), (("--first", 1), "both need some")],
 )
 def test_what_cannot_be_calibrated_is_one_line(
     run_cli: Any, data: Path, model: Path, tmp_path: Path, options: tuple[Any, ...], words: str
@@ -162,3 +166,39 @@ def test_a_wrong_temperature_in_model_yaml_is_one_line(model: Path, tmp_path: Pa
     (tmp_path / MODEL_FILE).write_text(yaml.safe_dump({**content, "temperature": value}))
     with pytest.raises(UserError, match="temperature"):
         read_model_config(tmp_path)
+
+
+def test_with_the_ranges_of_activations_a_model_has_int8(run_cli: Any, data: Path, model: Path, tmp_path: Path) -> None:
+    one = member()
+    assert one.head is not None
+    facts: dict[str, Any] = {"class_names": ("cat", "dog", "cow"), "class_keys": ("cat", "dog", "cow")}
+    nets: list[Any] = [(NET_ON_MAPS, one.net.state_dict(), one.crop, one.normalization)]
+    save_model(tmp_path / "plain", nets, heads=[one.head], shared=MAPS, name="t", licence="MIT", **facts)
+    with pytest.raises(UserError, match="--of activations"):
+        load_model(tmp_path / "plain", device="cpu", precision="int8")
+    arguments = ("--data", data, "--of", "activations", "--out", tmp_path / "out")
+    done = run_cli("calibrate", tmp_path / "plain", *arguments)
+    assert done.code == 0, done.err
+    config = read_model_config(tmp_path / "out")
+    assert [m.ranges for m in config.members] == [True]
+    assert config.provenance["activations calibrated"].split()[0] == "detector"
+    image, boxes = load_dataset(data, "val").read(0), np.array([[2, 2, 30, 30], [5, 0, 40, 20]], np.float32)
+    exact, whole = (
+        load_model(tmp_path / "out", device="cpu", precision=precision).classifier.predict(image, boxes).probs
+        for precision in ("float32", "int8")
+    )
+    np.testing.assert_allclose(whole, exact, atol=0.02)
+    assert not np.array_equal(whole, exact)
+    plain = load_model(tmp_path / "plain", device="cpu", precision="float32").classifier.predict(image, boxes).probs
+    np.testing.assert_array_equal(exact, plain)
+
+    joined = join_members([tmp_path / "out", tmp_path / "out"], empty(tmp_path / "two"), "two")
+    assert [m.ranges for m in joined.members] == [True, True]
+    load_model(tmp_path / "two", device="cpu", precision="int8")
+    refused = run_cli("calibrate", model, "--data", data, "--of", "activations", "--out", tmp_path / "no")
+    assert "has a network without a head, which has no int8" in refused.fault
+
+
+def empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

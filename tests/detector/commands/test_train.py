@@ -63,6 +63,7 @@ def test_trained_model_finds_the_squares(data: Path, tmp_path: Path, capsys: pyt
     config = read_model_config(out)
     assert sorted(config.class_names) == ["blue", "red"]
     assert config.licence == "MIT"
+    assert [member.ranges for member in config.members] == [member.head is not None for member in config.members]
     assert config.scores["val_top1_on_annotated_boxes"] >= 0.75
     assert read_image(out / "crops.png").shape[2] == 3
     assert "the model is in" in capsys.readouterr().err

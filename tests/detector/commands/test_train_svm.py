@@ -24,6 +24,7 @@ from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
+from detector.nets.int8 import layers_with_ranges
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps
 from detector.nets.weights import Normalization, read_weights
@@ -68,7 +69,8 @@ def save(folder: Path, *, shared: bool = True) -> Path:
     trunk = Trunk(config)
     head = RegionHead(HeadShape(kind="softmax", grid=2, shared=True, overlap=2), 2, trunk.num_features)
     maps = SharedMaps(image_side=64, levels=1, region_side=16)
-    save_model(folder, [(config, trunk.state_dict(), *inputs)], heads=[head], shared=maps, **facts)
+    ranges = dict.fromkeys(layers_with_ranges(trunk), 8.0)
+    save_model(folder, [(config, trunk.state_dict(), *inputs)], heads=[head], shared=maps, ranges=ranges, **facts)
     return folder
 
 
@@ -113,6 +115,7 @@ def test_all_but_the_classes_stays_the_models(tmp_path: Path, model: Path) -> No
     assert after.members[0].head == HeadShape(kind="svm", grid=2, shared=True, overlap=2)
     assert after.postprocess.calibration == Calibration() != before.postprocess.calibration  # it was the softmax's, too
     after = after.model_copy(update={"postprocess": before.postprocess})
+    assert after.members[0].ranges
     kept: set[str] = {"proposals", "postprocess", "refinement", "class_names", "class_keys", "background"}
     assert after.model_dump(include=kept) == before.model_dump(include=kept)
     assert after.scores == {}  # they were the softmax's

@@ -97,8 +97,8 @@ def test_wrong_members_and_settings() -> None:
         ensemble(small_net(0), small_net(1, 5))
     with pytest.raises(ValueError, match="at least one"):
         ensemble()
-    with pytest.raises(UserError, match="precision 'int8': choose auto, float32, bfloat16, float16"):
-        ensemble(small_net(0), precision="int8")
+    with pytest.raises(UserError, match="precision 'int4': choose auto, float32, bfloat16, float16, int8"):
+        ensemble(small_net(0), precision="int4")
 
 
 def test_the_temperature_is_of_the_mean(image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
