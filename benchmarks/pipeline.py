@@ -2,7 +2,7 @@
 
 Command:  .venv/bin/python benchmarks/pipeline.py        (or: make benchmark ONLY=pipeline)
           --model DIR for another model, --repeats N, --threads N; as for detector detect: --members N,
-          --precision float32, --proposals multibox, --max-proposals N, --image-side N
+          --precision float32, --proposals multibox, --max-proposals N, --image-side N, --looks N
 
 The images are scikit-image's, scaled to fill 640x480. Every repeat does all of them in turn; the figures are medians
 over images and repeats, with the 10th and 90th percentile. On one thread the time is the processor's, which a busy
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16", "int8"])
     parser.add_argument("--proposals", help="a preset of selective search, or multibox")
     parser.add_argument("--max-proposals", type=int, help="classify at most so many regions")
+    parser.add_argument("--looks", type=int, help="classify regions so many times")
     parser.add_argument("--image-side", type=int, help="the longer side of the image that the networks see")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -81,6 +82,7 @@ def main() -> None:
         proposals=arguments.proposals,
         max_proposals=arguments.max_proposals,
         image_side=arguments.image_side,
+        looks=arguments.looks,
         threads=arguments.threads,
     )
     images = [photograph(name) for name in IMAGES]

@@ -19,6 +19,7 @@ from detector.commands.options import (
     ResumeWord,
     ShardWord,
     image_side_option,
+    looks_option,
     may_go_on,
     members_option,
     rare,
@@ -82,6 +83,7 @@ def detect(
         ),
     ] = None,
     members: Annotated[int | None, members_option("Speed")] = None,
+    looks: Annotated[int | None, looks_option("Speed")] = None,
     exact: Annotated[
         bool, rare("Speed", "All networks look at all regions, also of a model that is a cascade: slower.", "--exact")
     ] = False,
@@ -204,14 +206,15 @@ def detect(
     load = partial(
         load_model, model, **how, precision=precision, score_threshold=score_threshold, nms_threshold=nms_threshold,
         max_detections=max_detections, classes=classes or None, proposals=proposals, search_side=search_side,
-        max_proposals=max_proposals, multibox=not no_multibox, image_side=image_side, members=members, exact=exact,
-        runtime=runtime, threads=None if alone else 1,
+        max_proposals=max_proposals, multibox=not no_multibox, image_side=image_side, members=members, looks=looks,
+        exact=exact, runtime=runtime, threads=None if alone else 1,
     )  # fmt: skip
     detector = load()
     config: dict[str, Any] = {
         "inputs": inputs,
         "model": model or "bundled",
         "members": members,
+        "looks": looks,
         "exact": exact,
         "classes": "all" if detector.labels is None else [detector.class_names[label] for label in detector.labels],
         "device": device,

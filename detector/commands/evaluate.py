@@ -20,6 +20,7 @@ from detector.commands.options import (
     ResumeWord,
     ShardWord,
     image_side_option,
+    looks_option,
     members_option,
     rare,
     results_option,
@@ -83,6 +84,7 @@ def evaluate(
     image_side: Annotated[int | None, image_side_option("Model")] = None,
     search_side: Annotated[int | None, side_option("Model")] = None,
     members: Annotated[int | None, members_option("Model")] = None,
+    looks: Annotated[int | None, looks_option("Model")] = None,
     exact: Annotated[
         bool, rare("Model", "With a model: all networks look at all regions, also of a cascade.", "--exact")
     ] = False,
@@ -119,7 +121,7 @@ def evaluate(
     [bold]Example:[/bold] detector evaluate --data VOCdevkit --split 2007/test --metric voc07 --report
     """
     options = {name: value for name, value in locals().items() if name != "help_all"}
-    names = ("score_threshold", "max_detections", "image_side", "search_side", "members", "exact")
+    names = ("score_threshold", "max_detections", "image_side", "search_side", "members", "looks", "exact")
     looking = {name: options.pop(name) for name in names}
     from detector.commands.evaluate_job import EvaluateRequest, run_evaluation
 

@@ -74,10 +74,12 @@ def check(request: EvaluateRequest) -> None:
     if request.model is not None and given:
         raise UserError("--model and --detections exclude each other; name one of them")
     sides = request.looking["image_side"] is not None or request.looking["search_side"] is not None
-    if given and (sides or request.looking["members"] is not None or request.looking["exact"]):
-        raise UserError("--members, --exact and the sides are for a model's run; leave them out with --detections")
-    if request.classes_only and sides:
-        raise UserError(f"--metric {request.metric} is of the networks as they are; leave the sides out")
+    if given and (sides or any(request.looking[name] for name in ("members", "looks", "exact"))):
+        raise UserError(
+            "--members, --looks, --exact and the sides are for a model's run; leave them out with --detections"
+        )
+    if request.classes_only and (sides or request.looking["looks"]):
+        raise UserError(f"--metric {request.metric} is of the networks as they are; leave the sides and --looks out")
     if request.classes_only and (given or request.report):
         raise UserError(f"--metric {request.metric} measures a model; leave --detections and --report out")
     if request.crops not in ("1", "10", "144"):

@@ -57,6 +57,12 @@ def members_option(panel: str | None = None) -> Any:
     return rare(panel, "Use only the model's first N networks; fewer are faster.", min=1, show_default="all")
 
 
+def looks_option(panel: str | None = None) -> Any:
+    """``--looks``."""
+    text = "Classify regions N times, from the second on those that moved; 1 is fastest."
+    return rare(panel, text, min=1, max=10, metavar="N", show_default=MODELS_OWN)
+
+
 def side_option(panel: str | None = None, default: str = MODELS_OWN) -> Any:
     """``--search-side``."""
     text = "Resize the longer side to N pixels for proposal search; smaller is faster."

@@ -14,7 +14,7 @@ from detector.detection.ensemble import Ensemble, Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.detection.runtimes import with_runtime
-from detector.detection.suppression import PostprocessConfig
+from detector.detection.suppression import PostprocessConfig, RefinementConfig
 from detector.model.config import (
     BUNDLED_MODEL,
     MODEL_FILE,
@@ -164,6 +164,7 @@ def load_model(
     precision: str = "auto",
     classes: str | Sequence[str] | None = None,
     runtime: str = "torch",
+    looks: int | None = None,
     exact: bool = False,
 ) -> Detector:
     """A ready detector from a model directory, by default the bundled model.
@@ -181,8 +182,9 @@ def load_model(
             "float16" or "int8". classes: names (or ids) of the only
             classes that are looked for, by default all; labels stay those of the model. runtime: what the classifiers
             run in: "torch"; "onnx" or "openvino", of a model that ``detector export`` has written; "auto" for what is
-            installed. exact: all networks look at all regions, also of a model that is a cascade (see
-            ``RefinementConfig.first_members``).
+            installed. looks: times that regions are classified, in place of the model's own (``RefinementConfig``'s
+            ``rounds``). exact: all networks look at all regions, also of a model that is a cascade (its
+            ``first_members``).
 
     Raises:
         UserError: anything wrong with the directory or a setting, in one line.
@@ -224,10 +226,14 @@ def load_model(
             own = Ensemble([read_member(folder, config.members[0], len(names))], target, precision=precision)
         head = read_multibox(folder, config.multibox)
         learned = MultiBoxSource(head, own, config.multibox.maps, config.multibox.proposals)
-    looks = config.refinement
-    if looks is not None and (exact or ensemble.num_members <= (looks.first_members or 0)):
-        looks = looks.model_copy(update={"first_members": None})
+    refinement = config.refinement
+    if refinement is None and looks not in (None, 1):
+        raise UserError(f"{folder}: looks once at each region: it has no box regression")
+    if refinement is not None and looks is not None:
+        refinement = parse(RefinementConfig, {**refinement.model_dump(), "rounds": looks}, "settings")
+    if refinement is not None and (exact or ensemble.num_members <= (refinement.first_members or 0)):
+        refinement = refinement.model_copy(update={"first_members": None})
     return Detector(
-        search, ensemble, names, post, where.max_proposals, looks, labels, config.class_keys,
+        search, ensemble, names, post, where.max_proposals, refinement, labels, config.class_keys,
         learned, MergeConfig() if config.multibox is None else config.multibox.merge,
     )  # fmt: skip

@@ -64,6 +64,7 @@ OWN = {"device": "auto", "precision": "auto", "seed": 0, "exact": False, "multib
         ("", {}),
         ("--members 2", {"members": 2}),
         ("--image-side 384", {"image_side": 384}),
+        ("--looks 1", {"looks": 1}),
         ("--exact", {"exact": True}),
         ("--no-multibox", {"multibox": False}),
         (
@@ -86,7 +87,14 @@ def test_the_settings_reach_the_model_and_what_is_not_given_is_its_own(
     assert fake_model.calls == [(Path("somewhere") if options else None, {**OWN, **settings})]
     config = record_of(FOUND)["config"]
     limits = {"score_threshold": 0.3, "nms_threshold": 0.3, "max_detections": 100}
-    for name, value in {**limits, "members": None, "image_side": None, "exact": False, **settings}.items():
+    for name, value in {
+        **limits,
+        "members": None,
+        "image_side": None,
+        "looks": None,
+        "exact": False,
+        **settings,
+    }.items():
         place = config["postprocess"] if name in limits else config
         assert name in ("proposals", "seed", "multibox") or place[name] == value
 

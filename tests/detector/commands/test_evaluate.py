@@ -279,9 +279,10 @@ def test_accuracy_of_regions_and_images(evaluate: Any, voc: Path, crops: int) ->
     ("arguments", "words"),
     [
         ("--model m --detections found.jsonl", "exclude each other"),
-        ("--detections found.jsonl --members 2", "--members, --exact and the sides are for a model's run"),
+        ("--detections found.jsonl --members 2", "--members, --looks, --exact and the sides are for a model's run"),
         ("--metric regions --detections found.jsonl", "measures a model"),
-        ("--metric regions --image-side 384", "leave the sides out"),
+        ("--metric regions --looks 2", "leave the sides and --looks out"),
+        ("--metric regions --image-side 384", "leave the sides and --looks out"),
         ("--metric regions --crops 5", "--crops must be 1, 10 or 144"),
         ("--split nowhere --detections found.jsonl", "nowhere"),
         ("--shard 1/2 --detections x", "--shard is for the detections of a model"),

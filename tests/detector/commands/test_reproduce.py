@@ -23,7 +23,7 @@ from detector.model.load import load_model
 from proposals.errors import UserError
 from proposals.types import Source
 
-EXPERIMENTS = ("googlenet-ilsvrc14", "voc07", "voc-proposals", "coco")
+EXPERIMENTS = ("googlenet-ilsvrc14", "voc07", "voc-proposals", "voc-looks", "coco")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

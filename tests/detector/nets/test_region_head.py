@@ -291,6 +291,19 @@ def test_a_cascade_needs_another_network_and_can_be_undone(
     assert looks.first_members == cascade
 
 
+def test_the_number_of_looks_is_the_model_s_or_one_s_own(tmp_path: Path) -> None:
+    nets = [(NET, random_trunk().state_dict(), CROP, Normalization())]
+    facts: dict[str, Any] = {"class_names": ("cat", "dog"), "class_keys": ("cat", "dog"), "licence": "MIT", "name": "t"}
+    save_model(tmp_path / "two", nets, heads=[random_head()], refinement=RefinementConfig(rounds=2), **facts)
+    save_model(tmp_path / "none", nets, heads=[random_head()], **facts)
+    rounds = [load_model(tmp_path / "two", device="cpu", looks=looks).refinement for looks in (None, 1, 3)]
+    assert [each.rounds for each in rounds if each is not None] == [2, 1, 3]
+    assert load_model(tmp_path / "none", device="cpu", looks=1).refinement is None
+    for folder, looks, words in (("none", 2, "looks once at each region"), ("two", 11, "rounds")):
+        with pytest.raises(UserError, match=words):
+            load_model(tmp_path / folder, device="cpu", looks=looks)
+
+
 def test_a_threshold_of_ones_own_takes_soft_suppressions_place(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", postprocess=PostprocessConfig(soft_sigma=0.3))
     assert load_model(folder, device="cpu").config.soft_sigma == 0.3
