@@ -1,4 +1,4 @@
-"""Rules that hold for every test: no network, and tests that need a GPU or a browser are left out aloud without it."""
+"""Rules that hold for every test: no network, and tests that need a GPU, VNNI or a browser are left out aloud."""
 
 from __future__ import annotations
 
@@ -59,9 +59,16 @@ def _browser_is_there() -> bool:
     return find_browser() is not None
 
 
+def _int8_is_there() -> bool:
+    from detector.detection.precision import has_int8
+
+    return has_int8()
+
+
 # marker -> (is what it needs there?, what is said when it is not)
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "gpu": (_gpu_is_there, "GPU: {} tests NOT run, this machine has none that PyTorch can use"),
+    "int8": (_int8_is_there, "INT8: {} tests NOT run, this processor has no VNNI instructions"),
     "browser": (
         _browser_is_there,
         "BROWSER: {} tests NOT run, no Chromium was found (Debian: apt-get install chromium; or set CHROMIUM=/path)",

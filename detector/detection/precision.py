@@ -25,8 +25,8 @@ def detection_dtype(precision: str, device: torch.device) -> torch.dtype:
     Raises:
         UserError: no such format, or not on this device.
     """
-    if precision == "int8" and (device.type != "cpu" or not _has_onednn()):
-        raise UserError("precision int8 needs --device cpu and a PyTorch with oneDNN")
+    if precision == "int8" and (device.type != "cpu" or not has_int8()):
+        raise UserError("precision int8 needs --device cpu and a processor with VNNI instructions")
     if precision in ("auto", "int8"):
         if device.type == "cuda":
             return torch.float16
@@ -47,12 +47,17 @@ def fast_bfloat16() -> bool:
 
 
 def fast_int8() -> bool:
-    """Whether this processor has instructions for products of bytes, as Linux tells."""
-    return _has_onednn() and bool({"avx512_vnni", "avx_vnni"} & _processor_flags())
+    """Whether int8 is the fastest there is."""
+    return has_int8()
 
 
-def _has_onednn() -> bool:
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+def has_int8() -> bool:
+    """Whether this processor has instructions for products of bytes, as Linux tells, and PyTorch uses them.
+
+    Without them oneDNN adds up two products at a time in 16 bits, which may overflow.
+    """
+    onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(onednn and {"avx512_vnni", "avx_vnni"} & _processor_flags())
 
 
 @cache

@@ -168,6 +168,7 @@ def test_a_wrong_temperature_in_model_yaml_is_one_line(model: Path, tmp_path: Pa
         read_model_config(tmp_path)
 
 
+@pytest.mark.int8
 def test_with_the_ranges_of_activations_a_model_has_int8(run_cli: Any, data: Path, model: Path, tmp_path: Path) -> None:
     one = member()
     assert one.head is not None

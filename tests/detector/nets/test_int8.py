@@ -21,6 +21,7 @@ from detector.nets.region_net import SharedMaps
 from proposals.boxes import iou
 from proposals.errors import UserError
 
+pytestmark = pytest.mark.int8
 BOXES = np.array([[0, 0, 60, 48], [3, 5, 30, 40], [20, 2, 22, 3], [10, 10, 58, 46]], np.float32)
 
 
