@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from detector.nets.googlenet import TABLE_1, GoogLeNet
 from detector.nets.inception import ConvUnit, Inception
-from detector.nets.kernels import quantize
+from detector.nets.kernels import to_bytes
 
 _USUAL_SIDE = 36  # of a map that oneDNN lays weights out for; others fit too, but some are slower
 
@@ -85,7 +85,7 @@ class Quantize(nn.Module):
         self.inverse = 1 / scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return quantize(x, self.inverse)
+        return to_bytes(x, self.inverse)
 
 
 class Int8Conv(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from detector.nets.kernels import normalize_responses, quantize, weighted_rows
+from detector.nets.kernels import normalize_responses, to_bytes, weighted_rows
 
 
 def warmup() -> None:
@@ -12,7 +12,7 @@ def warmup() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.ones(1, 8, 1, 1, dtype=dtype)
         normalize_responses(x, 1.0)
-        quantize(x, torch.ones(8))
+        to_bytes(x, torch.ones(8))
         weighted_rows(torch.ones(1, 8), torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4), dtype)
 
 

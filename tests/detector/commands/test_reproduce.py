@@ -310,11 +310,11 @@ def test_a_model_folder_is_measured_as_it_is(data: tuple[Path, Path], tmp_path: 
     arguments = ("reproduce", "bundled", "--data", data[0], "--out", out, "--split", "val2", "--device", "cpu")
     assert run(*arguments, "--first", 1) == 0
     assert [row["variant"] for row in rows_of(out / "table.csv")] == [
-        "1 network", "selective search alone", "selective search alone, scale 2", *BUDGETED, "with refinement",
+        "1 network", "selective search alone", "selective search alone, scale 1", *BUDGETED, "without refinement",
         "without box regression", "without overlap", "plain suppression",
     ]  # fmt: skip
     against = {row["of"]: row["against"] for row in rows_of(out / "effects.csv")}
-    assert against["without box regression"] == "1 network"
+    assert against["without box regression"] == "without refinement"
     assert len(list((out / "pictures").iterdir())) == 1
     assert not (out / "bundled").exists()
     assert run(*arguments, "--first", 2) == 0

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.nets.kernels import can_gather, has_bits, normalize_responses, quantize, weighted_rows
+from detector.nets.kernels import can_gather, has_bits, normalize_responses, to_bytes, weighted_rows
 
 FORMATS = [(torch.float32, 1e-6), (torch.bfloat16, 2**-8)]
 
@@ -33,11 +33,11 @@ def test_responses_are_normalised_as_pytorch_does_it(
 @given(st.integers(0, 10_000))
 def test_values_become_the_nearest_bytes(seed: int) -> None:
     x, scale = values(2, 5, 3, 4, seed=seed), torch.linspace(0.5, 3, 5)
-    found = quantize(x, 1 / scale)
+    found = to_bytes(x, 1 / scale)
     exact = x.double() / scale.double().view(1, 5, 1, 1)
     assert found.dtype == torch.uint8
     assert (found.double() - exact.clamp(max=255)).abs().max() <= 0.5 + 1e-4
-    assert torch.equal(quantize(x.contiguous(memory_format=torch.channels_last), 1 / scale), found)
+    assert torch.equal(to_bytes(x.contiguous(memory_format=torch.channels_last), 1 / scale), found)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), FORMATS)
