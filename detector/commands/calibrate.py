@@ -74,7 +74,7 @@ def calibrate(
     measured = load_measured(data, split, None, "regions", pictures_needed=True, first=first)
     dataset = measured.dataset
     assert dataset is not None
-    ranges = _ranges(model, config, dataset) if of == "activations" else None
+    ranges = _ranges(model, config, dataset, data, device) if of == "activations" else None
     changed, lines = config, list[str]()
     if ranges is None:
         changed, lines = (_of_regions if of == "regions" else _of_detections)(model, config, dataset, data, device)
@@ -159,7 +159,7 @@ def _of_detections(
     return config.model_copy(update={"postprocess": post, "scores": {**config.scores, **figures}}), lines
 
 
-def _ranges(model: Path, config: ModelConfig, dataset: Dataset) -> list[dict[str, float]]:
+def _ranges(model: Path, config: ModelConfig, dataset: Dataset, data: Path, device: str) -> list[dict[str, float]]:
     """How far the activations of each network reach on some of the images."""
     import numpy as np
 
@@ -171,7 +171,7 @@ def _ranges(model: Path, config: ModelConfig, dataset: Dataset) -> list[dict[str
 
     if any(member.head is None for member in config.members):
         raise UserError(f"{model}: has a network without a head, which has no int8")
-    detector = load_model(model, device="cpu", precision="float32", exact=True)
+    detector = load_model(model, device=device, precision="float32", exact=True)
     assert isinstance(detector.classifier, Ensemble)
     some = dataset.subset(np.unique(np.linspace(0, len(dataset) - 1, RANGE_IMAGES).astype(np.int64)))
 
@@ -181,7 +181,10 @@ def _ranges(model: Path, config: ModelConfig, dataset: Dataset) -> list[dict[str
                 advance()
                 detector(read_record(record))
 
-    return record_ranges([member.net for member in detector.classifier.members], look)
+    found = record_ranges([member.net for member in detector.classifier.members], look)
+    if not all(min(ranges.values()) > 0 for ranges in found):
+        raise UserError(f"{data}: in its images a layer of the networks had nothing to say; take others")
+    return found
 
 
 def _change(others: int, errors: Sequence[float]) -> str:

@@ -31,7 +31,7 @@ from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode, flip_horizontal
 from proposals.errors import UserError
 
-CPU_BATCH = 100  # larger batches fall out of the cache
+CPU_BATCH = 100  # larger batches fall out of the cache; of 32 to 200 the fastest on shared maps
 GPU_BATCH = 512
 
 

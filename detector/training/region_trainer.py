@@ -203,12 +203,16 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
 
     @torch.inference_mode()
     def activation_ranges(self, net: nn.Module) -> Ranges | None:
-        """How far a region network's activations reach on a few batches, for int8; ``None`` of any other network."""
+        """How far a region network's activations reach on a few batches, for int8.
+
+        ``None`` of any other network, and where a layer had nothing to say.
+        """
         if not isinstance(net, RegionNet) or not net.head.classify.weight.requires_grad:
             return None
         net.eval()
         batches = (self.batches.batch(step) for step in range(RANGE_BATCHES))
-        return record_ranges([net.trunk], lambda: [self.output(net, batch) for batch in batches])[0]
+        (ranges,) = record_ranges([net.trunk], lambda: [self.output(net, batch) for batch in batches])
+        return ranges if min(ranges.values()) > 0 else None
 
 
 def new_optimizer(net: nn.Module, config: LearningConfig) -> torch.optim.Optimizer:

@@ -196,6 +196,14 @@ def test_with_the_ranges_of_activations_a_model_has_int8(run_cli: Any, data: Pat
     joined = join_members([tmp_path / "out", tmp_path / "out"], empty(tmp_path / "two"), "two")
     assert [m.ranges for m in joined.members] == [True, True]
     load_model(tmp_path / "two", device="cpu", precision="int8")
+    with torch.no_grad():
+        dead = one.net.inception4a.branch1.bn
+        dead.weight.zero_()
+        dead.bias.fill_(-1)
+    nets = [(NET_ON_MAPS, one.net.state_dict(), one.crop, one.normalization)]
+    save_model(tmp_path / "dead", nets, heads=[one.head], shared=MAPS, name="t", licence="MIT", **facts)
+    silent = run_cli("calibrate", tmp_path / "dead", "--data", data, "--of", "activations", "--out", tmp_path / "no")
+    assert "a layer of the networks had nothing to say" in silent.fault
     refused = run_cli("calibrate", model, "--data", data, "--of", "activations", "--out", tmp_path / "no")
     assert "has a network without a head, which has no int8" in refused.fault
 
