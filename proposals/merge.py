@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from proposals.boxes import area, iou
+from proposals.boxes import nms
 from proposals.types import Proposals
 
 
@@ -83,20 +83,5 @@ def _first_of_each(boxes: NDArray[np.float32], iou_threshold: float) -> NDArray[
     """Rows of ``boxes`` ``(N, 4)`` in their order, without those that repeat an earlier kept one."""
     _, first = np.unique(boxes, axis=0, return_index=True)
     kept = np.sort(first)
-    if iou_threshold == 1 or not len(kept):
-        return kept
-    left = boxes[kept].astype(np.float64)
-    alive = np.ones(len(left), np.bool_)
-    # A box of IoU t with another has at least t and at most 1 / t times its area, so only neighbours by area compare.
-    areas = area(left)
-    by_area = np.argsort(areas, kind="stable")
-    ordered = areas[by_area]
-    low = np.searchsorted(ordered, areas * iou_threshold, side="left")
-    high = np.searchsorted(ordered, areas / iou_threshold, side="right")
-    for i in range(len(left)):
-        if alive[i]:
-            near = by_area[low[i] : high[i]]
-            near = near[(near > i) & alive[near]]
-            if len(near):
-                alive[near[iou(left[i : i + 1], left[near])[0] > iou_threshold]] = False
-    return kept[alive]
+    # Equal boxes without an area have no IoU, and were found above.
+    return kept[nms(boxes[kept].astype(np.float64), -np.arange(len(kept)), iou_threshold)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
+from detector.detection.cores import Start, at_once, lanes, when_asked
 from detector.detection.precision import detection_dtype, takes_int8
 from detector.nets.googlenet import GoogLeNet
 from detector.nets.int8 import Ranges, to_int8
@@ -38,11 +40,11 @@ GPU_BATCH = 512
 class ImageView:
     """An image, with what the members make of it once for all regions: halvings for crops, and maps.
 
-    Looking at the same view again costs the regions alone.
+    Looking at the same view again costs the regions alone. ``mirrored``: whether its mirror image will be looked at.
     """
 
-    def __init__(self, image: NDArray[np.uint8]) -> None:
-        self.image = image
+    def __init__(self, image: NDArray[np.uint8], mirrored: bool = False) -> None:
+        self.image, self.mirrored = image, mirrored
         self.pyramid = ImagePyramid(image)
         self.maps: dict[tuple[Ensemble, int, bool], ImageMaps] = {}
 
@@ -126,12 +128,17 @@ class Member:
             return RegionOutput(torch.softmax(y, 1))
         return self.head(y)  # type: ignore[no-any-return]
 
-    def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> ImageMaps:
+    def maps(
+        self,
+        image: NDArray[np.uint8],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        start: Start = when_asked,
+    ) -> ImageMaps:
         """The maps to pool regions of ``image`` ``(H, W, 3)`` RGB from, of a member with ``shared``."""
         assert self.shared is not None
-        x = self.level_zero(image, device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return ImageMaps(self.net, x, image.shape[:2], self.shared)
+        level_zero = partial(self.level_zero, image, device)
+        return ImageMaps(self.net, level_zero, image.shape[:2], self.shared, dtype, start)
 
     def level_zero(self, image: NDArray[np.uint8], device: torch.device) -> Tensor:
         """``image`` ``(H, W, 3)`` RGB at level 0's size, normalised: ``(1, 3, H', W')``, channels last."""
@@ -153,7 +160,8 @@ class Member:
     def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
         """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
         assert self.head is not None
-        with torch.autocast(maps.maps.rows.device.type, dtype, enabled=dtype != torch.float32):
+        device = maps.maps.rows.device.type
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             y = maps.features(boxes).float()
         return self.head(y)  # type: ignore[no-any-return]
 
@@ -201,6 +209,7 @@ class Ensemble:
             raise ValueError(f"temperature {temperature} must be positive and finite")
         self.temperature = temperature
         self.runtime = runtime
+        self.start: Start = at_once if device.type == "cpu" and runtime == "torch" else when_asked
         self.precision = str(self.dtype).removeprefix("torch.")
         if int8 and any(member.ranges is not None for member in members):
             self.precision = "int8"
@@ -331,29 +340,41 @@ class Ensemble:
                 for number, member in looking:
                     for shown, sign in views:
                         yield number, part, member.output(shown, self.dtype).each(Tensor.cpu), sign
+        self.start_maps(view, members)
+        begun = []
         for number, member in self.pooling:
-            if number >= last:
-                break
-            for flipped in (False, True)[: 1 + mirror]:
+            for flipped in (False, True)[: 1 + mirror] if number < last else ():
                 maps = self.maps_of(view, number, member, flipped)
                 placed = flip_horizontal(boxes, view.image.shape[1]) if flipped else boxes
-                for part in self._parts(boxes):
-                    found = member.pooled_output(maps, placed[part], self.dtype).each(Tensor.cpu)
-                    yield number, part, found, other if flipped else side
+                for part in self._parts(boxes, least=lanes(self.start)):
+                    found = self.start(partial(member.pooled_output, maps, placed[part], self.dtype))
+                    begun.append((number, part, found, other if flipped else side))
+        for number, part, found, sign in begun:
+            yield number, part, found().each(Tensor.cpu), sign
+
+    def start_maps(self, view: ImageView, members: int | None = None) -> None:
+        """Begin all maps of the first ``members`` networks that the view will need; where one core is, they wait."""
+        for flipped in (False, True)[: 1 + view.mirrored] if lanes(self.start) > 1 else ():
+            for number, member in self.pooling:
+                if members is None or number < members:
+                    self.maps_of(view, number, member, flipped)
 
     @property
     def num_members(self) -> int:
         """How many networks there are."""
         return len(self.members)
 
-    def _parts(self, regions: FloatArray | Tensor) -> list[slice]:
-        return [slice(start, start + self.batch_size) for start in range(0, len(regions), self.batch_size)]
+    def _parts(self, regions: FloatArray | Tensor, least: int = 1) -> list[slice]:
+        """At least so many parts, where there are regions for them, none of more than ``batch_size``."""
+        size = max(1, min(self.batch_size, -(-len(regions) // least)))
+        return [slice(start, start + size) for start in range(0, len(regions), size)]
 
     def maps_of(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
         key = self, number, flipped
         if key not in view.maps:
-            view.maps[key] = member.maps(view.image[:, ::-1] if flipped else view.image, self.device, self.dtype)
+            image = view.image[:, ::-1] if flipped else view.image
+            view.maps[key] = member.maps(image, self.device, self.dtype, self.start)
         return view.maps[key]
 
 

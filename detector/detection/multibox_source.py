@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class MultiBoxSource:
         view = image if isinstance(image, ImageView) else ImageView(image)
         if self.pools_alike:
             maps = ensemble.maps_of(view, 0, member, False)
+            ensemble.start_maps(view)
         else:
-            maps = member.maps(view.image, ensemble.device, ensemble.dtype)
-        with torch.autocast(ensemble.device.type, ensemble.dtype, enabled=ensemble.dtype != torch.float32):
-            return maps.proposed(self.head, self.config)
+            maps = member.maps(view.image, ensemble.device, ensemble.dtype, ensemble.start)
+        return ensemble.start(partial(maps.proposed, self.head, self.config), urgent=True)()

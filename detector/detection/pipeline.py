@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.detection.cores import at_once
 from detector.detection.ensemble import ImageView, RegionClassifier
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.notebook import drawn
@@ -107,7 +108,8 @@ class Detector:
 
     def detect(self, image: AnyImage) -> tuple[Detections, Proposals]:
         """Objects in ``image``, of any form that :meth:`__call__` takes, and the proposals that were classified."""
-        view = ImageView(as_image(image))
+        looks = self.refinement
+        view = ImageView(as_image(image), looks is not None and looks.rounds > 1 and looks.mirror)
         proposals = self.propose(view)
         return self.classify(view, proposals), proposals
 
@@ -118,17 +120,22 @@ class Detector:
 
     def propose(self, view: ImageView) -> Proposals:
         """The regions of an image that are to be classified, best first."""
-        best, learned = slice(self.max_proposals), None
+        best, found, learned = slice(self.max_proposals), None, None
+        if self.proposals is not None:  # it runs beside the networks
+            found = at_once(partial(self._search, self.proposals, view.image))
         if self.learned is not None:
             with self.stages.time("networks"):
                 learned = self.learned.propose(view)
-        if self.proposals is None:
+        if found is None:
             if learned is None:
                 raise ValueError("this detector has no source of proposals, and classifies given ones only")
             return learned.select(best)
+        searched = found().select(best)
+        return searched if learned is None else merge(searched, learned, self.merging).select(best)
+
+    def _search(self, source: ProposalSource, image: NDArray[np.uint8]) -> Proposals:
         with self.stages.time("propose"):
-            found = self.proposals.propose(view.image).select(best)
-            return found if learned is None else merge(found, learned, self.merging).select(best)
+            return source.propose(image)
 
     def classify(self, view: ImageView, proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of an image."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
 
+from detector.detection.cores import Start, when_asked
 from detector.detection.ensemble import Member
 from detector.detection.precision import detection_dtype
 from detector.nets.region_head import RegionOutput
@@ -118,7 +119,13 @@ class RuntimeMember(Member):
             return Member.output(self, x, dtype)
         return self._named(self.runs[0](x.contiguous().numpy()))
 
-    def maps(self, image: NDArray[np.uint8], device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    def maps(
+        self,
+        image: NDArray[np.uint8],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        start: Start = when_asked,
+    ) -> Any:
         """The arrays that the second graph takes, and what boxes are multiplied by."""
         x = self.level_zero(image, device)
         scale = np.array([x.shape[3] / image.shape[1], x.shape[2] / image.shape[0]] * 2)

@@ -11,6 +11,7 @@ The products are oneDNN's; processors with VNNI instructions make four times as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -35,11 +36,14 @@ def layers_with_ranges(net: GoogLeNet) -> list[str]:
 def record_ranges(nets: Sequence[GoogLeNet], run: Callable[[], object]) -> list[dict[str, float]]:
     """The greatest output of each layer of each of ``nets`` while ``run`` runs them, in evaluation mode."""
     found = [dict.fromkeys(layers_with_ranges(net), 0.0) for net in nets]
+    one_at_a_time = Lock()  # levels may run in several threads
 
     def watch(ranges: dict[str, float], name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def note(layer: nn.Module, inputs: object, output: Tensor) -> None:
             if output.numel():
-                ranges[name] = max(ranges[name], float(output.max()))
+                most = float(output.max())
+                with one_at_a_time:
+                    ranges[name] = max(ranges[name], most)
 
         return note
 

@@ -16,7 +16,8 @@ Glossary of shapes: M images of one size, L levels (0 the finest), R regions, K 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -279,19 +280,43 @@ class ImageMaps:
     """The maps of one image by one network, computed once and asked about regions as often as one likes.
 
     Args:
-        net: a trunk in evaluation mode. x: the normalised image ``(1, 3, H, W)``, at level 0's size.
-        image_size: (height, width) of the image whose pixels boxes are in.
+        net: a trunk in evaluation mode. level_zero: gives the normalised image ``(1, 3, H, W)``, at level 0's size.
+        image_size: (height, width) of the image whose pixels boxes are in. dtype: that the network computes in.
+        start: begins what there is to compute; see :class:`detector.detection.cores.Start`.
     """
 
-    def __init__(self, net: GoogLeNet, x: Tensor, image_size: tuple[int, int], config: SharedMaps) -> None:
-        self.net, self.config = net, config
-        levels = image_levels(x, config)
-        self.level_maps = [net.map_4e(level) for level in levels]
-        self.grids = level_grids(levels, self.level_maps, cell_grid(net.config))
-        self.maps = PooledMaps(self.level_maps, levels, cell_grid(net.config))
-        self.image_size = image_size
-        height, width = x.shape[2:]
+    def __init__(
+        self,
+        net: GoogLeNet,
+        level_zero: Callable[[], Tensor],
+        image_size: tuple[int, int],
+        config: SharedMaps,
+        dtype: torch.dtype,
+        start: Callable[[Callable[[], Any]], Callable[[], Any]],
+    ) -> None:
+        self.net, self.config, self.image_size, self.dtype = net, config, image_size, dtype
+        height, width = level_zero_size(image_size, config)
         self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
+        self._levels = start(lambda: image_levels(level_zero(), config))
+        self._maps = [start(partial(self._map, level)) for level in range(config.levels)]
+
+    def _map(self, level: int) -> Tensor:
+        with self._computing():
+            return self.net.map_4e(self._levels()[level])
+
+    def _computing(self) -> torch.autocast:
+        device = self._levels()[0].device.type
+        return torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32)
+
+    @cached_property
+    def level_maps(self) -> list[Tensor]:
+        """The outputs of 4e for each level."""
+        return [found() for found in self._maps]
+
+    @cached_property
+    def maps(self) -> PooledMaps:
+        """The maps as regions are pooled from them."""
+        return PooledMaps(self.level_maps, self._levels(), cell_grid(self.net.config))
 
     def features(self, boxes: FloatArray) -> Tensor:
         """The trunk's last map ``(R, C, g, g)`` of each of ``boxes`` ``(R, 4)``, in pixels of the image."""
@@ -303,6 +328,8 @@ class ImageMaps:
 
     def proposed(self, head: MultiBoxHead, config: MultiBoxProposalConfig) -> Proposals:
         """The proposals that ``head`` makes from the maps."""
-        deltas, logits = head(self.level_maps)
+        with self._computing():
+            deltas, logits = head(self.level_maps)
+        grids = level_grids(self._levels(), self.level_maps, cell_grid(self.net.config))
         scale = (float(1 / self.scale[1]), float(1 / self.scale[0]))
-        return ranked_boxes(MultiBoxOutput(deltas, logits, head.priors(self.grids)), scale, self.image_size, config)
+        return ranked_boxes(MultiBoxOutput(deltas, logits, head.priors(grids)), scale, self.image_size, config)
