@@ -84,4 +84,4 @@ def _first_of_each(boxes: NDArray[np.float32], iou_threshold: float) -> NDArray[
     _, first = np.unique(boxes, axis=0, return_index=True)
     kept = np.sort(first)
     # Equal boxes without an area have no IoU, and were found above.
-    return kept[nms(boxes[kept].astype(np.float64), -np.arange(len(kept)), iou_threshold)]
+    return kept[nms(boxes[kept].astype(np.float64), -np.arange(len(kept), dtype=np.float64), iou_threshold)]
