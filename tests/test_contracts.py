@@ -13,7 +13,8 @@ from small_sets import make_small_set
 from torch import nn
 
 from detector.data import coco, ilsvrc_det, image_folder, load, voc, yolo
-from detector.detection.ensemble import Ensemble, Member
+from detector.detection.ensemble import Ensemble
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.experiment.memory import Memory, RememberedSource, RememberingEnsemble
 from detector.nets.googlenet import GoogLeNet, Trunk

@@ -241,7 +241,8 @@ def test_a_backbone(place: Path) -> None:
     import torch
 
     from detector.crop import CropConfig
-    from detector.detection.ensemble import Ensemble, Member
+    from detector.detection.ensemble import Ensemble
+    from detector.detection.member import Member
     from detector.nets.region_head import HeadShape, RegionHead
     from detector.nets.weights import Normalization
 

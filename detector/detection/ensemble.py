@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -15,19 +15,12 @@ from torch import Tensor, nn
 
 from detector.crop import CropConfig, ImagePyramid, crop_regions
 from detector.detection.cores import Start, at_once, lanes, when_asked
+from detector.detection.member import Member, led
 from detector.detection.precision import detection_dtype, takes_int8
-from detector.nets.googlenet import GoogLeNet
-from detector.nets.int8 import Ranges, to_int8
-from detector.nets.region_head import RegionHead, RegionOutput
+from detector.nets.int8 import to_int8
+from detector.nets.region_head import RegionOutput
 from detector.nets.region_net import (
     ImageMaps,
-    PooledMaps,
-    SharedMaps,
-    cell_grid,
-    image_levels,
-    level_zero_size,
-    region_levels,
-    resize_image,
 )
 from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode, flip_horizontal
@@ -83,94 +76,11 @@ class RegionClassifier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Member:
-    """One network of an ensemble and how its input is made.
-
-    ``head`` stands on the net's last map in place of its own last layer; see :mod:`detector.nets.region_head`. With
-    ``shared`` regions are pooled from maps of the whole image; without, each is cropped and warped as ``crop`` says.
-    With ``ranges`` it can compute in int8; see :mod:`detector.nets.int8`.
-    """
-
-    net: GoogLeNet
-    crop: CropConfig
-    normalization: Normalization
-    head: RegionHead | None = None
-    shared: SharedMaps | None = None
-    ranges: Ranges | None = None
-
-    @property
-    def num_outputs(self) -> int:
-        """K + 1; K of a network that names whole images."""
-        return self.net.config.num_outputs if self.head is None else self.head.num_classes + 1
-
-    @property
-    def has_box_head(self) -> bool:
-        """Whether it has box regression."""
-        return self.head is not None and self.head.regress is not None
-
-    @property
-    def has_overlap_head(self) -> bool:
-        """Whether it predicts overlaps."""
-        return self.head is not None and self.head.judge is not None
-
-    def output(self, x: Tensor, dtype: torch.dtype = torch.float32) -> RegionOutput:
-        """Probabilities, deltas and overlaps, the latter if it has them, of normalised crops ``(N, 3, S, S)``: float32.
-
-        The network computes in ``dtype``, softmax and head in float32. Crops that overflow float16 go through the
-        network once more in float32.
-        """
-        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            y: Tensor = (self.net(x) if self.head is None else self.net.trunk(x)).float()
-        if dtype == torch.float16 and not y.isfinite().all():
-            return self.output(x)
-        if self.head is None:
-            return RegionOutput(torch.softmax(y, 1))
-        return self.head(y)  # type: ignore[no-any-return]
-
-    def maps(
-        self,
-        image: NDArray[np.uint8],
-        device: torch.device,
-        dtype: torch.dtype = torch.float32,
-        start: Start = when_asked,
-    ) -> ImageMaps:
-        """The maps to pool regions of ``image`` ``(H, W, 3)`` RGB from, of a member with ``shared``."""
-        assert self.shared is not None
-        level_zero = partial(self.level_zero, image, device)
-        return ImageMaps(self.net, level_zero, image.shape[:2], self.shared, dtype, start)
-
-    def level_zero(self, image: NDArray[np.uint8], device: torch.device) -> Tensor:
-        """``image`` ``(H, W, 3)`` RGB at level 0's size, normalised: ``(1, 3, H', W')``, channels last."""
-        assert self.shared is not None
-        resized = np.ascontiguousarray(resize_image(image, level_zero_size(image.shape[:2], self.shared)))
-        return self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)
-
-    def region_features(self, images: Tensor, rois: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The trunk's last map, float32, of each of ``rois`` ``(R, 5)`` in ``images`` ``(M, 3, H, W)``, 0..255."""
-        assert self.shared is not None
-        x = self.normalization(images).contiguous(memory_format=torch.channels_last)
-        level = torch.from_numpy(region_levels(rois[:, 1:].cpu().numpy(), self.shared)).to(x.device)
-        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            levels = image_levels(x, self.shared)
-            maps = [self.net.map_4e(each) for each in levels]
-            cells = PooledMaps(maps, levels, cell_grid(self.net.config)).cells(rois, level, self.shared)
-            return self.net.after_4e(cells).float()
-
-    def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
-        """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
-        assert self.head is not None
-        device = maps.maps.rows.device.type
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            y = maps.features(boxes).float()
-        return self.head(y)  # type: ignore[no-any-return]
-
-
 class Ensemble:
     """The mean of the members' softmaxes, for any number of members, one included (paper, section 8).
 
-    Members that crop alike share the crops. Boxes are moved by the mean of those members that have box regression, and
-    overlaps are the mean of those that predict them.
+    Members that crop alike share the crops, and those that begin alike the maps of 3b. Boxes are moved by the mean of
+    those members that have box regression, and overlaps are the mean of those that predict them.
 
     Args:
         members: all with the same number of outputs; put in evaluation mode, on ``device``, normalisation folded.
@@ -213,6 +123,7 @@ class Ensemble:
         self.precision = str(self.dtype).removeprefix("torch.")
         if int8 and any(member.ranges is not None for member in members):
             self.precision = "int8"
+        members, self.leaders = led(members) if runtime == "torch" else (members, {})
         self.groups: dict[tuple[CropConfig, Normalization], list[tuple[int, Member]]] = {}
         self.pooling: list[tuple[int, Member]] = []
         self.members: list[Member] = []
@@ -373,8 +284,9 @@ class Ensemble:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
         key = self, number, flipped
         if key not in view.maps:
-            image = view.image[:, ::-1] if flipped else view.image
-            view.maps[key] = member.maps(image, self.device, self.dtype, self.start)
+            image, leader = view.image[:, ::-1] if flipped else view.image, self.leaders.get(number)
+            begun = None if leader is None else self.maps_of(view, leader, self.members[leader], flipped)
+            view.maps[key] = member.maps(image, self.device, self.dtype, self.start, begun)
         return view.maps[key]
 
 

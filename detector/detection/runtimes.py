@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from detector.detection.cores import Start, when_asked
-from detector.detection.ensemble import Member
+from detector.detection.member import Member
 from detector.detection.precision import detection_dtype
 from detector.nets.region_head import RegionOutput
 from detector.nets.weights import WeightsFile
@@ -125,6 +125,7 @@ class RuntimeMember(Member):
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         start: Start = when_asked,
+        begun: Any = None,
     ) -> Any:
         """The arrays that the second graph takes, and what boxes are multiplied by."""
         x = self.level_zero(image, device)

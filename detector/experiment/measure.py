@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from detector.detection.ensemble import Member
+from detector.detection.member import Member
 from detector.detection.pipeline import Detector
 from detector.detection.precision import DetectionPrecision
 from detector.detection.suppression import PostprocessConfig

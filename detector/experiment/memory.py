@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.detection.ensemble import Ensemble, ImageView, Member, stacked
+from detector.detection.ensemble import Ensemble, ImageView, stacked
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.nets.region_head import RegionOutput
 from detector.nets.region_net import ImageMaps

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.detection.ensemble import Member
+from detector.detection.member import Member
 from detector.detection.runtimes import GRAPHS_FILE, GraphFacts, GraphsFacts, MemberFacts, graph_file
 from detector.model.config import ModelConfig
 from detector.model.load import load_ensemble

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from detector.detection.ensemble import Ensemble, Member
+from detector.detection.ensemble import Ensemble
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.detection.runtimes import with_runtime

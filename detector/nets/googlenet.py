@@ -232,18 +232,36 @@ class GoogLeNet(nn.Module):
 
         ``taps``, if given, receives the outputs of 4a and 4d under those names.
         """
+        return self.stage_4(self.map_3b(x), taps)
+
+    def map_3b(self, x: Tensor) -> Tensor:
+        """The layers up to the pooling behind 3b: ``(N, 3, S, S)`` -> ``(N, 480, S/16, S/16)``, as :meth:`map_4e`."""
         if self.config.transform_input:
             # Normalised with ImageNet's mean and deviation becomes (x - 0.5) / 0.5, as torchvision's weights expect.
             std, mean = (x.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_STD, IMAGENET_MEAN))
             x = (x * std + mean - 0.5) / 0.5
         x = self.norm1(self.maxpool1(self.conv1(x)))
         x = self.maxpool2(self.norm2(self.conv3(self.conv2(x))))
-        x = self.maxpool3(self.inception3b(self.inception3a(x)))  # type: ignore[operator]
+        return self.maxpool3(self.inception3b(self.inception3a(x)))  # type: ignore[no-any-return, operator]
+
+    def stage_4(self, x: Tensor, taps: dict[str, Tensor] | None = None) -> Tensor:
+        """4a to 4e, behind :meth:`map_3b`; ``taps`` as for :meth:`map_4e`."""
         for name in STAGE_4:
             x = self.get_submodule(f"inception{name}")(x)
             if taps is not None and name in ("4a", "4d"):
                 taps[name] = x
         return x
+
+    def begins_like(self, other: GoogLeNet) -> bool:
+        """Whether :meth:`map_3b` of both nets is the same, as of nets that were trained with these layers frozen."""
+        same = ("norm", "kernel5", "width", "stem", "transform_input")
+        if any(getattr(self.config, name) != getattr(other.config, name) for name in same):
+            return False
+        if self.map_scale is not None or other.map_scale is not None:  # in int8, where there is nothing to compare
+            return False
+        pairs = zip(self._first_layers(), other._first_layers(), strict=True)
+        states = [(one.state_dict(), two.state_dict()) for one, two in pairs]
+        return all(torch.equal(value, two[name]) for one, two in states for name, value in one.items())
 
     def freeze_stage_3(self) -> None:
         """Let the layers up to 3b keep their weights and statistics whatever is trained."""

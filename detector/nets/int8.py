@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detector.nets.googlenet import TABLE_1, GoogLeNet
+from detector.nets.googlenet import FIRST_LAYERS, TABLE_1, GoogLeNet
 from detector.nets.inception import ConvUnit, Inception
 from detector.nets.kernels import to_bytes
 
@@ -58,6 +58,12 @@ def record_ranges(nets: Sequence[GoogLeNet], run: Callable[[], object]) -> list[
         for hook in hooks:
             hook.remove()
     return found
+
+
+def ranges_of_first_layers(ranges: Sequence[Ranges]) -> dict[str, float]:
+    """Of the layers up to 3b, the greatest of the ``ranges`` of several networks."""
+    first = (name for name in ranges[0] if name.split(".")[0] in (*FIRST_LAYERS, "norm1", "norm2"))
+    return {name: max(own[name] for own in ranges) for name in first}
 
 
 def peaks(ranges: Ranges) -> Tensor:

@@ -283,6 +283,7 @@ class ImageMaps:
         net: a trunk in evaluation mode. level_zero: gives the normalised image ``(1, 3, H, W)``, at level 0's size.
         image_size: (height, width) of the image whose pixels boxes are in. dtype: that the network computes in.
         start: begins what there is to compute; see :class:`detector.detection.cores.Start`.
+        begun: of the same image by a network that begins like this one, and at the same levels.
     """
 
     def __init__(
@@ -293,16 +294,24 @@ class ImageMaps:
         config: SharedMaps,
         dtype: torch.dtype,
         start: Callable[[Callable[[], Any]], Callable[[], Any]],
+        begun: ImageMaps | None = None,
     ) -> None:
         self.net, self.config, self.image_size, self.dtype = net, config, image_size, dtype
         height, width = level_zero_size(image_size, config)
         self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
-        self._levels = start(lambda: image_levels(level_zero(), config))
+        self._begun, self._maps_3b = begun, dict[int, Tensor]()
+        self._levels: Callable[[], list[Tensor]]
+        self._levels = start(lambda: image_levels(level_zero(), config)) if begun is None else begun._levels
         self._maps = [start(partial(self._map, level)) for level in range(config.levels)]
 
     def _map(self, level: int) -> Tensor:
+        if self._begun is not None:
+            self._begun._maps[level]()
+            beginning = self._begun._maps_3b[level]
         with self._computing():
-            return self.net.map_4e(self._levels()[level])
+            if self._begun is None:
+                self._maps_3b[level] = beginning = self.net.map_3b(self._levels()[level])
+            return self.net.stage_4(beginning)
 
     def _computing(self) -> torch.autocast:
         device = self._levels()[0].device.type

@@ -15,7 +15,8 @@ from torch import nn
 
 from detector.crop import CropConfig
 from detector.data import Dataset, load_dataset
-from detector.detection.ensemble import Ensemble, Member
+from detector.detection.ensemble import Ensemble
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.model.config import ProposalConfig, named_folder, read_detector_config

@@ -25,7 +25,9 @@ CLASSIFIER_EPOCHS, CLASSIFIER_STEPS = 30, (300, 50_000)
 MEMBERS = 6
 SHARED_MINUTES, SHARED_STEPS = 10.0, 400  # the steps where no minutes are asked for
 MULTIBOX_ZOOM = (0.8, 1.25)
-SHARED_SHRINK = 0.8  # training images beside those at detection: two thirds of the pixels
+SHARED_SIDES = {"small": 352, "random": 352, "bundled": 512}
+"""Longer sides, in pixels, of one's own photographs at detection; the models' own sides are larger, for VOC's."""
+SHARED_SHRINK = 0.9  # training images beside those at detection
 ADAMW = {"optimizer": "adamw", "weight_decay": 0.02, "statistics_batches": 0}
 """How a network without batch normalisation learns: its layers differ too much in scale for one rate of SGD."""
 
@@ -76,10 +78,12 @@ def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
 def shared_recipe(start: Initialization) -> SharedRecipe:
     """A region network on shared maps for photographs of one's own, in ten minutes by default.
 
-    It learns from smaller images than it detects in, which costs less; ``zoom`` shows it objects of many sizes.
+    It learns from smaller images than it detects in, which costs less; ``zoom`` shows it objects of many sizes, of
+    which those at detection are in the middle.
     """
     maps = start.maps or SharedMaps()
-    smaller = max(32, round(SHARED_SHRINK * maps.image_side / 32) * 32)
+    side = SHARED_SIDES.get(start.init, maps.image_side)
+    smaller = max(32, round(SHARED_SHRINK * side / 32) * 32)
     learning: dict[str, Any]
     if start.net.norm == "batch":
         learning = {"schedule": ScheduleConfig(rate=0.0083, warmup=0.05), "batch_size": 768, "regions": 96}
@@ -100,7 +104,7 @@ def shared_recipe(start: Initialization) -> SharedRecipe:
             multibox=MultiBoxConfig(),
             precision="bfloat16" if fast_bfloat16() else "auto",
         ),
-        image_side=maps.image_side,
+        image_side=side,
         val_images=50,
         # R-CNN's 0.3 is for boxes as proposed. Boxes that were moved onto their object overlap their duplicates by
         # more, and a touching neighbour, in crowds of cells or bunches of fruit, may overlap by up to a half.
@@ -118,7 +122,8 @@ def multibox_recipe(start: Initialization) -> SharedRecipe:
     # No region is looked at, so that images may be as large as at detection.
     maps = start.maps or SharedMaps()
     alone = {"only_multibox": True, "statistics_batches": 0, "maps": maps, "zoom": MULTIBOX_ZOOM}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=alone)})
+    training = recipe.training.model_copy(update=alone)
+    return recipe.model_copy(update={"training": training, "image_side": maps.image_side})
 
 
 def paper_recipe(objects: int, init: str = "random") -> TrainRecipe:

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detector.detection.ensemble import Ensemble, Member
+from detector.detection.ensemble import Ensemble
+from detector.detection.member import Member
 from detector.nets.region_head import HeadShape, RegionHead, RegionOutput, pooled_features
 from detector.training.pool import ImagePool
 from detector.training.processes import ALONE, Processes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from detector.crop import CropConfig
-from detector.detection.ensemble import Member
+from detector.detection.member import Member
 from detector.nets.googlenet import GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps, sizes_by_level

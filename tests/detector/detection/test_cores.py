@@ -11,7 +11,8 @@ import torch
 from small_nets import CPU, MAPS, member, multibox_head
 
 from detector.detection.cores import at_once, when_asked
-from detector.detection.ensemble import Ensemble, ImageView, Member
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig

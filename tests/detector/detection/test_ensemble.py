@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import detector.detection.ensemble
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, Member
+from detector.detection.ensemble import Ensemble
+from detector.detection.member import Member
 from detector.detection.precision import detection_dtype
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig
 from detector.nets.weights import Normalization, to_tensor

@@ -13,7 +13,8 @@ from small_nets import CPU, MAPS, NET, member, multibox_head
 
 from detector.commands.detection_run import settings_of
 from detector.commands.proposal_methods import MethodRunner, parse_methods
-from detector.detection.ensemble import Ensemble, ImageView, Member
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.model.config import ModelConfig, ProposalConfig, read_model_config
 from detector.model.load import load_model

@@ -15,7 +15,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, Member, RegionPredictions
+from detector.detection.ensemble import Ensemble, RegionPredictions
+from detector.detection.member import Member
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import LEAST_OVERLAP, PostprocessConfig, RefinementConfig, scored
 from detector.model.config import MODEL_FILE, ModelConfig

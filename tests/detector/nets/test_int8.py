@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from small_nets import CPU, MAPS, NET, member, multibox_head
 from torch import nn
 
-from detector.detection.ensemble import Ensemble, ImageView, Member
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.precision import detection_dtype
 from detector.nets.googlenet import GoogLeNetConfig, Trunk
@@ -94,6 +95,21 @@ def test_a_region_s_output_does_not_depend_on_the_others() -> None:
     together = whole.predict(image(), BOXES).probs
     alone = np.concatenate([whole.predict(image(), box[None]).probs for box in BOXES])
     np.testing.assert_allclose(alone, together, atol=1e-6)
+
+
+def test_networks_that_begin_alike_share_ranges_and_maps() -> None:
+    """The greatest ranges of the layers that they have in common, their own of the others."""
+    narrow, wide = with_ranges(), with_ranges()
+    assert narrow.ranges is not None
+    first = {name: (0.5 if "4" not in name and "5" not in name else 1.0) * most for name, most in narrow.ranges.items()}
+    narrow = replace(narrow, ranges=first)
+    both = Ensemble([narrow, wide], CPU, precision="int8")
+    assert both.leaders == {1: 0}
+    alone = Ensemble([with_ranges()], CPU, precision="int8")
+    np.testing.assert_array_equal(both.predict(image(), BOXES).probs, alone.predict(image(), BOXES).probs)
+    again = Ensemble(both.members, CPU, precision="int8")  # their layers cannot be compared any more
+    assert again.leaders == {}
+    np.testing.assert_array_equal(again.predict(image(), BOXES).probs, alone.predict(image(), BOXES).probs)
 
 
 def test_multibox_proposes_nearly_the_same() -> None:

@@ -12,7 +12,8 @@ import yaml
 from numpy.typing import NDArray
 
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, Member, RegionPredictions
+from detector.detection.ensemble import Ensemble, RegionPredictions
+from detector.detection.member import Member
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess
 from detector.model.config import MODEL_FILE, ModelConfig, read_model_config

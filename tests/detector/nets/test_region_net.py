@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
 from detector.crop import CropConfig
-from detector.detection.ensemble import Ensemble, ImageView, Member
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.member import Member
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import (
@@ -246,6 +249,39 @@ def test_members_on_maps_and_on_crops_are_averaged_the_first_of_them_when_asked(
             np.testing.assert_allclose(table, expected, atol=1e-6)
     for opinion, expected in zip(together.predict_members(image, boxes), each, strict=True):
         np.testing.assert_allclose(opinion.probs.numpy(), expected, atol=1e-6)
+
+
+def changed(what: str) -> Member:
+    """The second of :func:`of_one_beginning`, with another beginning."""
+    _, two = of_one_beginning()
+    if what == "weights":
+        torch.nn.init.zeros_(two.net.conv2.conv.weight)
+    elif what == "statistics":
+        two.net.inception3b.branch1.bn.running_mean.add_(0.1)  # type: ignore[union-attr, operator]
+    elif what == "normalization":
+        return replace(two, normalization=Normalization(mean=(0, 0, 0)))
+    elif what == "levels":
+        return replace(two, shared=SHARED.model_copy(update={"image_side": 64}))
+    return two
+
+
+@pytest.mark.parametrize("what", ["nothing", "weights", "statistics", "normalization", "levels"])
+def test_what_members_have_in_common_is_computed_once(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers up to 3b of two networks that begin alike, and only of those."""
+    boxes = np.array([[0, 0, 60, 50]], np.float32)
+    each = [Ensemble([one], CPU).predict(picture(), boxes, mirror=True).probs for one in (member(), changed(what))]
+    begun: list[int] = []
+    plain = GoogLeNet.map_3b
+
+    def counted(self: GoogLeNet, x: torch.Tensor) -> torch.Tensor:
+        begun.append(id(self))
+        return plain(self, x)
+
+    monkeypatch.setattr(GoogLeNet, "map_3b", counted)
+    found = Ensemble([member(), changed(what)], CPU).predict(picture(), boxes, mirror=True).probs
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+    assert len(set(begun)) == (1 if what == "nothing" else 2)
+    assert len(begun) == len(set(begun)) * 2 * SHARED.levels
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 3), (33, 700)])

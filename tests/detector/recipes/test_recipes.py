@@ -28,6 +28,7 @@ from detector.recipes.defaults import (
     Plan,
     classifier_recipe,
     finetune_recipe,
+    multibox_recipe,
     paper_recipe,
     plan_training,
     shared_recipe,
@@ -277,6 +278,19 @@ def test_networks_without_batch_normalisation_learn_with_adamw() -> None:
         assert (training.optimizer, training.statistics_batches) == ("adamw", 0)
         assert training.schedule.rate < 1e-3
     assert (shared_recipe(with_it).training.frozen, shared_recipe(without).training.frozen) == (False, True)
+
+
+def test_a_model_of_ones_own_goes_on_at_its_own_size() -> None:
+    """Photographs of one's own are smaller than the named models'; training on from the result changes no size."""
+    for name in ("small", "bundled", "random"):
+        start = start_of(name)
+        assert start.maps is not None
+        first = shared_recipe(start)
+        assert first.training.maps.image_side < first.maps.image_side < start.maps.image_side
+        again = shared_recipe(start._replace(init="runs/mine", maps=first.maps))
+        assert (again.training.maps, again.maps) == (first.training.maps, first.maps)
+        alone = multibox_recipe(start)
+        assert alone.training.maps == alone.maps == start.maps
 
 
 TASKS = {

@@ -18,7 +18,8 @@ from shared_training import crop_settings, made_up_pool, made_up_proposals, shar
 from torch import Tensor
 
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, Member
+from detector.detection.ensemble import Ensemble
+from detector.detection.member import Member
 from detector.model.config import BUNDLED_MODEL, read_model_config
 from detector.model.load import load_model
 from detector.model.save import save_model

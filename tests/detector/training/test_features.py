@@ -11,7 +11,7 @@ import torch
 from shared_training import pool_of
 
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Member
+from detector.detection.member import Member
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
 from detector.nets.region_net import SharedMaps

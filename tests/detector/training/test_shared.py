@@ -19,7 +19,8 @@ from shared_training import pool_of, shared_settings, write_records
 
 from detector.commands.train_jobs import SharedJob
 from detector.crop import CropConfig
-from detector.detection.ensemble import Ensemble, ImageView, Member
+from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.model.config import ProposalConfig, read_model_config
 from detector.model.load import load_model
