@@ -51,8 +51,8 @@ NEED_NO_ARGUMENTS = ("doctor", "clean", "serve")
 # waited for from being run, and two detectors at once take far more than twice as long (benchmarks/busy_machine.md). A
 # few turns and then sleep cost little and end that.
 SPIN, FEW_TURNS = "GOMP_SPINCOUNT", "3000"
-COLLECTED_AFTER = 100_000
-"""Objects made before Python looks for garbage: PyTorch's import makes half a million, all of which stay."""
+COLLECTED_AFTER = 10_000
+"""Objects made before Python looks for garbage, 700 by default: imports make half a million, all of which stay."""
 
 WAITING = (SPIN, "OMP_WAIT_POLICY")  # what people may have set to decide for themselves (libgomp's manual)
 

@@ -299,28 +299,20 @@ class ImageMaps:
         self.net, self.config, self.image_size, self.dtype = net, config, image_size, dtype
         height, width = level_zero_size(image_size, config)
         self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
-        self._begun, self._maps_3b = begun, dict[int, Tensor]()
+        # Nothing that is begun refers to this object: in a circle, maps would stay until Python looks for garbage.
         self._levels: Callable[[], list[Tensor]]
-        self._levels = start(lambda: image_levels(level_zero(), config)) if begun is None else begun._levels
-        self._maps = [start(partial(self._map, level)) for level in range(config.levels)]
-
-    def _map(self, level: int) -> Tensor:
-        if self._begun is not None:
-            self._begun._maps[level]()
-            beginning = self._begun._maps_3b[level]
-        with self._computing():
-            if self._begun is None:
-                self._maps_3b[level] = beginning = self.net.map_3b(self._levels()[level])
-            return self.net.stage_4(beginning)
-
-    def _computing(self) -> torch.autocast:
-        device = self._levels()[0].device.type
-        return torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32)
+        if begun is None:
+            self._levels = levels = start(lambda: image_levels(level_zero(), config))
+            calls = [partial(_maps_of_level, net, levels, level, dtype) for level in range(config.levels)]
+        else:
+            self._levels = begun._levels
+            calls = [partial(_maps_behind_3b, net, maps, dtype) for maps in begun._maps]
+        self._maps: list[Callable[[], tuple[Tensor, Tensor]]] = [start(call) for call in calls]
 
     @cached_property
     def level_maps(self) -> list[Tensor]:
         """The outputs of 4e for each level."""
-        return [found() for found in self._maps]
+        return [maps()[1] for maps in self._maps]
 
     @cached_property
     def maps(self) -> PooledMaps:
@@ -337,8 +329,31 @@ class ImageMaps:
 
     def proposed(self, head: MultiBoxHead, config: MultiBoxProposalConfig) -> Proposals:
         """The proposals that ``head`` makes from the maps."""
-        with self._computing():
+        with _computing(self.level_maps[0].device, self.dtype):
             deltas, logits = head(self.level_maps)
         grids = level_grids(self._levels(), self.level_maps, cell_grid(self.net.config))
         scale = (float(1 / self.scale[1]), float(1 / self.scale[0]))
         return ranked_boxes(MultiBoxOutput(deltas, logits, head.priors(grids)), scale, self.image_size, config)
+
+
+def _maps_of_level(
+    net: GoogLeNet, levels: Callable[[], list[Tensor]], level: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The outputs of 3b, pooled, and of 4e."""
+    x = levels()[level]
+    with _computing(x.device, dtype):
+        begun = net.map_3b(x)
+        return begun, net.stage_4(begun)
+
+
+def _maps_behind_3b(
+    net: GoogLeNet, maps: Callable[[], tuple[Tensor, Tensor]], dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """As :func:`_maps_of_level`, from the ``maps`` of a network that begins like ``net``."""
+    begun, _ = maps()
+    with _computing(begun.device, dtype):
+        return begun, net.stage_4(begun)
+
+
+def _computing(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from threading import Barrier, current_thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig
+from detector.nets.region_net import ImageMaps
 from proposals.selective_search import SelectiveSearch, resolve_config
 
 
@@ -95,6 +99,32 @@ def test_networks_say_the_same_at_once_as_in_turn(mirrored: bool) -> None:
             expected = in_turn.predict(image, asked, mirror=mirror)
             for one, other in zip(found, expected, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_maps_are_gone_with_their_image(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and not when Python next looks for garbage: those of a photograph take megabytes."""
+    made: list[weakref.ref[ImageMaps]] = []
+    plain = ImageMaps.__init__
+
+    def noted(self: ImageMaps, *args: Any) -> None:
+        made.append(weakref.ref(self))
+        plain(self, *args)
+
+    monkeypatch.setattr(ImageMaps, "__init__", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    gc.disable()
+    try:
+        ensemble = Ensemble(members(), CPU)
+        source, view = MultiBoxSource(multibox_head(), ensemble, MAPS), ImageView(np.zeros((48, 60, 3), np.uint8), True)
+        ensemble.predict(view, source.propose(view).boxes, mirror=True)
+        assert [maps() is not None for maps in made] == [True] * 4
+        del view
+        assert [maps() for maps in made] == [None] * 4
+    finally:
+        gc.enable()
+        torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("two_threads")
