@@ -31,12 +31,12 @@ PLACES = ("alone", "two at once", "beside busy loops")
 
 def detect(number: int) -> None:
     """Be one detector: say when ready, wait for a line, and print the seconds for a photograph."""
-    from pipeline import PHOTOGRAPHS, photograph
+    from pipeline import IMAGES, photograph
 
     from detector.model.load import load_model
 
     detector = load_model()
-    image = photograph(PHOTOGRAPHS[number % len(PHOTOGRAPHS)])
+    image = photograph(IMAGES[number % len(IMAGES)])
     detector(image)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -94,7 +94,7 @@ def main() -> None:
         for place in PLACES:
             values = found[spins, place]
             ratio = np.median(np.divide(values, found[arguments.spins[0], place]))
-            cells.append(f"{np.median(values):.1f} ({min(values):.1f} to {max(values):.1f}), {ratio:.2f}")
+            cells.append(f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f}), {ratio:.2f}")
         print(f"| {spins:,} | {' | '.join(cells)} |")
 
 

@@ -8,7 +8,6 @@ breaks one verb.
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import sys
 import tempfile
@@ -51,9 +50,6 @@ NEED_NO_ARGUMENTS = ("doctor", "clean", "serve")
 # waited for from being run, and two detectors at once take far more than twice as long (benchmarks/busy_machine.md). A
 # few turns and then sleep cost little and end that.
 SPIN, FEW_TURNS = "GOMP_SPINCOUNT", "3000"
-COLLECTED_AFTER = 10_000
-"""Objects made before Python looks for garbage, 700 by default: imports make half a million, all of which stay."""
-
 WAITING = (SPIN, "OMP_WAIT_POLICY")  # what people may have set to decide for themselves (libgomp's manual)
 
 
@@ -217,7 +213,6 @@ def _about() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    gc.set_threshold(COLLECTED_AFTER)
     wait_briefly()
     tolerant_streams()
     quiet_pillow()

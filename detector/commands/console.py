@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import os
 import sys
 import warnings
@@ -56,6 +57,20 @@ def tolerant_streams() -> None:
 def quiet_pillow() -> None:
     """Ignore Pillow's warnings of what is odd in an image: what matters is in our own line about that image."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@contextlib.contextmanager
+def nothing_is_garbage() -> Iterator[None]:
+    """Spare Python looking for garbage while modules are imported and a model is loaded.
+
+    They make half a million objects, all of which stay; looking among them as they grow takes half a second.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class RateAndEnd(ProgressColumn):

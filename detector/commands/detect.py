@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.console import SKIPPED, Faults, nothing_is_garbage, say
 from detector.commands.options import (
     MODELS_OWN,
     Device,
@@ -195,21 +195,21 @@ def detect(
     if part is not None and part.index > 1:  # every shard finds the same ones in the list; the first counts them
         faults = Faults(faults.skip)
 
-    from detector.commands.detect_ray import detect_all_on_ray, join_cluster
+    with nothing_is_garbage():
+        from detector.commands import detection_run as run
+        from detector.commands.detect_ray import detect_all_on_ray, join_cluster
+        from detector.model.load import choose_device, load_model
 
-    cluster = join_cluster(address) if on_ray else None  # while the model is loaded
-    from detector.commands import detection_run as run
-    from detector.model.load import choose_device, load_model
-
-    alone = run.one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
-    how: dict[str, Any] = {"device": device, "seed": seed}
-    load = partial(
-        load_model, model, **how, precision=precision, score_threshold=score_threshold, nms_threshold=nms_threshold,
-        max_detections=max_detections, classes=classes or None, proposals=proposals, search_side=search_side,
-        max_proposals=max_proposals, multibox=not no_multibox, image_side=image_side, members=members, looks=looks,
-        exact=exact, runtime=runtime, threads=None if alone else 1,
-    )  # fmt: skip
-    detector = load()
+        cluster = join_cluster(address) if on_ray else None  # while the model is loaded
+        alone = run.one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
+        how: dict[str, Any] = {"device": device, "seed": seed}
+        load = partial(
+            load_model, model, **how, precision=precision, score_threshold=score_threshold, nms_threshold=nms_threshold,
+            max_detections=max_detections, classes=classes or None, proposals=proposals, search_side=search_side,
+            max_proposals=max_proposals, multibox=not no_multibox, image_side=image_side, members=members, looks=looks,
+            exact=exact, runtime=runtime, threads=None if alone else 1,
+        )  # fmt: skip
+        detector = load()
     config: dict[str, Any] = {
         "inputs": inputs,
         "model": model or "bundled",
