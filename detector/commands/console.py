@@ -63,7 +63,7 @@ def quiet_pillow() -> None:
 def nothing_is_garbage() -> Iterator[None]:
     """Spare Python looking for garbage while modules are imported and a model is loaded.
 
-    They make half a million objects, all of which stay; looking among them as they grow takes half a second.
+    All that they make stays, and Python would look through it again and again as it grows.
     """
     gc.disable()
     try:

@@ -68,12 +68,15 @@ class Tally:
         tell(f"{', '.join(parts)}; {f'images in {drawn}, ' * drawn.is_dir()}results in {folder}")
 
     def show_stages(self, seconds: Mapping[str, float]) -> None:
-        """A table of the ``seconds`` by stage, of all images of this run and all threads together."""
+        """A table of the ``seconds`` by stage, of all images of this run and all threads together.
+
+        In an image that is alone the search runs beside the networks, so that the stages take more than the whole.
+        """
         from rich.console import Console
         from rich.table import Table
 
         images, whole = self.pictures - self.earlier, sum(seconds.values())
-        table = Table("stage", "s an image, one thread", "share")
+        table = Table("stage", "s an image", "share")
         for stage, spent in seconds.items() if images else ():
             table.add_row(stage, f"{spent / images:.4f}", f"{spent / whole:.0%}")
         Console().print(table)

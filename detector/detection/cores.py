@@ -1,7 +1,7 @@
 """Parts of one image's work at the same time.
 
-Threads that share a layer wait for each other at its end, a thousand times an image. Here each thread has parts of its
-own: a level's maps, a batch of regions, the search. On two cores that takes three quarters of the time.
+Threads that share a layer wait for each other at its end, layer after layer. Here each thread has parts of its own: a
+level's maps, a batch of regions, the search.
 """
 
 from __future__ import annotations

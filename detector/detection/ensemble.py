@@ -254,7 +254,9 @@ class Ensemble:
         self.start_maps(view, members)
         begun = []
         for number, member in self.pooling:
-            for flipped in (False, True)[: 1 + mirror] if number < last else ():
+            if number >= last:
+                break
+            for flipped in (False, True)[: 1 + mirror]:
                 maps = self.maps_of(view, number, member, flipped)
                 placed = flip_horizontal(boxes, view.image.shape[1]) if flipped else boxes
                 for part in self._parts(boxes, least=lanes(self.start)):
@@ -264,8 +266,10 @@ class Ensemble:
             yield number, part, found().each(Tensor.cpu), sign
 
     def start_maps(self, view: ImageView, members: int | None = None) -> None:
-        """Begin all maps of the first ``members`` networks that the view will need; where one core is, they wait."""
-        for flipped in (False, True)[: 1 + view.mirrored] if lanes(self.start) > 1 else ():
+        """Begin all maps of the first ``members`` networks that the view will need, if calls are begun ahead."""
+        if lanes(self.start) == 1:
+            return
+        for flipped in (False, True)[: 1 + view.mirrored]:
             for number, member in self.pooling:
                 if members is None or number < members:
                     self.maps_of(view, number, member, flipped)
