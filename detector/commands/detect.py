@@ -91,7 +91,7 @@ def detect(
         int,
         rare(
             "Speed",
-            "Of several images, process N at once on a CPU, with one core each; 0: as many as there are cores.",
+            "Of several images, process N at once, with one core each; 0: as many as there are cores.",
             min=0,
             metavar="N",
         ),
@@ -201,13 +201,13 @@ def detect(
         from detector.model.load import choose_device, load_model
 
         cluster = join_cluster(address) if on_ray else None  # while the model is loaded
-        alone = run.one_at_a_time(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
+        pace = run.pace_of(len(found) > 1 or isinstance(found[0], VideoInput | ArchiveInput), device)
         how: dict[str, Any] = {"device": device, "seed": seed}
         load = partial(
             load_model, model, **how, precision=precision, score_threshold=score_threshold, nms_threshold=nms_threshold,
             max_detections=max_detections, classes=classes or None, proposals=proposals, search_side=search_side,
             max_proposals=max_proposals, multibox=not no_multibox, image_side=image_side, members=members, looks=looks,
-            exact=exact, runtime=runtime, threads=None if alone else 1,
+            exact=exact, runtime=runtime, threads=None if pace == "alone" else 1,
         )  # fmt: skip
         detector = load()
     config: dict[str, Any] = {
@@ -240,7 +240,7 @@ def detect(
                     tally = detect_all_on_ray(own, load, journal, faults, cluster)
                 else:
                     drawn = {"pictures": pictures, "proposal_pictures": proposal_pictures}
-                    tally = run.detect_all(own, detector, journal, faults, **drawn, alone=alone, workers=workers)
+                    tally = run.detect_all(own, detector, journal, faults, **drawn, pace=pace, workers=workers)
             if part is None:
                 if not tally.pictures:
                     raise UserError("nothing was detected in: every input was skipped; the lines above say why")

@@ -1,7 +1,8 @@
 """A detector run over many inputs, in shards and resumable: for ``detect``, ``evaluate`` and ``suggest``.
 
 Of several images each has one thread of its own: reading and search of one run while the networks of another do, and
-no thread waits for others at the end of every layer, as those do that share the work of one image.
+no thread waits for others at the end of every layer, as those do that share the work of one image. On a GPU the threads
+read and search, and the networks look at several images together.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import typer
@@ -25,7 +26,8 @@ from detector.commands.detection_files import JSONL_FILE, PICTURES, PROPOSAL_PIC
 from detector.commands.inputs import ArchiveInput, Frame, Input, Source, VideoInput, digest_of
 from detector.commands.tally import Tally
 from detector.data import Dataset
-from detector.detection.pipeline import Detector
+from detector.detection.cores import when_asked
+from detector.detection.pipeline import Begun, Detector
 from detector.images.pixels import write_picture
 from detector.model.config import BUNDLED_MODEL, MODEL_FILE
 from detector.model.load import choose_device
@@ -36,12 +38,14 @@ from detector.runs.journal import Journal, open_journal
 from detector.runs.shards import Job, Shard
 from detector.shown import path_parts
 from detector.training.ahead import in_turn
+from detector.types import Detections
 from proposals.errors import UserError
 from proposals.selective_search import available_cores
 from proposals.types import Proposals
 
 T = TypeVar("T")
 MOST_AT_ONCE = 16  # each image holds its maps, and all take turns in the interpreter
+TOGETHER = 16  # images that the networks look at together: a layer then has enough for a GPU to do
 JPEG_QUALITY, JPEG_LONGEST_SIDE = 92, 65_500
 # Digests decide whether lists and models are the same, the resolved device and precision what is computed. A run that a
 # faulty image has ended may go on with --on-error skip.
@@ -71,7 +75,7 @@ class Found:
     """What was found in one image: its ``detections`` in pixels of ``frame.image``, and ``saved`` in the file's."""
 
     frame: Frame
-    detections: Any
+    detections: Detections
     proposals: Proposals
     saved: SavedDetections
 
@@ -102,35 +106,53 @@ def job_of(
     return Job(verb, len(inputs), digest_of(inputs), plain(settings), record, seed, shard)
 
 
-def one_at_a_time(several: bool, device: str) -> bool:
-    """Whether images are looked at one after another, each with all cores: on a GPU, and where there is only one.
+# How a run goes through its images: one after another, each with all cores; on each core one; or on each core one is
+# read and searched, and the networks look at several together.
+Pace = Literal["alone", "side by side", "together"]
+
+
+def pace_of(several: bool, device: str) -> Pace:
+    """How a run with one image, or with ``several``, goes through them on ``device``.
 
     ``several``: of all the inputs of a run and not of a shard, so that shards find what the whole run would.
     """
-    return not several or choose_device(device).type != "cpu"
+    if not several:
+        return "alone"
+    return "side by side" if choose_device(device).type == "cpu" else "together"
 
 
-def in_order(calls: Iterable[Callable[[], T]], *, alone: bool, workers: int = 0) -> Iterator[T]:
+def in_order(calls: Iterable[Callable[[], T]], pace: Pace, workers: int = 0) -> Iterator[T]:
     """The results of ``calls`` in their order.
 
     Args:
-        calls: asked for as they are needed, at most two more than there are threads; what one raises is raised here.
-        alone: one at a time with all cores, as for a single image; otherwise on all cores at once, with one thread of
-            PyTorch each, so that the results are the same on any number of cores.
+        calls: asked for as they are needed, one more than there are threads beyond the one that is waited for, or
+            enough for the networks; what one raises is raised here.
+        pace: "alone" makes one at a time with all cores; the others on all cores at once, with one thread of PyTorch
+            each, so that the results are the same on any number of cores.
         workers: so many at once in place of one on each core, if not 0.
     """
+    alone = pace == "alone"
     workers = 1 if alone else workers or min(available_cores(), MOST_AT_ONCE)
     before = torch.get_num_threads()
     each = before if alone else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,))
     try:
-        yield from in_turn(calls, pool, workers + 1)
+        yield from in_turn(calls, pool, max(workers + 1, TOGETHER if pace == "together" else 0))
     finally:
         torch.set_num_threads(before)
 
 
-# What a call of :func:`_steps` gives, in turn: what was found in an image, why an input could not be read, its end.
-_Step = Found | UserError | None
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """An image that was read and searched, for the networks to look at."""
+
+    frame: Frame
+    begun: Begun
+
+
+# What a call of :func:`_steps` gives, in turn: an image that was begun, or what was found in one, why an input could
+# not be read, its end.
+_Step = Found | _Begun | UserError | None
 
 
 def detect_each(
@@ -139,7 +161,7 @@ def detect_each(
     journal: Journal,
     faults: Faults,
     *,
-    alone: bool,
+    pace: Pace,
     workers: int = 0,
 ) -> Iterator[Found]:
     """Detect in every image of ``inputs`` that the journal has not as done, and record it once the caller is done.
@@ -147,28 +169,52 @@ def detect_each(
     Args:
         inputs: of this run or shard, in their order.
         faults: told of each input that cannot be read; it may raise.
-        alone: images one at a time, see :func:`one_at_a_time`; otherwise as many at once as there are cores, or
-            ``workers``.
+        pace: see :func:`pace_of`. workers: see :func:`in_order`.
     """
     fault: str | None = None
-    calls = _steps(inputs[journal.inputs :], journal.frames, network)
-    for steps in in_order(calls, alone=alone, workers=workers):
-        for step in steps:
-            if step is None:
-                journal.input_done(fault)
-                fault = None
-            elif fault is not None:  # it ends its input
-                continue
-            elif isinstance(step, UserError):
-                faults(step)
-                fault = str(step)
-            else:
-                yield step
-                journal.add(step.saved.to_json())
+    look = _begin if pace == "together" else _detect
+    calls = _steps(inputs[journal.inputs :], journal.frames, network, look)
+    for step in _finished(in_order(calls, pace, workers), network):
+        if step is None:
+            journal.input_done(fault)
+            fault = None
+        elif fault is not None:  # it ends its input
+            continue
+        elif isinstance(step, UserError):
+            faults(step)
+            fault = str(step)
+        else:
+            yield step
+            journal.add(step.saved.to_json())
 
 
-def _steps(inputs: Sequence[Source], done: int, network: Detector) -> Iterator[Callable[[], list[_Step]]]:
-    """Calls that read an image and detect in it; the first ``done`` images of the first input are left out.
+def _finished(results: Iterable[list[_Step]], network: Detector) -> Iterator[Found | UserError | None]:
+    """The steps of ``results`` in their order, with what was found in images that were begun."""
+    waiting: list[_Step] = []
+    begun: list[_Begun] = []
+    for steps in results:
+        waiting += steps
+        begun += [step for step in steps if isinstance(step, _Begun)]
+        if begun and len(begun) < TOGETHER:
+            continue
+        yield from _looked_at(waiting, begun, network)
+        waiting, begun = [], []
+    yield from _looked_at(waiting, begun, network)
+
+
+def _looked_at(
+    steps: Sequence[_Step], begun: Sequence[_Begun], network: Detector
+) -> Iterator[Found | UserError | None]:
+    found = iter(network.finish([each.begun for each in begun]) if begun else ())
+    for step in steps:
+        yield _found(step.frame, *next(found), network) if isinstance(step, _Begun) else step
+
+
+_Look = Callable[[Detector, Frame], list[_Step]]
+
+
+def _steps(inputs: Sequence[Source], done: int, network: Detector, look: _Look) -> Iterator[Callable[[], list[_Step]]]:
+    """Calls that read an image and ``look`` at it; the first ``done`` images of the first input are left out.
 
     The frames of a video or archive are read one after another by whoever asks for the calls.
     """
@@ -176,12 +222,12 @@ def _steps(inputs: Sequence[Source], done: int, network: Detector) -> Iterator[C
         frames = islice(source.frames(reduced=True), done, None)
         done = 0
         if not isinstance(source, VideoInput | ArchiveInput):
-            yield partial(_read_and_detect, network, frames)
+            yield partial(_read_and_look, network, frames, look)
             continue
         end: list[_Step] = [None]
         try:
             while (frame := _read(network, frames)) is not None:
-                yield partial(_detect, network, frame)
+                yield partial(look, network, frame)
         except UserError as fault:
             end = [fault, None]
         yield partial(list, end)
@@ -192,22 +238,35 @@ def _read(network: Detector, frames: Iterator[Frame]) -> Frame | None:
         return next(frames, None)
 
 
-def _read_and_detect(network: Detector, frames: Iterator[Frame]) -> list[_Step]:
+def _read_and_look(network: Detector, frames: Iterator[Frame], look: _Look) -> list[_Step]:
     try:
         frame = _read(network, frames)
     except UserError as fault:
         return [fault, None]
-    return [None] if frame is None else [*_detect(network, frame), None]
+    return [None] if frame is None else [*look(network, frame), None]
 
 
 def _detect(network: Detector, frame: Frame) -> list[_Step]:
     try:
-        detections, proposals = network.detect(frame.image)
+        return [_found(frame, *network.detect(frame.image), network)]
     except UserError as fault:
         return [fault]
+
+
+def _begin(network: Detector, frame: Frame) -> list[_Step]:
+    try:
+        begun = network.begin(frame.image, when_asked)
+        if begun.searched is not None:
+            begun.searched()  # by this thread, beside the networks
+    except UserError as fault:
+        return [fault]
+    return [_Begun(frame, begun)]
+
+
+def _found(frame: Frame, detections: Detections, proposals: Proposals, network: Detector) -> Found:
     in_file = detections.resized(frame.image_size)
     saved = SavedDetections.of(frame.image_id, frame.path, in_file, network.class_names)
-    return [Found(frame, detections, proposals, saved)]
+    return Found(frame, detections, proposals, saved)
 
 
 @contextmanager
@@ -220,14 +279,14 @@ def journaled(folder: Path, job: Job, faults: Faults) -> Iterator[Journal]:
 
 
 def detect_in_images(
-    folder: Path, job: Job, inputs: Sequence[Source], network: Detector, faults: Faults, *, alone: bool, what: str
+    folder: Path, job: Job, inputs: Sequence[Source], network: Detector, faults: Faults, *, pace: Pace, what: str
 ) -> Iterator[Found]:
     """As :func:`detect_each` for ``inputs`` of one image each, with a journal in ``folder`` and a progress bar."""
     with (
         journaled(folder, job, faults) as journal,
         progress(what, len(inputs) - journal.inputs, "image") as advance,
     ):
-        for found in detect_each(inputs, network, journal, faults, alone=alone):
+        for found in detect_each(inputs, network, journal, faults, pace=pace):
             yield found
             advance()
 
@@ -281,17 +340,17 @@ def detect_all(
     *,
     pictures: bool,
     proposal_pictures: bool,
-    alone: bool,
+    pace: Pace,
     workers: int,
 ) -> Tally:
     """Detect in every image of ``inputs`` that is not done yet and leave what was found in the journal's folder.
 
-    ``alone``, ``workers``: see :func:`detect_each`.
+    ``pace``, ``workers``: see :func:`detect_each`.
     """
     folder = journal.folder
     tally = Tally.of_earlier(folder / JSONL_FILE)
     with progress("detecting", _images(inputs[journal.inputs :]), "image") as advance:
-        for found in detect_each(inputs, network, journal, faults, alone=alone, workers=workers):
+        for found in detect_each(inputs, network, journal, faults, pace=pace, workers=workers):
             frame = found.frame
             with network.stages.time("write"):
                 if proposal_pictures:

@@ -180,21 +180,21 @@ def _detection(
         Which run it is, and what writes its detections to a folder as they come and gives the proposals by image, of
         a shard none.
     """
-    from detector.commands.detection_run import RecordInput, detect_in_images, job_of, one_at_a_time
+    from detector.commands.detection_run import RecordInput, detect_in_images, job_of, pace_of
     from detector.model.load import load_model
 
     assert measured.dataset is not None
     inputs = [RecordInput(measured.dataset, index) for index in range(len(measured.dataset))]
-    alone = one_at_a_time(len(inputs) > 1, request.device)
+    pace = pace_of(len(inputs) > 1, request.device)
     how: dict[str, Any] = {"device": request.device, "seed": request.seed}
-    threads = None if alone else 1
+    threads = None if pace == "alone" else 1
     detector = load_model(request.model, **how, precision=request.precision, **request.looking, threads=threads)
     check_classes(detector.class_names, measured, request.unknown_classes)
     job = job_of("evaluate", inputs, config, request.model, detector, **how, shard=request.part)
     own = [inputs[i] for i in job.positions]
 
     def detect(folder: Path) -> dict[str, Proposals]:
-        found = detect_in_images(folder, job, own, detector, faults, alone=alone, what="evaluate")
+        found = detect_in_images(folder, job, own, detector, faults, pace=pace, what="evaluate")
         return {each.frame.image_id: each.proposals for each in found if job.shard is None}
 
     return job, detect

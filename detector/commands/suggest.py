@@ -53,7 +53,7 @@ def suggest(
     [bold]Example:[/bold] detector suggest photos/ --model my-model --out next
     """
     from detector.commands.detection_files import JSONL_FILE, read_detections
-    from detector.commands.detection_run import detect_in_images, job_of, one_at_a_time
+    from detector.commands.detection_run import detect_in_images, job_of, pace_of
     from detector.commands.inputs import PictureInput, find_inputs
     from detector.data.finder import is_labelled
     from detector.model.config import read_detector_config
@@ -68,9 +68,9 @@ def suggest(
         raise UserError(f"nothing to suggest: none of {len(named)} images is without labels")
     if score_threshold is None:
         score_threshold = read_detector_config(model).postprocess.score_threshold
-    alone = one_at_a_time(len(images) > 1, device)
+    pace = pace_of(len(images) > 1, device)
     least = min(LEAST_DOUBTED, score_threshold)
-    network = load_model(model, device=device, score_threshold=least, threads=None if alone else 1)
+    network = load_model(model, device=device, score_threshold=least, threads=None if pace == "alone" else 1)
     config: dict[str, Any] = {
         "inputs": inputs,
         "model": model,
@@ -82,7 +82,7 @@ def suggest(
     }
     job = job_of("suggest", images, config, model, network, device=device, seed=0, shard=None)
     with new_run_folder(out, "suggest", config, 0, keep_unfinished=True, resume=going_on) as folder:
-        for _ in detect_in_images(folder, job, images, network, faults, alone=alone, what="detecting"):
+        for _ in detect_in_images(folder, job, images, network, faults, pace=pace, what="detecting"):
             pass
         found = {saved.path: saved for saved in read_detections(folder / JSONL_FILE)}
         doubts = {path: uncertainty(saved.detections) for path, saved in found.items()}

@@ -18,10 +18,8 @@ from detector.detection.cores import Start, at_once, lanes, when_asked
 from detector.detection.member import Member, led
 from detector.detection.precision import detection_dtype, takes_int8
 from detector.nets.int8 import to_int8
-from detector.nets.region_head import RegionOutput
-from detector.nets.region_net import (
-    ImageMaps,
-)
+from detector.nets.region_head import RegionOutput, stacked
+from detector.nets.region_net import ImageMaps, level_zero_size
 from detector.nets.weights import Normalization, to_tensor
 from proposals.boxes import FloatArray, decode, flip_horizontal
 from proposals.errors import UserError
@@ -57,6 +55,15 @@ class RegionPredictions(NamedTuple):
     overlap: NDArray[np.float32] | None = None
 
 
+class Look(NamedTuple):
+    """Regions ``boxes`` ``(N, 4)`` of an image for a classifier to look at; see :meth:`RegionClassifier.predict`."""
+
+    view: ImageView
+    boxes: FloatArray
+    mirror: bool = False
+    members: int | None = None
+
+
 class RegionClassifier(Protocol):
     """Anything that tells what is in each region, and perhaps how well the region lies on it, and where it lies."""
 
@@ -75,8 +82,33 @@ class RegionClassifier(Protocol):
         """
         ...
 
+    def predict_each(self, looks: Sequence[Look]) -> list[RegionPredictions]:
+        """As :meth:`predict`, of regions of several images, all mirrored or not, and by as many members."""
+        return [self.predict(view, boxes, mirror=mirror, members=members) for view, boxes, mirror, members in looks]
 
-class Ensemble:
+
+class Regions:
+    """Regions of images as the rows of one table: ``images`` are views and the boxes ``(N, 4)`` in each of them."""
+
+    def __init__(self, images: Sequence[tuple[ImageView, FloatArray]]) -> None:
+        self.images = images
+        self.ends = np.cumsum([len(boxes) for _, boxes in images]).tolist()
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def of(self, rows: slice) -> list[tuple[ImageView, FloatArray]]:
+        """Of each image that has some of ``rows`` the view and those boxes."""
+        found = []
+        for (view, boxes), end in zip(self.images, self.ends, strict=True):
+            first = end - len(boxes)
+            own = boxes[max(0, rows.start - first) : max(0, rows.stop - first)]
+            if len(own):
+                found.append((view, own))
+        return found
+
+
+class Ensemble(RegionClassifier):
     """The mean of the members' softmaxes, for any number of members, one included (paper, section 8).
 
     Members that crop alike share the crops, and those that begin alike the maps of 3b. Boxes are moved by the mean of
@@ -154,12 +186,20 @@ class Ensemble:
     ) -> RegionPredictions:
         """See :class:`RegionClassifier`; the members' deltas and overlaps are averaged as their probabilities are."""
         view = image if isinstance(image, ImageView) else ImageView(image)
-        probs, deltas, overlap = self._run(view, boxes, mirror, members)
+        return self.predict_each([Look(view, boxes, mirror, members)])[0]
+
+    def predict_each(self, looks: Sequence[Look]) -> list[RegionPredictions]:
+        """See :class:`RegionClassifier`: the networks see the images together, their maps and regions in batches."""
+        regions = Regions([(look.view, look.boxes) for look in looks])
+        probs, deltas, overlap = self._run(regions, looks[0].mirror, looks[0].members).each(Tensor.cpu)
         moved = None
         if deltas is not None:
-            each = np.repeat(boxes.astype(np.float32), self.num_outputs - 1, axis=0)
+            boxes = np.concatenate([look.boxes for look in looks]).astype(np.float32)
+            each = np.repeat(boxes, self.num_outputs - 1, axis=0)
             moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(deltas.shape)
-        return RegionPredictions(probs.numpy(), moved, None if overlap is None else overlap.numpy())
+        tables = (probs.numpy(), moved, None if overlap is None else overlap.numpy())
+        own = [[None] * len(looks) if table is None else np.split(table, regions.ends[:-1]) for table in tables]
+        return [RegionPredictions(*parts) for parts in zip(*own, strict=True)]
 
     def predict_members(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:
         """Each member's own output for all ``boxes``, on the CPU, in the members' order, from one pass of each.
@@ -167,8 +207,8 @@ class Ensemble:
         Without the temperature, which is of the mean.
         """
         parts: list[list[RegionOutput]] = [[] for _ in range(self.num_members)]
-        for number, _, output, _ in self.outputs(ImageView(image), boxes):
-            parts[number].append(output)
+        for number, _, output, _ in self.outputs(Regions([(ImageView(image), boxes)])):
+            parts[number].append(output.each(Tensor.cpu))
         nothing = RegionOutput(torch.zeros(0, self.num_outputs))
         return [stacked(outputs) if outputs else nothing for outputs in parts]
 
@@ -180,7 +220,7 @@ class Ensemble:
         from maps runs on the crops all the same.
         """
         probs = torch.zeros(len(crops), self.num_outputs)
-        for part in self._parts(crops):
+        for part in self._parts(len(crops)):
             for member in self.members:
                 x = crops[part].to(self.device)
                 if x.shape[-1] != member.crop.size:
@@ -203,18 +243,17 @@ class Ensemble:
             probs += member.head(member.region_features(images, rois, self.dtype)).probs
         return self._tempered(probs / self.num_members)
 
-    def _run(
-        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
-    ) -> RegionOutput:
+    def _run(self, regions: Regions, mirror: bool = False, members: int | None = None) -> RegionOutput:
         """Mean probabilities ``(N, K + 1)``, deltas ``(N, K, 4)`` and overlaps ``(N,)``, the latter if any has them."""
         asked = self.members[:members]
         box_heads = sum(member.has_box_head for member in asked)
         overlap_heads = sum(member.has_overlap_head for member in asked)
-        probs = torch.zeros(len(boxes), self.num_outputs)
-        deltas = torch.zeros(len(boxes), self.num_outputs - 1, 4) if box_heads else None
-        overlap = torch.zeros(len(boxes)) if overlap_heads else None
+        rows, device = len(regions), self.device
+        probs = torch.zeros(rows, self.num_outputs, device=device)
+        deltas = torch.zeros(rows, self.num_outputs - 1, 4, device=device) if box_heads else None
+        overlap = torch.zeros(rows, device=device) if overlap_heads else None
         views = 1 + mirror
-        for _, part, output, sign in self.outputs(view, boxes, mirror, members):
+        for _, part, output, sign in self.outputs(regions, mirror, members):
             probs[part] += output.probs
             if deltas is not None and output.deltas is not None:
                 deltas[part] += output.deltas * sign
@@ -234,68 +273,89 @@ class Ensemble:
 
     @torch.inference_mode()
     def outputs(
-        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
+        self, regions: Regions, mirror: bool = False, members: int | None = None
     ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
-        """Number of a member, rows, its output for them on the CPU, and the sign ``(4,)`` that its deltas take."""
+        """Number of a member, rows, its output for them, and the sign ``(4,)`` that its deltas take."""
         last = self.num_members if members is None else members
-        side = torch.ones(4)
-        other = torch.tensor([-1.0, 1, 1, 1])  # in a mirror image the object lies on the other side
+        side = torch.ones(4, device=self.device)
+        other = side * side.new_tensor([-1.0, 1, 1, 1])  # in a mirror image the object lies on the other side
         for (crop, normalization), group in self.groups.items():
             looking = [(number, member) for number, member in group if number < last]
             if not looking:
                 continue
-            for part in self._parts(boxes):
-                crops = crop_regions(view.image, boxes[part], crop, normalization.fill, pyramid=view.pyramid)
-                x = normalization(to_tensor(crops).to(self.device))
+            for part in self._parts(len(regions)):
+                crops = [
+                    crop_regions(view.image, boxes, crop, normalization.fill, pyramid=view.pyramid)
+                    for view, boxes in regions.of(part)
+                ]
+                x = normalization(to_tensor(np.concatenate(crops)).to(self.device))
                 views = [(x, side), (x.flip(3), other)] if mirror else [(x, side)]
                 for number, member in looking:
                     for shown, sign in views:
-                        yield number, part, member.output(shown, self.dtype).each(Tensor.cpu), sign
-        self.start_maps(view, members)
+                        yield number, part, member.output(shown, self.dtype), sign
+        self.start_maps([view for view, _ in regions.images], members)
         begun = []
         for number, member in self.pooling:
             if number >= last:
                 break
             for flipped in (False, True)[: 1 + mirror]:
-                maps = self.maps_of(view, number, member, flipped)
-                placed = flip_horizontal(boxes, view.image.shape[1]) if flipped else boxes
-                for part in self._parts(boxes, least=lanes(self.start)):
-                    found = self.start(partial(member.pooled_output, maps, placed[part], self.dtype))
+                for part in self._parts(len(regions), least=lanes(self.start)):
+                    placed = [
+                        (
+                            self.maps_of(view, number, member, flipped),
+                            flip_horizontal(boxes, view.image.shape[1]) if flipped else boxes,
+                        )
+                        for view, boxes in regions.of(part)
+                    ]
+                    found = self.start(partial(member.pooled_output, placed, self.dtype))
                     begun.append((number, part, found, other if flipped else side))
         for number, part, found, sign in begun:
-            yield number, part, found().each(Tensor.cpu), sign
+            yield number, part, found(), sign
 
-    def start_maps(self, view: ImageView, members: int | None = None) -> None:
-        """Begin all maps of the first ``members`` networks that the view will need, if calls are begun ahead."""
-        if lanes(self.start) == 1:
+    def start_maps(self, views: Sequence[ImageView], members: int | None = None) -> None:
+        """Begin all maps of the first ``members`` networks that the views will need; those of one size together.
+
+        Not of a single view if calls are made when they are asked for.
+        """
+        if len(views) == 1 and lanes(self.start) == 1:
             return
-        for flipped in (False, True)[: 1 + view.mirrored]:
+        for flipped in (False, True):
+            seen = [view for view in views if view.mirrored or not flipped]
             for number, member in self.pooling:
-                if members is None or number < members:
-                    self.maps_of(view, number, member, flipped)
+                if members is not None and number >= members:
+                    continue
+                assert member.shared is not None
+                alike: dict[tuple[int, int], list[ImageView]] = {}
+                for view in seen:
+                    alike.setdefault(level_zero_size(view.image.shape[:2], member.shared), []).append(view)
+                for group in alike.values():
+                    self._make_maps(group, number, member, flipped)
 
     @property
     def num_members(self) -> int:
         """How many networks there are."""
         return len(self.members)
 
-    def _parts(self, regions: FloatArray | Tensor, least: int = 1) -> list[slice]:
-        """At least so many parts, where there are regions for them, none of more than ``batch_size``."""
-        size = max(1, min(self.batch_size, -(-len(regions) // least)))
-        return [slice(start, start + size) for start in range(0, len(regions), size)]
+    def _parts(self, rows: int, least: int = 1) -> list[slice]:
+        """At least so many parts, where there are rows for them, none of more than ``batch_size``."""
+        size = max(1, min(self.batch_size, -(-rows // least)))
+        return [slice(start, start + size) for start in range(0, rows, size)]
 
     def maps_of(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
         """The maps of a member that pools, of the image or its mirror image; made once for a view."""
+        self._make_maps([view], number, member, flipped)
+        return view.maps[self, number, flipped]
+
+    def _make_maps(self, views: Sequence[ImageView], number: int, member: Member, flipped: bool) -> None:
+        """See :meth:`maps_of`; of ``views`` whose level 0 is of one size, where they have none yet."""
         key = self, number, flipped
-        if key not in view.maps:
-            image, leader = view.image[:, ::-1] if flipped else view.image, self.leaders.get(number)
-            begun = None if leader is None else self.maps_of(view, leader, self.members[leader], flipped)
-            view.maps[key] = member.maps(image, self.device, self.dtype, self.start, begun)
-        return view.maps[key]
-
-
-def stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:
-    """One output for the rows of all of them."""
-    probs, deltas, overlaps = (None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
-    assert probs is not None
-    return RegionOutput(probs, deltas, overlaps)
+        views = [view for view in views if key not in view.maps]
+        if not views:
+            return
+        images = [view.image[:, ::-1] if flipped else view.image for view in views]
+        begun: list[ImageMaps] = []
+        if (leader := self.leaders.get(number)) is not None:
+            self._make_maps(views, leader, self.members[leader], flipped)
+            begun = [view.maps[self, leader, flipped] for view in views]
+        for view, maps in zip(views, member.maps(images, self.device, self.dtype, self.start, begun), strict=True):
+            view.maps[key] = maps

@@ -22,6 +22,7 @@ from detector.nets.region_net import (
     SharedMaps,
     cell_grid,
     image_levels,
+    image_maps,
     level_zero_size,
     region_levels,
     resize_image,
@@ -77,30 +78,32 @@ class Member:
 
     def maps(
         self,
-        image: NDArray[np.uint8],
+        images: Sequence[NDArray[np.uint8]],
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         start: Start = when_asked,
-        begun: ImageMaps | None = None,
-    ) -> ImageMaps:
-        """The maps to pool regions of ``image`` ``(H, W, 3)`` RGB from, of a member with ``shared``.
+        begun: Sequence[ImageMaps] = (),
+    ) -> Sequence[ImageMaps]:
+        """The maps to pool regions of each of ``images`` ``(H, W, 3)`` RGB from, of a member with ``shared``.
 
-        ``begun``: of a member that begins like this one.
+        Args:
+            images: their level 0 is of one size. begun: of the same images, by a member that begins like this one.
         """
         assert self.shared is not None
-        level_zero = partial(self.level_zero, image, device)
-        return ImageMaps(self.net, level_zero, image.shape[:2], self.shared, dtype, start, begun)
+        level_zero = partial(self.level_zero, images, device)
+        sizes = [image.shape[:2] for image in images]
+        return image_maps(self.net, level_zero, sizes, self.shared, dtype, start, begun)
 
     def begins_like(self, other: Member) -> bool:
         """Whether both pool from maps, whose first layers see and say the same."""
         alike = self.shared == other.shared is not None and self.normalization == other.normalization
         return alike and (self.ranges is None) == (other.ranges is None) and self.net.begins_like(other.net)
 
-    def level_zero(self, image: NDArray[np.uint8], device: torch.device) -> Tensor:
-        """``image`` ``(H, W, 3)`` RGB at level 0's size, normalised: ``(1, 3, H', W')``, channels last."""
+    def level_zero(self, images: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
+        """``images`` ``(H, W, 3)`` RGB at level 0's size, normalised: ``(M, 3, H', W')``, channels last."""
         assert self.shared is not None
-        resized = np.ascontiguousarray(resize_image(image, level_zero_size(image.shape[:2], self.shared)))
-        return self.normalization(to_tensor(resized[None]).to(device)).contiguous(memory_format=torch.channels_last)
+        resized = np.stack([resize_image(each, level_zero_size(each.shape[:2], self.shared)) for each in images])
+        return self.normalization(to_tensor(resized).to(device)).contiguous(memory_format=torch.channels_last)
 
     def region_features(self, images: Tensor, rois: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """The trunk's last map, float32, of each of ``rois`` ``(R, 5)`` in ``images`` ``(M, 3, H, W)``, 0..255."""
@@ -113,12 +116,14 @@ class Member:
             cells = PooledMaps(maps, levels, cell_grid(self.net.config)).cells(rois, level, self.shared)
             return self.net.after_4e(cells).float()
 
-    def pooled_output(self, maps: ImageMaps, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
-        """As :meth:`output`, of ``boxes`` ``(N, 4)`` in the image that ``maps`` are of."""
+    def pooled_output(
+        self, regions: Sequence[tuple[ImageMaps, FloatArray]], dtype: torch.dtype = torch.float32
+    ) -> RegionOutput:
+        """As :meth:`output`, of boxes ``(N, 4)`` in the images that the maps beside them are of, one after another."""
         assert self.head is not None
-        device = maps.maps.rows.device.type
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            y = maps.features(boxes).float()
+        cells = [maps.cells(boxes) for maps, boxes in regions]
+        with torch.autocast(cells[0].device.type, dtype, enabled=dtype != torch.float32):
+            y = self.net.after_4e(cells[0] if len(cells) == 1 else torch.cat(cells)).float()
         return self.head(y)  # type: ignore[no-any-return]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -38,17 +39,21 @@ class MultiBoxSource:
         self.pools_alike = first.shared == maps
         self.member = first if self.pools_alike else replace(first, shared=maps)
 
-    @torch.inference_mode()
     def propose(self, image: NDArray[np.uint8] | ImageView) -> Proposals:
         """Proposals for ``image`` ``(H, W, 3)`` uint8 RGB, or a view of one, best first.
 
         Scores are the expected IoU with an object.
         """
+        return self.propose_each([image if isinstance(image, ImageView) else ImageView(image)])[0]
+
+    @torch.inference_mode()
+    def propose_each(self, views: Sequence[ImageView]) -> list[Proposals]:
+        """As :meth:`propose`, for several images; the networks make maps of those of one size together."""
         ensemble, member = self.ensemble, self.member
-        view = image if isinstance(image, ImageView) else ImageView(image)
         if self.pools_alike:
-            maps = ensemble.maps_of(view, 0, member, False)
-            ensemble.start_maps(view)
+            ensemble.start_maps(views)
+            made = [ensemble.maps_of(view, 0, member, False) for view in views]
         else:
-            maps = member.maps(view.image, ensemble.device, ensemble.dtype, ensemble.start)
-        return ensemble.start(partial(maps.proposed, self.head, self.config), urgent=True)()
+            made = [member.maps([view.image], ensemble.device, ensemble.dtype, ensemble.start)[0] for view in views]
+        proposing = [ensemble.start(partial(maps.proposed, self.head, self.config), urgent=True) for maps in made]
+        return [proposals() for proposals in proposing]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detection.cores import at_once
-from detector.detection.ensemble import ImageView, RegionClassifier
+from detector.detection.cores import Start, at_once
+from detector.detection.ensemble import ImageView, Look, RegionClassifier, RegionPredictions
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.notebook import drawn
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
@@ -25,6 +25,8 @@ from detector.types import Detections
 from proposals.boxes import FloatArray
 from proposals.merge import MergeConfig, merge
 from proposals.types import Proposals, ProposalSource
+
+T = TypeVar("T")
 
 
 class Stages:
@@ -47,6 +49,17 @@ class Stages:
         finally:
             with self._lock:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + self.clock() - begun
+
+
+class Begun(NamedTuple):
+    """An image that is looked at, and what gives the proposals that its search finds; ``None`` without a search."""
+
+    view: ImageView
+    searched: Callable[[], Proposals] | None
+
+
+# Asks what networks say of regions, is told it, and returns boxes and scores.
+_Asking = Generator[Look, RegionPredictions, tuple[FloatArray, NDArray[np.float32]]]
 
 
 @dataclass(eq=False, repr=False)
@@ -108,30 +121,38 @@ class Detector:
 
     def detect(self, image: AnyImage) -> tuple[Detections, Proposals]:
         """Objects in ``image``, of any form that :meth:`__call__` takes, and the proposals that were classified."""
+        return self.finish([self.begin(image)])[0]
+
+    def begin(self, image: AnyImage, start: Start = at_once) -> Begun:
+        """Begin to look at ``image``, of any form that :meth:`__call__` takes: ``start`` its search."""
         looks = self.refinement
         view = ImageView(as_image(image), looks is not None and looks.rounds > 1 and looks.mirror)
-        proposals = self.propose(view)
-        return self.classify(view, proposals), proposals
+        return Begun(view, None if self.proposals is None else start(partial(self._search, self.proposals, view.image)))
+
+    def finish(self, images: Sequence[Begun]) -> list[tuple[Detections, Proposals]]:
+        """What :meth:`detect` gives for each of ``images``, which the networks look at together."""
+        proposals = self._propose(images)
+        asking = [self._classify(view, found) for (view, _), found in zip(images, proposals, strict=True)]
+        return list(zip(_answered(asking, self._look), proposals, strict=True))
 
     @property
     def learned(self) -> MultiBoxSource | None:
         """MultiBox, if it proposes: a budget of 0 leaves it out where there is a search."""
         return None if self.proposals is not None and self.merging.budget.multibox == 0 else self.multibox
 
-    def propose(self, view: ImageView) -> Proposals:
-        """The regions of an image that are to be classified, best first."""
-        best, found, learned = slice(self.max_proposals), None, None
-        if self.proposals is not None:  # it runs beside the networks
-            found = at_once(partial(self._search, self.proposals, view.image))
-        if self.learned is not None:
-            with self.stages.time("networks"):
-                learned = self.learned.propose(view)
-        if found is None:
-            if learned is None:
-                raise ValueError("this detector has no source of proposals, and classifies given ones only")
-            return learned.select(best)
-        searched = found().select(best)
-        return searched if learned is None else merge(searched, learned, self.merging).select(best)
+    def _propose(self, images: Sequence[Begun]) -> list[Proposals]:
+        """The regions of each image that are to be classified, best first."""
+        best = slice(self.max_proposals)
+        if self.learned is None:
+            return [_searched(begun).select(best) for begun in images]
+        with self.stages.time("networks"):
+            learned = self.learned.propose_each([begun.view for begun in images])
+        if self.proposals is None:
+            return [found.select(best) for found in learned]
+        return [
+            merge(_searched(begun).select(best), found, self.merging).select(best)
+            for begun, found in zip(images, learned, strict=True)
+        ]
 
     def _search(self, source: ProposalSource, image: NDArray[np.uint8]) -> Proposals:
         with self.stages.time("propose"):
@@ -139,38 +160,65 @@ class Detector:
 
     def classify(self, view: ImageView, proposals: Proposals) -> Detections:
         """Objects among given ``proposals`` of an image."""
+        return _answered([self._classify(view, proposals)], self._look)[0]
+
+    def _classify(self, view: ImageView, proposals: Proposals) -> Generator[Look, RegionPredictions, Detections]:
         size, looks = proposals.image_size, self.refinement
-        rounds = [self._first_round(view, proposals.boxes)]
+        rounds = [(yield from self._first_round(view, proposals.boxes))]
         if looks is not None:
             for _ in range(looks.rounds - 1):
                 with self.stages.time("suppression"):
                     regions = next_regions(*rounds[-1], size, looks)
-                rounds.append(self._predict(view, regions, mirror=looks.mirror))
+                rounds.append((yield from self._scored(Look(view, regions, looks.mirror))))
             if not looks.every_round:
                 rounds = rounds[-1:]
         boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
         with self.stages.time("suppression"):
             return postprocess(boxes, probs, size, self.config, self.labels)
 
-    def _first_round(self, view: ImageView, regions: FloatArray) -> tuple[FloatArray, NDArray[np.float32]]:
-        """As :meth:`_predict`; in a cascade the first members look at all regions, all of them at the best."""
+    def _first_round(self, view: ImageView, regions: FloatArray) -> _Asking:
+        """Boxes and scores; in a cascade the first members look at all regions, all of them at the best."""
         looks = self.refinement
         if looks is None or looks.first_members is None:
-            return self._predict(view, regions)
-        boxes, probs = self._predict(view, regions, members=looks.first_members)
+            return (yield from self._scored(Look(view, regions)))
+        boxes, probs = yield from self._scored(Look(view, regions, members=looks.first_members))
         best = probs[:, :-1].max(axis=1, initial=0)
         chosen = np.argsort(-best, kind="stable")[: looks.max_regions]
         chosen = chosen[best[chosen] >= looks.score_threshold]
-        boxes[chosen], probs[chosen] = self._predict(view, regions[chosen])
+        boxes[chosen], probs[chosen] = yield from self._scored(Look(view, regions[chosen]))
         return boxes, probs
 
-    def _predict(
-        self, view: ImageView, regions: FloatArray, *, mirror: bool = False, members: int | None = None
-    ) -> tuple[FloatArray, NDArray[np.float32]]:
+    def _scored(self, look: Look) -> _Asking:
         """Boxes ``(N, 4)``, or ``(N, K, 4)`` where regions are moved, and scores ``(N, K + 1)``."""
-        with self.stages.time("networks"):
-            found = self.classifier.predict(view, regions, mirror=mirror, members=members)
-        boxes = regions if self.refinement is None else found.boxes
+        found = yield look
+        boxes = look.boxes if self.refinement is None else found.boxes
         if boxes is None:
             raise ValueError("refinement moves boxes, and this classifier has no box regression")
         return boxes, scored(found.probs, found.overlap, self.config.overlap_power)
+
+    def _look(self, looks: Sequence[Look]) -> list[RegionPredictions]:
+        with self.stages.time("networks"):
+            return self.classifier.predict_each(looks)
+
+
+def _searched(image: Begun) -> Proposals:
+    if image.searched is None:
+        raise ValueError("this detector has no source of proposals, and classifies given ones only")
+    return image.searched()
+
+
+def _answered(
+    asking: Sequence[Generator[Look, RegionPredictions, T]],
+    answer: Callable[[Sequence[Look]], Sequence[RegionPredictions]],
+) -> list[T]:
+    """What each of ``asking`` returns; they ask equally often, and what they ask at a time is answered together."""
+    returned: list[T] = []
+    looks = [next(each) for each in asking]
+    while looks:
+        answers, looks = answer(looks), []
+        for each, said in zip(asking, answers, strict=True):
+            try:
+                looks.append(each.send(said))
+            except StopIteration as end:
+                returned.append(end.value)
+    return returned

@@ -21,7 +21,7 @@ from torch import Tensor
 from detector.detection.cores import Start, when_asked
 from detector.detection.member import Member
 from detector.detection.precision import detection_dtype
-from detector.nets.region_head import RegionOutput
+from detector.nets.region_head import RegionOutput, stacked
 from detector.nets.weights import WeightsFile
 from proposals.boxes import FloatArray
 from proposals.errors import UserError
@@ -121,21 +121,28 @@ class RuntimeMember(Member):
 
     def maps(
         self,
-        image: NDArray[np.uint8],
+        images: Sequence[NDArray[np.uint8]],
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         start: Start = when_asked,
-        begun: Any = None,
+        begun: Any = (),
     ) -> Any:
-        """The arrays that the second graph takes, and what boxes are multiplied by."""
-        x = self.level_zero(image, device)
-        scale = np.array([x.shape[3] / image.shape[1], x.shape[2] / image.shape[0]] * 2)
-        return *self.runs[0](x.contiguous().numpy()), scale
+        """Of each image the arrays that the second graph takes, and what boxes are multiplied by."""
+        found = []
+        for image in images:
+            x = self.level_zero([image], device)
+            scale = np.array([x.shape[3] / image.shape[1], x.shape[2] / image.shape[0]] * 2)
+            found.append((*self.runs[0](x.contiguous().numpy()), scale))
+        return found
 
-    def pooled_output(self, maps: Any, boxes: FloatArray, dtype: torch.dtype = torch.float32) -> RegionOutput:
+    def pooled_output(
+        self, regions: Sequence[tuple[Any, FloatArray]], dtype: torch.dtype = torch.float32
+    ) -> RegionOutput:
         """See :meth:`Member.pooled_output`."""
-        *tables, scale = maps
-        return self._named(self.runs[1](*tables, (boxes.astype(np.float64) * scale).astype(np.float32)))
+        found = []
+        for (*tables, scale), boxes in regions:
+            found.append(self._named(self.runs[1](*tables, (boxes.astype(np.float64) * scale).astype(np.float32))))
+        return stacked(found)
 
     def _named(self, tables: Sequence[NDArray[np.float32]]) -> RegionOutput:
         probs, *others = (torch.from_numpy(table) for table in tables)

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.detection.ensemble import Ensemble, ImageView, stacked
+from detector.detection.ensemble import Ensemble, ImageView, Regions
 from detector.detection.member import Member
 from detector.detection.multibox_source import MultiBoxSource
-from detector.nets.region_head import RegionOutput
+from detector.nets.region_head import RegionOutput, stacked
 from detector.nets.region_net import ImageMaps
-from proposals.boxes import FloatArray
 from proposals.types import Proposals, ProposalSource
 
 
@@ -40,12 +39,12 @@ class RememberedMultiBox(MultiBoxSource):
 
     last: tuple[NDArray[np.uint8], Proposals] | None = None
 
-    def propose(self, image: NDArray[np.uint8] | ImageView) -> Proposals:
-        """See the base class."""
-        pixels = image.image if isinstance(image, ImageView) else image
-        if self.last is None or self.last[0] is not pixels:
-            self.last = pixels, super().propose(image)
-        return self.last[1]
+    def propose_each(self, views: Sequence[ImageView]) -> list[Proposals]:
+        """See the base class; of one image."""
+        (view,) = views
+        if self.last is None or self.last[0] is not view.image:
+            self.last = view.image, super().propose_each(views)[0]
+        return [self.last[1]]
 
 
 class Outputs:
@@ -109,22 +108,21 @@ class RememberingEnsemble(Ensemble):
         super().__init__(members, device, temperature=temperature, precision=precision)
         self.keys, self.memory, self.combine = keys, memory, combine
 
-    def _run(
-        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
-    ) -> RegionOutput:
-        found = super()._run(view, boxes, mirror, members)
-        if self.combine == "mean" or not len(boxes):
+    def _run(self, regions: Regions, mirror: bool = False, members: int | None = None) -> RegionOutput:
+        found = super()._run(regions, mirror, members)
+        if self.combine == "mean" or not len(regions):
             return found
-        probs = torch.stack([output.probs for _, _, output, _ in self.outputs(view, boxes, mirror, members)])
+        probs = torch.stack([output.probs for _, _, output, _ in self.outputs(regions, mirror, members)])
         joint = probs.amax(0) if self.combine == "maximum" else probs.clamp_min(1e-12).log().mean(0).exp()
         return found._replace(probs=self._tempered(joint / joint.sum(1, keepdim=True)))
 
     def outputs(
-        self, view: ImageView, boxes: FloatArray, mirror: bool = False, members: int | None = None
+        self, regions: Regions, mirror: bool = False, members: int | None = None
     ) -> Iterator[tuple[int, slice, RegionOutput, Tensor]]:
-        """See :class:`Ensemble`."""
-        if not len(boxes):
+        """See :class:`Ensemble`; of one image."""
+        if not len(regions):
             return
+        ((view, boxes),) = regions.images
         tables = {
             (number, flipped): self.memory.outputs.setdefault((key, flipped), Outputs())
             for number, key in enumerate(self.keys[:members])
@@ -133,14 +131,15 @@ class RememberingEnsemble(Ensemble):
         names = [box.tobytes() for box in np.asarray(boxes, np.float32)]
         new = {name: row for row, name in enumerate(names) if any(name not in table.row for table in tables.values())}
         asked, missing = list(new), list(new.values())
-        for number, part, output, sign in super().outputs(view, boxes[missing], mirror, members):
+        for number, part, output, sign in super().outputs(Regions([(view, boxes[missing])]), mirror, members):
             tables[number, bool(sign[0] < 0)].add(asked[part], output, sign)
         for (number, _), table in tables.items():
             yield number, slice(len(boxes)), table.of(names), table.sign
 
-    def maps_of(self, view: ImageView, number: int, member: Member, flipped: bool) -> ImageMaps:
-        """See :class:`Ensemble`."""
-        key = self.keys[number], flipped
-        if key not in self.memory.maps:
-            self.memory.maps[key] = super().maps_of(view, number, member, flipped)
-        return self.memory.maps[key]
+    def _make_maps(self, views: Sequence[ImageView], number: int, member: Member, flipped: bool) -> None:
+        (view,) = views
+        key, own = (self.keys[number], flipped), (self, number, flipped)
+        if key in self.memory.maps:
+            view.maps[own] = self.memory.maps[key]
+        super()._make_maps(views, number, member, flipped)
+        self.memory.maps[key] = view.maps[own]

@@ -12,7 +12,7 @@ Glossary of shapes: N regions, K classes, C channels of the trunk's map, g cells
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -66,6 +66,13 @@ class RegionOutput(NamedTuple):
         """The output with ``change`` done to everything that is there."""
         deltas, overlap = (None if table is None else change(table) for table in (self.deltas, self.overlap))
         return RegionOutput(change(self.probs), deltas, overlap)
+
+
+def stacked(outputs: Sequence[RegionOutput]) -> RegionOutput:
+    """One output for the rows of all of them."""
+    probs, deltas, overlaps = (None if parts[0] is None else torch.cat(parts) for parts in zip(*outputs, strict=True))
+    assert probs is not None
+    return RegionOutput(probs, deltas, overlaps)
 
 
 def pooled_features(feature_map: Tensor) -> Tensor:

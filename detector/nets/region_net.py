@@ -279,61 +279,92 @@ class RegionNet(nn.Module):
 class ImageMaps:
     """The maps of one image by one network, computed once and asked about regions as often as one likes.
 
+    See :func:`image_maps`, which begins them.
+
     Args:
-        net: a trunk in evaluation mode. level_zero: gives the normalised image ``(1, 3, H, W)``, at level 0's size.
-        image_size: (height, width) of the image whose pixels boxes are in. dtype: that the network computes in.
-        start: begins what there is to compute; see :class:`detector.detection.cores.Start`.
-        begun: of the same image by a network that begins like this one, and at the same levels.
+        net: a trunk in evaluation mode. image_size: (height, width) of the image whose pixels boxes are in. dtype: that
+            the network computes in.
+        levels: gives the L levels of the image. maps: of each level, give the outputs of 3b, pooled, and of 4e.
     """
 
     def __init__(
         self,
         net: GoogLeNet,
-        level_zero: Callable[[], Tensor],
         image_size: tuple[int, int],
         config: SharedMaps,
         dtype: torch.dtype,
-        start: Callable[[Callable[[], Any]], Callable[[], Any]],
-        begun: ImageMaps | None = None,
+        levels: Callable[[], Sequence[Tensor]],
+        maps: Sequence[Callable[[], Sequence[Tensor]]],
     ) -> None:
         self.net, self.config, self.image_size, self.dtype = net, config, image_size, dtype
         height, width = level_zero_size(image_size, config)
         self.scale = np.array([width / image_size[1], height / image_size[0]] * 2)
-        # Nothing that is begun refers to this object: in a circle, maps would stay until Python looks for garbage.
-        self._levels: Callable[[], list[Tensor]]
-        if begun is None:
-            self._levels = levels = start(lambda: image_levels(level_zero(), config))
-            calls = [partial(_maps_of_level, net, levels, level, dtype) for level in range(config.levels)]
-        else:
-            self._levels = begun._levels
-            calls = [partial(_maps_behind_3b, net, maps, dtype) for maps in begun._maps]
-        self._maps: list[Callable[[], tuple[Tensor, Tensor]]] = [start(call) for call in calls]
+        self.levels, self.both_maps = levels, maps
 
     @cached_property
     def level_maps(self) -> list[Tensor]:
         """The outputs of 4e for each level."""
-        return [maps()[1] for maps in self._maps]
+        return [maps()[1] for maps in self.both_maps]
 
     @cached_property
     def maps(self) -> PooledMaps:
         """The maps as regions are pooled from them."""
-        return PooledMaps(self.level_maps, self._levels(), cell_grid(self.net.config))
+        return PooledMaps(self.level_maps, self.levels(), cell_grid(self.net.config))
 
-    def features(self, boxes: FloatArray) -> Tensor:
-        """The trunk's last map ``(R, C, g, g)`` of each of ``boxes`` ``(R, 4)``, in pixels of the image."""
+    def cells(self, boxes: FloatArray) -> Tensor:
+        """The cells of each of ``boxes`` ``(R, 4)``, in pixels of the image; see the glossary of the module."""
         placed = (boxes.astype(np.float64) * self.scale).astype(np.float32)
         device = self.maps.rows.device
         rois = torch.from_numpy(np.concatenate([np.zeros((len(placed), 1), np.float32), placed], axis=1)).to(device)
         level = torch.from_numpy(region_levels(placed, self.config)).to(device)
-        return self.net.after_4e(self.maps.cells(rois, level, self.config))
+        return self.maps.cells(rois, level, self.config)
 
     def proposed(self, head: MultiBoxHead, config: MultiBoxProposalConfig) -> Proposals:
         """The proposals that ``head`` makes from the maps."""
         with _computing(self.level_maps[0].device, self.dtype):
             deltas, logits = head(self.level_maps)
-        grids = level_grids(self._levels(), self.level_maps, cell_grid(self.net.config))
+        grids = level_grids(self.levels(), self.level_maps, cell_grid(self.net.config))
         scale = (float(1 / self.scale[1]), float(1 / self.scale[0]))
         return ranked_boxes(MultiBoxOutput(deltas, logits, head.priors(grids)), scale, self.image_size, config)
+
+
+def image_maps(
+    net: GoogLeNet,
+    level_zero: Callable[[], Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    config: SharedMaps,
+    dtype: torch.dtype,
+    start: Callable[[Callable[[], Any]], Callable[[], Any]],
+    begun: Sequence[ImageMaps] = (),
+) -> list[ImageMaps]:
+    """The maps of images whose level 0 is of one size.
+
+    Args:
+        net: a trunk in evaluation mode. level_zero: gives the normalised images ``(M, 3, H, W)``, at level 0's size.
+        image_sizes: M times (height, width) of the images whose pixels boxes are in. dtype: that the network computes
+            in. start: begins what there is to compute; see :class:`detector.detection.cores.Start`.
+        begun: of the same images by a network that begins like this one, and at the same levels.
+    """
+    # Nothing that is begun refers to what is returned: in a circle, maps would stay until Python looks for garbage.
+    calls: list[Callable[[], tuple[Tensor, Tensor]]]
+    if begun:
+        own_levels = [own.levels for own in begun]
+        calls = [
+            partial(_maps_behind_3b, net, maps, dtype) for maps in zip(*(own.both_maps for own in begun), strict=True)
+        ]
+    else:
+        levels: Callable[[], list[Tensor]] = start(lambda: image_levels(level_zero(), config))
+        own_levels = [partial(_of_image, levels, number) for number in range(len(image_sizes))]
+        calls = [partial(_maps_of_level, net, levels, level, dtype) for level in range(config.levels)]
+    maps = [start(call) for call in calls]
+    return [
+        ImageMaps(net, size, config, dtype, own, [partial(_of_image, each, number) for each in maps])
+        for number, (size, own) in enumerate(zip(image_sizes, own_levels, strict=True))
+    ]
+
+
+def _of_image(tables: Callable[[], Sequence[Tensor]], number: int) -> list[Tensor]:
+    return [table[number : number + 1] for table in tables()]
 
 
 def _maps_of_level(
@@ -347,10 +378,11 @@ def _maps_of_level(
 
 
 def _maps_behind_3b(
-    net: GoogLeNet, maps: Callable[[], tuple[Tensor, Tensor]], dtype: torch.dtype
+    net: GoogLeNet, maps: Sequence[Callable[[], Sequence[Tensor]]], dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`_maps_of_level`, from the ``maps`` of a network that begins like ``net``."""
-    begun, _ = maps()
+    """As :func:`_maps_of_level`, from each image's ``maps`` of a network that begins like ``net``."""
+    own = [both()[0] for both in maps]
+    begun = own[0] if len(own) == 1 else torch.cat(own)
     with _computing(begun.device, dtype):
         return begun, net.stage_4(begun)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detector.cli import main
-from detector.detection.ensemble import ImageView, RegionPredictions
+from detector.detection.ensemble import ImageView, RegionClassifier, RegionPredictions
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Halves:
         return Proposals(boxes, ones, np.full(len(boxes), Source.GIVEN, np.uint8), (height, width))
 
 
-class ByColour:
+class ByColour(RegionClassifier):
     """Red regions are tomatoes, blue ones are sky, as sure as they are red or blue; all others are background."""
 
     num_classes = 2

@@ -102,14 +102,47 @@ def test_the_settings_reach_the_model_and_what_is_not_given_is_its_own(
 def test_so_many_images_at_once(detect: Any, run_cli: Any, picture: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def counted(calls: Any, *, alone: bool, workers: int) -> Any:
+    def counted(calls: Any, pace: Any, workers: int) -> Any:
         asked.append(workers)
-        return in_order(calls, alone=alone, workers=workers)
+        return in_order(calls, pace, workers)
 
     monkeypatch.setattr("detector.commands.detection_run.in_order", counted)
     photos = [picture("a.png"), picture("b.png"), picture("c.png")]
     assert detect(*photos, "--workers", 3).code == run_cli("detect", *photos, "--out", "all").code == 0
     assert asked == [3, 0]
+
+
+@pytest.mark.parametrize("on_error", ["skip", "fail"])
+def test_images_that_are_looked_at_together(
+    run_cli: Any, fake_model: Any, picture: Any, abc: Any, monkeypatch: pytest.MonkeyPatch, on_error: str
+) -> None:
+    """As on a GPU: pictures, one that is none, and an archive, in batches of two, are found as one by one."""
+    with tarfile.open("many.tar", "w") as archive:
+        for number in range(3):
+            archive.add(picture(f"in/{number}.png", right=BLUE), f"{number}.png")
+    photos = "many.tar", *abc, picture("d.png")
+    words = "detect", *photos, "--on-error", on_error, "--device", "cpu", "--proposal-pictures"
+    assert run_cli(*words, "--out", "alone").code == (3 if on_error == "skip" else 1)
+    together: list[int] = []
+
+    def finish(self: Detector, images: Any) -> Any:
+        together.append(len(images))
+        return plain(self, images)
+
+    plain = Detector.finish
+    monkeypatch.setattr(Detector, "finish", finish)
+    monkeypatch.setattr("detector.commands.detection_run.pace_of", lambda several, device: "together")
+    monkeypatch.setattr("detector.commands.detection_run.TOGETHER", 2)
+    done = run_cli(*words, "--out", "together")
+    assert done.code == (3 if on_error == "skip" else 1)
+    assert together == ([2, 2, 2] if on_error == "skip" else [2, 2])
+    one, other = (Path(name + ("" if on_error == "skip" else ".unfinished")) for name in ("alone", "together"))
+    assert lines_of(one) == lines_of(other)
+    assert len(lines_of(one)) == (6 if on_error == "skip" else 4)
+    drawn = [name for name in tree(one) if "/" in name]
+    assert len(drawn) == 2 * len(lines_of(one))
+    for name in drawn:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
 def test_one_class_only(run_cli: Any, fake_model: Any, picture: Any) -> None:

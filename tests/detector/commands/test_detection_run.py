@@ -30,7 +30,7 @@ def test_results_come_in_order_though_the_first_ends_last() -> None:
             met.set()
         return number
 
-    assert list(in_order((partial(call, n) for n in range(20)), alone=False)) == list(range(20))
+    assert list(in_order((partial(call, n) for n in range(20)), "side by side")) == list(range(20))
 
 
 def test_few_calls_wait() -> None:
@@ -42,7 +42,7 @@ def test_few_calls_wait() -> None:
             asked += 1
             yield lambda: 0
 
-    results = in_order(calls(), alone=False)
+    results = in_order(calls(), "side by side")
     for taken in range(1, 30):
         next(results)
         assert asked <= taken + 3 + 1
@@ -57,7 +57,7 @@ def test_so_many_at_once_as_asked_for(workers: int) -> None:
         together.wait(30)  # broken unless so many calls are in it
         return threading.get_ident()
 
-    assert len(set(in_order([call] * 20 * workers, alone=False, workers=workers))) == workers
+    assert len(set(in_order([call] * 20 * workers, "side by side", workers))) == workers
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -65,14 +65,16 @@ def test_threads_of_pytorch(alone: bool) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert list(in_order([torch.get_num_threads] * 8, alone=alone)) == [2 if alone else 1] * 8
+        assert (
+            list(in_order([torch.get_num_threads] * 8, "alone" if alone else "side by side")) == [2 if alone else 1] * 8
+        )
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_alone_is_one_at_a_time() -> None:
-    assert len(set(in_order([threading.get_ident] * 9, alone=True))) == 1
+    assert len(set(in_order([threading.get_ident] * 9, "alone"))) == 1
 
 
 @pytest.mark.parametrize("fault", [ValueError("the fifth"), KeyboardInterrupt()])
@@ -85,7 +87,7 @@ def test_a_fault_is_raised_in_its_turn_and_ends_all(fault: BaseException) -> Non
         made.append(number)
         return number
 
-    results = in_order((partial(call, n) for n in range(1000)), alone=False)
+    results = in_order((partial(call, n) for n in range(1000)), "side by side")
     assert [next(results) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(type(fault)) as raised:
         next(results)

@@ -128,12 +128,13 @@ def test_maps_are_gone_with_their_image(threads: int, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_detector_finds_the_same_at_once_as_in_turn() -> None:
+def test_a_detector_finds_the_same_at_once_as_in_turn_and_in_several_images_together() -> None:
     """Search, MultiBox, several networks as a cascade, and mirrored second looks."""
-    image = np.random.default_rng(0).integers(0, 256, (48, 60, 3), dtype=np.uint8)
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((48, 60), (60, 48), (48, 60))]
     again = RefinementConfig(rounds=2, max_regions=20, mirror=True, first_members=1)
 
-    def found(threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def found(threads: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         torch.set_num_threads(threads)
         ensemble = Ensemble(members(), CPU)
         detector = Detector(
@@ -145,10 +146,13 @@ def test_a_detector_finds_the_same_at_once_as_in_turn() -> None:
             refinement=again,
             multibox=MultiBoxSource(multibox_head(), ensemble, MAPS),
         )
-        detections, proposals = detector.detect(image)
+        alone = [detector.detect(image) for image in images]
         assert set(detector.stages.seconds) == {"propose", "networks", "suppression"}
-        return proposals.boxes, detections.boxes, detections.scores
+        together = detector.finish([detector.begin(image) for image in images])
+        return [(proposals.boxes, found.boxes, found.scores) for found, proposals in (*alone, *together)]
 
-    for one, other in zip(found(2), found(1), strict=True):
-        assert len(one)
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    in_turn = found(1)
+    for tables, others in zip([*found(2), *in_turn[3:]], [*in_turn, *in_turn[:3]], strict=True):
+        for one, other in zip(tables, others, strict=True):
+            assert len(one)
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, RegionPredictions
+from detector.detection.ensemble import Ensemble, ImageView, RegionClassifier, RegionPredictions
 from detector.detection.member import Member
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import LEAST_OVERLAP, PostprocessConfig, RefinementConfig, scored
@@ -116,7 +116,7 @@ def test_without_power_scores_are_the_probabilities_and_with_it_overlaps_are_nee
         scored(probs, None, 1.0)
 
 
-class Judge:
+class Judge(RegionClassifier):
     """Sure of everything; regions overlap their object by a hundredth of their width."""
 
     def predict(
@@ -169,7 +169,7 @@ def test_a_model_directory_keeps_them(tmp_path: Path) -> None:
     )
     proposals = Proposals(BOXES, np.ones(3, np.float32), np.zeros(3, np.uint8), (48, 64))
     best = (model.classifier.predict(IMAGE, BOXES).probs[:, :2] * overlap[:, None] ** 2).max()
-    np.testing.assert_allclose(model.classify(IMAGE, proposals).scores[0], best, rtol=1e-5)
+    np.testing.assert_allclose(model.classify(ImageView(IMAGE), proposals).scores[0], best, rtol=1e-5)
 
 
 def test_a_power_without_overlaps_is_one_line(tmp_path: Path) -> None:

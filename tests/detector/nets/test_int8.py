@@ -137,5 +137,5 @@ def test_int8_is_taken_where_the_processor_is_made_for_it_and_the_model_can(monk
 def test_layers_that_saw_nothing_have_no_range() -> None:
     one = member()
     with torch.inference_mode():
-        (ranges,) = record_ranges([one.net], lambda: one.maps(image(), CPU).level_maps)
+        (ranges,) = record_ranges([one.net], lambda: one.maps([image()], CPU)[0].level_maps)
     assert ranges["inception5b.branch1"] == 0 < ranges["inception4e.branch1"]

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from detector.crop import CropConfig, crop_regions
-from detector.detection.ensemble import Ensemble, RegionPredictions
+from detector.detection.ensemble import Ensemble, RegionClassifier, RegionPredictions
 from detector.detection.member import Member
 from detector.detection.pipeline import Detector
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess
@@ -193,7 +193,7 @@ def test_next_regions_are_the_best_moved_boxes_of_any_class() -> None:
     np.testing.assert_array_equal(next_regions(boxes, probs, (60, 60), config), expected)
 
 
-class Walker:
+class Walker(RegionClassifier):
     """Moves every region 10 pixels to the right, and is surer of those further right."""
 
     def __init__(self) -> None:

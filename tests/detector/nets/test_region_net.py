@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
 from detector.crop import CropConfig
-from detector.detection.ensemble import Ensemble, ImageView
+from detector.detection.cores import when_asked
+from detector.detection.ensemble import Ensemble, ImageView, Look
 from detector.detection.member import Member
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
@@ -142,11 +144,11 @@ def test_one_region_that_is_the_whole_picture_is_the_crop() -> None:
     image = picture(48, 48)
     whole = np.array([[0, 0, 48, 48]], np.float32)
     pooling, cropping = member(shared, net), member(None, net, CropConfig(size=48, context_pad=0))
-    maps = pooling.maps(image, CPU)
+    maps = pooling.maps([image], CPU)[0]
     # The grid begins at 6.5 and not at 4: shift the region by that, and the samples fall on the cells.
     off = cell_grid(net).first - cell_grid(net).stride / 2
     with torch.inference_mode():
-        pooled = pooling.pooled_output(maps, whole + off)
+        pooled = pooling.pooled_output([(maps, whole + off)])
     x = Normalization()(torch.from_numpy(image[None]).permute(0, 3, 1, 2))
     with torch.inference_mode():
         expected = cropping.output(x)
@@ -249,6 +251,52 @@ def test_members_on_maps_and_on_crops_are_averaged_the_first_of_them_when_asked(
             np.testing.assert_allclose(table, expected, atol=1e-6)
     for opinion, expected in zip(together.predict_members(image, boxes), each, strict=True):
         np.testing.assert_allclose(opinion.probs.numpy(), expected, atol=1e-6)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    for table, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(table, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="gpu", marks=pytest.mark.gpu)]
+)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_an_image_is_the_same_among_others(device: str, mirror: bool) -> None:
+    """Of several sizes, one without regions, more regions than a batch has; and again with others that some know."""
+    sizes, counts = [(60, 80), (80, 60), (60, 80), (30, 40), (60, 80)], [3, 1, 0, 2, 2]
+    images = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    boxes = [
+        np.float32([[x, 2, x + 20, 25] for x in range(count)]).reshape(-1, 4) + np.float32(seed)
+        for seed, count in enumerate(counts)
+    ]
+    members = [*of_one_beginning(), member(None)]
+    ensemble = Ensemble(members, torch.device(device), batch_size=3, precision="float32")
+    alone = [ensemble.predict(image, own, mirror=mirror) for image, own in zip(images, boxes, strict=True)]
+    views = [ImageView(image, mirror) for image in images]
+    first = [Look(view, own, mirror, 1) for view, own in zip(views[:3], boxes, strict=False)]
+    assert len(ensemble.predict_each(first)) == 3  # the second network begins with the maps of another batch
+    looks = [Look(view, own, mirror) for view, own in zip(views, boxes, strict=True)]
+    for found, expected in zip(ensemble.predict_each(looks), alone, strict=True):
+        assert_same(found, expected)
+    ahead = [ImageView(image, mirror) for image in images]
+    ensemble.start_maps(ahead)
+    again = ensemble.predict_each([look._replace(view=view) for look, view in zip(looks, ahead, strict=True)][::-1])
+    for found, expected in zip(again[::-1], alone, strict=True):
+        assert_same(found, expected)
+
+
+def test_images_go_through_a_network_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one size at level 0 make maps together, and all their regions are one batch."""
+    seen: list[int] = []
+    plain = GoogLeNet.map_3b, GoogLeNet.after_4e
+    monkeypatch.setattr(GoogLeNet, "map_3b", lambda net, x: (seen.append(len(x)), plain[0](net, x))[1])
+    monkeypatch.setattr(GoogLeNet, "after_4e", lambda net, x: (seen.append(len(x)), plain[1](net, x))[1])
+    views = [ImageView(picture(*size)) for size in ((60, 80), (80, 60), (30, 40))]
+    ensemble = Ensemble([member()], CPU)
+    ensemble.start = when_asked
+    ensemble.predict_each([Look(view, np.float32([[0, 0, 20, 20]])) for view in views])
+    assert seen == [2, 2, 1, 1, 3]  # two levels of two images, of one image, and the regions
 
 
 def changed(what: str) -> Member:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from detector.detection.ensemble import ImageView, RegionPredictions
+from detector.detection.ensemble import ImageView, RegionClassifier, RegionPredictions
 from detector.model.config import BUNDLED_MODEL, read_detector_config
 from detector.nets.region_head import RegionOutput
 from detector.serving.app import make_app
@@ -19,7 +19,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 CARD = f"# Card\n\n{HOSTILE} [link](javascript:alert(1)) ![image](/x.png)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 
 
-class TwoNetworks:
+class TwoNetworks(RegionClassifier):
     """A classifier, and one that knows nothing but predicts an overlap."""
 
     num_members = 2

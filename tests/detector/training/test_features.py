@@ -96,8 +96,8 @@ def test_features_are_what_the_classes_are_scored_on(pool: ImagePool, table: Reg
     )
     with torch.inference_mode():
         seen = members[0].net.trunk(Normalization()(to_tensor(crops))).mean((2, 3))
-        maps = members[1].maps(pool.images[0], CPU)
-        pooled = maps.features(table.boxes[table.of_image(0)]).mean((2, 3))
+        maps = members[1].maps([pool.images[0]], CPU)[0]
+        pooled = maps.net.after_4e(maps.cells(table.boxes[table.of_image(0)])).mean((2, 3))
     np.testing.assert_allclose(cropped[rows], seen, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(shared[:6], pooled, rtol=2e-3, atol=2e-3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"0-{FEATURES_FILE}", f"1-{FEATURES_FILE}"]
