@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar, overload
@@ -111,13 +112,17 @@ class Detector:
         """
         return list(self.predict(image)) if isinstance(image, (list, tuple)) else next(self.predict([image]))
 
-    def predict(self, images: Iterable[AnyImage]) -> Iterator[Detections]:
-        """What :meth:`__call__` gives for each of ``images``, read and processed one by one as they are asked for."""
-        for source in images:
-            image = as_image(source)
-            found = self.detect(image)[0]
-            kept = Path(source) if isinstance(source, (str, os.PathLike)) else image
-            yield replace(found, class_names=self.class_names, to_html=partial(drawn, kept))
+    def predict(self, images: Iterable[AnyImage], together: int = 1) -> Iterator[Detections]:
+        """What :meth:`__call__` gives for each of ``images``, read and processed as they are asked for.
+
+        ``together``: so many at a time, which the networks look at together; on a GPU, 16 are faster than 1.
+        """
+        sources = iter(images)
+        while some := list(islice(sources, together)):
+            begun = [self.begin(source) for source in some]
+            for source, (view, _), (found, _) in zip(some, begun, self.finish(begun), strict=True):
+                kept = Path(source) if isinstance(source, (str, os.PathLike)) else view.image
+                yield replace(found, class_names=self.class_names, to_html=partial(drawn, kept))
 
     def detect(self, image: AnyImage) -> tuple[Detections, Proposals]:
         """Objects in ``image``, of any form that :meth:`__call__` takes, and the proposals that were classified."""

@@ -84,19 +84,20 @@ def test_a_list_gives_a_list(model: Any, picture: Any) -> None:
     assert model([]) == []
 
 
-def test_predict_reads_an_image_when_it_is_asked_for(model: Any, picture: Any) -> None:
+@pytest.mark.parametrize("together", [1, 2])
+def test_predict_reads_images_when_they_are_asked_for(model: Any, picture: Any, together: int) -> None:
     asked = []
 
     def images() -> Iterator[Path]:
-        for name in ("a.png", "b.png"):
+        for name in "abcde":
             asked.append(name)
-            yield picture(name)
+            yield picture(f"{name}.png", left=(90, 90, 90) if name == "b" else (250, 10, 10))
 
-    found = model.predict(images())
+    found = model.predict(images(), together)
     assert asked == []
-    next(found)
-    assert asked == ["a.png"]
-    assert len(list(found)) == 1
+    assert next(found).names == ["tomato"]
+    assert len(asked) == together
+    assert [each.names for each in found] == [[], ["tomato"], ["tomato"], ["tomato"]]
 
 
 def shown(html: str) -> Image.Image:
