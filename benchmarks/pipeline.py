@@ -26,8 +26,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from detector.detection.pipeline import Stages
 from detector.detection.precision import DTYPES
+from detector.detection.stages import Stages
 from detector.model.load import load_model
 from detector.nets.int8 import Int8Conv
 

@@ -3,53 +3,27 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detector.detection.cores import Start, at_once
-from detector.detection.ensemble import ImageView, Look, RegionClassifier, RegionPredictions
+from detector.detection.ensemble import ImageView, RegionClassifier
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.notebook import drawn
-from detector.detection.suppression import PostprocessConfig, RefinementConfig, next_regions, postprocess, scored
+from detector.detection.rounds import answered, in_rounds
+from detector.detection.stages import Stages
+from detector.detection.suppression import PostprocessConfig, RefinementConfig, postprocess
 from detector.images.read import AnyImage, as_image
 from detector.types import Detections
-from proposals.boxes import FloatArray
 from proposals.merge import MergeConfig, merge
 from proposals.types import Proposals, ProposalSource
-
-T = TypeVar("T")
-
-
-class Stages:
-    """Where the time goes: ``seconds`` spent so far by stage, in the order of first use; of all threads together.
-
-    ``clock`` returns seconds since any moment.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.clock = clock
-        self.seconds: dict[str, float] = {}
-        self._lock = Lock()
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Add the time that the block takes to ``stage``."""
-        begun = self.clock()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + self.clock() - begun
 
 
 class Begun(NamedTuple):
@@ -57,10 +31,6 @@ class Begun(NamedTuple):
 
     view: ImageView
     searched: Callable[[], Proposals] | None
-
-
-# Asks what networks say of regions, is told it, and returns boxes and scores.
-_Asking = Generator[Look, RegionPredictions, tuple[FloatArray, NDArray[np.float32]]]
 
 
 @dataclass(eq=False, repr=False)
@@ -137,8 +107,11 @@ class Detector:
     def finish(self, images: Sequence[Begun]) -> list[tuple[Detections, Proposals]]:
         """What :meth:`detect` gives for each of ``images``, which the networks look at together."""
         proposals = self._propose(images)
-        asking = [self._classify(view, found) for (view, _), found in zip(images, proposals, strict=True)]
-        return list(zip(_answered(asking, self._look), proposals, strict=True))
+        return list(zip(self._classify([begun.view for begun in images], proposals), proposals, strict=True))
+
+    def classify(self, view: ImageView, proposals: Proposals) -> Detections:
+        """Objects among given ``proposals`` of an image."""
+        return self._classify([view], [proposals])[0]
 
     @property
     def learned(self) -> MultiBoxSource | None:
@@ -163,67 +136,21 @@ class Detector:
         with self.stages.time("propose"):
             return source.propose(image)
 
-    def classify(self, view: ImageView, proposals: Proposals) -> Detections:
-        """Objects among given ``proposals`` of an image."""
-        return _answered([self._classify(view, proposals)], self._look)[0]
-
-    def _classify(self, view: ImageView, proposals: Proposals) -> Generator[Look, RegionPredictions, Detections]:
-        size, looks = proposals.image_size, self.refinement
-        rounds = [(yield from self._first_round(view, proposals.boxes))]
-        if looks is not None:
-            for _ in range(looks.rounds - 1):
-                with self.stages.time("suppression"):
-                    regions = next_regions(*rounds[-1], size, looks)
-                rounds.append((yield from self._scored(Look(view, regions, looks.mirror))))
-            if not looks.every_round:
-                rounds = rounds[-1:]
-        boxes, probs = (np.concatenate(parts) for parts in zip(*rounds, strict=True))
+    def _classify(self, views: Sequence[ImageView], proposals: Sequence[Proposals]) -> list[Detections]:
+        power = self.config.overlap_power
+        asking = [
+            in_rounds(view, found.boxes, found.image_size, self.refinement, power)
+            for view, found in zip(views, proposals, strict=True)
+        ]
+        seen = answered(asking, self.classifier, self.stages)
         with self.stages.time("suppression"):
-            return postprocess(boxes, probs, size, self.config, self.labels)
-
-    def _first_round(self, view: ImageView, regions: FloatArray) -> _Asking:
-        """Boxes and scores; in a cascade the first members look at all regions, all of them at the best."""
-        looks = self.refinement
-        if looks is None or looks.first_members is None:
-            return (yield from self._scored(Look(view, regions)))
-        boxes, probs = yield from self._scored(Look(view, regions, members=looks.first_members))
-        best = probs[:, :-1].max(axis=1, initial=0)
-        chosen = np.argsort(-best, kind="stable")[: looks.max_regions]
-        chosen = chosen[best[chosen] >= looks.score_threshold]
-        boxes[chosen], probs[chosen] = yield from self._scored(Look(view, regions[chosen]))
-        return boxes, probs
-
-    def _scored(self, look: Look) -> _Asking:
-        """Boxes ``(N, 4)``, or ``(N, K, 4)`` where regions are moved, and scores ``(N, K + 1)``."""
-        found = yield look
-        boxes = look.boxes if self.refinement is None else found.boxes
-        if boxes is None:
-            raise ValueError("refinement moves boxes, and this classifier has no box regression")
-        return boxes, scored(found.probs, found.overlap, self.config.overlap_power)
-
-    def _look(self, looks: Sequence[Look]) -> list[RegionPredictions]:
-        with self.stages.time("networks"):
-            return self.classifier.predict_each(looks)
+            return [
+                postprocess(boxes, probs, found.image_size, self.config, self.labels)
+                for (boxes, probs), found in zip(seen, proposals, strict=True)
+            ]
 
 
 def _searched(image: Begun) -> Proposals:
     if image.searched is None:
         raise ValueError("this detector has no source of proposals, and classifies given ones only")
     return image.searched()
-
-
-def _answered(
-    asking: Sequence[Generator[Look, RegionPredictions, T]],
-    answer: Callable[[Sequence[Look]], Sequence[RegionPredictions]],
-) -> list[T]:
-    """What each of ``asking`` returns; they ask equally often, and what they ask at a time is answered together."""
-    returned: list[T] = []
-    looks = [next(each) for each in asking]
-    while looks:
-        answers, looks = answer(looks), []
-        for each, said in zip(asking, answers, strict=True):
-            try:
-                looks.append(each.send(said))
-            except StopIteration as end:
-                returned.append(end.value)
-    return returned
