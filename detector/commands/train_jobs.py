@@ -301,7 +301,7 @@ def show_progress(
     Each line ends with the time at which the run will be done at the rate so far.
 
     Args:
-        steps: of the run. describe: an entry as a line, and whether a terminal should keep that line.
+        steps: of the run, as planned. describe: an entry as a line, and whether a terminal should keep that line.
         shown: whether anything is shown at all.
     """
     console = Console(stderr=True, quiet=not shown)
@@ -313,13 +313,13 @@ def show_progress(
 
         def report(entry: Progress) -> None:
             nonlocal begun
-            step, now = entry.step, time.monotonic()
+            step, steps, now = entry.step, entry.steps, time.monotonic()
             first, start = begun = begun or (step, now)
             line, keep = describe(entry)
             if first < step < steps:
                 line += ending((now - start) / (step - first) * (steps - step), datetime.datetime.now())
             line = one_line(line)
-            bar.update(task, completed=step, description=line)
+            bar.update(task, completed=step, total=steps, description=line)
             if not console.is_terminal or keep:
                 text = Text(f"{time.strftime('%H:%M:%S')} step {step}/{steps} epoch {entry.epoch:.2f}: {line}")
                 bar.console.print(text, highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Generic
@@ -26,7 +27,8 @@ from detector.training.run_files import RunLog, Watch, load_checkpoint, save_che
 from detector.training.shared_batches import SharedBatches
 from proposals.errors import UserError
 
-SLACK = 1.1  # times the planned seconds, from which on a run is shortened
+SLACK = 1.05  # times more or less than the planned seconds, from which on a run is planned anew
+LONGEST = 2  # times the planned steps
 
 
 class Interrupted(Exception):
@@ -208,7 +210,7 @@ class Trainer(ABC, Generic[Net]):
         saved = mark = time.monotonic()
         loss_sum, seen, figures, steps = 0.0, 0, [0.0], 0
         net: Net | None = None
-        for batch in self.stream(iter(range(self.step, self.steps))):
+        for batch in self.stream(count(self.step) if self.step < self.steps else iter(())):
             rate = config.schedule.at(self.step, self.steps, self.batches.steps_per_epoch)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * config.batch_size / 128 * group.get("scale", 1.0)
@@ -247,21 +249,26 @@ class Trainer(ABC, Generic[Net]):
             if stop and not last:
                 raise Interrupted(f"stopped at step {self.step} of {self.steps}; {self.checkpoint_path} is saved")
             if last:
-                break  # before what was planned, if the machine has become slower
+                break
             if self.watch.exhausted:
                 self.machine.tell(f"no better validation in {config.patience}: stopped at step {self.step}")
                 break
         return self._result(net)
 
     def _keep_to_time(self, step_seconds: float) -> None:
-        """Leave so many of the steps to come out as the run would take too long, if a step takes ``step_seconds``."""
+        """Take so many steps as fit into what is planned, if a step takes ``step_seconds`` and that is another number.
+
+        More only in the first half: later the schedule would have to go back.
+        """
         planned, left = self.config.planned_seconds, self.steps - self.step
         if planned is None or left == 0:
             return
-        fits = max(1, int((planned - self.seconds) / step_seconds))
-        late = self.seconds + left * step_seconds > SLACK * planned
-        steps = self.processes.from_first(self.step + min(left, fits) if late else self.steps)
-        if steps < self.steps:
+        steps, whole = self.steps, self.seconds + left * step_seconds
+        if whole > SLACK * planned or (whole * SLACK < planned and 2 * self.step < self.steps):
+            fits = self.step + max(1, int((planned - self.seconds) / step_seconds))
+            steps = min(fits, LONGEST * self.config.steps)
+        steps = self.processes.from_first(steps)
+        if steps != self.steps:
             self.machine.tell(f"a step takes {step_seconds:.2f} s now: {steps} steps in place of {self.steps}")
             self.steps = steps
 

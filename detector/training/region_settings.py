@@ -48,8 +48,9 @@ class LearningConfig(BaseModel):
 
     Attributes:
         schedule: the learning rate; ``schedule.rate`` is for a batch of 128. steps: batches.
-        planned_seconds: that the steps are planned to take. A run that would take a tenth more, because the machine has
-            become slower, has fewer steps, and its schedule ends with them; ``None`` takes whatever they take.
+        planned_seconds: that the steps are planned to take. A run that would take a twentieth more or less, because the
+            machine has become slower or faster, has fewer or more steps (at most twice as many), and its schedule ends
+            with them; ``None`` takes whatever they take.
         batch_size: examples in a batch, of all processes together.
         average: decay of the running mean of the weights (Polyak averaging) that becomes the result.
         precision: of the forward and backward pass; "auto" is bfloat16 on a GPU that has it, float16 with a scaled

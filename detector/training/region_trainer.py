@@ -53,9 +53,13 @@ class Teacher(Protocol):
 
 
 class Progress(BaseModel):
-    """One line of a run's log; empty where the net has no such head. ``top1_objects``: among regions of objects."""
+    """One line of a run's log; empty where the net has no such head.
+
+    ``steps``: that the run will have, as it looks now. ``top1_objects``: top-1 among regions of objects.
+    """
 
     step: int
+    steps: int
     epoch: float
     rate: float
     loss: float
@@ -185,6 +189,7 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
         measured = {self.metric: None if metric is None else round(metric, 5)}
         entry = Progress(
             step=self.step,
+            steps=self.steps,
             epoch=round(self.step / self.batches.steps_per_epoch, 4),
             rate=rate,
             loss=round(loss, 5),

@@ -106,6 +106,7 @@ class Entry(BaseModel):
     """Of a training log."""
 
     step: int = 3
+    steps: int = 10
     epoch: float = 0.5
 
 
@@ -117,8 +118,9 @@ def test_the_progress_of_training_is_shown_and_not_obeyed(
         monkeypatch.setenv("FORCE_COLOR", "1")
     with show_progress(10, lambda entry: ("class [/bold] :smile: \x1b]0;x\x07", True)) as report:
         report(Entry())
-        report(Entry(step=6))
+        report(Entry(step=6, steps=12))
     said = capsys.readouterr().err
     assert "class [/bold] :smile: \\x1b]0;x\\x07" in said
     assert "\x1b]0;" not in said
     assert re.search(r", ends \d\d:\d\d", said), "at the rate between the two"
+    assert "step 6/12" in said, "what was planned has changed"
