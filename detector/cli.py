@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from detector.commands.console import FAILED, INTERRUPTED, quiet_pillow, say, tolerant_streams
+from detector.commands.console import FAILED, INTERRUPTED, log, quiet_pillow, tolerant_streams
 from detector.commands.options import hide_rare
 from detector.shown import shown
 from proposals.errors import UserError
@@ -119,14 +119,14 @@ def reporting_faults(function: Callable[..., Any]) -> Callable[..., Any]:
                 "pip uninstall -y opencv-python && pip install opencv-python-headless"
             )
         except KeyboardInterrupt:
-            say("interrupted")
+            log("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded
 
 
 def _fail(message: str) -> NoReturn:
-    say(f"error: {message}")
+    log(f"error: {message}")
     raise typer.Exit(FAILED)
 
 
@@ -181,9 +181,9 @@ def tell_unexpected(error: Exception) -> None:
     reason = " ".join(str(error).split())
     what = type(error).__name__ + (f": {reason[:300]}" if reason else "")
     if isinstance(error, MemoryError):
-        say(f"error: not enough memory ({what}); make the images smaller, or report it {_kept(error)}")
+        log(f"error: not enough memory ({what}); make the images smaller, or report it {_kept(error)}")
     else:
-        say(f"error: unexpected {what}; this should not happen: please report it {_kept(error)}")
+        log(f"error: unexpected {what}; this should not happen: please report it {_kept(error)}")
 
 
 def _kept(error: Exception) -> str:
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         build_app()(args=None if arguments is None else list(arguments), prog_name="detector")
     except KeyboardInterrupt:
-        say("interrupted")
+        log("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone (as `| head` does). Python would complain again when it closes standard output.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.commands.console import tell
+from detector.commands.console import print_line
 from detector.commands.options import Device, MeasuredSplit, results_option
 from proposals.errors import UserError
 
@@ -87,8 +87,8 @@ def calibrate(
         provenance = {**config.provenance, name: " ".join(["detector", *sys.argv[1:]])}
         write_model_config(folder, changed.model_copy(update={"provenance": provenance}))
     for line in lines:
-        tell(line)
-    tell(f"the model is in {out or final_path(folder)}")
+        print_line(line)
+    print_line(f"the model is in {out or final_path(folder)}")
 
 
 def _of_regions(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.commands.console import FAILED, SKIPPED, progress, say
+from detector.commands.console import FAILED, SKIPPED, log, progress
 from detector.commands.options import results_option
 from detector.shown import one_line
 from proposals.errors import UserError
@@ -72,7 +72,7 @@ def check_data(
         print(text)
     else:
         _print_report(report, content, show)
-        say(f"the report is in {final}")
+        log(f"the report is in {final}")
     if report.stops_training:
         raise typer.Exit(FAILED)
     if report.left_out:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.commands.console import FAILED, say, tell
+from detector.commands.console import FAILED, log, print_line
 
 if TYPE_CHECKING:
     from detector.runs.leftovers import Leftover
@@ -37,21 +37,21 @@ def clean(
     found = {leftover.path.resolve(): leftover for folder in folders or [Path()] for leftover in find_leftovers(folder)}
     leftovers = [leftover for leftover in found.values() if not leftover.alive]
     for leftover in found.values():
-        tell(f"{in_words(leftover)}{', kept: a run may still be writing it' * leftover.alive}")
+        print_line(f"{in_words(leftover)}{', kept: a run may still be writing it' * leftover.alive}")
     if not leftovers:
-        tell("nothing to remove")
+        print_line("nothing to remove")
         return
     what = "this folder" if len(leftovers) == 1 else f"these {len(leftovers)} folders"
     if not yes and not typer.confirm(f"Remove {what}?"):
-        tell("nothing was removed")
+        print_line("nothing was removed")
         return
     removed = 0
     for leftover in leftovers:
         try:
             removed += remove(leftover)
         except OSError as error:
-            say(f"error: {leftover.path}: cannot be removed: {error.strerror}")
-    tell(f"{removed} removed")
+            log(f"error: {leftover.path}: cannot be removed: {error.strerror}")
+    print_line(f"{removed} removed")
     raise typer.Exit(0 if removed == len(leftovers) else FAILED)
 
 

@@ -25,7 +25,7 @@ FAILED, SKIPPED, INTERRUPTED = 1, 3, 130
 COLOURS = {"error": "red", "skipped": "yellow"}
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """One line on standard error; on a terminal its first word is coloured where it tells of a fault."""
     text = one_line(" ".join(line.splitlines()))
     word, colon, rest = text.partition(":")
@@ -34,13 +34,13 @@ def say(line: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def say_once(line: str) -> None:
-    """As :func:`say`, but of several processes that torchrun has started only in the first."""
+def log_once(line: str) -> None:
+    """As :func:`log`, but of several processes that torchrun has started only in the first."""
     if os.environ.get("RANK", "0") == "0":
-        say(line)
+        log(line)
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """One line on standard output."""
     print(one_line(line), flush=True)
 
@@ -124,7 +124,7 @@ class Faults:
         if not self.skip:
             raise fault
         self.told.append(str(fault))
-        say(f"skipped: {fault}")
+        log(f"skipped: {fault}")
 
     @property
     def count(self) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, nothing_is_garbage, say
+from detector.commands.console import SKIPPED, Faults, log, nothing_is_garbage
 from detector.commands.options import (
     MODELS_OWN,
     Device,
@@ -247,7 +247,7 @@ def detect(
                 write_formats(folder, wanted, detector.class_names, detector.class_keys, faults.told)
     except KeyboardInterrupt:
         if folder is not None and folder.exists() and holds_results(folder):
-            say(f"what was finished is in {folder}; the same command with --resume goes on")
+            log(f"what was finished is in {folder}; the same command with --resume goes on")
         raise
     tally.show(out or final_path(folder), faults.count)
     if profile:

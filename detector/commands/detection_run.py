@@ -21,7 +21,7 @@ import torch
 import typer
 
 import detector
-from detector.commands.console import Faults, progress, say, tell
+from detector.commands.console import Faults, log, print_line, progress
 from detector.commands.detection_files import JSONL_FILE, PICTURES, PROPOSAL_PICTURES, SavedDetections
 from detector.commands.inputs import ArchiveInput, Frame, Input, Source, VideoInput, digest_of
 from detector.commands.tally import Tally
@@ -172,8 +172,8 @@ def detect_each(
         pace: see :func:`pace_of`. workers: see :func:`in_order`.
     """
     fault: str | None = None
-    look = _begin if pace == "together" else _detect
-    calls = _steps(inputs[journal.inputs :], journal.frames, network, look)
+    process = _begin if pace == "together" else _detect
+    calls = _steps(inputs[journal.inputs :], journal.frames, network, process)
     for step in _finished(in_order(calls, pace, workers), network):
         if step is None:
             journal.input_done(fault)
@@ -197,24 +197,24 @@ def _finished(results: Iterable[list[_Step]], network: Detector) -> Iterator[Fou
         begun += [step for step in steps if isinstance(step, _Begun)]
         if begun and len(begun) < TOGETHER:
             continue
-        yield from _looked_at(waiting, begun, network)
+        yield from _detected(waiting, begun, network)
         waiting, begun = [], []
-    yield from _looked_at(waiting, begun, network)
+    yield from _detected(waiting, begun, network)
 
 
-def _looked_at(
-    steps: Sequence[_Step], begun: Sequence[_Begun], network: Detector
-) -> Iterator[Found | UserError | None]:
+def _detected(steps: Sequence[_Step], begun: Sequence[_Begun], network: Detector) -> Iterator[Found | UserError | None]:
     found = iter(network.finish([each.begun for each in begun]) if begun else ())
     for step in steps:
         yield _found(step.frame, *next(found), network) if isinstance(step, _Begun) else step
 
 
-_Look = Callable[[Detector, Frame], list[_Step]]
+_Process = Callable[[Detector, Frame], list[_Step]]
 
 
-def _steps(inputs: Sequence[Source], done: int, network: Detector, look: _Look) -> Iterator[Callable[[], list[_Step]]]:
-    """Calls that read an image and ``look`` at it; the first ``done`` images of the first input are left out.
+def _steps(
+    inputs: Sequence[Source], done: int, network: Detector, process: _Process
+) -> Iterator[Callable[[], list[_Step]]]:
+    """Calls that read and ``process`` an image; the first ``done`` images of the first input are left out.
 
     The frames of a video or archive are read one after another by whoever asks for the calls.
     """
@@ -222,12 +222,12 @@ def _steps(inputs: Sequence[Source], done: int, network: Detector, look: _Look) 
         frames = islice(source.frames(reduced=True), done, None)
         done = 0
         if not isinstance(source, VideoInput | ArchiveInput):
-            yield partial(_read_and_look, network, frames, look)
+            yield partial(_read_and_process, network, frames, process)
             continue
         end: list[_Step] = [None]
         try:
             while (frame := _read(network, frames)) is not None:
-                yield partial(look, network, frame)
+                yield partial(process, network, frame)
         except UserError as fault:
             end = [fault, None]
         yield partial(list, end)
@@ -238,12 +238,12 @@ def _read(network: Detector, frames: Iterator[Frame]) -> Frame | None:
         return next(frames, None)
 
 
-def _read_and_look(network: Detector, frames: Iterator[Frame], look: _Look) -> list[_Step]:
+def _read_and_process(network: Detector, frames: Iterator[Frame], process: _Process) -> list[_Step]:
     try:
         frame = _read(network, frames)
     except UserError as fault:
         return [fault, None]
-    return [None] if frame is None else [*look(network, frame), None]
+    return [None] if frame is None else [*process(network, frame), None]
 
 
 def _detect(network: Detector, frame: Frame) -> list[_Step]:
@@ -315,13 +315,13 @@ def introduce(model: Path | None, network: Detector, device: str) -> None:
         return
     networks, classes = getattr(network.classifier, "num_members", 1), len(network.class_names)
     looked_for = "" if network.labels is None else f" ({len(network.labels)} looked for)"
-    tell(f"model: {model or 'bundled'}; networks: {networks}; classes: {classes}{looked_for}; device: {device}")
+    print_line(f"model: {model or 'bundled'}; networks: {networks}; classes: {classes}{looked_for}; device: {device}")
     settings, most = settings_of(network), network.max_proposals
     names = {"selective_search": "selective search", "multibox": "MultiBox"}
     parts = ["proposals: " + " and ".join(word for name, word in names.items() if name in settings)]
     parts += [f"longer side {settings['search_side']} pixels"] if settings.get("search_side") else []
     parts += [] if most is None else [f"at most {most}"]
-    tell(", ".join(parts))
+    print_line(", ".join(parts))
 
 
 def show_images(folder: Path) -> None:
@@ -329,7 +329,7 @@ def show_images(folder: Path) -> None:
     files = [path for path in (folder / PICTURES).rglob("*") if path.is_file()]
     place = files[0] if len(files) == 1 else folder / PICTURES
     if typer.launch(str(place)):
-        say(f"no program was found to open {place}")
+        log(f"no program was found to open {place}")
 
 
 def detect_all(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import typer
 
-from detector.commands.console import FAILED, tell
+from detector.commands.console import FAILED, print_line
 
 DISTRIBUTION = "googlenet-detector"
 OK, NOTE, FAULT = "ok", "note", "FAULT"
@@ -36,9 +36,9 @@ def doctor() -> None:
     faults = 0
     for check in CHECKS:
         for status, subject, text in _findings_of(check):
-            tell(f"{status:5}  {subject}: {text}")
+            print_line(f"{status:5}  {subject}: {text}")
             faults += status == FAULT
-    tell("everything works" if not faults else f"{faults} to mend")
+    print_line("everything works" if not faults else f"{faults} to mend")
     raise typer.Exit(FAILED if faults else 0)
 
 

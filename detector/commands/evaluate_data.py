@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.commands.console import say
+from detector.commands.console import log
 from detector.commands.detection_files import JSONL_FILE
 from detector.data import Dataset, Fault, coco_files, dataset_splits, load_dataset
 from detector.evaluation.analysis_types import PictureInfo
@@ -222,7 +222,7 @@ def read_for(
     )
     table, line = joined_by_file(table, measured.files, numbers_are_ids=format == "coco")
     if line:
-        say(f"{path}: {line}")
+        log(f"{path}: {line}")
     if len(table) and not set(table.image_ids) & set(truth.image_ids):
         known = shown(truth.image_ids[0]) if truth.image_ids else "which is empty"
         raise UserError(

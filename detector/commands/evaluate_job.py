@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.commands.console import SKIPPED, Faults, say
+from detector.commands.console import SKIPPED, Faults, log
 from detector.commands.detection_files import JSONL_FILE
 from detector.commands.evaluate_data import Measured, digest_of, first_of_run, load_measured, read_for
 from detector.commands.options import DetectionFile, Metric, OnError, OnFault, may_go_on
@@ -102,7 +102,7 @@ def run_evaluation(request: EvaluateRequest) -> tuple[list[str], int]:
     going_on = may_go_on(request.resume, request.out)
     detections, first = request.detections, request.first
     if detections is not None and first is None and (first := first_of_run(detections)) is not None:
-        say(f"{detections} holds the first {first} images; only they are counted (--first N for others)")
+        log(f"{detections} holds the first {first} images; only they are counted (--first N for others)")
     about = request.data, request.split, request.images, request.metric
     measured = load_measured(*about, pictures_needed=detections is None, first=first)
     config = run_config(request, measured, first)
@@ -215,7 +215,7 @@ def _measure_detections(
         if detections is None:
             proposals = detect(folder)
             if faults.count:
-                say(f"{faults.count} images were not looked at; their objects count as not found")
+                log(f"{faults.count} images were not looked at; their objects count as not found")
             names, keys = measured.class_names, measured.class_keys
             table = read_detections(folder / JSONL_FILE, names, class_keys=keys, unknown_class=unknown)
         result = score(

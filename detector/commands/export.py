@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from detector.commands.console import tell
+from detector.commands.console import print_line
 from detector.commands.options import results_option
 
 
@@ -40,5 +40,5 @@ def export(
         files = export_model(source, config, kind, folder)
     final = out or final_path(folder)
     for file in files:
-        tell(f"{final / file.name}")
-    tell(f"try it: detector detect photo.jpg --model {final}")
+        print_line(f"{final / file.name}")
+    print_line(f"try it: detector detect photo.jpg --model {final}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detector.commands.console import SKIPPED, progress, say, tell
+from detector.commands.console import SKIPPED, log, print_line, progress
 from proposals.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def merge(
     proposing = job.verb == "propose"
     faults = [fault for part in found for fault in part.faults]
     for fault in faults:
-        say(f"skipped: {fault}")
+        log(f"skipped: {fault}")
     with new_run_folder(out, job.verb, None if proposing else job.config, job.seed) as folder:
         if proposing:
             from detector.commands.store_shards import merge_stores
@@ -51,7 +51,7 @@ def merge(
             tally = _merge_detections(found, folder)
     if proposing:
         images, boxes = (sum(part.counts.get(name, 0) for part in found) for name in ("images", "boxes"))
-        tell(f"{out}: {images:,} images, {boxes / max(1, images):,.0f} boxes each")
+        print_line(f"{out}: {images:,} images, {boxes / max(1, images):,.0f} boxes each")
     else:
         tally.show(out, len(faults))
         if job.verb == "evaluate":
@@ -59,7 +59,7 @@ def merge(
             words = [word for name, value in named.items() if value for word in (f"--{name}", str(value))]
             if job.config.get("unknown_classes") == "skip":
                 words += ["--unknown-classes", "skip"]
-            tell(f"measure them: {shlex.join(['detector', 'evaluate', *words, '--detections', str(out)])}")
+            print_line(f"measure them: {shlex.join(['detector', 'evaluate', *words, '--detections', str(out)])}")
     raise typer.Exit(SKIPPED if faults else 0)
 
 

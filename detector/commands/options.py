@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from detector.commands.console import tell
+from detector.commands.console import print_line
 from proposals.errors import UserError
 
 OnError = Literal["fail", "skip"]  # what an image that cannot be read does to the run
@@ -122,7 +122,7 @@ def may_go_on(resume: str | None, out: Path | None) -> bool:
     if (out / CONFIG_FILE).is_file():
         if resume == "must":
             raise UserError(f"{out}: this run is finished; name another --out")
-        tell(f"{out}: this run is finished")
+        print_line(f"{out}: this run is finished")
         raise typer.Exit()
     if interrupted_run(out) is None:
         if resume == "must":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, progress, quiet_pillow, tell
+from detector.commands.console import SKIPPED, Faults, print_line, progress, quiet_pillow
 from detector.commands.options import OnErrorWord, ShardWord
 from proposals.errors import UserError
 
@@ -79,7 +79,7 @@ def propose(
     images = counts["made"] + counts["there"]
     if part is not None:
         end_shard(out, job, faults.told, {"images": images, "boxes": counts["boxes"]})
-    tell(
+    print_line(
         f"{out}: {images:,} images, {counts['made']:,} of them new, "
         f"{counts['boxes'] / max(1, images):,.0f} boxes each; {seconds:.1f} s, {images / seconds:.1f} images/s"
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import tell
+from detector.commands.console import print_line
 from proposals.errors import UserError
 
 EVALUATION = "evaluation.json"
@@ -57,4 +57,4 @@ def report(
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         pictures_in_folder=pictures_in_folder,
     )
-    tell(f"{page}: open it in a browser")
+    print_line(f"{page}: open it in a browser")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say, tell
+from detector.commands.console import INTERRUPTED, log, print_line
 from detector.commands.options import Device
 
 
@@ -56,9 +56,9 @@ def reproduce(
         measured = {name: value for name, value in (("split", split), ("first", first)) if value is not None}
         table = run_experiment(experiment, request, pretraining_data, measure_part, measured)
     except Interrupted as stopped:
-        say(f"{stopped}; run the same command to go on")
+        log(f"{stopped}; run the same command to go on")
         raise typer.Exit(INTERRUPTED) from None
     if table is not None:
         for line in table.read_text(encoding="utf-8").splitlines():
-            tell(line)
-        say(f"the tables are in {table.parent}")
+            print_line(line)
+        log(f"the tables are in {table.parent}")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from detector.commands.console import progress, say
+from detector.commands.console import log, progress
 from detector.commands.device_jobs import run_verbs
 from detector.commands.evaluate_data import evaluation_split
 from detector.commands.train_ensemble_run import run_ensemble_training
@@ -84,7 +84,7 @@ def run_experiment(
     (folder / "pictures").mkdir(exist_ok=True)
     study = Study(rows, dataset.class_names, folder / "pictures", target, settings.seed, settings.precision)
     if part is None and request.jobs > 1:
-        say(f"measuring in {request.jobs} processes; their output is in measure-*.txt in {folder}")
+        log(f"measuring in {request.jobs} processes; their output is in measure-*.txt in {folder}")
         words = ["reproduce", str(folder / EXPERIMENT_FILE), "--data", str(data), "--out", str(folder)]
         jobs = {n: [*words, "--measure-part", f"{n}/{request.jobs}"] for n in range(1, request.jobs + 1)}
         logs = {n: folder / f"measure-{n}.txt" for n in jobs}
@@ -156,16 +156,16 @@ def train_experiment(recipe: ExperimentRecipe, request: TrainRequest, pretrainin
         return part.model_copy(update={"init": init})
 
     if recipe.pretraining is not None:
-        say("pre-training")
+        log("pre-training")
         run_training(replace(asked(PRETRAINING, recipe.pretraining), data=pretraining_data, jobs=1))
     for name, ensemble in recipe.ensembles.items():
-        say(f"ensemble {name}: {len(ensemble.members)} members")
+        log(f"ensemble {name}: {len(ensemble.members)} members")
         members = tuple(begun(plan) for plan in ensemble.members)
         run_ensemble_training(
             asked(name, ensemble.model_copy(update={"base": begun(ensemble.base), "members": members}))
         )
     for name in own_multibox(recipe):
         assert recipe.multibox is not None
-        say(f"MultiBox of {name}")
+        log(f"MultiBox of {name}")
         init = {"init": str(folder / name)}
         run_training(replace(asked(f"{name}-{MULTIBOX}", recipe.multibox.model_copy(update=init)), jobs=1))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import tell
+from detector.commands.console import print_line
 from detector.commands.options import Device, ModelFolder, members_option, side_option
 from proposals.errors import UserError
 
@@ -54,10 +54,10 @@ def serve(
         ) from error
     with listening:
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        tell(f"{config.name} is at {address} (Ctrl-C ends it)")
+        print_line(f"{config.name} is at {address} (Ctrl-C ends it)")
         if show:
             typer.launch(address)
         try:
             uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
         except KeyboardInterrupt:
-            tell("ended")
+            print_line("ended")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from detector.commands.console import SKIPPED, Faults, tell
+from detector.commands.console import SKIPPED, Faults, print_line
 from detector.commands.options import Device, ResumeWord, may_go_on, results_option
 from proposals.errors import UserError
 
@@ -94,10 +94,10 @@ def suggest(
         chosen = [found[path] for path in ranked[:count]]
         _write_images(folder / IMAGES, chosen, network.class_names, pre_labels, score_threshold)
     where = out or final_path(folder)
-    tell(
+    print_line(
         f"{len(found)} images without labels ranked in {where / SUGGESTIONS_FILE}; {len(named) - len(images)} have some"
     )
-    tell(f"label these {len(chosen)} next, from their pre-labels: {where / IMAGES}")
+    print_line(f"label these {len(chosen)} next, from their pre-labels: {where / IMAGES}")
     raise typer.Exit(SKIPPED if faults.count else 0)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detector.commands.console import tell
+from detector.commands.console import print_line
 from detector.commands.detection_files import PICTURES, SavedDetections, read_detections
 from detector.shown import one_line
 
@@ -45,7 +45,7 @@ class Tally:
         """Count one image; where standard output is no terminal, tell of it at once."""
         self.count(shown, saved)
         if not sys.stdout.isatty():
-            tell(f"{shown}: {in_words(saved)}")
+            print_line(f"{shown}: {in_words(saved)}")
 
     def count(self, shown: str, saved: SavedDetections) -> None:
         """Count one image."""
@@ -65,7 +65,7 @@ class Tally:
         if skipped:
             parts.append(f"{count_of(skipped, 'input')} skipped")
         drawn = folder / PICTURES
-        tell(f"{', '.join(parts)}; {f'images in {drawn}, ' * drawn.is_dir()}results in {folder}")
+        print_line(f"{', '.join(parts)}; {f'images in {drawn}, ' * drawn.is_dir()}results in {folder}")
 
     def show_stages(self, seconds: Mapping[str, float]) -> None:
         """A table of the ``seconds`` by stage, of all images of this run and all threads together.

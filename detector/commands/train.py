@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from detector.commands.console import INTERRUPTED, say_once
+from detector.commands.console import INTERRUPTED, log_once
 from detector.commands.options import Device, HelpAll, Recipe, ResumeWord, check_resume, rare
 
 
@@ -120,10 +120,10 @@ def train(
         with flushed_denormals():
             folder = run(request)
     except Interrupted as stopped:
-        say_once(f"{stopped}; go on with --resume")
+        log_once(f"{stopped}; go on with --resume")
         raise typer.Exit(INTERRUPTED) from None
-    say_once(f"the model is in {folder}")
+    log_once(f"the model is in {folder}")
     if not read_model_config(folder).background:  # it names whole images
         return
     for words in (["detect", "IMAGES"], ["evaluate", "--data", "LABELLED_IMAGES"]):
-        say_once("next: " + shlex.join(["detector", *words, "--model", str(folder)]))
+        log_once("next: " + shlex.join(["detector", *words, "--model", str(folder)]))

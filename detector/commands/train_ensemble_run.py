@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from detector.commands.console import say_once
+from detector.commands.console import log_once
 from detector.commands.device_jobs import run_verbs
 from detector.commands.train_run import (
     RECIPE_FILE,
@@ -66,7 +66,7 @@ def run_ensemble_training(request: TrainRequest) -> Path:
         devices = devices_of(request, processes)
         if len(devices) > 1:
             where = f"on {len(devices)} GPUs" if request.jobs == 1 else f"{len(devices)} at a time"
-            say_once(f"{len(members)} members {where}; each one's progress is in member-*.txt in {folder}")
+            log_once(f"{len(members)} members {where}; each one's progress is in member-*.txt in {folder}")
             unfinished = [i for i, member in enumerate(members) if not (member / MODEL_FILE).is_file()]
             jobs = {i: member_words(recipe, request, members[i], i) for i in unfinished}
             run_verbs(jobs, devices, {i: members[i].with_suffix(".txt") for i in unfinished}, "training")
@@ -74,7 +74,7 @@ def run_ensemble_training(request: TrainRequest) -> Path:
             own = replace(request, recipe=None, config=None, init=None, minutes=None, steps=None, seed=None, split=None)
             for index, member in enumerate(members):
                 if recipe.members[index].trained is None:
-                    say_once(f"member {index + 1} of {len(members)}")
+                    log_once(f"member {index + 1} of {len(members)}")
                     train_one(replace(own, out=member, resume="auto"), processes, recipe.member(index))
         if processes.writes:
             name = recipe.base.model.name or folder.resolve().name

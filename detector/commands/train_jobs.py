@@ -139,16 +139,16 @@ def held_out(train: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset 
     return train.subset(np.sort(mixed[count:])), train.subset(np.sort(mixed[:count]))
 
 
-def load_pool(dataset: Dataset, tell: Callable[[str], None]) -> ImagePool:
+def load_pool(dataset: Dataset, log: Callable[[str], None]) -> ImagePool:
     """The data set's images in memory, with a line for what had to be skipped."""
     pool = ImagePool.load(dataset)
     faults = [str(fault) for fault in dataset.faults if fault.effect != KEPT] + pool.skipped
     for fault in faults[:5]:
-        tell(f"skipped: {fault}")
+        log(f"skipped: {fault}")
     if len(faults) > 5:
-        tell(f"skipped: {len(faults) - 5} more; 'detector check-data' lists them all")
+        log(f"skipped: {len(faults) - 5} more; 'detector check-data' lists them all")
     if not pool.in_memory:
-        tell("the images do not all fit in memory: some are read again whenever they are needed")
+        log("the images do not all fit in memory: some are read again whenever they are needed")
     return pool
 
 
@@ -156,8 +156,8 @@ class CropJob(Job[TrainRecipe]):
     """A network that names crops."""
 
     def load(self) -> None:
-        tell, recipe = self.machine.tell, self.recipe
-        self.pools = [load_pool(data, tell) for data in (self.train, self.val) if data is not None]
+        log, recipe = self.machine.log, self.recipe
+        self.pools = [load_pool(data, log) for data in (self.train, self.val) if data is not None]
         self.crop = recipe.training.crop
         self.windows: Windows | None = None
         if not recipe.training.background:
@@ -167,7 +167,7 @@ class CropJob(Job[TrainRecipe]):
             with progress("proposing", len(pool.images), "image") as advance:
                 boxes = propose_for(recipe.model.proposals, pool, self.store, self.machine.processes, advance)
                 self.windows = windows = Windows.label(pool, boxes, training.num_classes, training.sampling)
-            tell(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
+            log(f"{len(windows.foreground):,} windows show objects, {len(windows.background):,} background")
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         val = self.pools[1] if len(self.pools) > 1 else None
@@ -183,7 +183,7 @@ class SharedJob(Job[SharedRecipe]):
     """A region network on shared maps."""
 
     def load(self) -> None:
-        self.pool = load_pool(self.train, self.machine.tell)
+        self.pool = load_pool(self.train, self.machine.log)
         self.crop = start_of(self.recipe.init).crop
         if self.recipe.training.only_multibox:  # which learns from the objects alone
             self.proposals = [np.zeros((0, 4), np.float32)] * len(self.pool.images)
@@ -194,7 +194,7 @@ class SharedJob(Job[SharedRecipe]):
             )
         truths = [self.pool.truth(index) for index in range(len(self.pool.images))]
         self.covered = float(recall(best_overlaps(self.proposals, truths, [ALL]), 0.5)[0])
-        self.machine.tell(f"selective search covers {100 * self.covered:.1f} % of the objects at IoU 0.5")
+        self.machine.log(f"selective search covers {100 * self.covered:.1f} % of the objects at IoU 0.5")
 
     @property
     def images_in_step(self) -> float:
@@ -214,7 +214,7 @@ class SharedJob(Job[SharedRecipe]):
             some = self.val.subset(np.arange(min(len(self.val), self.recipe.val_images)))
             usable = ImagePool.load(some)
             for fault in usable.skipped:
-                self.machine.tell(f"skipped: {fault}")
+                self.machine.log(f"skipped: {fault}")
             some = some.subset(np.flatnonzero(np.isin(some.image_ids, usable.ids)))
             source = stored_source(self.recipe.model.proposals, self.store)
             self.measure = ValidationAP(self.recipe, self.crop, some, source)
@@ -246,8 +246,8 @@ class SharedJob(Job[SharedRecipe]):
             threshold = self.recipe.model.postprocess.score_threshold
             shown = HeldOut(self.measure.data, self.measure.found, self.measure.proposals, threshold)
         for line in write_training_page(folder, self.train, facts, self.covered, shown):
-            self.machine.tell(line)
-        self.machine.tell(f"{folder / PAGE} shows the course, what it finds and what to do next")
+            self.machine.log(line)
+        self.machine.log(f"{folder / PAGE} shows the course, what it finds and what to do next")
 
 
 def job_of(recipe: OneRecipe, *about: Any) -> CropJob | SharedJob:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from detector.commands.console import say_once
+from detector.commands.console import log_once
 from detector.commands.options import Recipe
 from detector.commands.train_jobs import describe, job_of, save_sheet, show_progress
 from detector.data import Dataset, dataset_splits
@@ -99,7 +99,7 @@ def prepare_folder(request: TrainRequest, processes: Processes) -> RunFolder:
         raise UserError("--minutes and --steps: choose one of them; minutes become steps by the speed of the machine")
     made = processes.from_first(_folder_of(request) if processes.writes else RunFolder(Path()))
     if made.finished:
-        say_once(f"{made.path}: finished already")
+        log_once(f"{made.path}: finished already")
     return made
 
 
@@ -294,7 +294,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             "folders are classes, name whole images with --recipe classifier"
         )
     device = own_device(request.device, processes)
-    machine = Machine(device, processes, request.micro_batch, request.checkpoint_minutes, say_once)
+    machine = Machine(device, processes, request.micro_batch, request.checkpoint_minutes, log_once)
     about = (train, val, request.proposals, machine)
 
     def asked() -> OneRecipe:
@@ -306,7 +306,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             recipe = named_recipe(request, train, processes, recorded.model.proposals if recorded else None, val)
         return with_classes(with_splits(recipe, train, val), len(train.class_names))
 
-    say_once(
+    log_once(
         f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes"
     )
     if recorded is None:
@@ -316,7 +316,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             # All of them measure, for they wait for one another in every step; the first one's plan is taken.
             job.recipe, line = processes.from_first(job.plan(job.recipe.minutes, begun))
             job.choose_images()
-            say_once(line)
+            log_once(line)
     else:
         if request.resume == "auto":
             check_same_recipe(folder, recorded, as_planned(asked(), recorded))
@@ -334,7 +334,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             trainer = job.trainer(folder, report)
             if processes.from_first(trainer.checkpoint_path.exists()):
                 trainer.resume()
-                say_once(f"going on from step {trainer.step} of {trainer.steps}")
+                log_once(f"going on from step {trainer.step} of {trainer.steps}")
             elif processes.writes:
                 save_sheet(trainer.batches.batch(0), job.train.class_names, folder)
             try:
@@ -345,7 +345,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
 
                     plot_training(folder / LOG_FILE, folder / "curves.png")
         for fault in trainer.batches.unreadable.values():
-            say_once(f"left out while training: {fault}")
+            log_once(f"left out while training: {fault}")
         if processes.writes:
             job.save(folder, trainer, net)
             trainer.clean_up()

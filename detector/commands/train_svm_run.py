@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from detector.commands.console import progress, say_once
+from detector.commands.console import log_once, progress
 from detector.commands.train_jobs import load_pool
 from detector.commands.train_run import RECIPE_FILE, TrainRequest, in_numbers, own_device, usual_parts
 from detector.data import Dataset, load_dataset
@@ -64,7 +64,7 @@ def run_svm_training(request: TrainRequest) -> Path:
         out = request.out
         if processes.from_first(request.resume == "auto" and out is not None and (out / MODEL_FILE).exists()):
             assert out is not None
-            say_once(f"{out}: finished already")
+            log_once(f"{out}: finished already")
             return out
         if processes.writes:
             refuse_occupied(out)
@@ -78,7 +78,7 @@ def run_svm_training(request: TrainRequest) -> Path:
                 f"({', '.join(train.class_names[:3])}, ...); train a model on these data first"
             )
         recipe = recipe.model_copy(update={"train_split": train.split})
-        say_once(in_numbers(train))
+        log_once(in_numbers(train))
         with ExitStack() as stack:
             folder = Path()
             if processes.writes:
@@ -95,7 +95,7 @@ def _train(
     begun = time.monotonic()
     init, device = named_folder(recipe.init), own_device(request.device, processes)
     members = [read_member(init, member, len(model.class_names)) for member in model.members]
-    pool = load_pool(train, say_once)
+    pool = load_pool(train, log_once)
     if not len(pool.boxes):
         raise UserError(f"{request.data}: the training data hold no usable object")
     with progress("proposing", len(pool.images), "image") as advance:
@@ -107,8 +107,8 @@ def _train(
         return
     heads = []
     for number, (member, own) in enumerate(zip(members, features, strict=True)):
-        heads.append(svm_head(table, own, member.head, recipe.seed, say_once))
-        say_once(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
+        heads.append(svm_head(table, own, member.head, recipe.seed, log_once))
+        log_once(f"network {number + 1} of {len(members)}: {len(train.class_names)} SVMs on {len(table):,} regions")
     del features, own  # before their files go
     for path in folder.glob(f"*{FEATURES_FILE}"):
         path.unlink()

@@ -55,8 +55,8 @@ class RegionPredictions(NamedTuple):
     overlap: NDArray[np.float32] | None = None
 
 
-class Look(NamedTuple):
-    """Regions ``boxes`` ``(N, 4)`` of an image for a classifier to look at; see :meth:`RegionClassifier.predict`."""
+class RegionRequest(NamedTuple):
+    """Regions ``boxes`` ``(N, 4)`` of an image for a classifier; see :meth:`RegionClassifier.predict`."""
 
     view: ImageView
     boxes: FloatArray
@@ -82,9 +82,9 @@ class RegionClassifier(Protocol):
         """
         ...
 
-    def predict_each(self, looks: Sequence[Look]) -> list[RegionPredictions]:
+    def predict_each(self, requests: Sequence[RegionRequest]) -> list[RegionPredictions]:
         """As :meth:`predict`, of regions of several images, all mirrored or not, and by as many members."""
-        return [self.predict(view, boxes, mirror=mirror, members=members) for view, boxes, mirror, members in looks]
+        return [self.predict(view, boxes, mirror=mirror, members=members) for view, boxes, mirror, members in requests]
 
 
 class Regions:
@@ -186,19 +186,19 @@ class Ensemble(RegionClassifier):
     ) -> RegionPredictions:
         """See :class:`RegionClassifier`; the members' deltas and overlaps are averaged as their probabilities are."""
         view = image if isinstance(image, ImageView) else ImageView(image)
-        return self.predict_each([Look(view, boxes, mirror, members)])[0]
+        return self.predict_each([RegionRequest(view, boxes, mirror, members)])[0]
 
-    def predict_each(self, looks: Sequence[Look]) -> list[RegionPredictions]:
+    def predict_each(self, requests: Sequence[RegionRequest]) -> list[RegionPredictions]:
         """See :class:`RegionClassifier`: the networks see the images together, their maps and regions in batches."""
-        regions = Regions([(look.view, look.boxes) for look in looks])
-        probs, deltas, overlap = self._run(regions, looks[0].mirror, looks[0].members).each(Tensor.cpu)
+        regions = Regions([(each.view, each.boxes) for each in requests])
+        probs, deltas, overlap = self._run(regions, requests[0].mirror, requests[0].members).each(Tensor.cpu)
         moved = None
         if deltas is not None:
-            boxes = np.concatenate([look.boxes for look in looks]).astype(np.float32)
+            boxes = np.concatenate([each.boxes for each in requests]).astype(np.float32)
             each = np.repeat(boxes, self.num_outputs - 1, axis=0)
             moved = decode(each, deltas.numpy().reshape(-1, 4)).astype(np.float32).reshape(deltas.shape)
         tables = (probs.numpy(), moved, None if overlap is None else overlap.numpy())
-        own = [[None] * len(looks) if table is None else np.split(table, regions.ends[:-1]) for table in tables]
+        own = [[None] * len(requests) if table is None else np.split(table, regions.ends[:-1]) for table in tables]
         return [RegionPredictions(*parts) for parts in zip(*own, strict=True)]
 
     def predict_members(self, image: NDArray[np.uint8], boxes: FloatArray) -> list[RegionOutput]:

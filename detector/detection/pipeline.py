@@ -17,7 +17,7 @@ from detector.detection.cores import Start, at_once
 from detector.detection.ensemble import ImageView, RegionClassifier
 from detector.detection.multibox_source import MultiBoxSource
 from detector.detection.notebook import drawn
-from detector.detection.rounds import answered, in_rounds
+from detector.detection.rounds import in_rounds, run_together
 from detector.detection.stages import Stages
 from detector.detection.suppression import PostprocessConfig, RefinementConfig, postprocess
 from detector.images.read import AnyImage, as_image
@@ -100,8 +100,8 @@ class Detector:
 
     def begin(self, image: AnyImage, start: Start = at_once) -> Begun:
         """Begin to look at ``image``, of any form that :meth:`__call__` takes: ``start`` its search."""
-        looks = self.refinement
-        view = ImageView(as_image(image), looks is not None and looks.rounds > 1 and looks.mirror)
+        again = self.refinement
+        view = ImageView(as_image(image), again is not None and again.rounds > 1 and again.mirror)
         return Begun(view, None if self.proposals is None else start(partial(self._search, self.proposals, view.image)))
 
     def finish(self, images: Sequence[Begun]) -> list[tuple[Detections, Proposals]]:
@@ -138,11 +138,11 @@ class Detector:
 
     def _classify(self, views: Sequence[ImageView], proposals: Sequence[Proposals]) -> list[Detections]:
         power = self.config.overlap_power
-        asking = [
+        rounds = [
             in_rounds(view, found.boxes, found.image_size, self.refinement, power)
             for view, found in zip(views, proposals, strict=True)
         ]
-        seen = answered(asking, self.classifier, self.stages)
+        seen = run_together(rounds, self.classifier, self.stages)
         with self.stages.time("suppression"):
             return [
                 postprocess(boxes, probs, found.image_size, self.config, self.labels)

@@ -25,7 +25,7 @@ Points = tuple[Sequence[float], Sequence[float]]
 Effect = tuple[str, float, tuple[float, float] | None]
 """What was changed, by how much that changed the result, and the ends of the interval of that."""
 
-BOOKKEEPING = ("epoch", "seconds", "regions_per_second", "crops_per_second", "pictures_per_second")
+BOOKKEEPING = ("steps", "epoch", "seconds", "regions_per_second")
 """Columns of a training log that say nothing of how well it goes."""
 # Yellow is too light for a line on white; dashes tell apart what is left to those who see no hues.
 _LINES = tuple(hex_colour(c) for c in (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY))

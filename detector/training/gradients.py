@@ -72,7 +72,7 @@ class Gradients(Generic[Item]):
     ) -> None:
         self.model: nn.Module = net
         self.optimizer, self.batch_size, self.split, self.outcome = optimizer, batch_size, split, outcome
-        self.device, self.processes, self.tell = machine.device, machine.processes, machine.tell
+        self.device, self.processes, self.log = machine.device, machine.processes, machine.log
         self.dtype = choose_precision(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         part = self.processes.part(batch_size)
@@ -117,7 +117,7 @@ class Gradients(Generic[Item]):
             torch.cuda.empty_cache()
         self.parts *= 2
         size = -(-self.own_examples // self.parts)
-        self.tell(f"the GPU's memory does not suffice: batches are taken in parts of {size} from now on")
+        self.log(f"the GPU's memory does not suffice: batches are taken in parts of {size} from now on")
 
     def _of_parts(self, batch: Item) -> Outcome:
         self.optimizer.zero_grad(set_to_none=True)

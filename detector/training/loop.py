@@ -251,7 +251,7 @@ class Trainer(ABC, Generic[Net]):
             if last:
                 break
             if self.watch.exhausted:
-                self.machine.tell(f"no better validation in {config.patience}: stopped at step {self.step}")
+                self.machine.log(f"no better validation in {config.patience}: stopped at step {self.step}")
                 break
         return self._result(net)
 
@@ -269,7 +269,7 @@ class Trainer(ABC, Generic[Net]):
             steps = min(fits, LONGEST * self.config.steps)
         steps = self.processes.from_first(steps)
         if steps != self.steps:
-            self.machine.tell(f"a step takes {step_seconds:.2f} s now: {steps} steps in place of {self.steps}")
+            self.machine.log(f"a step takes {step_seconds:.2f} s now: {steps} steps in place of {self.steps}")
             self.steps = steps
 
     def _validate(self, net: Net, last: bool) -> float | None:

@@ -77,14 +77,14 @@ class Machine(NamedTuple):
     Attributes:
         device: of this process. processes: that share the work. micro_batch: examples that go through the net at a
             time to begin with, ``None`` for the whole batch. checkpoint_minutes: between checkpoints.
-        tell: takes a line for people.
+        log: takes a line for people.
     """
 
     device: torch.device
     processes: Processes = ALONE
     micro_batch: int | None = None
     checkpoint_minutes: float = 5.0
-    tell: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = lambda line: None
 
 
 def on_device(net: Net, device: torch.device) -> Net:

@@ -165,7 +165,7 @@ def svm_head(
     features: Features,
     former: RegionHead | None,
     seed: int,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> RegionHead:
     """A head of K SVMs, in evaluation mode, on the CPU; boxes and overlaps are predicted as ``former`` does, if at all.
 
@@ -199,7 +199,7 @@ def svm_head(
                 head.classify.bias[label] = one.bias
                 head.slope[label], head.offset[label] = sigmoid.slope, sigmoid.offset
     if lacking:
-        tell(f"{lacking} classes have no example to train an SVM from; they will not be found")
+        log(f"{lacking} classes have no example to train an SVM from; they will not be found")
     return head.eval()
 
 

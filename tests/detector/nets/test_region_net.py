@@ -15,7 +15,7 @@ from torchvision.ops import roi_align
 
 from detector.crop import CropConfig
 from detector.detection.cores import when_asked
-from detector.detection.ensemble import Ensemble, ImageView, Look
+from detector.detection.ensemble import Ensemble, ImageView, RegionRequest
 from detector.detection.member import Member
 from detector.nets.googlenet import GoogLeNet, GoogLeNetConfig, Trunk
 from detector.nets.region_head import HeadShape, RegionHead
@@ -274,9 +274,9 @@ def test_an_image_is_the_same_among_others(device: str, mirror: bool) -> None:
     ensemble = Ensemble(members, torch.device(device), batch_size=3, precision="float32")
     alone = [ensemble.predict(image, own, mirror=mirror) for image, own in zip(images, boxes, strict=True)]
     views = [ImageView(image, mirror) for image in images]
-    first = [Look(view, own, mirror, 1) for view, own in zip(views[:3], boxes, strict=False)]
+    first = [RegionRequest(view, own, mirror, 1) for view, own in zip(views[:3], boxes, strict=False)]
     assert len(ensemble.predict_each(first)) == 3  # the second network begins with the maps of another batch
-    looks = [Look(view, own, mirror) for view, own in zip(views, boxes, strict=True)]
+    looks = [RegionRequest(view, own, mirror) for view, own in zip(views, boxes, strict=True)]
     for found, expected in zip(ensemble.predict_each(looks), alone, strict=True):
         assert_same(found, expected)
     ahead = [ImageView(image, mirror) for image in images]
@@ -295,7 +295,7 @@ def test_images_go_through_a_network_together(monkeypatch: pytest.MonkeyPatch) -
     views = [ImageView(picture(*size)) for size in ((60, 80), (80, 60), (30, 40))]
     ensemble = Ensemble([member()], CPU)
     ensemble.start = when_asked
-    ensemble.predict_each([Look(view, np.float32([[0, 0, 20, 20]])) for view in views])
+    ensemble.predict_each([RegionRequest(view, np.float32([[0, 0, 20, 20]])) for view in views])
     assert seen == [2, 2, 1, 1, 3]  # two levels of two images, of one image, and the regions
 
 

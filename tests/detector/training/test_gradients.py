@@ -54,7 +54,7 @@ def test_out_of_memory_halves_the_batch_and_adds_up_the_gradients() -> None:
     told: list[str] = []
     roomy, tight = Hungry(BATCH), Hungry(3)
     expected = gradients(roomy).of(batch())
-    cramped = gradients(tight, tell=told.append)
+    cramped = gradients(tight, log=told.append)
     found = cramped.of(batch())
     torch.testing.assert_close(found.loss, expected.loss.detach())
     assert found.examples == BATCH

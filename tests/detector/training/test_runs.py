@@ -40,7 +40,7 @@ def make(folder: Path, pool: ImagePool = POOL, worths: tuple[float, ...] = (), *
     folder.mkdir(parents=True, exist_ok=True)
     told: list[str] = []
     log: list[Progress] = []
-    machine = Machine(CPU, checkpoint_minutes=1e9, tell=told.append)
+    machine = Machine(CPU, checkpoint_minutes=1e9, log=told.append)
     about: dict[str, Any] = {"machine": machine, "report": log.append, "log_every": 1, "validate_every": 1}
     trainer: Any = crop_trainer(crop_settings(**changes), pool, pool, 2, folder, **about)
     trainer.told, trainer.lines = told, log

@@ -279,7 +279,7 @@ def test_held_out_images_that_cannot_be_read_are_left_out(tmp_path: Path) -> Non
     assert val is not None
     said: list[str] = []
     val[0].path.write_bytes(val[0].path.read_bytes()[:200])
-    job = SharedJob(recipe, train, val, tmp_path / "store", Machine(CPU, tell=said.append))
+    job = SharedJob(recipe, train, val, tmp_path / "store", Machine(CPU, log=said.append))
     job.load()
     job.trainer(tmp_path, lambda entry: None)
     assert job.measure is not None
