@@ -112,7 +112,7 @@ def shared_recipe(start: Initialization) -> SharedRecipe:
             proposals=start.proposals,
             postprocess=PostprocessConfig(nms_threshold=0.5, max_detections=200, soft_sigma=0.5, overlap_power=1.0),
         ),
-        refinement=RefinementConfig(rounds=2, nms_threshold=0.75, max_regions=200, every_round=True),
+        refinement=RefinementConfig(rounds=2, nms_threshold=0.75, max_regions=200),
     )
 
 
