@@ -28,7 +28,9 @@ def test_recall_draws_one_line_per_name(tmp_path: Path) -> None:
 
 def test_training_shows_each_family_and_survives_gaps(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
-    log.write_text("step,steps,loss,top1_train,top1_val,val_loss,seconds\n0,2,2.0,0.1,,,5\n1,2,nan,0.2,0.15,,9\n2,2,1.0,,,1.2,\n")
+    log.write_text(
+        "step,steps,loss,top1_train,top1_val,val_loss,seconds\n0,2,2.0,0.1,,,5\n1,2,nan,0.2,0.15,,9\n2,2,1.0,,,1.2,\n"
+    )
     plot_training(log, tmp_path / "deep" / "curves.svg")
     source = (tmp_path / "deep" / "curves.svg").read_text()
     for name in ("loss", "val_loss", "top1_train", "top1_val"):
