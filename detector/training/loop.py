@@ -27,7 +27,7 @@ from detector.training.run_files import RunLog, Watch, load_checkpoint, save_che
 from detector.training.shared_batches import SharedBatches
 from proposals.errors import UserError
 
-SLACK = 1.05  # times more or less than the planned seconds, from which on a run is planned anew
+SLACK = 1.1  # times more or less than the planned seconds, from which on a run is planned anew
 LONGEST = 2  # times the planned steps
 
 

@@ -48,7 +48,7 @@ class LearningConfig(BaseModel):
 
     Attributes:
         schedule: the learning rate; ``schedule.rate`` is for a batch of 128. steps: batches.
-        planned_seconds: that the steps are planned to take. A run that would take a twentieth more or less, because the
+        planned_seconds: that the steps are planned to take. A run that would take a tenth more or less, because the
             machine has become slower or faster, has fewer or more steps (at most twice as many), and its schedule ends
             with them; ``None`` takes whatever they take.
         batch_size: examples in a batch, of all processes together.
