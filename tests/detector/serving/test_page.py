@@ -22,6 +22,7 @@ def address(app: Any) -> Iterator[str]:
     """Of the application, on a free port."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     listening = uvicorn.Config(app, port=0, log_level="error").bind_socket()
+    listening.listen()  # so that the browser waits for a server that is slow to begin
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
