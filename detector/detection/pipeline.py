@@ -85,8 +85,11 @@ class Detector:
     def predict(self, images: Iterable[AnyImage], together: int = 1) -> Iterator[Detections]:
         """What :meth:`__call__` gives for each of ``images``, read and processed as they are asked for.
 
-        ``together``: so many at a time, which the networks look at together; on a GPU, 16 are faster than 1.
+        ``together``: so many at a time, which the networks look at together, for a GPU. One that cannot be read then
+        ends the others that were to be looked at with it.
         """
+        if together < 1:
+            raise ValueError(f"together {together}: at least one image at a time")
         sources = iter(images)
         while some := list(islice(sources, together)):
             begun = [self.begin(source) for source in some]

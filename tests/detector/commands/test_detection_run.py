@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from detector.commands import detection_run
-from detector.commands.detection_run import in_order
+from detector.commands.detection_run import TOGETHER, Pace, in_order
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,8 @@ def test_results_come_in_order_though_the_first_ends_last() -> None:
     assert list(in_order((partial(call, n) for n in range(20)), "side by side")) == list(range(20))
 
 
-def test_few_calls_wait() -> None:
+@pytest.mark.parametrize(("pace", "waiting"), [("alone", 2), ("side by side", 4), ("together", TOGETHER)])
+def test_few_calls_wait(pace: Pace, waiting: int) -> None:
     asked = 0
 
     def calls() -> Iterator[Callable[[], int]]:
@@ -42,10 +43,10 @@ def test_few_calls_wait() -> None:
             asked += 1
             yield lambda: 0
 
-    results = in_order(calls(), "side by side")
+    results = in_order(calls(), pace)
     for taken in range(1, 30):
         next(results)
-        assert asked <= taken + 3 + 1
+        assert asked == taken + waiting
     results.close()  # type: ignore[attr-defined]
 
 
@@ -60,14 +61,12 @@ def test_so_many_at_once_as_asked_for(workers: int) -> None:
     assert len(set(in_order([call] * 20 * workers, "side by side", workers))) == workers
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_threads_of_pytorch(alone: bool) -> None:
+@pytest.mark.parametrize(("pace", "threads"), [("alone", 2), ("side by side", 1), ("together", 1)])
+def test_threads_of_pytorch(pace: Pace, threads: int) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert (
-            list(in_order([torch.get_num_threads] * 8, "alone" if alone else "side by side")) == [2 if alone else 1] * 8
-        )
+        assert list(in_order([torch.get_num_threads] * 8, pace)) == [threads] * 8
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

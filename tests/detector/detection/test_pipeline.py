@@ -100,6 +100,11 @@ def test_predict_reads_images_when_they_are_asked_for(model: Any, picture: Any, 
     assert [each.names for each in found] == [[], ["tomato"], ["tomato"], ["tomato"]]
 
 
+def test_no_image_at_a_time_is_refused(model: Any, picture: Any) -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        next(model.predict([picture("a.png")], together=0))
+
+
 def shown(html: str) -> Image.Image:
     (data,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     return Image.open(io.BytesIO(b64decode(data)))
