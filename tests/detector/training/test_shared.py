@@ -243,6 +243,18 @@ def test_a_run_that_is_not_in_time_is_planned_anew(tmp_path: Path, planned: floa
     assert torch.equal(again.run().trunk.conv1.conv.weight, trainer.averaged_net().trunk.conv1.conv.weight)
 
 
+@pytest.mark.parametrize(
+    ("step", "step_seconds", "steps"),
+    [(2, 1.0, 8), (2, 0.95, 8), (2, 0.5, 14), (2, 0.1, 16), (4, 0.5, 8), (4, 1.05, 8), (4, 2.0, 6), (7, 9.0, 8)],
+)
+def test_steps_are_as_many_as_the_time_has(tmp_path: Path, step: int, step_seconds: float, steps: int) -> None:
+    """Of 8 in 8 seconds, a second each so far: none for a tenth, more in the first half alone and at most 16."""
+    trainer = make_trainer(tmp_path, steps=8, planned_seconds=8.0)
+    trainer.step, trainer.seconds = step, float(step)
+    trainer._keep_to_time(step_seconds)
+    assert trainer.steps == steps
+
+
 def test_statistics_are_those_of_many_batches(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     assert trainer.batches.steps_per_epoch == 12 / 4
