@@ -43,7 +43,6 @@ PROBED_IMAGES = 32  # on which the speed of a machine is measured
 PROBED_STEPS = 1000  # of the trainer that measures it: any number
 STATISTICS_COST = 0.4  # of a step, for a batch that goes forward alone
 DETECTION_COST = 2.0  # of an image's share of a step, for one that is detected in
-AVERAGED = 0.08  # share of a planned run over which its weights are averaged
 ALL = 10**9  # more proposals than an image has
 SHEET_CROPS = 64
 Report = Callable[[Progress], None]
@@ -104,9 +103,8 @@ class Job(ABC, Generic[RecipeT]):
         left = 60 * minutes - (time.monotonic() - begun)
         each = max(1, round(self.images_in_step))
         plan = plan_training(left, len(self.train), each, image=image, step=step, end=self.end_seconds * step)
-        average = 1 - 1 / max(10.0, AVERAGED * plan.steps)
         seconds = round(plan.steps * step, 2)
-        recipe = self._with(self.recipe, steps=plan.steps, average=round(average, 5), planned_seconds=seconds)
+        recipe = self._with(self.recipe, steps=plan.steps, planned_seconds=seconds)
         some_of_them = plan.images if plan.images < len(self.train) else None
         ends = time.strftime("%H:%M", time.localtime(time.time() + left))
         line = f"{minutes:g} minutes: {plan.steps:,} steps of {step:.2f} s on {plan.images:,} images, ends {ends}"

@@ -250,7 +250,7 @@ def as_planned(asked: OneRecipe, recorded: OneRecipe) -> OneRecipe:
     if asked.minutes is None or asked.minutes != recorded.minutes or type(asked) is not type(recorded):
         return asked
     planned = recorded.training
-    run = {"steps": planned.steps, "average": planned.average, "planned_seconds": planned.planned_seconds}
+    run = {"steps": planned.steps, "planned_seconds": planned.planned_seconds}
     training = asked.training.model_copy(update=run)
     return asked.model_copy(update={"training": training, "images": recorded.images})
 

@@ -68,7 +68,6 @@ def finetune_recipe(start: Initialization, objects: int) -> TrainRecipe:
             steps=int(np.clip(FINETUNE_SHOWN * objects / foreground, *FINETUNE_STEPS)),
             batch_size=batch,
             grid=3,
-            average=0.995,
             **learning,
         ),
         model=ModelFacts(proposals=start.proposals),

@@ -35,8 +35,8 @@ class NetworkRecipe(BaseModel):
             ImageNet weights, when online), a model folder, or a local file of published weights (``.pth``,
             ``.caffemodel``). What names the classes is new unless that model has the same classes.
         train_split, val_split: parts of the data set; an empty val_split trains without validation.
-        minutes: the run is planned to end after so many, from the speed of the machine; ``training.steps``, ``average``
-            and ``images`` are what was planned then. ``None``: they are what this recipe says.
+        minutes: the run is planned to end after so many, from the speed of the machine; ``training.steps`` and
+            ``images`` are what was planned then. ``None``: they are what this recipe says.
         images: train on so many of the images, drawn at random; ``None`` for all.
         hold_out: share of the training images that are validated on and not trained on, where the data set has no
             validation part.

@@ -79,7 +79,7 @@ class Trainer(ABC, Generic[Net]):
             split=RegionBatch.parts,
             outcome=self.outcome,
         )
-        self.average = WeightAverage(net, config.average)
+        self.average = WeightAverage(net, config.decay)
         self.watch = Watch(folder / "best.pt", config.patience, self.processes.writes)
         self.log = RunLog(folder, self.processes.writes)
         self.step, self.steps = 0, config.steps

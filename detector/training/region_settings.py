@@ -52,7 +52,8 @@ class LearningConfig(BaseModel):
             machine has become slower or faster, has fewer or more steps (at most twice as many), and its schedule ends
             with them; ``None`` takes whatever they take.
         batch_size: examples in a batch, of all processes together.
-        average: decay of the running mean of the weights (Polyak averaging) that becomes the result.
+        averaged: the result is a running mean of the weights (Polyak averaging) over about so large a share of the
+            steps; 0 takes the last weights.
         precision: of the forward and backward pass; "auto" is bfloat16 on a GPU that has it, float16 with a scaled
             loss on an older one, float32 on the CPU. Weights, their mean and the optimizer stay float32.
         patience: stop after so many validations in a row without a better one; 0 never does.
@@ -79,7 +80,7 @@ class LearningConfig(BaseModel):
     steps: int = Field(ge=1)
     planned_seconds: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=128, ge=1)
-    average: float = Field(default=0.999, ge=0, lt=1)
+    averaged: float = Field(default=0.08, ge=0, lt=1)
     precision: Precision = "auto"
     patience: int = Field(default=0, ge=0)
     result: Literal["last", "best"] = "last"
@@ -98,6 +99,11 @@ class LearningConfig(BaseModel):
     overlap: float = Field(default=0.5, ge=0)
     statistics_batches: int = Field(default=20, ge=0)
     teacher_share: float = Field(default=0.0, ge=0, le=1)
+
+    @property
+    def decay(self) -> float:
+        """Of the running mean of the weights: of so many steps as ``averaged`` says, and of at least ten."""
+        return 1 - 1 / max(10.0, self.averaged * self.steps) if self.averaged else 0.0
 
     @property
     def first_seed(self) -> int:

@@ -17,7 +17,6 @@ TRAINING: dict[str, Any] = {
     "schedule": {"rate": 0.1, "warmup": 0.1},
     "steps": 4,
     "batch_size": 16,
-    "average": 0.5,
     "statistics_batches": 1,
 }
 SEARCH = {"selective_search": {"color_spaces": ["HSV"], "k": [50.0], "min_box_side": 8}, "search_side": None}

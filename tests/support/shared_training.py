@@ -34,7 +34,7 @@ from proposals.multibox import MultiBoxConfig
 
 KINDS = ("batch", "lrn", "shared", "multibox")
 HALF = 3
-SETTINGS: dict[str, Any] = {"steps": 6, "average": 0.5, "seed": 3}
+SETTINGS: dict[str, Any] = {"steps": 6, "seed": 3}
 NET = GoogLeNetConfig(num_outputs=3, norm="batch", width=0.1, stem="stride4")
 
 
@@ -148,7 +148,7 @@ def in_float64(trainer: RegionTrainer[Any], convert: Callable[..., Any]) -> None
     """Let the net compute in float64, with inputs that ``convert`` converts."""
     trainer.net.double()
     trainer.net.register_forward_pre_hook(convert)
-    trainer.average = WeightAverage(trainer.net, trainer.config.average)
+    trainer.average = WeightAverage(trainer.net, trainer.config.decay)
 
 
 def train(folder: Path, processes: Processes, kind: str, resume: Path | None = None) -> None:

@@ -70,7 +70,7 @@ def test_an_unknown_experiment_names_the_known_ones() -> None:
 BUDGETED = ("at most 100 proposals", "at most 300 proposals", "at most 1000 proposals")
 COMBINED = ("geometric mean", "maximum", "joined by NMS")
 SMALL_NET = {"norm": "batch", "width": 0.1, "stem": "stride4", "aux": False}
-SMALL_RUN = {"steps": 1, "batch_size": 4, "average": 0.5}
+SMALL_RUN = {"steps": 1, "batch_size": 4}
 
 
 def shrunk(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,6 @@ RECIPE: dict[str, Any] = {
         "schedule": {"rate": 0.1, "warmup": 0.1},
         "steps": 60,
         "batch_size": 16,
-        "average": 0.9,
     },
     "model": {"licence": "MIT", "proposals": {"search_side": None}},
 }

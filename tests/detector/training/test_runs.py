@@ -24,7 +24,7 @@ from detector.training.pool import ImagePool
 from detector.training.processes import Machine
 from detector.training.region_batch import UNREADABLE
 from detector.training.region_loss import class_loss
-from detector.training.region_settings import ScheduleConfig
+from detector.training.region_settings import LearningConfig, ScheduleConfig
 from detector.training.region_trainer import Progress, RegionTrainer, measure_statistics, truth_accuracy
 from detector.training.run_files import load_checkpoint, save_checkpoint
 from detector.training.sampling import SamplingConfig
@@ -145,7 +145,7 @@ def test_a_checkpoint_without_newer_settings_is_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
-    trainer = make(tmp_path, steps=60, batch_size=16, average=0.9, schedule=ScheduleConfig(rate=0.2))
+    trainer = make(tmp_path, steps=60, batch_size=16, schedule=ScheduleConfig(rate=0.2))
     net = trainer.run()
     assert truth_accuracy(net, POOL, trainer.config) >= 0.9
     assert trainer.lines[-1].top1_val == pytest.approx(truth_accuracy(net, POOL, trainer.config), abs=1e-4)
@@ -206,6 +206,14 @@ def test_auxiliary_losses_weigh_a_third_or_so() -> None:
     cross = torch.nn.functional.cross_entropy
     expected = cross(main, labels) + 0.3 * cross(first, labels) + 0.3 * cross(second, labels)
     torch.testing.assert_close(class_loss(Logits(main, first, second), labels), expected)
+
+
+@pytest.mark.parametrize(
+    ("steps", "averaged", "decay"), [(5000, 0.2, 0.999), (50, 0.08, 0.9), (1, 0.08, 0.9), (5000, 0.0, 0.0)]
+)
+def test_weights_are_averaged_over_a_share_of_the_steps(steps: int, averaged: float, decay: float) -> None:
+    config = LearningConfig(steps=steps, averaged=averaged)
+    assert config.decay == pytest.approx(decay)
 
 
 def test_average_is_the_running_mean_of_weights_and_statistics() -> None:

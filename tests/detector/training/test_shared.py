@@ -177,7 +177,7 @@ def test_images_without_objects_or_proposals() -> None:
 @pytest.mark.slow
 def test_it_learns_what_and_where(tmp_path: Path) -> None:
     log: list[Progress] = []
-    trainer = make_trainer(tmp_path, log, steps=240, batch_size=64, average=0.8, multibox=MULTIBOX)
+    trainer = make_trainer(tmp_path, log, steps=240, batch_size=64, multibox=MULTIBOX)
     net = trainer.run()
     assert covered(net) > 0.9
     assert log[-1].loss < 0.6 * log[0].loss
@@ -322,7 +322,7 @@ def test_from_the_command_line_to_a_model(tmp_path: Path, capsys: pytest.Capture
     recipe = {
         "task": "shared",
         "init": "random",
-        "training": {**config(steps=40, batch_size=128, regions=32).model_dump(mode="json"), "average": 0.8},
+        "training": config(steps=40, batch_size=128, regions=32).model_dump(mode="json"),
         "val_images": 4,
         "half": False,
         "model": {
