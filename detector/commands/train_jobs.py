@@ -93,7 +93,8 @@ class Job(ABC, Generic[RecipeT]):
         """
         some = self._some(PROBED_IMAGES)
         alone = self.recipe.model_copy(update={"hold_out": 0.0})  # nothing is measured
-        probe = type(self)(alone, self.train.subset(some), None, self.store, self.machine)
+        silent = self.machine._replace(log=lambda line: None)  # all of it is said again of the run's own images
+        probe = type(self)(alone, self.train.subset(some), None, self.store, silent)
         started = time.monotonic()
         probe.load()
         image = (time.monotonic() - started) / len(some)

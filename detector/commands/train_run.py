@@ -306,9 +306,7 @@ def train_one(request: TrainRequest, processes: Processes, given: OneRecipe | No
             recipe = named_recipe(request, train, processes, recorded.model.proposals if recorded else None, val)
         return with_classes(with_splits(recipe, train, val), len(train.class_names))
 
-    log_once(
-        f"{train.name}: {len(train)} training images, {len(train.boxes)} objects, {len(train.class_names)} classes"
-    )
+    log_once(in_numbers(train))
     if recorded is None:
         job = job_of(asked(), *about)
         check_beginning(job.recipe, job.keys)

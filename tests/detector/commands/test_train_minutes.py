@@ -79,7 +79,9 @@ def test_images_that_would_never_be_shown_are_left_out(
     more = ("--out", out, "--proposals", tmp_path / "store", "--minutes", 34)  # 2,040 s: statistics, 1 step of 2 images
     assert run("train", data, "--config", file, *more) == 0
     assert planned(out)[0]["images"] == 3
-    assert "34 minutes: 1 steps of 1000.00 s on " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "34 minutes: 1 steps of 1000.00 s on " in said
+    assert said.count("selective search covers ") == 1  # of these images, not of those that the speed is measured on
 
 
 def test_a_planned_run_goes_on_as_it_was_planned(
