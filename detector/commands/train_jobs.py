@@ -25,7 +25,7 @@ from detector.data import Dataset
 from detector.data.faults import KEPT
 from detector.model.load import stored_source
 from detector.recipes.build import ValidationAP, crop_trainer, propose_for, shared_trainer
-from detector.recipes.defaults import plan_training
+from detector.recipes.defaults import Plan, plan_training
 from detector.recipes.export import save_trained
 from detector.recipes.initialization import find_teacher, initialise, start_of
 from detector.recipes.region import OneRecipe, SharedRecipe, TrainRecipe
@@ -34,14 +34,16 @@ from detector.training.batches import Windows
 from detector.training.pool import ImagePool
 from detector.training.processes import Machine
 from detector.training.region_batch import RegionBatch
-from detector.training.region_trainer import Progress, RegionTrainer
+from detector.training.region_trainer import RANGE_BATCHES, Progress, RegionTrainer
 from detector.training.shared_batches import SharedBatches
 from proposals.recall import best_overlaps, recall
 
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe)
 PROBED_IMAGES = 32  # on which the speed of a machine is measured
 PROBED_STEPS = 1000  # of the trainer that measures it: any number
-STATISTICS_COST = 0.4  # of a step, for a batch that goes forward alone
+MOST_PROBED, LEAST_PROBED = 9, 3  # steps that are timed, one for each minute that there is
+FORWARD_COST = 0.4  # of a step, for a batch that goes forward alone
+AROUND_SECONDS = 5.0  # imports before, and the figures behind
 DETECTION_COST = 2.0  # of an image's share of a step, for one that is detected in
 ALL = 10**9  # more proposals than an image has
 SHEET_CROPS = 64
@@ -81,10 +83,10 @@ class Job(ABC, Generic[RecipeT]):
         """Images of which a step learns, as if no two of its regions were of one image."""
         return float(self.recipe.training.batch_size)
 
-    @property
-    def end_seconds(self) -> float:
-        """In steps: what is done behind the last one."""
-        return STATISTICS_COST * float(self.recipe.training.statistics_batches)
+    def end_steps(self, steps: int) -> float:
+        """What is done behind the last of so many steps, in steps."""
+        training = self.recipe.training.model_copy(update={"steps": steps})
+        return FORWARD_COST * (training.statistics + RANGE_BATCHES * bool(training.grid))
 
     def plan(self, minutes: float, begun: float) -> tuple[RecipeT, str]:
         """The recipe with images and steps of which the run ends ``minutes`` after ``begun``, and what to say of it.
@@ -100,12 +102,15 @@ class Job(ABC, Generic[RecipeT]):
         image = (time.monotonic() - started) / len(some)
         probe.recipe = self._with(probe.recipe, steps=PROBED_STEPS)
         with tempfile.TemporaryDirectory() as folder:
-            step = probe.trainer(Path(folder), lambda entry: None).step_seconds()
+            count = int(np.clip(minutes, LEAST_PROBED, MOST_PROBED))
+            step = probe.trainer(Path(folder), lambda entry: None).step_seconds(count)
         left = 60 * minutes - (time.monotonic() - begun)
         each = max(1, round(self.images_in_step))
-        plan = plan_training(left, len(self.train), each, image=image, step=step, end=self.end_seconds * step)
-        seconds = round(plan.steps * step, 2)
-        recipe = self._with(self.recipe, steps=plan.steps, planned_seconds=seconds)
+        plan = Plan(len(self.train), PROBED_STEPS)
+        for _ in range(2):  # the end is shorter of fewer steps
+            end = AROUND_SECONDS + self.end_steps(plan.steps) * step
+            plan = plan_training(left, len(self.train), each, image=image, step=step, end=end)
+        recipe = self._with(self.recipe, steps=plan.steps, planned_seconds=round(plan.steps * step, 2))
         some_of_them = plan.images if plan.images < len(self.train) else None
         ends = time.strftime("%H:%M", time.localtime(time.time() + left))
         line = f"{minutes:g} minutes: {plan.steps:,} steps of {step:.2f} s on {plan.images:,} images, ends {ends}"
@@ -199,12 +204,11 @@ class SharedJob(Job[SharedRecipe]):
     def images_in_step(self) -> float:
         return float(self.recipe.training.images)
 
-    @property
-    def end_seconds(self) -> float:
+    def end_steps(self, steps: int) -> float:
         """See the base class: with the validation's detections."""
         alone = self.recipe.training.only_multibox
         measured = 0 if self.val is None or alone else min(len(self.val), self.recipe.val_images)
-        return super().end_seconds + DETECTION_COST * measured / self.images_in_step
+        return super().end_steps(steps) + DETECTION_COST * measured / self.images_in_step
 
     def trainer(self, folder: Path, report: Report) -> RegionTrainer[Any]:
         self.measure = None

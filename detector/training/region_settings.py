@@ -68,8 +68,9 @@ class LearningConfig(BaseModel):
         head_rate: the last layers' learning rate, relative to the others'; 10 in R-CNN.
         clip: largest norm of a step's gradient; ``None`` leaves it.
         box, overlap: weights of these losses beside the classes'.
-        statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches; 0 keeps
-            the running ones, which belong to the weights before averaging.
+        statistics_batches: the averaged net's normalisation statistics are measured anew on so many batches, in a
+            short run on one for 8 steps and at least ten; 0 keeps the running ones, which belong to the weights before
+            averaging.
         teacher_share: of the classes' loss, cross-entropy with a teacher's answers in place of the labels (Hinton,
             Vinyals and Dean, Distilling the knowledge in a neural network, 2015, at temperature 1); 0 without one.
     """
@@ -104,6 +105,11 @@ class LearningConfig(BaseModel):
     def decay(self) -> float:
         """Of the running mean of the weights: of so many steps as ``averaged`` says, and of at least ten."""
         return 1 - 1 / max(10.0, self.averaged * self.steps) if self.averaged else 0.0
+
+    @property
+    def statistics(self) -> int:
+        """Batches that normalisation statistics are measured on."""
+        return min(self.statistics_batches, max(10, self.steps // 8))
 
     @property
     def first_seed(self) -> int:

@@ -177,7 +177,7 @@ class RegionTrainer(Trainer[Net], Generic[Net]):
     def averaged_net(self) -> Net:
         """The averaged net with normalisation statistics of its own, in evaluation mode."""
         net = super().averaged_net()
-        steps = range(self.config.steps, self.config.steps + self.config.statistics_batches)
+        steps = range(self.config.steps, self.config.steps + self.config.statistics)
         batches = (self.batches.batch(step) for step in steps)
         measure_statistics(net, batches, lambda net, batch: self.output(net, batch, self.chooser(batch)))
         return net

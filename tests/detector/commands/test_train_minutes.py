@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step takes 1,000 seconds, so that the few that this test itself takes do not matter."""
-    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self: 1000.0)
+    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self, count: 1000.0)
 
 
 def planned(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -51,24 +51,24 @@ def planned(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("recipe", "steps"),
     [
-        pytest.param(SHARED, 6, id="shared: 9,000 s without 400 for statistics and 2,000 for the validation"),
-        pytest.param(CROPS, 8, id="crops: 9,000 s without 400 for statistics"),
+        pytest.param(SHARED, 6, id="shared: 10,440 s without 2,000 for statistics and ranges, and for the validation"),
+        pytest.param(CROPS, 10, id="crops: 10,440 s without 400 for statistics"),
     ],
 )
 def test_minutes_become_steps(recipe: dict[str, Any], steps: int, data: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "recipe.yaml", tmp_path / "model"
     file.write_text(yaml.safe_dump(recipe))
     words = ("train", data, "--config", file, "--proposals", tmp_path / "store", "--out")
-    assert run(*words, out, "--minutes", 150) == 0
+    assert run(*words, out, "--minutes", 174) == 0
     recorded, training = planned(out)
-    assert (recorded["minutes"], recorded["images"]) == (150, None)
+    assert (recorded["minutes"], recorded["images"]) == (174, None)
     assert (training["steps"], training["planned_seconds"]) == (steps, 1000 * steps)
     file.write_text((out / "recipe.yaml").read_text())
     assert run(*words, tmp_path / "two", "--steps", 2) == 0
     again, training = planned(tmp_path / "two")
     assert (again["minutes"], training["steps"], training["planned_seconds"]) == (None, 2, None)
     assert read_model_config(out).class_names
-    assert run(*words, out, "--minutes", 150, "--resume", "auto") == 0  # finished already
+    assert run(*words, out, "--minutes", 174, "--resume", "auto") == 0  # finished already
 
 
 def test_images_that_would_never_be_shown_are_left_out(
@@ -76,11 +76,11 @@ def test_images_that_would_never_be_shown_are_left_out(
 ) -> None:
     file, out = tmp_path / "recipe.yaml", tmp_path / "model"
     file.write_text(yaml.safe_dump({**SHARED, "val_split": ""}))
-    more = ("--out", out, "--proposals", tmp_path / "store", "--minutes", 34)  # 2,040 s: statistics, 1 step of 2 images
+    more = ("--out", out, "--proposals", tmp_path / "store", "--minutes", 61)  # 3,660 s: 2,000 at the end, a step of 2
     assert run("train", data, "--config", file, *more) == 0
     assert planned(out)[0]["images"] == 3
     said = capsys.readouterr().err
-    assert "34 minutes: 1 steps of 1000.00 s on " in said
+    assert "61 minutes: 1 steps of 1000.00 s on " in said
     assert said.count("selective search covers ") == 1  # of these images, not of those that the speed is measured on
 
 
@@ -94,7 +94,7 @@ def test_a_planned_run_goes_on_as_it_was_planned(
         patch.setattr(RegionTrainer, "adjust_gradients", lambda self: signal.raise_signal(signal.SIGTERM))
         assert run(*words) == 130
     planned = (out / "recipe.yaml").read_text()
-    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self: 1.0)  # the machine is faster now
+    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self, count: 1.0)  # the machine is faster now
     capsys.readouterr()
     assert run(*words, "--resume", "auto") == 0
     assert "going on from step 1 of " in capsys.readouterr().err

@@ -216,6 +216,12 @@ def test_weights_are_averaged_over_a_share_of_the_steps(steps: int, averaged: fl
     assert config.decay == pytest.approx(decay)
 
 
+@pytest.mark.parametrize(("steps", "statistics"), [(5000, 50), (240, 30), (1, 10)])
+def test_a_short_run_measures_statistics_on_few_batches(steps: int, statistics: int) -> None:
+    assert LearningConfig(steps=steps, statistics_batches=50).statistics == statistics
+    assert LearningConfig(steps=steps, statistics_batches=0).statistics == 0
+
+
 def test_average_is_the_running_mean_of_weights_and_statistics() -> None:
     net = GoogLeNet(NET)
     average = WeightAverage(net, 0.9)
