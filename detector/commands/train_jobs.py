@@ -41,7 +41,6 @@ from proposals.recall import best_overlaps, recall
 RecipeT = TypeVar("RecipeT", TrainRecipe, SharedRecipe)
 PROBED_IMAGES = 32  # on which the speed of a machine is measured
 PROBED_STEPS = 1000  # of the trainer that measures it: any number
-MOST_PROBED, LEAST_PROBED = 9, 3  # steps that are timed, one for each minute that there is
 FORWARD_COST = 0.4  # of a step, for a batch that goes forward alone
 AROUND_SECONDS = 5.0  # imports before, and the figures behind
 DETECTION_COST = 2.0  # of an image's share of a step, for one that is detected in
@@ -102,8 +101,7 @@ class Job(ABC, Generic[RecipeT]):
         image = (time.monotonic() - started) / len(some)
         probe.recipe = self._with(probe.recipe, steps=PROBED_STEPS)
         with tempfile.TemporaryDirectory() as folder:
-            count = int(np.clip(minutes, LEAST_PROBED, MOST_PROBED))
-            step = probe.trainer(Path(folder), lambda entry: None).step_seconds(count)
+            step = probe.trainer(Path(folder), lambda entry: None).step_seconds()
         left = 60 * minutes - (time.monotonic() - begun)
         each = max(1, round(self.images_in_step))
         plan = Plan(len(self.train), PROBED_STEPS)

@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step takes 1,000 seconds, so that the few that this test itself takes do not matter."""
-    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self, count: 1000.0)
+    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self: 1000.0)
 
 
 def planned(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,7 +94,7 @@ def test_a_planned_run_goes_on_as_it_was_planned(
         patch.setattr(RegionTrainer, "adjust_gradients", lambda self: signal.raise_signal(signal.SIGTERM))
         assert run(*words) == 130
     planned = (out / "recipe.yaml").read_text()
-    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self, count: 1.0)  # the machine is faster now
+    monkeypatch.setattr(RegionTrainer, "step_seconds", lambda self: 1.0)  # the machine is faster now
     capsys.readouterr()
     assert run(*words, "--resume", "auto") == 0
     assert "going on from step 1 of " in capsys.readouterr().err
